@@ -1,0 +1,249 @@
+//! The engine: its five doors, and the state behind them.
+
+mod audit;
+mod drain;
+mod mmi;
+mod offers;
+mod registration;
+mod requests;
+mod timeouts;
+mod workers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
+
+use mdp_catalog::Incarnation;
+use mdp_wire::{AtBroker, Frame, ServiceName, Token, Version, worker::FromBroker};
+
+use self::{drain::Drain, mmi::Query, offers::Offers, registration::Caller};
+use crate::{
+    Counters, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed, Settings,
+    clients::Clients,
+    refusals::Refusals,
+    service::{ServiceId, Services},
+    time::{Clock, Moment},
+    timers::{TimerKey, Timers},
+    tokens::TokenSource,
+    worker::Workers,
+};
+
+/// What a service has on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: ServiceName,
+    /// Registered workers, idle or busy.
+    pub workers: usize,
+    /// Workers that wait for work.
+    pub idle: usize,
+    /// Requests that wait for a worker.
+    pub queued: usize,
+}
+
+/// Sums over all services, kept as they change.
+#[derive(Debug, Default)]
+struct Totals {
+    queued_requests: usize,
+    held_requests: usize,
+    /// Of waiting and held requests, with [`crate::request::REQUEST_OVERHEAD_BYTES`] each.
+    bytes: usize,
+    idle_workers: usize,
+}
+
+/// One node's broker. See the crate documentation for the contract.
+#[derive(Debug)]
+pub struct Broker<F> {
+    incarnation: Incarnation,
+    settings: Settings,
+    clock: Clock,
+    timers: Timers,
+    tokens: TokenSource,
+    services: Services<F>,
+    workers: Workers<F>,
+    clients: Clients,
+    offers: Offers,
+    queries: BTreeMap<QueryId, Query<F>>,
+    next_query: QueryId,
+    has_queries_timer: bool,
+    next_arrival: u64,
+    next_idle_order: u64,
+    refusals: Refusals,
+    drain: Option<Drain>,
+    totals: Totals,
+    counters: Counters,
+    effects: VecDeque<Effect<F>>,
+}
+
+impl<F: Frame> Broker<F> {
+    /// A broker without peers, in the life that the cluster gave to this node.
+    #[must_use]
+    pub fn new(incarnation: Incarnation, settings: Settings, seed: Seed, now: Instant) -> Self {
+        let clock = Clock::new(now);
+        Self {
+            incarnation,
+            settings,
+            timers: Timers::default(),
+            tokens: TokenSource::new(seed),
+            services: Services::default(),
+            workers: Workers::default(),
+            clients: Clients::default(),
+            offers: Offers::default(),
+            queries: BTreeMap::new(),
+            next_query: QueryId(1),
+            has_queries_timer: false,
+            next_arrival: 1,
+            next_idle_order: 1,
+            refusals: Refusals::new(clock.now()),
+            drain: None,
+            totals: Totals::default(),
+            counters: Counters::default(),
+            effects: VecDeque::new(),
+            clock,
+        }
+    }
+
+    /// Takes something that happened outside. Infallible: a bad peer is an effect, not an error.
+    pub fn handle_input(&mut self, now: Instant, input: Input<F>) {
+        self.advance(now);
+        match input {
+            Input::Received { from, message: AtBroker::Client(request), .. } => {
+                self.on_request(from, request);
+            }
+            Input::Received { from, source, message: AtBroker::Worker { version, message } } => {
+                self.on_worker_message(Caller { peer: from, source, version }, message);
+            }
+            Input::Malformed { from, error } => self.on_malformed(from, error),
+            Input::PeerLost { peer, unsent } => self.on_peer_lost(&peer, unsent),
+            Input::Committed(change) => self.on_committed(change),
+            Input::LookedUp { query, outcome } => self.on_looked_up(query, outcome),
+            Input::Described { query, json } => self.on_described(query, &json),
+            Input::Drain { deadline } => self.on_drain(deadline),
+        }
+        self.settle();
+    }
+
+    /// Does what is due: heartbeats, expiries, deadlines.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        while let Some(key) = self.timers.pop_due(self.clock.now()) {
+            self.on_timer(key);
+        }
+        self.settle();
+    }
+
+    /// The next thing that the shell must do, until `None`.
+    pub fn poll_effect(&mut self) -> Option<Effect<F>> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next().map(|moment| self.clock.instant_of(moment))
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What the broker holds now.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            services: self.services.len(),
+            workers: self.workers.len(),
+            idle_workers: self.totals.idle_workers,
+            queued_requests: self.totals.queued_requests,
+            held_requests: self.totals.held_requests,
+            queued_bytes: self.totals.bytes,
+        }
+    }
+
+    /// What each known service has on this node, by name.
+    pub fn services(&self) -> impl Iterator<Item = ServiceStatus> {
+        self.services.iter().map(|(_, service)| ServiceStatus {
+            name: service.name.clone(),
+            workers: service.registered_count(),
+            idle: service.idle.len(),
+            queued: service.queue.len(),
+        })
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let pause =
+            self.clock.advance(now, self.timers.next(), self.settings.service.heartbeat_interval);
+        if let Some(pause) = pause {
+            self.counters.pauses += 1;
+            let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            self.effects.push_back(Effect::Note(Note::Paused { milliseconds }));
+        }
+    }
+
+    /// What follows from any change: tell the cluster, end the drain.
+    fn settle(&mut self) {
+        self.propose_if_needed();
+        if self.drain.is_some() {
+            self.finish_drain_if_done();
+        }
+    }
+
+    fn on_timer(&mut self, key: TimerKey) {
+        match key {
+            TimerKey::Worker(worker) => self.on_worker_timer(worker),
+            TimerKey::Service(service) => self.on_service_timer(service),
+            TimerKey::Queries => self.on_queries_timer(),
+            TimerKey::Proposal => self.on_proposal_timer(),
+            TimerKey::Refusals => self.on_refusals_timer(),
+            TimerKey::Drain => self.on_drain_timer(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn new_query_id(&mut self) -> QueryId {
+        let query = self.next_query;
+        self.next_query = QueryId(query.0.saturating_add(1));
+        query
+    }
+
+    fn send_to_worker(&mut self, to: PeerId, version: Version, message: FromBroker<Token, F>) {
+        self.effects.push_back(Effect::Send { to, message: Outgoing::Worker { version, message } });
+    }
+
+    fn note(&mut self, note: Note) {
+        self.effects.push_back(Effect::Note(note));
+    }
+
+    /// Sets the timer of a service, if it has none or a later one.
+    fn arm_service(&mut self, id: ServiceId, at: Moment) {
+        let Some(service) = self.services.find_mut(id) else { return };
+        match service.timer_at {
+            Some(armed) if armed <= at => return,
+            Some(armed) => self.timers.remove(armed, TimerKey::Service(id)),
+            None => {}
+        }
+        service.timer_at = Some(at);
+        self.timers.insert(at, TimerKey::Service(id));
+    }
+
+    /// Forgets a service that has neither workers nor requests nor an offer.
+    fn release_if_unused(&mut self, id: ServiceId) {
+        if !self.services.find(id).is_some_and(|service| service.is_unused()) {
+            return;
+        }
+        let Some(service) = self.services.remove(id) else { return };
+        if let Some(at) = service.timer_at {
+            self.timers.remove(at, TimerKey::Service(id));
+        }
+        self.offers.forget(id);
+    }
+}
+
+/// The services whose offer differs from what the catalog holds.
+type Dirty = BTreeSet<ServiceId>;

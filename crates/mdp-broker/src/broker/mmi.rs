@@ -1,0 +1,191 @@
+//! The management interface, 8/MMI: answered by the broker itself, never by a worker.
+
+use mdp_wire::{
+    Body, Frame, ServiceFrame, ServiceName, Version,
+    client::{self, Reply, ReplyCommand},
+};
+
+use super::Broker;
+use crate::{
+    DropReason, Effect, Extensions, LookupOutcome, OnNoQuorum, Outgoing, Page, PeerId, QueryId,
+    service::ServiceId, time::Moment, timers::TimerKey,
+};
+
+/// How many questions to the cluster may be open.
+const QUERIES_MAX: usize = 100_000;
+
+const FOUND: &[u8] = b"200";
+const NOT_FOUND: &[u8] = b"404";
+const NOT_IMPLEMENTED: &[u8] = b"501";
+const UNAVAILABLE: &[u8] = b"503";
+
+/// Who asked, and how to answer.
+#[derive(Debug)]
+pub(super) struct Asker<F> {
+    client: PeerId,
+    version: Version,
+    envelope: Vec<F>,
+    /// The `mmi.*` name, given back as it came.
+    service: ServiceName,
+}
+
+/// What an open question to the cluster is for.
+#[derive(Debug)]
+pub(super) enum Purpose<F> {
+    /// `mmi.service`.
+    Availability(Asker<F>),
+    /// One of the pages.
+    Page(Asker<F>),
+    /// The proof of registrations.
+    Proof(ServiceId),
+}
+
+/// An open question to the cluster.
+#[derive(Debug)]
+pub(super) struct Query<F> {
+    purpose: Purpose<F>,
+    deadline: Moment,
+}
+
+impl<F: Frame> Broker<F> {
+    /// MMI answers never wait behind queued requests, and create no service (protocol.md 6.6).
+    pub(super) fn on_mmi_request(
+        &mut self,
+        from: PeerId,
+        message: client::Request<ServiceFrame<F>, F>,
+    ) {
+        self.counters.mmi_requests += 1;
+        let client::Request { version, envelope, service, body } = message;
+        let name = service.as_name().to_owned();
+        let asker = Asker { client: from, version, envelope, service: name };
+        let page = match (service.as_ref(), self.settings.extensions) {
+            (b"mmi.service", _) => return self.on_mmi_service(asker, &body),
+            (b"mmi.echo", Extensions::On) => return self.answer(asker, body),
+            (b"mmi.directory", Extensions::On) => Page::Directory,
+            (b"mmi.endpoints", Extensions::On) => Page::Endpoints,
+            (b"mmi.status", Extensions::On) => Page::Status,
+            // MMI8-05.
+            _ => return self.answer_code(asker, NOT_IMPLEMENTED),
+        };
+        if let Some(asker) = self.refuse_if_too_many(asker) {
+            let query = self.open_query(Purpose::Page(asker));
+            self.effects.push_back(Effect::Describe { query, page });
+        }
+    }
+
+    /// MMI8-04: whether any worker, idle or busy, is registered for the service on any node.
+    fn on_mmi_service(&mut self, asker: Asker<F>, body: &Body<F>) {
+        // AM-04: the last body frame is the name.
+        let name = body.last().and_then(|frame| ServiceName::try_from(frame.as_ref()).ok());
+        match name {
+            // AM-06: nobody can register a reserved name; nor one that is not a name.
+            None => self.answer_code(asker, NOT_FOUND),
+            Some(name) if name.is_reserved() => self.answer_code(asker, NOT_FOUND),
+            Some(name) => {
+                if let Some(asker) = self.refuse_if_too_many(asker) {
+                    self.ask(name, Purpose::Availability(asker));
+                }
+            }
+        }
+    }
+
+    /// Asks the cluster whether a service is offered.
+    pub(super) fn ask(&mut self, service: ServiceName, purpose: Purpose<F>) -> QueryId {
+        let query = self.open_query(purpose);
+        self.effects.push_back(Effect::Lookup { query, service });
+        query
+    }
+
+    fn open_query(&mut self, purpose: Purpose<F>) -> QueryId {
+        let query = self.new_query_id();
+        let deadline = self.now().after(self.settings.read_timeout);
+        if !self.has_queries_timer {
+            self.has_queries_timer = true;
+            self.timers.insert(deadline, TimerKey::Queries);
+        }
+        self.queries.insert(query, Query { purpose, deadline });
+        query
+    }
+
+    /// Gives the asker back if there is room for one more question.
+    fn refuse_if_too_many(&mut self, asker: Asker<F>) -> Option<Asker<F>> {
+        if self.queries.len() < QUERIES_MAX {
+            return Some(asker);
+        }
+        self.counters.drop(DropReason::TooManyQueries);
+        self.answer_unavailable(asker);
+        None
+    }
+
+    pub(super) fn on_looked_up(&mut self, id: QueryId, outcome: LookupOutcome) {
+        let Some(query) = self.close_query(id) else { return };
+        match query.purpose {
+            Purpose::Proof(service) => self.on_proof(service, id, outcome),
+            Purpose::Page(asker) => self.answer_unavailable(asker),
+            Purpose::Availability(asker) => match outcome {
+                // AM-05: idle and busy workers count, on every node.
+                LookupOutcome::OfferedHere | LookupOutcome::OfferedElsewhere => {
+                    self.answer_code(asker, FOUND);
+                }
+                LookupOutcome::NotOffered => self.answer_code(asker, NOT_FOUND),
+                LookupOutcome::NoQuorum => self.answer_unavailable(asker),
+            },
+        }
+    }
+
+    pub(super) fn on_described(&mut self, id: QueryId, json: &[u8]) {
+        let Some(query) = self.close_query(id) else { return };
+        match query.purpose {
+            Purpose::Page(asker) => {
+                let body = [F::from(FOUND), F::from(json)].into_iter().collect();
+                self.answer(asker, body);
+            }
+            Purpose::Availability(asker) => self.answer_unavailable(asker),
+            Purpose::Proof(service) => self.on_proof(service, id, LookupOutcome::NoQuorum),
+        }
+    }
+
+    fn close_query(&mut self, id: QueryId) -> Option<Query<F>> {
+        self.queries.remove(&id)
+    }
+
+    /// Questions get their deadlines in the order of their ids, so one timer serves them all.
+    pub(super) fn on_queries_timer(&mut self) {
+        let now = self.now();
+        self.has_queries_timer = false;
+        while let Some(entry) = self.queries.first_entry() {
+            if entry.get().deadline > now {
+                let deadline = entry.get().deadline;
+                self.has_queries_timer = true;
+                return self.timers.insert(deadline, TimerKey::Queries);
+            }
+            let (id, query) = entry.remove_entry();
+            match query.purpose {
+                Purpose::Proof(service) => self.on_proof(service, id, LookupOutcome::NoQuorum),
+                Purpose::Availability(asker) | Purpose::Page(asker) => {
+                    self.answer_unavailable(asker);
+                }
+            }
+        }
+    }
+
+    /// Never a guess: this node does not know.
+    fn answer_unavailable(&mut self, asker: Asker<F>) {
+        match self.settings.on_no_quorum {
+            OnNoQuorum::Answer503 => self.answer_code(asker, UNAVAILABLE),
+            OnNoQuorum::Silent => {}
+        }
+    }
+
+    fn answer_code(&mut self, asker: Asker<F>, code: &[u8]) {
+        self.answer(asker, [F::from(code)].into_iter().collect());
+    }
+
+    /// MMI8-06: a normal reply, whose service is the `mmi.*` name; over 0.2 one FINAL (AM-19).
+    fn answer(&mut self, asker: Asker<F>, body: Body<F>) {
+        let Asker { client, version, envelope, service } = asker;
+        let command = ReplyCommand::last(version);
+        let message = Outgoing::Client(Reply { command, envelope, service, body });
+        self.effects.push_back(Effect::Send { to: client, message });
+    }
+}

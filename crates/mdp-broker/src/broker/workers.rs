@@ -1,0 +1,192 @@
+//! What workers send: commands in and out of place, and the end of a registration.
+
+use mdp_wire::{
+    DecodeError, Frame, ServiceFrame, Version,
+    worker::{FromBroker, ToBroker},
+};
+
+use super::{Broker, registration::Caller, requests::HandOver};
+use crate::{
+    DropReason, Note, PeerId, RegistrationRefusal, WorkerEnd,
+    timers::TimerKey,
+    worker::{WorkerId, WorkerState},
+};
+
+/// Whether the worker is told that its registration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// DISCONNECT is sent.
+    Disconnect,
+    /// Nothing more is sent (MDP7-32), or nothing can be.
+    None,
+}
+
+impl<F: Frame> Broker<F> {
+    pub(super) fn on_worker_message(
+        &mut self,
+        from: Caller,
+        message: ToBroker<ServiceFrame<F>, F>,
+    ) {
+        match self.workers.id_of(&from.peer) {
+            Some(id) => self.on_registered_worker(id, from.version, message),
+            None => self.on_unregistered_peer(from, message),
+        }
+    }
+
+    fn on_unregistered_peer(&mut self, from: Caller, message: ToBroker<ServiceFrame<F>, F>) {
+        match message {
+            ToBroker::Ready { service } => self.on_ready(from, &service),
+            // MDP7-34: so that a worker which outlived a restart of this node registers again.
+            ToBroker::Heartbeat
+            | ToBroker::Partial { .. }
+            | ToBroker::Final { .. }
+            | ToBroker::Request => {
+                self.counters.drop(DropReason::NotRegistered);
+                self.send_to_worker(from.peer, from.version, FromBroker::Disconnect);
+            }
+            // MDP7-31: allowed at all times.
+            ToBroker::Disconnect => {}
+        }
+    }
+
+    fn on_registered_worker(
+        &mut self,
+        id: WorkerId,
+        version: Version,
+        message: ToBroker<ServiceFrame<F>, F>,
+    ) {
+        let now = self.now();
+        let Some(worker) = self.workers.find_mut(id) else { return };
+        // MDP7-42: every command is a sign of life.
+        worker.last_heard = now;
+        if worker.version != version {
+            return self.end_worker_with_protocol_error(id);
+        }
+        match message {
+            ToBroker::Heartbeat => self.on_heartbeat(id),
+            ToBroker::Disconnect => self.end_worker(id, WorkerEnd::Left, Farewell::None),
+            // MDP7-28: READY is sent once; AM-15: also after a restart under the same identity.
+            ToBroker::Ready { .. } | ToBroker::Request => self.end_worker_with_protocol_error(id),
+            ToBroker::Partial { client, body } => {
+                if self.holds_token(id, client.as_ref()) {
+                    self.on_partial(id, body);
+                } else {
+                    self.on_unknown_token(id);
+                }
+            }
+            ToBroker::Final { client, body } => {
+                if self.holds_token(id, client.as_ref()) {
+                    self.on_final(id, body);
+                } else {
+                    self.on_unknown_token(id);
+                }
+            }
+        }
+    }
+
+    /// AM-13: late, forged or repeated replies reach nobody.
+    fn on_unknown_token(&mut self, id: WorkerId) {
+        self.counters.drop(DropReason::UnknownToken);
+        self.end_worker_with_protocol_error(id);
+    }
+
+    /// A worker that heartbeats while it works can be held to it (AM-08). The first heartbeat
+    /// after the hand-over may have crossed the request, so only a later one tells.
+    fn on_heartbeat(&mut self, id: WorkerId) {
+        let now = self.now();
+        let Some(worker) = self.workers.find_mut(id) else { return };
+        let WorkerState::Busy { since, .. } = &worker.state else { return };
+        let interval = self
+            .services
+            .find(worker.service)
+            .map_or(self.settings.service.heartbeat_interval, |s| s.policy.heartbeat_interval);
+        if now.since(*since) >= interval {
+            worker.heartbeats_while_busy = true;
+        }
+    }
+
+    pub(super) fn on_malformed(&mut self, from: PeerId, error: DecodeError) {
+        self.counters.drop(DropReason::Malformed(error.defect()));
+        match (self.workers.id_of(&from), error) {
+            // MDP7-35: the sender is no longer trusted as a peer (AM-01).
+            (Some(id), _) => self.end_worker_with_protocol_error(id),
+            (None, DecodeError::BadReady { version, .. }) => {
+                let from = Caller { peer: from, source: None, version };
+                self.refuse(from, b"", RegistrationRefusal::BadReady);
+            }
+            (None, DecodeError::Malformed(_)) => {}
+        }
+    }
+
+    pub(super) fn on_peer_lost(&mut self, peer: &PeerId, unsent: Option<mdp_wire::Token>) {
+        if let Some(id) = self.workers.id_of(peer) {
+            let hand_over = self.hand_over_of(id, unsent);
+            self.end_worker_after(id, WorkerEnd::ConnectionLost, Farewell::None, hand_over);
+        }
+        self.drop_requests_of(peer);
+    }
+
+    pub(super) fn end_worker_with_protocol_error(&mut self, id: WorkerId) {
+        self.end_worker(id, WorkerEnd::ProtocolError, Farewell::Disconnect);
+    }
+
+    pub(super) fn end_worker(&mut self, id: WorkerId, end: WorkerEnd, farewell: Farewell) {
+        self.end_worker_after(id, end, farewell, HandOver::Possible);
+    }
+
+    /// Forgets a worker everywhere. Its request goes back (AM-09), its service may be withdrawn.
+    fn end_worker_after(
+        &mut self,
+        id: WorkerId,
+        end: WorkerEnd,
+        farewell: Farewell,
+        hand_over: HandOver,
+    ) {
+        let held = self.take_held(id);
+        let Some(worker) = self.workers.remove(id) else { return };
+        self.timers.remove(worker.timer_at, TimerKey::Worker(id));
+        let service_id = worker.service;
+        if let Some(service) = self.services.find_mut(service_id) {
+            service.worker_count = service.worker_count.saturating_sub(1);
+            let was_registered = !service.registering.remove(&id);
+            if let WorkerState::Idle { order } = worker.state
+                && service.idle.remove(&order).is_some()
+            {
+                self.totals.idle_workers = self.totals.idle_workers.saturating_sub(1);
+            }
+            let name = service.name.clone();
+            let was_last = was_registered && service.registered_count() == 0;
+            let peer = worker.peer.clone();
+            self.note(Note::WorkerDown { peer, service: name.clone(), end });
+            if was_last {
+                self.note(Note::ServiceDown { service: name });
+            }
+        }
+        if end == WorkerEnd::Expired {
+            self.counters.expired_workers += 1;
+        }
+        if farewell == Farewell::Disconnect {
+            self.send_to_worker(worker.peer, worker.version, FromBroker::Disconnect);
+        }
+        if let Some(request) = held {
+            self.take_back(service_id, request, hand_over);
+        }
+        self.on_worker_count_changed(service_id);
+    }
+
+    /// A worker finished: more work, or the idle list, or farewell while this node drains.
+    pub(super) fn on_worker_free(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.find_mut(id) else { return };
+        let service_id = worker.service;
+        let Some(service) = self.services.find_mut(service_id) else { return };
+        if self.drain.is_some() && service.queue.is_empty() {
+            return self.end_worker(id, WorkerEnd::Draining, Farewell::Disconnect);
+        }
+        let order = self.next_idle_order;
+        self.next_idle_order = order.saturating_add(1);
+        worker.state = WorkerState::Idle { order };
+        service.idle.insert(order, id);
+        self.totals.idle_workers += 1;
+        self.dispatch(service_id);
+    }
+}

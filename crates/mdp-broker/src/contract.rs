@@ -1,0 +1,219 @@
+//! What goes in and what comes out: [`Input`] and [`Effect`].
+
+use std::{net::IpAddr, time::Instant};
+
+use mdp_catalog::{CatalogChange, CatalogEntry};
+use mdp_wire::{
+    AtBroker, DecodeError, ServiceName, Token, Version, client::Reply, worker::FromBroker,
+};
+
+use crate::PeerId;
+
+/// Names one question to the cluster; never reused within an incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueryId(pub u64);
+
+/// What happened outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<F> {
+    /// A local client or worker sent this.
+    Received {
+        /// Who.
+        from: PeerId,
+        /// Where it connects from, if the transport knows: only used to tell refused peers apart.
+        source: Option<IpAddr>,
+        /// What.
+        message: AtBroker<F>,
+    },
+    /// A local peer sent something that is no message.
+    Malformed {
+        /// Who.
+        from: PeerId,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The socket cannot reach the peer any more.
+    PeerLost {
+        /// Who.
+        peer: PeerId,
+        /// The request that was on its way to the peer and was certainly not handed over.
+        unsent: Option<Token>,
+    },
+    /// The cluster agreed, and this node applied it.
+    Committed(CatalogChange),
+    /// The answer to [`Effect::Lookup`].
+    LookedUp {
+        /// Which question.
+        query: QueryId,
+        /// The answer.
+        outcome: LookupOutcome,
+    },
+    /// The answer to [`Effect::Describe`].
+    Described {
+        /// Which question.
+        query: QueryId,
+        /// The page as JSON.
+        json: Vec<u8>,
+    },
+    /// Take no new work, finish the old.
+    Drain {
+        /// When to stop waiting.
+        deadline: Instant,
+    },
+}
+
+/// Whether a service is offered, as of a moment after the question was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupOutcome {
+    /// By the current incarnation of this node, and maybe by others.
+    OfferedHere,
+    /// Only by other nodes.
+    OfferedElsewhere,
+    /// By nobody.
+    NotOffered,
+    /// There is no quorum, or none in time: nobody knows.
+    NoQuorum,
+}
+
+/// A page about the cluster, for the extensions of 8/MMI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// `mmi.directory`: services and the nodes that offer them.
+    Directory,
+    /// `mmi.endpoints`: where clients can go.
+    Endpoints,
+    /// `mmi.status`: this node's view of itself.
+    Status,
+}
+
+/// A message to a local peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing<F> {
+    /// To a client.
+    Client(Reply<ServiceName, F>),
+    /// To a worker, in the version of its READY.
+    Worker {
+        /// The version.
+        version: Version,
+        /// The message.
+        message: FromBroker<Token, F>,
+    },
+}
+
+/// What the shell must now do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect<F> {
+    /// Send this to a local client or worker.
+    Send {
+        /// To whom.
+        to: PeerId,
+        /// What.
+        message: Outgoing<F>,
+    },
+    /// Make this true in the cluster. Losing or repeating it is harmless.
+    Propose(CatalogEntry),
+    /// Is this offered anywhere, as of a moment after this effect?
+    Lookup {
+        /// Names the answer.
+        query: QueryId,
+        /// The service.
+        service: ServiceName,
+    },
+    /// Write this page.
+    Describe {
+        /// Names the answer.
+        query: QueryId,
+        /// Which page.
+        page: Page,
+    },
+    /// Something that a person may want to read in the log.
+    Note(Note),
+    /// Nothing is left to do; the process may stop.
+    Drained(Receipt),
+}
+
+/// Why a worker is no longer registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerEnd {
+    /// It sent DISCONNECT.
+    Left,
+    /// It was silent for too long.
+    Expired,
+    /// Its connection is gone.
+    ConnectionLost,
+    /// It broke the protocol (AM-01).
+    ProtocolError,
+    /// This node drains.
+    Draining,
+}
+
+/// Why a READY was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistrationRefusal {
+    /// The name is the broker's own (MMI8-03).
+    ReservedName,
+    /// `max_workers` are registered.
+    TooManyWorkers,
+    /// `max_services` are known.
+    TooManyServices,
+    /// This node drains.
+    Draining,
+    /// The READY's layout or name is wrong.
+    BadReady,
+}
+
+/// Something that a person may want to read in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The first worker of a service registered.
+    ServiceUp {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The last worker of a service is gone.
+    ServiceDown {
+        /// The service.
+        service: ServiceName,
+    },
+    /// A worker's registration is proven.
+    WorkerUp {
+        /// The worker.
+        peer: PeerId,
+        /// Its service.
+        service: ServiceName,
+    },
+    /// A worker is no longer registered.
+    WorkerDown {
+        /// The worker.
+        peer: PeerId,
+        /// Its service.
+        service: ServiceName,
+        /// Why.
+        end: WorkerEnd,
+    },
+    /// A READY was refused; at most [`REFUSAL_BURST`](crate::REFUSAL_BURST) at once and offender.
+    RegistrationRefused {
+        /// Who.
+        peer: PeerId,
+        /// Where it connects from.
+        source: Option<IpAddr>,
+        /// Why.
+        refusal: RegistrationRefusal,
+    },
+    /// The process stood still; no deadline counted meanwhile.
+    Paused {
+        /// For about this long, in milliseconds.
+        milliseconds: u64,
+    },
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Requests answered since the drain began.
+    pub finished: u64,
+    /// Requests given to other nodes.
+    pub handed_over: u64,
+    /// Requests dropped because nobody could serve them in time.
+    pub dropped: u64,
+}

@@ -1,0 +1,129 @@
+//! What the broker counts. Counters are read, not emitted, and only ever rise.
+
+use std::collections::BTreeMap;
+
+use mdp_wire::Defect;
+
+/// Why a request, a reply or a command was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropReason {
+    /// The message was malformed (AM-01).
+    Malformed(Defect),
+    /// The request waited longer than its TTL (MDP7-17), or may not wait at all.
+    Expired,
+    /// As many workers as allowed were lost with the request.
+    AttemptsExhausted,
+    /// At-most-once: the worker that had the request was lost.
+    OutcomeUnknown,
+    /// A part of the reply had reached the client when the worker was lost.
+    PartiallyAnswered,
+    /// The partial replies kept for a 0.1 client are too large.
+    PartialsTooLarge,
+    /// `max_queued_requests` are waiting.
+    QueueFull,
+    /// `max_queued_requests` of the service are waiting.
+    ServiceQueueFull,
+    /// `max_queued_requests_per_client` of the client are waiting.
+    ClientQueueFull,
+    /// `max_queued_bytes` are kept; the newest request of the greediest client went.
+    Shed,
+    /// `max_services` are known.
+    TooManyServices,
+    /// Too many questions to the cluster are open.
+    TooManyQueries,
+    /// The client is gone.
+    ClientGone,
+    /// This node drains, and nobody can serve the request.
+    Draining,
+    /// A reply to a token that its worker does not hold.
+    UnknownToken,
+    /// A command from a peer that is not a registered worker.
+    NotRegistered,
+}
+
+impl DropReason {
+    /// The value of the metric label `reason`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed(defect) => defect.label(),
+            Self::Expired => "expired",
+            Self::AttemptsExhausted => "attempts_exhausted",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::PartiallyAnswered => "partially_answered",
+            Self::PartialsTooLarge => "partials_too_large",
+            Self::QueueFull => "queue_full",
+            Self::ServiceQueueFull => "service_queue_full",
+            Self::ClientQueueFull => "client_queue_full",
+            Self::Shed => "shed",
+            Self::TooManyServices => "too_many_services",
+            Self::TooManyQueries => "too_many_queries",
+            Self::ClientGone => "client_gone",
+            Self::Draining => "draining",
+            Self::UnknownToken => "unknown_token",
+            Self::NotRegistered => "not_registered",
+        }
+    }
+}
+
+/// Totals since the start, except where a field says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests received from clients, `mmi.*` not counted.
+    pub requests: u64,
+    /// `mmi.*` requests received.
+    pub mmi_requests: u64,
+    /// Requests handed to a worker, a second attempt counted again.
+    pub dispatched: u64,
+    /// Final replies sent to clients, `mmi.*` not counted.
+    pub replied: u64,
+    /// Partial replies sent to clients.
+    pub partials: u64,
+    /// Requests taken back from a lost worker to be given to another.
+    pub redispatched: u64,
+    /// Registrations proven and acknowledged.
+    pub registrations: u64,
+    /// Registrations refused.
+    pub refused_registrations: u64,
+    /// Workers that expired.
+    pub expired_workers: u64,
+    /// Times that the process was found to have stood still.
+    pub pauses: u64,
+    /// What was dropped, by reason.
+    pub dropped: BTreeMap<DropReason, u64>,
+}
+
+impl Counters {
+    pub(crate) fn drop(&mut self, reason: DropReason) {
+        self.drop_many(reason, 1);
+    }
+
+    pub(crate) fn drop_many(&mut self, reason: DropReason, count: u64) {
+        if count > 0 {
+            *self.dropped.entry(reason).or_default() += count;
+        }
+    }
+
+    /// How many were dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped.get(&reason).copied().unwrap_or(0)
+    }
+}
+
+/// What the broker holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Services known, with workers or with requests.
+    pub services: usize,
+    /// Workers registered or registering.
+    pub workers: usize,
+    /// Workers that wait for work.
+    pub idle_workers: usize,
+    /// Requests that wait for a worker.
+    pub queued_requests: usize,
+    /// Requests that a worker has.
+    pub held_requests: usize,
+    /// Bytes of waiting and held requests, with the overhead of each.
+    pub queued_bytes: usize,
+}

@@ -1,0 +1,42 @@
+//! One node's Majordomo broker as a state machine: workers, queues, management interface.
+//!
+//! It does no I/O: the shell gives it time, messages and answers, and carries out what it decides.
+//!
+//! 1. After every `handle_*` the shell takes effects with [`Broker::poll_effect`] until `None` and
+//!    runs them in that order. It executes and never decides.
+//! 2. A `now` older than an earlier one counts as the earlier one. When the next deadline is
+//!    overdue by more than one heartbeat interval, the process stood still: the time since that
+//!    deadline does not count, and nobody expires for it.
+//! 3. Same inputs, same effects: ordered maps, counted ids, random bits from the seed only.
+//! 4. [`Effect::Propose`] says what *should be* true; losing or repeating it is harmless, for the
+//!    engine proposes again until [`Input::Committed`] agrees.
+//! 5. [`Input::LookedUp`] may be late or missing: the engine has its own deadline and ignores
+//!    answers to questions that it no longer has.
+//! 6. Counters are read ([`Broker::counters`]), not emitted; every dropped message is counted with
+//!    its reason.
+
+mod broker;
+mod clients;
+mod contract;
+mod counters;
+mod peer;
+mod queue;
+mod refusals;
+mod request;
+mod service;
+mod settings;
+mod time;
+mod timers;
+mod tokens;
+mod worker;
+
+pub use broker::{Broker, ServiceStatus};
+pub use contract::{
+    Effect, Input, LookupOutcome, Note, Outgoing, Page, QueryId, Receipt, RegistrationRefusal,
+    WorkerEnd,
+};
+pub use counters::{Counters, DropReason, Gauges};
+pub use peer::{PeerBytes, PeerId};
+pub use refusals::REFUSAL_BURST;
+pub use settings::{Delivery, Extensions, OnNoQuorum, ServicePolicy, ServiceRule, Settings};
+pub use tokens::Seed;

@@ -1,0 +1,95 @@
+//! How often a refused READY is answered at once.
+//!
+//! DISCONNECT makes a reference worker connect and send READY again without any delay, for ever
+//! (protocol.md 6.7). So each offender gets a small burst of immediate answers, and then answers
+//! that are held back. Nothing here allocates per refusal except a place in a bounded list.
+
+use std::{collections::VecDeque, hash::Hasher, net::IpAddr, time::Duration};
+
+use mdp_wire::Version;
+
+use crate::{PeerId, time::Moment};
+
+/// How many refused READYs of one source and service are answered at once, and how many more per
+/// second.
+pub const REFUSAL_BURST: u32 = 10;
+
+/// How long a refusal is held back when there are more.
+pub(crate) const REFUSAL_DELAY: Duration = Duration::from_millis(250);
+
+/// How many refusals are held back at most. Beyond that the worker gets no answer, misses its
+/// heartbeats and comes back by its own slow clock.
+const DELAYED_MAX: usize = 10_000;
+
+/// Offenders are told apart by a hash only, so that their number costs no memory.
+const BUCKETS: u64 = 256;
+
+/// One token bucket.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: u32,
+    filled_at: Moment,
+}
+
+/// The rate limit of refusals, and those that are held back.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    buckets: Vec<Bucket>,
+    delayed: VecDeque<(Moment, PeerId, Version)>,
+}
+
+impl Refusals {
+    pub(crate) fn new(now: Moment) -> Self {
+        let full = Bucket { tokens: REFUSAL_BURST, filled_at: now };
+        Self { buckets: (0..BUCKETS).map(|_| full).collect(), delayed: VecDeque::new() }
+    }
+
+    /// Whether this refusal may be answered at once.
+    pub(crate) fn take(&mut self, source: Option<IpAddr>, service: &[u8], now: Moment) -> bool {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&source, &mut hasher);
+        hasher.write(service);
+        let slot = usize::try_from(hasher.finish() % BUCKETS).unwrap_or(0);
+        let Some(bucket) = self.buckets.get_mut(slot) else { return false };
+        let per_token = Duration::from_secs(1) / REFUSAL_BURST;
+        let earned = now.since(bucket.filled_at).as_nanos() / per_token.as_nanos();
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(REFUSAL_BURST);
+            bucket.tokens = bucket.tokens.saturating_add(earned).min(REFUSAL_BURST);
+            bucket.filled_at = now;
+        }
+        let may = bucket.tokens > 0;
+        bucket.tokens = bucket.tokens.saturating_sub(1);
+        may
+    }
+
+    /// Holds a refusal back, if there is room. Returns when it is due if it is the only one, for
+    /// then its timer has to be set.
+    pub(crate) fn delay(&mut self, peer: PeerId, version: Version, now: Moment) -> Option<Moment> {
+        if self.delayed.len() >= DELAYED_MAX {
+            return None;
+        }
+        let due = now.after(REFUSAL_DELAY);
+        let is_first = self.delayed.is_empty();
+        self.delayed.push_back((due, peer, version));
+        is_first.then_some(due)
+    }
+
+    /// The next refusal that is due.
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<(PeerId, Version)> {
+        if self.next()? > now {
+            return None;
+        }
+        self.pop()
+    }
+
+    /// The next refusal, due or not.
+    pub(crate) fn pop(&mut self) -> Option<(PeerId, Version)> {
+        self.delayed.pop_front().map(|(_, peer, version)| (peer, version))
+    }
+
+    /// When the next one is due.
+    pub(crate) fn next(&self) -> Option<Moment> {
+        self.delayed.front().map(|(due, ..)| *due)
+    }
+}

@@ -1,0 +1,28 @@
+//! Frames to typed messages of 7/MDP (wire version 0.1) and 18/MDP (0.2), and back.
+//!
+//! The crate knows bytes only: no socket, no clock, no state. A *frame* is anything that can be
+//! seen as bytes ([`Frame`]); bodies are moved from the received message into the typed message
+//! and from there to the sink that sends them, and are never copied.
+//!
+//! | direction | type | decode | encode |
+//! |---|---|---|---|
+//! | client → broker | [`client::Request`] | [`decode_at_broker`] | [`client::Request::encode`] |
+//! | broker → client | [`client::Reply`] | [`client::Reply::decode`] | [`client::Reply::encode`] |
+//! | worker → broker | [`worker::ToBroker`] | [`decode_at_broker`] | [`worker::ToBroker::encode`] |
+//! | broker → worker | [`worker::FromBroker`] | [`worker::FromBroker::decode`] | [`worker::FromBroker::encode`] |
+
+pub mod client;
+mod decode;
+mod error;
+mod frame;
+mod service;
+mod token;
+mod version;
+pub mod worker;
+
+pub use decode::{AtBroker, DecodeLimits, decode_at_broker};
+pub use error::{DecodeError, Defect, EncodeError, ServiceNameError};
+pub use frame::{Body, Frame, FrameSink, Part, Position};
+pub use service::{MMI_PREFIX, SERVICE_NAME_BYTES_MAX, ServiceFrame, ServiceName, ServiceNameRef};
+pub use token::{TOKEN_BYTES, Token};
+pub use version::Version;
