@@ -8,6 +8,9 @@ use crate::{PeerId, time::Moment};
 /// and libzmq's share of the receive buffer. Measured at 420 to 480 bytes.
 pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 512;
 
+/// Larger frames are not copied: they are most of the buffer that they keep alive.
+const DETACHED_BYTES_MAX: usize = 4_096;
+
 /// The order of arrival at this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrival(pub(crate) u64);
@@ -56,5 +59,15 @@ impl<F: Frame> Request<F> {
             kept_partials: Vec::new(),
             kept_partial_bytes: 0,
         })
+    }
+
+    /// Copies small frames out of the transport's receive buffer, which they would keep alive as
+    /// a whole: libzmq's frames of up to 8 KiB are slices of one buffer of that size.
+    pub(crate) fn detach(&mut self) {
+        for frame in self.body.iter_mut().chain(&mut self.envelope) {
+            if frame.as_ref().len() <= DETACHED_BYTES_MAX {
+                *frame = F::from(frame.as_ref());
+            }
+        }
     }
 }

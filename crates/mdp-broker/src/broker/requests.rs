@@ -17,6 +17,10 @@ use crate::{
 /// How many waiting requests may be shed to make room for one.
 const SHED_PER_REQUEST_MAX: usize = 64;
 
+/// How many waiting requests may keep receive buffers of the transport alive (8 KiB each at
+/// worst). Beyond that small frames are copied, so that memory follows the byte budget.
+const ATTACHED_REQUESTS_MAX: usize = 4_096;
+
 /// Whether a request was certainly not handed to the worker that is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandOver {
@@ -128,7 +132,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Hands the request to an idle worker, or lets it wait. Its bytes are counted already.
-    pub(super) fn give_or_queue(&mut self, id: ServiceId, request: Box<Request<F>>) {
+    pub(super) fn give_or_queue(&mut self, id: ServiceId, mut request: Box<Request<F>>) {
         let now = self.now();
         let Some(service) = self.services.find_mut(id) else {
             return self.drop_request(&request, DropReason::Expired);
@@ -140,6 +144,9 @@ impl<F: Frame> Broker<F> {
         if request.deadline <= now {
             self.drop_request(&request, DropReason::Expired);
             return self.release_if_unused(id);
+        }
+        if self.totals.queued_requests >= ATTACHED_REQUESTS_MAX {
+            request.detach();
         }
         let deadline = request.deadline;
         self.clients.add(&request.client, id, request.bytes);
