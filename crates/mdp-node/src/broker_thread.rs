@@ -1,0 +1,368 @@
+//! The thread that owns the front-end socket and the engine: the only place that sleeps.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mdp_broker::{Broker, Effect, Input, Outgoing, PeerId, Receipt};
+use mdp_wire::{AtBroker, DecodeLimits, decode_at_broker, worker::ToBroker};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use thiserror::Error;
+
+use crate::{
+    SocketError,
+    inbox::{INBOX_BATCH_MAX, Inbox, Message},
+    local_cluster::{Cluster, View},
+    notes,
+    outgoing::{LostPeer, OutgoingBuffers, request_token},
+    router::{Router, SendOutcome},
+    zeromq::Frame,
+};
+
+/// How many messages are read before the inbox and the timers get their turn.
+const BATCH_MAX: usize = 128;
+/// The clock is read once for so many messages.
+const MESSAGES_PER_CLOCK: usize = 8;
+/// Timers wait until the ROUTER was read empty, so that nobody expires whose sign of life is
+/// waiting there; but not longer than this.
+const TIMERS_STARVED_MAX: Duration = Duration::from_millis(50);
+/// The longest sleep: the count of turns shows that the thread lives.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// How long the last replies may wait for slow peers after a drain.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// The broker thread cannot go on.
+#[derive(Debug, Error)]
+pub enum BrokerThreadError {
+    /// Receiving failed.
+    #[error("cannot receive from the front-end socket: {0}")]
+    Receive(SocketError),
+    /// Sending failed for a reason other than the peer.
+    #[error("cannot send to the front-end socket: {0}")]
+    Send(SocketError),
+    /// Waiting failed.
+    #[error("cannot wait for the front-end socket: {0}")]
+    Wait(std::io::Error),
+}
+
+/// When and how long to drain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DrainTimes {
+    /// How long everything may take, from the call to the end of waiting for workers.
+    pub(crate) timeout: Duration,
+    /// How long to go on as before, so that a load balancer can notice.
+    pub(crate) announce: Duration,
+}
+
+/// How a broker thread ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    /// It drained.
+    Drained {
+        /// What the engine says.
+        receipt: Receipt,
+        /// How long it took since it was asked.
+        took: Duration,
+    },
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Whether and how this node is leaving.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Serving,
+    /// It will drain, but does not show it yet.
+    Announcing {
+        asked_at: Instant,
+    },
+    Draining {
+        asked_at: Instant,
+    },
+    Ended(Ending),
+}
+
+/// Whether the ROUTER was read until nothing was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RouterState {
+    Emptied,
+    MoreWaits,
+}
+
+/// Everything that the broker thread owns.
+#[derive(Debug)]
+pub(crate) struct BrokerThread<C> {
+    pub(crate) broker: Broker<Frame>,
+    pub(crate) router: Router,
+    pub(crate) cluster: C,
+    pub(crate) inbox: Inbox,
+    pub(crate) outgoing: OutgoingBuffers,
+    pub(crate) limits: DecodeLimits,
+    pub(crate) drain: DrainTimes,
+    /// Rises with every turn: the thread lives.
+    pub(crate) turns: Arc<AtomicU64>,
+}
+
+impl<C: Cluster> BrokerThread<C> {
+    /// Serves until it is drained or stopped.
+    pub(crate) fn run(self) -> Result<Ending, BrokerThreadError> {
+        let now = Instant::now();
+        let frames = Vec::with_capacity(16);
+        let phase = Phase::Serving;
+        Running { it: self, frames, now, timers_ran_at: now, phase }.run()
+    }
+}
+
+/// A broker thread at work.
+struct Running<C> {
+    it: BrokerThread<C>,
+    /// The frames of the message at hand; its memory is used again and again.
+    frames: Vec<Frame>,
+    now: Instant,
+    timers_ran_at: Instant,
+    phase: Phase,
+}
+
+impl<C: Cluster> Running<C> {
+    fn run(mut self) -> Result<Ending, BrokerThreadError> {
+        loop {
+            self.it.turns.fetch_add(1, Ordering::Relaxed);
+            self.now = Instant::now();
+            self.read_inbox()?;
+            let router = self.read_router()?;
+            self.retry_outgoing()?;
+            self.run_timers(router)?;
+            if let Phase::Ended(ending) = self.phase {
+                self.flush()?;
+                return Ok(ending);
+            }
+            if router == RouterState::Emptied {
+                self.wait()?;
+            }
+        }
+    }
+
+    fn read_inbox(&mut self) -> Result<(), BrokerThreadError> {
+        for _ in 0..INBOX_BATCH_MAX {
+            match self.it.inbox.take() {
+                None => return Ok(()),
+                Some(Message::Drain) => self.handle_drain()?,
+                Some(Message::Stop) => self.phase = Phase::Ended(Ending::Stopped),
+            }
+        }
+        self.it.inbox.ring_again();
+        Ok(())
+    }
+
+    fn handle_drain(&mut self) -> Result<(), BrokerThreadError> {
+        match self.phase {
+            Phase::Serving if self.it.drain.announce.is_zero() => self.begin_drain(self.now),
+            Phase::Serving => {
+                self.phase = Phase::Announcing { asked_at: self.now };
+                Ok(())
+            }
+            Phase::Announcing { .. } | Phase::Draining { .. } | Phase::Ended(_) => Ok(()),
+        }
+    }
+
+    fn begin_drain(&mut self, asked_at: Instant) -> Result<(), BrokerThreadError> {
+        self.phase = Phase::Draining { asked_at };
+        self.handle(Input::Drain { deadline: asked_at + self.it.drain.timeout })
+    }
+
+    fn read_router(&mut self) -> Result<RouterState, BrokerThreadError> {
+        for count in 0..BATCH_MAX {
+            let received = self.it.router.receive(&mut self.frames);
+            let Some(from) = received.map_err(BrokerThreadError::Receive)? else {
+                return Ok(RouterState::Emptied);
+            };
+            if count % MESSAGES_PER_CLOCK == 0 {
+                self.now = Instant::now();
+            }
+            let input = match decode_at_broker(&mut self.frames, &self.it.limits) {
+                Ok(message) => {
+                    let source = ready_frame(&message).and_then(|frame| frame.peer_address());
+                    Input::Received { from, source, message }
+                }
+                Err(error) => Input::Malformed { from, error },
+            };
+            self.handle(input)?;
+        }
+        Ok(RouterState::MoreWaits)
+    }
+
+    fn retry_outgoing(&mut self) -> Result<(), BrokerThreadError> {
+        if self.it.outgoing.is_empty() {
+            return Ok(());
+        }
+        self.it.outgoing.retry(self.now, &mut self.it.router).map_err(BrokerThreadError::Send)?;
+        self.run_effects()
+    }
+
+    fn run_timers(&mut self, router: RouterState) -> Result<(), BrokerThreadError> {
+        let is_starved =
+            self.now.saturating_duration_since(self.timers_ran_at) > TIMERS_STARVED_MAX;
+        if router == RouterState::MoreWaits && !is_starved {
+            return Ok(());
+        }
+        self.now = Instant::now();
+        self.timers_ran_at = self.now;
+        if let Phase::Announcing { asked_at } = self.phase
+            && self.now >= asked_at + self.it.drain.announce
+        {
+            self.begin_drain(asked_at)?;
+        }
+        if self.it.broker.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.it.broker.handle_timeout(self.now);
+            self.run_effects()?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, input: Input<Frame>) -> Result<(), BrokerThreadError> {
+        self.it.broker.handle_input(self.now, input);
+        self.run_effects()
+    }
+
+    /// Runs what the engine decided, then tells it what came of that, until both are done.
+    fn run_effects(&mut self) -> Result<(), BrokerThreadError> {
+        loop {
+            while let Some(effect) = self.it.broker.poll_effect() {
+                self.run_effect(effect)?;
+            }
+            let input = match self.it.outgoing.poll_lost() {
+                Some(lost) => peer_lost(lost),
+                None => match self.it.cluster.poll_answer() {
+                    Some(answer) => answer,
+                    None => return Ok(()),
+                },
+            };
+            self.it.broker.handle_input(self.now, input);
+        }
+    }
+
+    fn run_effect(&mut self, effect: Effect<Frame>) -> Result<(), BrokerThreadError> {
+        match effect {
+            Effect::Send { to, message } => self.run_send(&to, message)?,
+            Effect::Propose(entry) => self.it.cluster.propose(entry),
+            Effect::Lookup { query, service } => self.it.cluster.lookup(query, &service),
+            Effect::Describe { query, page } => {
+                let outgoing = self.it.outgoing.totals();
+                let view = View { broker: &self.it.broker, outgoing, now: self.now };
+                self.it.cluster.describe(query, page, &view);
+            }
+            Effect::Note(note) => notes::log(&note),
+            Effect::Drained(receipt) => {
+                let took = match self.phase {
+                    Phase::Draining { asked_at } | Phase::Announcing { asked_at } => {
+                        self.now.saturating_duration_since(asked_at)
+                    }
+                    Phase::Serving | Phase::Ended(_) => Duration::ZERO,
+                };
+                self.phase = Phase::Ended(Ending::Drained { receipt, took });
+            }
+        }
+        Ok(())
+    }
+
+    fn run_send(&mut self, to: &PeerId, message: Outgoing<Frame>) -> Result<(), BrokerThreadError> {
+        if self.it.outgoing.holds(to) {
+            self.it.outgoing.keep(self.now, to, message);
+            return Ok(());
+        }
+        match self.it.router.send(to, message).map_err(BrokerThreadError::Send)? {
+            SendOutcome::Sent => {}
+            SendOutcome::Full(message) => self.it.outgoing.keep(self.now, to, message),
+            SendOutcome::Gone(message) => self.it.outgoing.lose(to, request_token(&message)),
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something may have to be done.
+    fn wait(&self) -> Result<(), BrokerThreadError> {
+        // Timers may have sent something since the ROUTER was read empty, and sending can take
+        // the news of a message off the descriptor.
+        if self.it.router.is_readable().map_err(BrokerThreadError::Receive)? {
+            return Ok(());
+        }
+        let announced = match self.phase {
+            Phase::Announcing { asked_at } => Some(asked_at + self.it.drain.announce),
+            Phase::Serving | Phase::Draining { .. } | Phase::Ended(_) => None,
+        };
+        let due = [self.it.broker.poll_timeout(), self.it.outgoing.next_retry(), announced];
+        let due = due.into_iter().flatten().min();
+        let sleep = due.map_or(SLEEP_MAX, |at| at.saturating_duration_since(Instant::now()));
+        self.poll(sleep.min(SLEEP_MAX))
+    }
+
+    fn poll(&self, sleep: Duration) -> Result<(), BrokerThreadError> {
+        let router = self.it.router.descriptor().map_err(BrokerThreadError::Receive)?;
+        let mut descriptors = [
+            PollFd::from_borrowed_fd(router, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.it.inbox.bell(), PollFlags::IN),
+        ];
+        // A turn that comes a little early finds nothing due and sleeps again.
+        let timeout = Timespec {
+            tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(sleep.subsec_nanos()),
+        };
+        match poll(&mut descriptors, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(BrokerThreadError::Wait(error.into())),
+        }
+        let [_, bell] = descriptors;
+        if !bell.revents().is_empty() {
+            self.it.inbox.silence();
+        }
+        Ok(())
+    }
+
+    /// Gives slow peers a last chance to take what was meant for them.
+    fn flush(&mut self) -> Result<(), BrokerThreadError> {
+        let deadline = Instant::now() + FLUSH_MAX;
+        while let Some(retry_at) = self.it.outgoing.next_retry() {
+            self.now = Instant::now();
+            if self.now >= deadline {
+                let outgoing = self.it.outgoing.totals();
+                tracing::warn!(messages = outgoing.messages, "replies dropped: not read in time");
+                return Ok(());
+            }
+            self.poll(retry_at.saturating_duration_since(self.now).min(FLUSH_MAX))?;
+            self.now = Instant::now();
+            let retried = self.it.outgoing.retry(self.now, &mut self.it.router);
+            retried.map_err(BrokerThreadError::Send)?;
+        }
+        Ok(())
+    }
+}
+
+/// The frame of a READY that knows where the worker connects from. A copy, but only of a READY.
+fn ready_frame(message: &AtBroker<Frame>) -> Option<Frame> {
+    match message {
+        AtBroker::Worker { message: ToBroker::Ready { service }, .. } => {
+            Some(service.clone().into_frame())
+        }
+        AtBroker::Client(_)
+        | AtBroker::Worker {
+            message:
+                ToBroker::Partial { .. }
+                | ToBroker::Final { .. }
+                | ToBroker::Heartbeat
+                | ToBroker::Disconnect
+                | ToBroker::Request,
+            ..
+        } => None,
+    }
+}
+
+fn peer_lost(lost: LostPeer) -> Input<Frame> {
+    notes::log_lost_peer(&lost);
+    Input::PeerLost { peer: lost.peer, unsent: lost.unsent }
+}

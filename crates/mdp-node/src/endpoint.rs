@@ -1,0 +1,215 @@
+//! TCP addresses as people write them.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use thiserror::Error;
+
+/// The longest host name (RFC 1035).
+const HOST_BYTES_MAX: usize = 253;
+
+/// `host:port`, with or without `tcp://` in front; IPv6 addresses in brackets.
+///
+/// To bind to, `*` and `0.0.0.0` stand for every interface, and port `*` or `0` for any free one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    /// Every interface of version 4.
+    Any,
+    Address(IpAddr),
+    /// A name of a host, or of a network interface to bind to.
+    Name(String),
+}
+
+impl Endpoint {
+    /// Whether it means every interface, which is nowhere to connect to.
+    #[must_use]
+    pub const fn is_wildcard(&self) -> bool {
+        match &self.host {
+            Host::Any => true,
+            Host::Address(address) => address.is_unspecified(),
+            Host::Name(_) => false,
+        }
+    }
+
+    /// Whether only this machine can reach it.
+    #[must_use]
+    pub const fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Address(address) => address.is_loopback(),
+            Host::Any | Host::Name(_) => false,
+        }
+    }
+
+    /// Whether its host is an address of version 6.
+    #[must_use]
+    pub const fn is_ipv6(&self) -> bool {
+        matches!(self.host, Host::Address(IpAddr::V6(_)))
+    }
+
+    /// The port; zero stands for any free one.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same port at another host.
+    ///
+    /// # Errors
+    /// The host is neither a name nor an address.
+    pub fn at_host(&self, host: &str) -> Result<Self, EndpointError> {
+        Ok(Self { host: parse_host(host).map_err(|p| p.of(host))?, port: self.port })
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        parse(text).map_err(|problem| problem.of(text))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Any => write!(f, "tcp://0.0.0.0:{}", self.port),
+            Host::Address(IpAddr::V4(address)) => write!(f, "tcp://{address}:{}", self.port),
+            Host::Address(IpAddr::V6(address)) => write!(f, "tcp://[{address}]:{}", self.port),
+            Host::Name(name) => write!(f, "tcp://{name}:{}", self.port),
+        }
+    }
+}
+
+/// Text that is not an [`Endpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text:?} is not an address: {problem}; write for example \"tcp://127.0.0.1:5555\"")]
+pub struct EndpointError {
+    text: String,
+    problem: Problem,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+enum Problem {
+    #[error("only tcp:// is supported")]
+    NotTcp,
+    #[error("the port is missing")]
+    NoPort,
+    #[error("the port must be a number from 0 to 65535, or *")]
+    BadPort,
+    #[error("the host is missing")]
+    NoHost,
+    #[error("the host is neither a name nor an address (IPv6 addresses need brackets)")]
+    BadHost,
+}
+
+impl Problem {
+    fn of(self, text: &str) -> EndpointError {
+        EndpointError { text: text.to_owned(), problem: self }
+    }
+}
+
+fn parse(text: &str) -> Result<Endpoint, Problem> {
+    let rest = match text.split_once("://") {
+        None => text,
+        Some(("tcp", rest)) => rest,
+        Some(_) => return Err(Problem::NotTcp),
+    };
+    // An IPv6 address ends with a bracket, whatever colons are in it.
+    if rest.ends_with(']') {
+        return Err(Problem::NoPort);
+    }
+    let (host, port) = rest.rsplit_once(':').ok_or(Problem::NoPort)?;
+    let port = match port {
+        "*" => 0,
+        "" => return Err(Problem::NoPort),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().map_err(|_| Problem::BadPort)?
+        }
+        _ => return Err(Problem::BadPort),
+    };
+    Ok(Endpoint { host: parse_host(host)?, port })
+}
+
+fn parse_host(host: &str) -> Result<Host, Problem> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let address: Ipv6Addr = inside.parse().map_err(|_| Problem::BadHost)?;
+        return Ok(Host::Address(address.into()));
+    }
+    if let Ok(address) = host.parse::<Ipv4Addr>() {
+        return Ok(if address.is_unspecified() {
+            Host::Any
+        } else {
+            Host::Address(address.into())
+        });
+    }
+    match host {
+        "" => Err(Problem::NoHost),
+        "*" => Ok(Host::Any),
+        // libzmq takes a name to bind to for that of an interface, and knows no such interface.
+        "localhost" => Ok(Host::Address(Ipv4Addr::LOCALHOST.into())),
+        name if name.len() <= HOST_BYTES_MAX && name.bytes().all(is_allowed) => {
+            Ok(Host::Name(name.to_owned()))
+        }
+        _ => Err(Problem::BadHost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scheme_is_optional_and_comes_back() {
+        for (text, full) in [
+            ("127.0.0.1:5555", "tcp://127.0.0.1:5555"),
+            ("tcp://127.0.0.1:5555", "tcp://127.0.0.1:5555"),
+            ("localhost:5555", "tcp://127.0.0.1:5555"),
+            ("tcp://*:5555", "tcp://0.0.0.0:5555"),
+            ("0.0.0.0:*", "tcp://0.0.0.0:0"),
+            ("[::1]:1", "tcp://[::1]:1"),
+            ("node-1.mdp.svc:65535", "tcp://node-1.mdp.svc:65535"),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), full, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("ipc:///tmp/x", "only tcp://"),
+            ("127.0.0.1", "port is missing"),
+            ("127.0.0.1:", "port is missing"),
+            ("[::1]", "port is missing"),
+            ("127.0.0.1:65536", "0 to 65535"),
+            ("127.0.0.1:+1", "0 to 65535"),
+            (":5555", "host is missing"),
+            ("::1:5555", "brackets"),
+            ("a b:5555", "neither a name nor"),
+            ("a\0b:5555", "neither a name nor"),
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn wildcards_and_loopback_are_told_apart() {
+        let endpoint = |text: &str| text.parse::<Endpoint>().unwrap();
+        for text in ["*:1", "0.0.0.0:1", "[::]:1"] {
+            assert!(endpoint(text).is_wildcard() && !endpoint(text).is_loopback(), "{text}");
+        }
+        for text in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
+            assert!(endpoint(text).is_loopback() && !endpoint(text).is_wildcard(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! How other threads reach the broker thread: a bounded queue, and a bell that its poll hears.
+
+use std::{
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+};
+
+/// How many messages may wait for the broker thread.
+const INBOX_MESSAGES_MAX: usize = 1_024;
+/// How many messages are read in one turn of the broker thread.
+pub(crate) const INBOX_BATCH_MAX: usize = 64;
+
+/// What other threads tell the broker thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// Take no new work, finish the old, then end.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// The message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PostError {
+    /// Too many wait.
+    Full,
+    /// The broker thread has ended.
+    Closed,
+}
+
+/// Two ends of a new inbox.
+pub(crate) fn inbox() -> io::Result<(Postbox, Inbox)> {
+    let (sender, receiver) = sync_channel(INBOX_MESSAGES_MAX);
+    let (ringer, bell) = UnixStream::pair()?;
+    ringer.set_nonblocking(true)?;
+    bell.set_nonblocking(true)?;
+    let ringer = Arc::new(ringer);
+    let postbox = Postbox { sender, ringer: Arc::clone(&ringer) };
+    Ok((postbox, Inbox { receiver, bell, ringer }))
+}
+
+/// Where messages are put; cheap to clone, never waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Postbox {
+    sender: SyncSender<Message>,
+    ringer: Arc<UnixStream>,
+}
+
+impl Postbox {
+    /// Puts a message and rings the bell.
+    pub(crate) fn post(&self, message: Message) -> Result<(), PostError> {
+        self.sender.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => PostError::Full,
+            TrySendError::Disconnected(_) => PostError::Closed,
+        })?;
+        ring(&self.ringer);
+        Ok(())
+    }
+}
+
+/// Where the broker thread takes messages from.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    receiver: Receiver<Message>,
+    bell: UnixStream,
+    ringer: Arc<UnixStream>,
+}
+
+impl Inbox {
+    /// Readable when messages may be waiting.
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Silences the bell. Before the messages are taken, never after: one that comes in between
+    /// rings again.
+    pub(crate) fn silence(&self) {
+        let mut rings = [0_u8; 64];
+        while let Ok(1..) = (&self.bell).read(&mut rings) {}
+    }
+
+    /// Takes the next message.
+    pub(crate) fn take(&self) -> Option<Message> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// Rings the bell for messages that were left in the inbox.
+    pub(crate) fn ring_again(&self) {
+        ring(&self.ringer);
+    }
+}
+
+/// A bell that cannot take another ring is ringing already, so that no failure matters.
+fn ring(mut ringer: &UnixStream) {
+    match ringer.write(&[1]) {
+        Ok(_) | Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        io::Errno,
+    };
+
+    use super::*;
+
+    fn rings(inbox: &Inbox) -> bool {
+        let mut descriptors = [PollFd::from_borrowed_fd(inbox.bell(), PollFlags::IN)];
+        poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok::<_, Errno>(1)
+    }
+
+    #[test]
+    fn bell_rings_from_post_to_silence() {
+        let (postbox, inbox) = inbox().unwrap();
+        assert!(!rings(&inbox));
+
+        postbox.post(Message::Drain).unwrap();
+        assert!(rings(&inbox));
+
+        inbox.silence();
+        assert!(!rings(&inbox));
+        assert_eq!((inbox.take(), inbox.take()), (Some(Message::Drain), None));
+
+        inbox.ring_again();
+        assert!(rings(&inbox));
+    }
+
+    #[test]
+    fn full_inbox_refuses_and_never_waits() {
+        let (postbox, inbox) = inbox().unwrap();
+        for _ in 0..INBOX_MESSAGES_MAX {
+            postbox.post(Message::Drain).unwrap();
+        }
+
+        assert_eq!(postbox.post(Message::Stop), Err(PostError::Full));
+        drop(inbox);
+        assert_eq!(postbox.post(Message::Stop), Err(PostError::Closed));
+    }
+}

@@ -1,0 +1,58 @@
+//! The operating system's limit of open files: every connection is one.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Fewer open files than this make a person think: 15,000 connections and what a node needs itself.
+const OPEN_FILES_WANTED: u64 = 16_384;
+/// More than this is not asked for, even if it is allowed.
+const OPEN_FILES_MAX: u64 = 1 << 20;
+
+/// Raises the limit as far as this process may, and warns if that is little.
+pub(crate) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let Some(wanted) = raised(limit) else { return warn_if_low(limit.current) };
+    match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => warn_if_low(wanted.current),
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            warn_if_low(limit.current);
+        }
+    }
+}
+
+/// The limit to ask for, if it is higher than the one in force. `None` stands for "no limit".
+fn raised(limit: Rlimit) -> Option<Rlimit> {
+    let reachable = limit.maximum.unwrap_or(OPEN_FILES_MAX).min(OPEN_FILES_MAX);
+    let current = limit.current?;
+    (current < reachable).then_some(Rlimit { current: Some(reachable), maximum: limit.maximum })
+}
+
+fn warn_if_low(limit: Option<u64>) {
+    let Some(open_files) = limit.filter(|limit| *limit < OPEN_FILES_WANTED) else { return };
+    tracing::warn!(
+        open_files,
+        wanted = OPEN_FILES_WANTED,
+        "the limit of open files is low: beyond it new connections hang; raise the hard limit \
+         (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of docker)"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(current: u64, maximum: Option<u64>) -> Rlimit {
+        Rlimit { current: Some(current), maximum }
+    }
+
+    #[test]
+    fn limit_is_raised_to_what_is_allowed_and_never_lowered() {
+        let raised_to = |from| raised(from).and_then(|limit| limit.current);
+
+        assert_eq!(raised_to(limit(1_024, Some(4_096))), Some(4_096));
+        assert_eq!(raised_to(limit(1_024, None)), Some(OPEN_FILES_MAX));
+        assert_eq!(raised_to(limit(4_096, Some(4_096))), None);
+        assert_eq!(raised_to(limit(OPEN_FILES_MAX * 2, None)), None);
+        assert_eq!(raised_to(Rlimit { current: None, maximum: None }), None);
+    }
+}

@@ -1,0 +1,155 @@
+use mdp_broker::{Seed, Settings};
+use mdp_catalog::Seq;
+use mdp_wire::{AtBroker, ServiceFrame, Version, worker::ToBroker};
+
+use super::*;
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::try_from(name).unwrap()
+}
+
+fn cluster(endpoint: &str) -> LocalCluster {
+    let name = "node-1".parse().unwrap();
+    LocalCluster::new(name, endpoint.to_owned(), Instant::now()).unwrap()
+}
+
+fn offer(cluster: &mut LocalCluster, seq: u64, name: &str) {
+    let incarnation = cluster.incarnation().clone();
+    cluster.propose(CatalogEntry::Offer {
+        incarnation,
+        seq: Seq(seq),
+        services: vec![service(name)],
+    });
+}
+
+fn page(cluster: &mut LocalCluster, broker: &Broker<Frame>, page: Page) -> Value {
+    let view = View { broker, outgoing: OutgoingTotals::default(), now: Instant::now() };
+    cluster.describe(QueryId(7), page, &view);
+    match cluster.poll_answer() {
+        Some(Input::Described { query: QueryId(7), json }) => {
+            serde_json::from_slice(&json).unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn broker(cluster: &LocalCluster) -> Broker<Frame> {
+    let now = Instant::now();
+    Broker::new(cluster.incarnation().clone(), Settings::default(), Seed([1; 32]), now)
+}
+
+/// A broker whose cluster heard of its worker for `echo`.
+fn serving(cluster: &mut LocalCluster) -> Broker<Frame> {
+    let mut broker = broker(cluster);
+    let echo = ServiceFrame::try_new(Frame::from(b"echo".as_slice())).unwrap();
+    let input = Input::Received {
+        from: b"worker".as_slice().into(),
+        source: None,
+        message: AtBroker::Worker {
+            version: Version::V01,
+            message: ToBroker::Ready { service: echo },
+        },
+    };
+    broker.handle_input(Instant::now(), input);
+    loop {
+        while let Some(effect) = broker.poll_effect() {
+            if let mdp_broker::Effect::Propose(entry) = effect {
+                cluster.propose(entry);
+            }
+        }
+        match cluster.poll_answer() {
+            Some(answer) => broker.handle_input(Instant::now(), answer),
+            None => return broker,
+        }
+    }
+}
+
+#[test]
+fn proposal_is_committed_at_once_and_an_old_one_is_not() {
+    let mut cluster = cluster("tcp://127.0.0.1:5555");
+    let incarnation = cluster.incarnation().clone();
+    offer(&mut cluster, 1, "echo");
+    offer(&mut cluster, 1, "late");
+
+    let change =
+        CatalogChange::Offered { incarnation, seq: Seq(1), services: vec![service("echo")] };
+    assert_eq!(cluster.poll_answer(), Some(Input::Committed(change)));
+    assert_eq!(cluster.poll_answer(), None);
+}
+
+#[test]
+fn lookup_answers_from_the_catalog() {
+    let mut cluster = cluster("tcp://127.0.0.1:5555");
+    offer(&mut cluster, 1, "echo");
+    assert!(cluster.poll_answer().is_some());
+
+    cluster.lookup(QueryId(1), &service("echo"));
+    cluster.lookup(QueryId(2), &service("nothing"));
+
+    let outcome = LookupOutcome::OfferedHere;
+    assert_eq!(cluster.poll_answer(), Some(Input::LookedUp { query: QueryId(1), outcome }));
+    let outcome = LookupOutcome::NotOffered;
+    assert_eq!(cluster.poll_answer(), Some(Input::LookedUp { query: QueryId(2), outcome }));
+}
+
+#[test]
+fn directory_names_services_nodes_and_workers() {
+    let mut cluster = cluster("tcp://127.0.0.1:5555");
+    let broker = serving(&mut cluster);
+
+    let expected = json!({ "services": [
+        { "name": "echo", "nodes": ["node-1"], "workers": 1, "idle": 1, "queued": 0 },
+    ]});
+    assert_eq!(page(&mut cluster, &broker, Page::Directory), expected);
+}
+
+#[test]
+fn directory_is_cut_where_it_gets_too_long() {
+    let mut cluster = cluster("tcp://127.0.0.1:5555");
+    let incarnation = cluster.incarnation().clone();
+    let services = (0..=DIRECTORY_SERVICES_MAX).map(|i| service(&format!("s{i}"))).collect();
+    cluster.propose(CatalogEntry::Offer { incarnation, seq: Seq(1), services });
+    assert!(cluster.poll_answer().is_some());
+    let broker = broker(&cluster);
+
+    let directory = page(&mut cluster, &broker, Page::Directory);
+
+    assert_eq!(directory["services"].as_array().map(Vec::len), Some(DIRECTORY_SERVICES_MAX));
+    assert_eq!(directory["truncated"], json!(true));
+}
+
+#[test]
+fn endpoints_are_those_of_nodes_that_are_up_and_have_one() {
+    let mut up = cluster("tcp://127.0.0.1:5555");
+    let broker = broker(&up);
+    let expected =
+        json!({ "endpoints": [{ "node": "node-1", "endpoint": "tcp://127.0.0.1:5555" }] });
+    assert_eq!(page(&mut up, &broker, Page::Endpoints), expected);
+
+    let incarnation = up.incarnation().clone();
+    up.propose(CatalogEntry::NodeDraining { incarnation, seq: Seq(1) });
+    assert!(up.poll_answer().is_some());
+    assert_eq!(page(&mut up, &broker, Page::Endpoints), json!({ "endpoints": [] }));
+
+    let mut nowhere = cluster("");
+    assert_eq!(page(&mut nowhere, &broker, Page::Endpoints), json!({ "endpoints": [] }));
+}
+
+#[test]
+fn status_has_the_documented_keys() {
+    let mut cluster = cluster("tcp://127.0.0.1:5555");
+    let broker = serving(&mut cluster);
+
+    let status = page(&mut cluster, &broker, Page::Status);
+
+    assert_eq!(status["node"], "node-1");
+    assert_eq!(status["leader"], "node-1");
+    assert_eq!((&status["committed_index"], &status["applied_index"]), (&json!(2), &json!(2)));
+    assert_eq!(status["nodes"][0]["state"], "up");
+    assert_eq!(status["nodes"][0]["client_endpoint"], "tcp://127.0.0.1:5555");
+    assert_eq!(status["gauges"]["workers"], 1);
+    assert_eq!(status["counters"]["registrations"], 1);
+    for key in ["cluster_id", "cluster_version", "term", "version", "uptime_ms"] {
+        assert!(status.get(key).is_some(), "{key}");
+    }
+}

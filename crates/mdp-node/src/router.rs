@@ -1,0 +1,257 @@
+//! The front-end socket: a ROUTER that clients and workers connect to.
+
+use std::{os::fd::BorrowedFd, sync::Arc};
+
+use mdp_broker::{Outgoing, PeerId};
+use mdp_wire::{DecodeLimits, FrameSink, Part, Position};
+use thiserror::Error;
+
+use crate::{
+    Endpoint, SocketError,
+    zeromq::{Context, Frame, FrameFlow, Socket, SocketOption},
+};
+
+/// How many messages libzmq keeps for a peer that does not read, whatever their size: small, so
+/// that slow readers cost little. What does not fit waits in [`Outgoing`](crate::outgoing), which
+/// counts bytes.
+const SEND_MESSAGES_MAX: i32 = 64;
+/// How many messages of a peer libzmq keeps until they are read here, whatever their size. The
+/// kernel's buffers, and then the peer's, hold the rest.
+const RECEIVE_MESSAGES_MAX: i32 = 64;
+/// How long a connection may take to introduce itself: silent ones cost a descriptor.
+const HANDSHAKE_MILLISECONDS_MAX: i32 = 3_000;
+/// How often a connection is pinged. Only the broker does this; a peer's libzmq answers by itself,
+/// also while its application works (protocol.md 6.1).
+const HEARTBEAT_MILLISECONDS: i32 = 2_500;
+/// How long a pinged connection may be silent. Not less, because a peer whose application does not
+/// read for a while cannot answer either: its libzmq stops reading when its own queue is full.
+const HEARTBEAT_TIMEOUT_MILLISECONDS: i32 = 10_000;
+/// How long a peer should wait for us before it connects anew.
+const HEARTBEAT_TTL_MILLISECONDS: i32 = 10_000;
+/// How long a connection is idle before TCP looks whether it lives, and how often, and how long.
+/// It serves peers whose ZeroMQ has no heartbeats.
+const TCP_KEEPALIVE_IDLE_SECONDS: i32 = 30;
+const TCP_KEEPALIVE_INTERVAL_SECONDS: i32 = 5;
+const TCP_KEEPALIVE_COUNT: i32 = 4;
+/// How many connections may wait to be accepted: after a restart, all peers come at once.
+const BACKLOG_CONNECTIONS: i32 = 4_096;
+/// How long unsent messages live after the socket is closed.
+const LINGER_MILLISECONDS: i32 = 1_000;
+
+/// The address could not be bound.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// Something else listens there.
+    #[error(
+        "broker.bind = \"{address}\": the address is in use; stop the other program or choose another port"
+    )]
+    AddressInUse {
+        /// The address as libzmq was given it.
+        address: String,
+    },
+    /// Any other reason.
+    #[error(
+        "broker.bind = \"{address}\": {error}; the host must be an address or interface of this machine, or *"
+    )]
+    Refused {
+        /// The address as libzmq was given it.
+        address: String,
+        /// What libzmq says.
+        error: SocketError,
+    },
+    /// The socket could not be made.
+    #[error("cannot make the front-end socket: {0}")]
+    Socket(SocketError),
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum SendOutcome {
+    /// libzmq took it, which does not mean that it arrives.
+    Sent,
+    /// The peer has too much unread; here is the message back.
+    Full(Outgoing<Frame>),
+    /// There is no such peer any more; here is the message back.
+    Gone(Outgoing<Frame>),
+}
+
+/// The front-end socket.
+#[derive(Debug)]
+pub(crate) struct Router {
+    socket: Socket,
+    endpoint: Endpoint,
+    limits: DecodeLimits,
+    /// The frame that routing ids are received into.
+    id: Frame,
+}
+
+impl Router {
+    /// A bound socket; this is the one place where it is configured.
+    pub(crate) fn bind(
+        context: &Arc<Context>,
+        endpoint: &Endpoint,
+        limits: DecodeLimits,
+    ) -> Result<Self, BindError> {
+        let socket = Socket::router(context).map_err(BindError::Socket)?;
+        configure(&socket, endpoint, limits).map_err(BindError::Socket)?;
+        let address = endpoint.to_string();
+        match socket.bind(&address) {
+            Ok(()) => {}
+            Err(SocketError::ADDRESS_IN_USE) => return Err(BindError::AddressInUse { address }),
+            Err(error) => return Err(BindError::Refused { address, error }),
+        }
+        let bound = socket.last_endpoint().map_err(BindError::Socket)?;
+        let endpoint = bound.parse().unwrap_or_else(|_| endpoint.clone());
+        Ok(Self { socket, endpoint, limits, id: Frame::new() })
+    }
+
+    /// What was bound, with the real port.
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whether a message can be received now.
+    pub(crate) fn is_readable(&self) -> Result<bool, SocketError> {
+        self.socket.is_readable()
+    }
+
+    /// Becomes readable when [`Router::is_readable`] may have changed.
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, SocketError> {
+        self.socket.descriptor()
+    }
+
+    /// Receives one message into `frames`, which must be empty, without waiting.
+    ///
+    /// Of a message that is beyond the limits, only so much is kept that the decoder sees which.
+    pub(crate) fn receive(
+        &mut self,
+        frames: &mut Vec<Frame>,
+    ) -> Result<Option<PeerId>, SocketError> {
+        if self.socket.receive(&mut self.id)? == FrameFlow::WouldWait {
+            return Ok(None);
+        }
+        let peer = PeerId::from(self.id.as_ref());
+        let mut has_more = self.id.has_more();
+        let mut bytes = 0_usize;
+        while has_more {
+            let mut frame = Frame::new();
+            // libzmq hands out whole messages only: this never has to wait.
+            if self.socket.receive(&mut frame)? == FrameFlow::WouldWait {
+                break;
+            }
+            has_more = frame.has_more();
+            if frames.len() <= self.limits.frames_max && bytes <= self.limits.message_bytes_max {
+                bytes = bytes.saturating_add(frame.len());
+                frames.push(frame);
+            }
+        }
+        Ok(Some(peer))
+    }
+
+    /// Sends a message without waiting. The routing id goes first: libzmq says with it whether the
+    /// peer can take the message, before a frame of it is given away.
+    pub(crate) fn send(
+        &mut self,
+        to: &PeerId,
+        message: Outgoing<Frame>,
+    ) -> Result<SendOutcome, SocketError> {
+        match self.open(to)? {
+            Door::Open => encode(message, &mut Wire { socket: &mut self.socket })?,
+            Door::Full => return Ok(SendOutcome::Full(message)),
+            Door::Gone => return Ok(SendOutcome::Gone(message)),
+        }
+        Ok(SendOutcome::Sent)
+    }
+
+    /// Names the peer of the message that follows; nothing follows unless the answer is
+    /// [`Door::Open`], and then all of it does, by [`Router::put`].
+    pub(crate) fn open(&mut self, to: &PeerId) -> Result<Door, SocketError> {
+        match self.socket.send_bytes(&to.bytes(), Position::More) {
+            Ok(FrameFlow::Done) => Ok(Door::Open),
+            Ok(FrameFlow::WouldWait) => Ok(Door::Full),
+            Err(SocketError::UNREACHABLE) => Ok(Door::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends one frame of the message that [`Router::open`] began.
+    pub(crate) fn put(&mut self, bytes: &[u8], position: Position) -> Result<(), SocketError> {
+        Wire { socket: &mut self.socket }.put(Part::Bytes(bytes), position)
+    }
+}
+
+/// Whether a peer can take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// It can.
+    Open,
+    /// It has too much unread.
+    Full,
+    /// It is not connected any more.
+    Gone,
+}
+
+/// Encodes a message into any sink.
+pub(crate) fn encode<K: FrameSink<Frame>>(
+    message: Outgoing<Frame>,
+    sink: &mut K,
+) -> Result<(), K::Error> {
+    match message {
+        Outgoing::Client(reply) => reply.encode(sink),
+        Outgoing::Worker { version, message } => message.encode(version, sink),
+    }
+}
+
+/// Where the frames of a message go once its routing id was taken.
+struct Wire<'a> {
+    socket: &'a mut Socket,
+}
+
+impl FrameSink<Frame> for Wire<'_> {
+    type Error = SocketError;
+
+    fn put(&mut self, part: Part<'_, Frame>, position: Position) -> Result<(), SocketError> {
+        let flow = match part {
+            Part::Bytes(bytes) => self.socket.send_bytes(bytes, position)?,
+            Part::Frame(frame) => self.socket.send(frame, position)?,
+        };
+        match flow {
+            FrameFlow::Done => Ok(()),
+            // A peer that took the routing id takes the message: a torn one would be an error of
+            // the socket that nothing can mend.
+            FrameFlow::WouldWait => Err(SocketError::WOULD_WAIT),
+        }
+    }
+}
+
+fn configure(
+    socket: &Socket,
+    endpoint: &Endpoint,
+    limits: DecodeLimits,
+) -> Result<(), SocketError> {
+    for (option, value) in [
+        (SocketOption::RouterMandatory, 1),
+        // A worker with a fixed identity that comes back after its network was cut must get in.
+        (SocketOption::RouterHandover, 1),
+        (SocketOption::Linger, LINGER_MILLISECONDS),
+        (SocketOption::SendHighWaterMark, SEND_MESSAGES_MAX),
+        (SocketOption::ReceiveHighWaterMark, RECEIVE_MESSAGES_MAX),
+        (SocketOption::HandshakeInterval, HANDSHAKE_MILLISECONDS_MAX),
+        (SocketOption::HeartbeatInterval, HEARTBEAT_MILLISECONDS),
+        (SocketOption::HeartbeatTimeout, HEARTBEAT_TIMEOUT_MILLISECONDS),
+        (SocketOption::HeartbeatTtl, HEARTBEAT_TTL_MILLISECONDS),
+        (SocketOption::TcpKeepalive, 1),
+        (SocketOption::TcpKeepaliveIdle, TCP_KEEPALIVE_IDLE_SECONDS),
+        (SocketOption::TcpKeepaliveInterval, TCP_KEEPALIVE_INTERVAL_SECONDS),
+        (SocketOption::TcpKeepaliveCount, TCP_KEEPALIVE_COUNT),
+        (SocketOption::Backlog, BACKLOG_CONNECTIONS),
+        (SocketOption::Ipv6, i32::from(endpoint.is_ipv6())),
+    ] {
+        socket.set(option, value)?;
+    }
+    // libzmq's limit is for one frame; the decoder sums them up.
+    socket.set_frame_bytes_max(i64::try_from(limits.message_bytes_max).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,14 @@
+//! A safe and thin face of libzmq's C interface: contexts, sockets, messages that can be shared.
+//!
+//! The crate `zmq` is not enough here: it hides the message pointer, has no `zmq_msg_copy`, takes
+//! a message even when it could not be sent, and panics on error numbers that it does not know.
+
+mod error;
+mod frame;
+mod socket;
+
+pub use error::SocketError;
+pub(crate) use frame::Frame;
+pub(crate) use socket::{
+    Context, FrameFlow, Socket, SocketOption, library_has_curve, library_version,
+};
