@@ -140,7 +140,9 @@ impl<C: Cluster> Running<C> {
             self.retry_outgoing()?;
             self.run_timers(router)?;
             if let Phase::Ended(ending) = self.phase {
-                self.flush()?;
+                if let Ending::Drained { .. } = ending {
+                    self.flush()?;
+                }
                 return Ok(ending);
             }
             if router == RouterState::Emptied {
@@ -178,7 +180,7 @@ impl<C: Cluster> Running<C> {
     }
 
     fn read_router(&mut self) -> Result<RouterState, BrokerThreadError> {
-        for count in 0..BATCH_MAX {
+        for count in 1..=BATCH_MAX {
             let received = self.it.router.receive(&mut self.frames);
             let Some(from) = received.map_err(BrokerThreadError::Receive)? else {
                 return Ok(RouterState::Emptied);
@@ -287,8 +289,7 @@ impl<C: Cluster> Running<C> {
 
     /// Sleeps until something may have to be done.
     fn wait(&self) -> Result<(), BrokerThreadError> {
-        // Timers may have sent something since the ROUTER was read empty, and sending can take
-        // the news of a message off the descriptor.
+        // Timers may have sent something since the ROUTER was read empty.
         if self.it.router.is_readable().map_err(BrokerThreadError::Receive)? {
             return Ok(());
         }

@@ -334,7 +334,7 @@ fn advertised(advertise: &str, bound: &Endpoint) -> Result<String, StartError> {
 fn log_start(name: &NodeName, bound: &Endpoint, advertised: &str) {
     let (major, minor, patch) = library_version();
     let curve = library_has_curve();
-    tracing::info!(node = %name, endpoint = %bound, advertised, "listening");
+    tracing::debug!(node = %name, endpoint = %bound, advertised, "bound");
     tracing::debug!(major, minor, patch, curve, "libzmq");
     if !bound.is_loopback() {
         tracing::warn!(

@@ -41,14 +41,14 @@ fn drain_ends_at_its_timeout_and_says_what_it_dropped() {
 
     let receipt = cell.node.wait().unwrap();
     assert_eq!((receipt.finished, receipt.dropped), (0, 1));
-    assert!((300..5_000).contains(&receipt.took_ms), "{receipt:?}");
+    assert!((300..10_000).contains(&receipt.took_ms), "{receipt:?}");
     assert_eq!(next_command(&worker), DISCONNECT);
 }
 
 #[test]
 fn announced_drain_serves_on_as_before_for_a_while() {
     let mut config = config();
-    config.drain_announce = Duration::from_millis(400);
+    config.drain_announce = Duration::from_millis(1_500);
     let cell = Cell::with(config);
     let (drainer, client) = (cell.node.drainer(), cell.dealer());
 
@@ -60,7 +60,7 @@ fn announced_drain_serves_on_as_before_for_a_while() {
     reply(&worker, &address, &body);
     assert_eq!(next_reply(&client), b"still");
     assert_eq!(next_command(&worker), DISCONNECT);
-    assert!(cell.node.wait().unwrap().took_ms >= 400);
+    assert!(cell.node.wait().unwrap().took_ms >= 1_500);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn idle_node_drains_at_once_and_its_port_is_free() {
     let node = Node::start(config()).unwrap();
     let endpoint = node.endpoint().to_owned();
     node.drain();
-    assert!(node.wait().unwrap().took_ms < 1_000);
+    assert!(node.wait().unwrap().took_ms < 5_000);
 
     let mut again = config();
     again.bind.clone_from(&endpoint);

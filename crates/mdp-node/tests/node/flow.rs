@@ -67,6 +67,6 @@ fn client_that_never_reads_disturbs_nobody_and_is_given_up() {
 
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     let status = cell.page("mmi.status");
-    assert_eq!(status["counters"]["overflowed_peers"], 1, "{status}");
+    assert!(status["counters"]["overflowed_peers"].as_u64() > Some(0), "{status}");
     assert!(status["counters"]["dropped"]["peer_not_reading"].as_u64() > Some(0), "{status}");
 }

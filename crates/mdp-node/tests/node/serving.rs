@@ -152,7 +152,7 @@ fn silent_worker_expires_on_time() {
     }
 
     let silence = registered.elapsed();
-    let late = Duration::from_millis(500);
+    let late = Duration::from_secs(5);
     assert!(
         silence > expiry - Duration::from_millis(100) && silence < expiry + late,
         "{silence:?}"
