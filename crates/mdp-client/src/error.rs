@@ -1,0 +1,177 @@
+//! What can go wrong, one type per operation.
+
+use std::{io, time::Duration};
+
+use mdp_wire::{ServiceName, ServiceNameError};
+use thiserror::Error;
+
+/// A list of endpoints that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EndpointError {
+    /// There has to be one at least.
+    #[error("no endpoint given")]
+    None,
+    /// The text is no address.
+    #[error(
+        "`{endpoint}` is not an endpoint: expected tcp://HOST:PORT, HOST:PORT, ipc://PATH or \
+         inproc://NAME"
+    )]
+    Invalid {
+        /// What was given.
+        endpoint: String,
+    },
+}
+
+/// A client that could not be made. Whether a broker is there shows in the first call.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The endpoints cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// No attempt at all is allowed by the options.
+    #[error("a client needs at least one attempt")]
+    NoAttempts,
+    /// The thread of an async client could not be started.
+    #[error("the client's thread could not be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Why the last attempt of a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoReplyCause {
+    /// A broker had the request, and no reply came in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection that carried the request was lost.
+    #[error("the connection was lost")]
+    ConnectionLost,
+    /// No endpoint could be reached.
+    #[error("no endpoint could be reached")]
+    Unreachable,
+}
+
+/// A call without a reply.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// Every attempt ended without a reply.
+    #[error("no reply from service `{service}` after {attempts} attempts in {elapsed:?}: {cause}")]
+    NoReply {
+        /// The service asked.
+        service: ServiceName,
+        /// How often it was asked.
+        attempts: u32,
+        /// How long all attempts took.
+        elapsed: Duration,
+        /// Why the last attempt ended.
+        cause: NoReplyCause,
+    },
+    /// Parts of the reply came, but not its end. The request is not sent again, because its first
+    /// parts would come twice.
+    #[error("the reply from service `{service}` broke off after {partials} parts: {cause}")]
+    Interrupted {
+        /// The service asked.
+        service: ServiceName,
+        /// How many parts came.
+        partials: u64,
+        /// What ended it.
+        cause: NoReplyCause,
+    },
+    /// The reply is larger than `reply_bytes_max`, or its parts came faster than they were taken.
+    #[error("the reply from service `{service}` is larger than {bytes_max} bytes")]
+    ReplyTooLarge {
+        /// The service asked.
+        service: ServiceName,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The parts of the reply came faster than the caller took them.
+    #[error("the parts from service `{service}` are not taken: {waiting_max} are waiting")]
+    PartsNotTaken {
+        /// The service asked.
+        service: ServiceName,
+        /// The limit.
+        waiting_max: usize,
+    },
+    /// The name is no service name.
+    #[error(transparent)]
+    InvalidService(#[from] ServiceNameError),
+    /// libzmq refused to work.
+    #[error("the client's sockets failed")]
+    Socket(#[from] zmq::Error),
+    /// The thread of the async client is gone.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// A request that a pipeline did not take.
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// As many requests are outstanding, or finished and not taken, as the limit allows.
+    #[error("the pipeline is full: {limit} requests")]
+    Full {
+        /// The pipeline's limit.
+        limit: usize,
+    },
+    /// The limit asked for is zero or too high.
+    #[error("a pipeline of {limit} requests is not possible, at most {max} are")]
+    LimitOutOfRange {
+        /// What was asked for.
+        limit: usize,
+        /// The most that is possible in this version and correlation.
+        max: usize,
+    },
+    /// The name is no service name.
+    #[error(transparent)]
+    InvalidService(#[from] ServiceNameError),
+    /// libzmq refused to work.
+    #[error("the client's sockets failed")]
+    Socket(#[from] zmq::Error),
+}
+
+/// A worker that could not start, or had to end.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// The endpoints cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The name is no service name.
+    #[error(transparent)]
+    InvalidService(#[from] ServiceNameError),
+    /// Names that begin with `mmi.` belong to the broker, which refuses such workers (MMI8-03).
+    #[error("`{service}` cannot be offered: names that begin with `mmi.` belong to the broker")]
+    ReservedService {
+        /// The name.
+        service: ServiceName,
+    },
+    /// More or fewer connections than possible.
+    #[error("concurrency {got} is not possible, 1 to {max} is")]
+    ConcurrencyOutOfRange {
+        /// What was asked for.
+        got: usize,
+        /// The most.
+        max: usize,
+    },
+    /// Interval and liveness may not be zero.
+    #[error("heartbeat interval and liveness may not be zero")]
+    NoHeartbeat,
+    /// libzmq refused to work.
+    #[error("the worker's sockets failed")]
+    Socket(#[from] zmq::Error),
+    /// A thread or its wake-up could not be made.
+    #[error("the worker's threads could not be started")]
+    Thread(#[source] io::Error),
+    /// The protocol's thread ended without a result, which only a panic there can cause.
+    #[error("the worker's thread panicked")]
+    Panicked,
+}
+
+/// A part of a reply that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PartialError {
+    /// 7/MDP has no partial replies.
+    #[error("7/MDP (0.1) has no partial replies")]
+    NotIn01,
+    /// The worker has ended.
+    #[error("the worker has ended")]
+    Closed,
+}

@@ -1,0 +1,159 @@
+//! What a [`Client`](crate::Client) and a [`Worker`](crate::Worker) can be told.
+
+use std::{fmt, time::Duration};
+
+use mdp_wire::Version;
+
+/// Where a broker listens when nothing else is said.
+pub const DEFAULT_ENDPOINT: &str = "tcp://127.0.0.1:5555";
+
+/// The most requests that one socket carries at a time ([`Correlation::Envelope`]).
+pub const PIPELINED_REQUESTS_MAX: usize = 100_000;
+
+/// The most sockets of one client, where each request has its own. A libzmq context holds 1,023
+/// sockets, and a watched connection takes three of them, twice while it is replaced.
+pub const CLIENT_SOCKETS_MAX: usize = 128;
+
+/// The most connections of one worker, for the same reason.
+pub const WORKER_CONCURRENCY_MAX: usize = 128;
+
+/// How a client finds the request that a reply belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Correlation {
+    /// Pipelined 0.1 requests share a socket; a frame with the request's id in front of the empty
+    /// delimiter comes back with the reply, because the broker restores the envelope of a request.
+    /// 0.2 has no envelope, so there each request has its own socket in any case.
+    #[default]
+    Envelope,
+    /// Each outstanding request has its own socket, for brokers that do not give envelopes back
+    /// (the one of the ZeroMQ Guide, for example).
+    SocketPerRequest,
+}
+
+/// What a client does and where it connects. Build it with `..ClientOptions::default()`.
+#[derive(Clone)]
+pub struct ClientOptions {
+    /// The brokers, in order of preference. `tcp://` may be left out. The client stays with the
+    /// broker that answered last until that one fails.
+    pub endpoints: Vec<String>,
+    /// The version spoken, 0.1 by default.
+    pub version: Version,
+    /// How long one attempt waits for a reply, and for each part of a reply in 0.2.
+    pub timeout: Duration,
+    /// How often a request is tried in all. An attempt ends by its timeout, or at once when the
+    /// connection that carried the request is lost. Endpoints that cannot be reached cost no
+    /// attempt: the request never left.
+    pub attempts: u32,
+    /// How replies to pipelined requests are told apart.
+    pub correlation: Correlation,
+    /// How many requests of an async client are outstanding at a time; more wait for their turn.
+    /// Where each has its own socket, it is at most [`CLIENT_SOCKETS_MAX`].
+    pub in_flight_max: usize,
+    /// How long a connection may take to be established before the next endpoint is tried.
+    pub connect_timeout: Duration,
+    /// The pause after every endpoint was found unreachable in a row.
+    pub unreachable_pause: Duration,
+    /// The interval of ZMTP heartbeats, which find a dead host under an idle connection.
+    pub zmtp_heartbeat: Duration,
+    /// The largest reply in bytes, parts included, and the largest frame that is received at all.
+    pub reply_bytes_max: usize,
+    /// The libzmq context to use, for `inproc://` endpoints and for programs with many clients.
+    /// Without it each client makes its own, with one I/O thread.
+    pub context: Option<zmq::Context>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            endpoints: vec![DEFAULT_ENDPOINT.to_owned()],
+            version: Version::V01,
+            timeout: Duration::from_millis(2_500),
+            attempts: 3,
+            correlation: Correlation::default(),
+            in_flight_max: 1_000,
+            connect_timeout: Duration::from_secs(1),
+            unreachable_pause: Duration::from_millis(100),
+            zmtp_heartbeat: Duration::from_secs(1),
+            reply_bytes_max: 64 << 20,
+            context: None,
+        }
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientOptions")
+            .field("endpoints", &self.endpoints)
+            .field("version", &self.version)
+            .field("timeout", &self.timeout)
+            .field("attempts", &self.attempts)
+            .field("correlation", &self.correlation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker offers and where it registers. Build it with `..WorkerOptions::default()`; the
+/// default has no service name and is refused.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// The brokers, in order of preference; a lost one is followed by the next, in a circle.
+    /// `tcp://` may be left out.
+    pub endpoints: Vec<String>,
+    /// The service offered, as bytes.
+    pub service: Vec<u8>,
+    /// The version spoken, 0.1 by default.
+    pub version: Version,
+    /// How often the worker shows that it lives, also while the handler works. Broker and worker
+    /// need about the same.
+    pub heartbeat_interval: Duration,
+    /// How many intervals of silence make a broker dead.
+    pub heartbeat_liveness: u32,
+    /// The first pause before a new connection; it doubles up to `reconnect_max`.
+    pub reconnect_min: Duration,
+    /// The longest pause before a new connection.
+    pub reconnect_max: Duration,
+    /// How many requests are worked on at a time. Each has its own connection and, in the blocking
+    /// worker, its own thread, because a 7/MDP worker has one request at a time.
+    pub concurrency: usize,
+    /// How long a connection may take to be established.
+    pub connect_timeout: Duration,
+    /// How long a closed connection may take to send what it still holds, DISCONNECT last.
+    pub linger: Duration,
+    /// The largest frame that is received, in bytes.
+    pub request_bytes_max: usize,
+    /// The libzmq context to use, for `inproc://` endpoints. Without it the worker makes its own,
+    /// and has flushed its DISCONNECT when it returns.
+    pub context: Option<zmq::Context>,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            endpoints: vec![DEFAULT_ENDPOINT.to_owned()],
+            service: Vec::new(),
+            version: Version::V01,
+            heartbeat_interval: Duration::from_millis(2_500),
+            heartbeat_liveness: 3,
+            reconnect_min: Duration::from_millis(100),
+            reconnect_max: Duration::from_secs(10),
+            concurrency: 1,
+            connect_timeout: Duration::from_secs(1),
+            linger: Duration::from_secs(1),
+            request_bytes_max: 64 << 20,
+            context: None,
+        }
+    }
+}
+
+impl fmt::Debug for WorkerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerOptions")
+            .field("endpoints", &self.endpoints)
+            .field("service", &self.service.escape_ascii().to_string())
+            .field("version", &self.version)
+            .field("heartbeat_interval", &self.heartbeat_interval)
+            .field("heartbeat_liveness", &self.heartbeat_liveness)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,201 @@
+//! The only place of the crate that makes ZeroMQ sockets: [`Link`], one connection to a broker.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use zmq::{PollEvents, PollItem, SocketEvent, SocketType};
+
+/// Far beyond the life of any link: a link is one connection, and a new one gets a new socket.
+/// Zero would do as well, but then libzmq reports no failure to resolve a name.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// What every link of one client or worker has in common.
+#[derive(Clone)]
+pub(crate) struct LinkSettings {
+    pub(crate) context: zmq::Context,
+    pub(crate) connect_timeout: Duration,
+    /// `None`: the protocol's own heartbeats do that.
+    pub(crate) zmtp_heartbeat: Option<Duration>,
+    /// Messages that wait for the network; 0 = no limit, where the caller bounds them.
+    pub(crate) outgoing_messages_max: i32,
+    pub(crate) frame_bytes_max: usize,
+}
+
+impl fmt::Debug for LinkSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkSettings")
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happened to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkEvent {
+    /// The handshake is done.
+    Up,
+    /// It could not be made, or was lost.
+    Down,
+}
+
+/// Whether a message was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Yes,
+    /// Too many messages wait for the network; here it is again.
+    Full(Vec<Vec<u8>>),
+}
+
+/// One DEALER, connected once, and the monitor that says whether it still is.
+pub(crate) struct Link {
+    dealer: zmq::Socket,
+    monitor: zmq::Socket,
+}
+
+impl Link {
+    /// Makes the socket and starts to connect; how that ends is a [`LinkEvent`]. `inproc://` has
+    /// no events.
+    pub(crate) fn open(settings: &LinkSettings, endpoint: &str) -> Result<Self, zmq::Error> {
+        let dealer = settings.context.socket(SocketType::DEALER)?;
+        dealer.set_linger(0)?;
+        dealer.set_reconnect_ivl(milliseconds(RECONNECT_INTERVAL))?;
+        dealer.set_connect_timeout(milliseconds(settings.connect_timeout))?;
+        dealer.set_handshake_ivl(milliseconds(settings.connect_timeout))?;
+        dealer.set_ipv6(true)?;
+        dealer.set_sndhwm(settings.outgoing_messages_max)?;
+        dealer.set_maxmsgsize(i64::try_from(settings.frame_bytes_max).unwrap_or(i64::MAX))?;
+        if let Some(interval) = settings.zmtp_heartbeat {
+            dealer.set_heartbeat_ivl(milliseconds(interval))?;
+            dealer.set_heartbeat_timeout(milliseconds(interval))?;
+        }
+        let address = monitor_address();
+        let wanted = [
+            SocketEvent::HANDSHAKE_SUCCEEDED,
+            SocketEvent::CONNECT_RETRIED,
+            SocketEvent::DISCONNECTED,
+        ];
+        let wanted = wanted.into_iter().fold(0, |mask, event| mask | i32::from(event.to_raw()));
+        dealer.monitor(&address, wanted)?;
+        let monitor = settings.context.socket(SocketType::PAIR)?;
+        monitor.set_linger(0)?;
+        let link = Self { dealer, monitor };
+        link.monitor.connect(&address)?;
+        link.dealer.connect(endpoint)?;
+        Ok(link)
+    }
+
+    /// Sends a message, or gives it back. Never blocks.
+    pub(crate) fn send(&self, frames: Vec<Vec<u8>>) -> Result<Sent, zmq::Error> {
+        // Asked before, because a refused frame would be lost; the frames after the first one of
+        // a message are always taken.
+        if !self.dealer.get_events()?.contains(PollEvents::POLLOUT) {
+            return Ok(Sent::Full(frames));
+        }
+        self.dealer.send_multipart(frames, zmq::DONTWAIT)?;
+        Ok(Sent::Yes)
+    }
+
+    /// The next message, if one is there.
+    pub(crate) fn recv(&self) -> Result<Option<Vec<Vec<u8>>>, zmq::Error> {
+        none_yet(self.dealer.recv_multipart(zmq::DONTWAIT))
+    }
+
+    /// The next event, if one is there.
+    pub(crate) fn recv_event(&self) -> Result<Option<LinkEvent>, zmq::Error> {
+        while let Some(frames) = none_yet(self.monitor.recv_multipart(zmq::DONTWAIT))? {
+            let Some([low, high, ..]) = frames.first().map(Vec::as_slice) else { continue };
+            let event = u16::from_ne_bytes([*low, *high]);
+            if event == SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() {
+                return Ok(Some(LinkEvent::Up));
+            }
+            return Ok(Some(LinkEvent::Down));
+        }
+        Ok(None)
+    }
+
+    /// What to poll for messages, and for room to send if that is wanted.
+    pub(crate) fn poll_message(&self, room: Room) -> PollItem<'_> {
+        match room {
+            Room::NotNeeded => self.dealer.as_poll_item(PollEvents::POLLIN),
+            Room::Needed => self.dealer.as_poll_item(PollEvents::POLLIN | PollEvents::POLLOUT),
+        }
+    }
+
+    /// What to poll for events.
+    pub(crate) fn poll_event(&self) -> PollItem<'_> {
+        self.monitor.as_poll_item(PollEvents::POLLIN)
+    }
+
+    /// Closes the socket, which goes on sending what it holds for at most `linger`.
+    pub(crate) fn close(self, linger: Duration) {
+        if let Err(error) = self.dealer.set_linger(milliseconds(linger)) {
+            tracing::debug!(%error, "linger could not be set");
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // libzmq's I/O thread sends an event to the monitor's peer and waits for ever if that is
+        // gone. A new monitor that wants no event replaces the old one before its peer closes.
+        if let Err(error) = self.dealer.monitor(&monitor_address(), 0) {
+            tracing::debug!(%error, "monitor could not be stopped");
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+/// Whether a link waits for room in its outgoing queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    NotNeeded,
+    Needed,
+}
+
+/// The context that the caller gave, or a new one.
+pub(crate) fn context_or_new(given: Option<zmq::Context>) -> zmq::Context {
+    given.unwrap_or_default()
+}
+
+/// Waits for the items until `until`, or without end. An interrupted wait is over early.
+pub(crate) fn wait(items: &mut [PollItem<'_>], until: Option<Instant>) -> Result<(), zmq::Error> {
+    let timeout_ms = match until {
+        None => -1,
+        Some(until) => milliseconds_rounded_up(until.saturating_duration_since(Instant::now())),
+    };
+    match zmq::poll(items, timeout_ms) {
+        Ok(_) | Err(zmq::Error::EINTR) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn none_yet<T>(received: Result<T, zmq::Error>) -> Result<Option<T>, zmq::Error> {
+    match received {
+        Ok(received) => Ok(Some(received)),
+        Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Unique in the process, for several clients may share a context.
+fn monitor_address() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("inproc://mdp-client.monitor.{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// Rounded up, so that a deadline has passed when the wait for it is over.
+fn milliseconds_rounded_up(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,186 @@
+//! The worker's state machine in virtual time.
+
+use super::*;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const REQUEST: [&[u8]; 6] = [b"", b"MDPW01", b"\x02", b"client", b"", b"x"];
+const HEARTBEAT: [&[u8]; 3] = [b"", b"MDPW01", b"\x04"];
+const DISCONNECT: [&[u8]; 3] = [b"", b"MDPW01", b"\x05"];
+
+/// A core, its clock, and what a shell would have.
+struct CoreTest {
+    core: WorkerCore,
+    now: Instant,
+    /// Messages since the socket was opened; `None` without a socket.
+    link: Option<Vec<Vec<Vec<u8>>>>,
+    opened: Vec<String>,
+    running: Option<JobId>,
+    is_finished: bool,
+}
+
+impl CoreTest {
+    fn new(endpoints: &[&str], seed: u64) -> Self {
+        let settings = CoreSettings {
+            endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
+            service: ServiceName::try_from("echo").unwrap(),
+            version: Version::V01,
+            heartbeat_interval: INTERVAL,
+            heartbeat_liveness: 3,
+        };
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), seed);
+        let now = Instant::now();
+        let core = WorkerCore::new(now, settings, backoff);
+        let opened = Vec::new();
+        let mut test = Self { core, now, link: None, opened, running: None, is_finished: false };
+        test.run_effects();
+        test
+    }
+
+    fn handle(&mut self, input: WorkerInput) {
+        self.core.handle_input(self.now, input);
+        self.run_effects();
+    }
+
+    fn receive(&mut self, frames: &[&[u8]]) {
+        self.handle(WorkerInput::Received { frames: frames.iter().map(|f| f.to_vec()).collect() });
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.now += time;
+        self.core.handle_timeout(self.now);
+        self.run_effects();
+    }
+
+    fn finish_job(&mut self) {
+        if let Some(job) = self.running.take() {
+            self.handle(WorkerInput::Final { job, body: vec![b"done".to_vec()] });
+        }
+    }
+
+    fn run_effects(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            assert!(!self.is_finished, "{effect:?} after the end");
+            match effect {
+                WorkerEffect::Open { endpoint } => {
+                    assert_eq!(self.link, None, "two sockets");
+                    self.link = Some(Vec::new());
+                    self.opened.push(endpoint);
+                }
+                WorkerEffect::Send { frames } => {
+                    let sent = self.link.as_mut().expect("a socket to send on");
+                    // MDP7-26, MDP7-28: first of all, and never again.
+                    assert_eq!(sent.is_empty(), frames[2] == b"\x01", "{frames:?}");
+                    // MDP7-31: our DISCONNECT is the last message.
+                    assert_ne!(sent.last().map(|last| last[2].as_slice()), Some(&b"\x05"[..]));
+                    sent.push(frames);
+                }
+                WorkerEffect::Close { farewell } => {
+                    let sent = self.link.take().expect("a socket to close");
+                    let said = sent.last().is_some_and(|last| last[2] == b"\x05");
+                    assert_eq!(said, farewell == Farewell::Flushed);
+                }
+                WorkerEffect::Run { job, .. } => {
+                    assert_eq!(self.running.replace(job), None, "two jobs at a time (A2)");
+                }
+                WorkerEffect::Finished => self.is_finished = true,
+            }
+        }
+    }
+
+    fn last_command(&self) -> Option<&[u8]> {
+        self.link.as_ref().and_then(|sent| sent.last()).map(|frames| frames[2].as_slice())
+    }
+}
+
+#[test]
+fn heartbeat_is_due_an_interval_after_the_last_message() {
+    let mut test = CoreTest::new(&["a"], 1);
+    test.receive(&REQUEST);
+    test.advance(INTERVAL / 2);
+    test.finish_job();
+    assert_eq!(test.last_command(), Some(&b"\x03"[..]));
+
+    test.advance(INTERVAL / 2);
+    assert_eq!(test.last_command(), Some(&b"\x03"[..]), "the reply was a sign of life");
+    test.advance(INTERVAL / 2);
+    assert_eq!(test.last_command(), Some(&b"\x04"[..]));
+}
+
+#[test]
+fn broker_is_held_to_interval_times_liveness() {
+    let mut test = CoreTest::new(&["a", "b"], 1);
+    test.advance(INTERVAL * 3 / 2);
+    test.receive(&HEARTBEAT);
+
+    test.advance(INTERVAL * 3 - Duration::from_millis(1));
+    assert_eq!(test.opened, ["a"]);
+    test.advance(Duration::from_millis(1));
+    assert_eq!(test.link, None);
+    test.advance(Duration::from_millis(100));
+    assert_eq!(test.opened, ["a", "b"]);
+}
+
+#[test]
+fn good_connection_makes_pauses_short_again() {
+    let mut test = CoreTest::new(&["a"], 1);
+    for _ in 0..10 {
+        test.receive(&DISCONNECT);
+        test.advance(Duration::from_secs(10));
+    }
+    let opened = test.opened.len();
+
+    test.receive(&HEARTBEAT);
+    test.advance(INTERVAL);
+    test.receive(&DISCONNECT);
+    assert_eq!(test.opened.len(), opened + 1, "at once");
+    test.receive(&DISCONNECT);
+    test.advance(Duration::from_millis(100));
+    assert_eq!(test.opened.len(), opened + 2, "after the shortest pause");
+}
+
+#[test]
+fn connection_is_not_replaced_while_the_handler_works() {
+    let mut test = CoreTest::new(&["a", "b"], 1);
+    test.receive(&REQUEST);
+    test.handle(WorkerInput::ConnectionLost);
+    test.advance(Duration::from_secs(60));
+    assert_eq!(test.opened, ["a"]);
+    assert_eq!(test.core.poll_timeout(), None, "nothing to wait for but the handler");
+
+    test.finish_job();
+
+    assert_eq!(test.opened, ["a", "b"]);
+    assert_eq!(test.last_command(), Some(&b"\x01"[..]), "the old reply is not sent");
+}
+
+#[test]
+fn rules_hold_whatever_happens() {
+    // The rules are the assertions in `run_effects`.
+    for seed in 0..500 {
+        let mut luck = fastrand::Rng::with_seed(seed);
+        let mut test = CoreTest::new(&["a", "b", "c"][..luck.usize(1..=3)], seed);
+
+        for _ in 0..300 {
+            match luck.u8(..12) {
+                0..=2 => test.receive(&REQUEST),
+                3 | 4 => test.receive(&HEARTBEAT),
+                5 => test.receive(&DISCONNECT),
+                6 => test.handle(WorkerInput::ConnectionLost),
+                7 => test.receive(&[b"", b"MDPW01", &[luck.u8(..)]]),
+                8 | 9 => test.finish_job(),
+                10 => {
+                    if let Some(job) = test.running.take() {
+                        test.handle(WorkerInput::Panicked { job });
+                    }
+                }
+                _ => test.advance(Duration::from_millis(luck.u64(..2_000))),
+            }
+        }
+        assert!(test.opened.len() > 1, "seed {seed}");
+
+        test.handle(WorkerInput::Leave);
+        test.finish_job();
+        assert!(test.is_finished, "seed {seed}");
+        assert_eq!((test.link, test.core.poll_timeout()), (None, None), "seed {seed}");
+    }
+}

@@ -1,0 +1,353 @@
+//! The worker's shell: one thread runs the effects of all its state machines on sockets.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use zmq::PollItem;
+
+use crate::{
+    ServiceName, StopHandle, WorkerCounters, WorkerError, WorkerOptions,
+    bell::{self, Bell, BellListener},
+    endpoint,
+    options::WORKER_CONCURRENCY_MAX,
+    socket::{self, Link, LinkEvent, LinkSettings, Room, Sent},
+    worker::{
+        backoff::Backoff,
+        core::{CoreSettings, Farewell, WorkerCore, WorkerEffect, WorkerInput},
+        executor::{Executor, JOB_EVENTS_MAX, JobEvent, Offer},
+        stop::Stop,
+    },
+};
+
+/// Messages read from one connection before the others, and the timers, get their turn.
+const MESSAGES_PER_TURN_MAX: usize = 64;
+
+/// Messages in libzmq's queue that wait for the network. A reply may be large, so few.
+const OUTGOING_MESSAGES_MAX: i32 = 32;
+
+/// Messages that wait for room in libzmq's queue. While one waits, nothing is taken from the
+/// handler, so only heartbeats add to them; more than this many mean that nothing moves.
+const UNSENT_MESSAGES_MAX: usize = 64;
+
+/// All connections of one worker.
+pub(crate) struct Driver<E> {
+    slots: Vec<Slot<E>>,
+    bell: BellListener,
+}
+
+/// One connection: state machine, socket, handler.
+struct Slot<E> {
+    core: WorkerCore,
+    executor: E,
+    links: LinkSettings,
+    linger: Duration,
+    link: Option<Link>,
+    unsent: VecDeque<Vec<Vec<u8>>>,
+    /// The link is closed when the unsent messages are out, or then.
+    closing_until: Option<Instant>,
+    is_finished: bool,
+}
+
+/// What of a link is ready.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    has_messages: bool,
+    has_events: bool,
+}
+
+/// Runs a worker on the calling thread until it is stopped. `make_executor` is called once per
+/// connection.
+pub(crate) fn run<E: Executor>(
+    options: WorkerOptions,
+    stop: &StopHandle,
+    make_executor: impl FnMut(&Offer, &Arc<Bell>) -> io::Result<E>,
+) -> Result<WorkerCounters, WorkerError> {
+    let (bell, listener) = bell::bell().map_err(WorkerError::Thread)?;
+    let bell = Arc::new(bell);
+    let mut driver = Driver::new(options, &bell, listener, make_executor)?;
+    stop.listen(&bell);
+    driver.run(stop)?;
+    let counters = driver.counters();
+    for slot in driver.slots {
+        // The link first: a handler that is not waited for must not keep it.
+        drop(slot.link);
+        match stop.asked() {
+            Stop::Now => {}
+            Stop::No | Stop::AfterReply => slot.executor.join(),
+        }
+    }
+    Ok(counters)
+}
+
+impl<E: Executor> Driver<E> {
+    fn new(
+        options: WorkerOptions,
+        bell: &Arc<Bell>,
+        listener: BellListener,
+        mut make_executor: impl FnMut(&Offer, &Arc<Bell>) -> io::Result<E>,
+    ) -> Result<Self, WorkerError> {
+        let settings = check(&options)?;
+        let links = LinkSettings {
+            context: socket::context_or_new(options.context),
+            connect_timeout: options.connect_timeout,
+            zmtp_heartbeat: None,
+            outgoing_messages_max: OUTGOING_MESSAGES_MAX,
+            frame_bytes_max: options.request_bytes_max,
+        };
+        let offer = Offer { service: settings.service.clone(), version: settings.version };
+        let mut slots = Vec::with_capacity(options.concurrency);
+        for _ in 0..options.concurrency {
+            let (min, max) = (options.reconnect_min, options.reconnect_max);
+            let backoff = Backoff::new(min, max, fastrand::u64(..));
+            slots.push(Slot {
+                core: WorkerCore::new(Instant::now(), settings.clone(), backoff),
+                executor: make_executor(&offer, bell).map_err(WorkerError::Thread)?,
+                links: links.clone(),
+                linger: options.linger,
+                link: None,
+                unsent: VecDeque::new(),
+                closing_until: None,
+                is_finished: false,
+            });
+        }
+        Ok(Self { slots, bell: listener })
+    }
+
+    fn run(&mut self, stop: &StopHandle) -> Result<(), WorkerError> {
+        let mut obeyed = Stop::No;
+        for slot in &mut self.slots {
+            slot.run_effects();
+        }
+        loop {
+            let asked = stop.asked();
+            if asked != obeyed {
+                obeyed = asked;
+                self.slots.iter_mut().for_each(|slot| slot.stop(asked));
+            }
+            if self.slots.iter().all(|slot| slot.is_finished && slot.closing_until.is_none()) {
+                return Ok(());
+            }
+            let ready = self.wait()?;
+            for (slot, ready) in self.slots.iter_mut().zip(ready) {
+                slot.turn(ready);
+            }
+        }
+    }
+
+    /// Waits for messages, events, handlers, the stop handle or a timer.
+    fn wait(&self) -> Result<Vec<Ready>, zmq::Error> {
+        let mut items = vec![self.bell.poll_ring()];
+        for link in self.slots.iter().filter_map(|slot| slot.poll_link()) {
+            items.extend(link);
+        }
+        let until = self.slots.iter().filter_map(|slot| slot.poll_timeout()).min();
+        socket::wait(&mut items, until)?;
+        // Before handlers and stop handle are looked at: a later ring is for the next wait.
+        self.bell.silence();
+        let mut pairs = items.get(1..).unwrap_or_default().chunks_exact(2);
+        let ready = self.slots.iter().map(|slot| {
+            let items = if slot.link.is_some() { pairs.next() } else { None };
+            Ready::from_items(items.unwrap_or_default())
+        });
+        Ok(ready.collect())
+    }
+
+    fn counters(&self) -> WorkerCounters {
+        let counters = self.slots.iter().map(|slot| slot.core.counters());
+        counters.fold(WorkerCounters::default(), WorkerCounters::plus)
+    }
+}
+
+impl<E: Executor> Slot<E> {
+    fn turn(&mut self, ready: Ready) {
+        if ready.has_messages {
+            self.read_messages();
+        }
+        if ready.has_events {
+            self.read_events();
+        }
+        self.send_unsent();
+        self.close_if_sent();
+        self.read_handler();
+        // After reading: a broker is not silent because this thread was.
+        self.core.handle_timeout(Instant::now());
+        self.run_effects();
+    }
+
+    fn stop(&mut self, asked: Stop) {
+        match asked {
+            Stop::No => {}
+            Stop::AfterReply => self.handle(WorkerInput::Leave),
+            Stop::Now => self.handle(WorkerInput::LeaveNow),
+        }
+    }
+
+    fn handle(&mut self, input: WorkerInput) {
+        self.core.handle_input(Instant::now(), input);
+        self.run_effects();
+    }
+
+    fn read_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            // Looked at anew each time: a message may have replaced the link.
+            let Some(link) = &self.link else { return };
+            match link.recv() {
+                Ok(Some(frames)) => self.handle(WorkerInput::Received { frames }),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "receiving failed");
+                    return self.handle(WorkerInput::ConnectionLost);
+                }
+            }
+        }
+    }
+
+    fn read_events(&mut self) {
+        let Some(link) = &self.link else { return };
+        let event = link.recv_event().unwrap_or(Some(LinkEvent::Down));
+        match event {
+            None | Some(LinkEvent::Up) => {}
+            Some(LinkEvent::Down) => {
+                // A DISCONNECT that came before the end of the connection still counts.
+                self.read_messages();
+                self.handle(WorkerInput::ConnectionLost);
+            }
+        }
+    }
+
+    /// Takes what the handler made, unless the connection is full: then the handler waits.
+    fn read_handler(&mut self) {
+        for _ in 0..JOB_EVENTS_MAX {
+            if !self.unsent.is_empty() {
+                return;
+            }
+            let Some(event) = self.executor.poll_event() else { return };
+            self.handle(match event {
+                JobEvent::Partial { job, body } => WorkerInput::Partial { job, body },
+                JobEvent::Final { job, body } => WorkerInput::Final { job, body },
+                JobEvent::Panicked { job } => WorkerInput::Panicked { job },
+            });
+        }
+    }
+
+    fn run_effects(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                WorkerEffect::Open { endpoint } => self.run_open(&endpoint),
+                WorkerEffect::Send { frames } => {
+                    self.unsent.push_back(frames);
+                    self.send_unsent();
+                }
+                WorkerEffect::Close { farewell } => self.run_close(farewell),
+                WorkerEffect::Run { job, body } => self.executor.start(job, body),
+                WorkerEffect::Finished => self.is_finished = true,
+            }
+        }
+    }
+
+    fn run_open(&mut self, endpoint: &str) {
+        tracing::debug!(endpoint, "connecting");
+        self.unsent.clear();
+        self.closing_until = None;
+        match Link::open(&self.links, endpoint) {
+            Ok(link) => self.link = Some(link),
+            Err(error) => {
+                tracing::warn!(endpoint, %error, "no socket");
+                self.link = None;
+                self.core.handle_input(Instant::now(), WorkerInput::ConnectionLost);
+            }
+        }
+    }
+
+    fn run_close(&mut self, farewell: Farewell) {
+        match farewell {
+            Farewell::Silent => {
+                self.unsent.clear();
+                drop(self.link.take());
+            }
+            Farewell::Flushed => {
+                self.closing_until = Some(Instant::now() + self.linger);
+                self.close_if_sent();
+            }
+        }
+    }
+
+    /// Closes a link that has taken its last message, or has had the time for that.
+    fn close_if_sent(&mut self) {
+        let Some(until) = self.closing_until else { return };
+        if self.unsent.is_empty() || until <= Instant::now() {
+            self.unsent.clear();
+            self.closing_until = None;
+            if let Some(link) = self.link.take() {
+                link.close(self.linger);
+            }
+        }
+    }
+
+    fn send_unsent(&mut self) {
+        while let Some(frames) = self.unsent.pop_front() {
+            let Some(link) = &self.link else { return self.unsent.clear() };
+            match link.send(frames) {
+                Ok(Sent::Yes) => {}
+                Ok(Sent::Full(frames)) => {
+                    self.unsent.push_front(frames);
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "sending failed");
+                    return self.core.handle_input(Instant::now(), WorkerInput::ConnectionLost);
+                }
+            }
+        }
+        if self.unsent.len() > UNSENT_MESSAGES_MAX {
+            self.unsent.clear();
+            self.core.handle_input(Instant::now(), WorkerInput::ConnectionLost);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.core.poll_timeout(), self.closing_until].into_iter().flatten().min()
+    }
+
+    fn poll_link(&self) -> Option<[PollItem<'_>; 2]> {
+        let room = if self.unsent.is_empty() { Room::NotNeeded } else { Room::Needed };
+        self.link.as_ref().map(|link| [link.poll_message(room), link.poll_event()])
+    }
+}
+
+impl Ready {
+    fn from_items(items: &[PollItem<'_>]) -> Self {
+        match items {
+            [messages, events] => {
+                Self { has_messages: messages.is_readable(), has_events: events.is_readable() }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+/// Checks the options and completes them.
+fn check(options: &WorkerOptions) -> Result<CoreSettings, WorkerError> {
+    let service = ServiceName::try_from(options.service.as_slice())?;
+    if service.is_reserved() {
+        return Err(WorkerError::ReservedService { service });
+    }
+    if options.concurrency == 0 || options.concurrency > WORKER_CONCURRENCY_MAX {
+        let (got, max) = (options.concurrency, WORKER_CONCURRENCY_MAX);
+        return Err(WorkerError::ConcurrencyOutOfRange { got, max });
+    }
+    if options.heartbeat_interval.is_zero() || options.heartbeat_liveness == 0 {
+        return Err(WorkerError::NoHeartbeat);
+    }
+    Ok(CoreSettings {
+        endpoints: endpoint::parse_all(&options.endpoints)?,
+        service,
+        version: options.version,
+        heartbeat_interval: options.heartbeat_interval,
+        heartbeat_liveness: options.heartbeat_liveness,
+    })
+}

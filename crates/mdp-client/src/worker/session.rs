@@ -1,0 +1,71 @@
+//! What a worker knows about its connection and its handler.
+
+use std::time::Instant;
+
+use crate::worker::executor::JobId;
+
+/// The time from one READY to the end of its connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) opened_at: Instant,
+    /// Something other than DISCONNECT came after READY.
+    pub(crate) acknowledged: bool,
+    /// When the next heartbeat is due.
+    pub(crate) heartbeat_at: Instant,
+    /// When the broker counts as lost.
+    pub(crate) expires_at: Instant,
+}
+
+/// A request that came.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The client address, to be given back unchanged.
+    pub(crate) client: Vec<u8>,
+    pub(crate) body: Vec<Vec<u8>>,
+}
+
+/// What the handler does.
+#[derive(Debug)]
+pub(crate) enum Handler {
+    Idle,
+    Busy {
+        job: JobId,
+        /// Where the reply goes; `None` when the connection of the request is gone.
+        client: Option<Vec<u8>>,
+    },
+}
+
+impl Handler {
+    /// Where a part of this job's reply goes.
+    pub(crate) fn client_of(&self, asked: JobId) -> Option<&Vec<u8>> {
+        match self {
+            Self::Busy { job, client } if *job == asked => client.as_ref(),
+            Self::Busy { .. } | Self::Idle => None,
+        }
+    }
+
+    /// The job is over. Returns where its reply goes.
+    pub(crate) fn finish(&mut self, finished: JobId) -> Option<Vec<u8>> {
+        match self {
+            Self::Busy { job, client } if *job == finished => {
+                let client = client.take();
+                *self = Self::Idle;
+                client
+            }
+            Self::Busy { .. } | Self::Idle => None,
+        }
+    }
+
+    /// The connection of its request is gone.
+    pub(crate) fn disconnect(&mut self) {
+        match self {
+            Self::Busy { client, .. } => *client = None,
+            Self::Idle => {}
+        }
+    }
+
+    /// Whether it works on something that can still be answered.
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self, Self::Busy { client: Some(_), .. })
+    }
+}
