@@ -179,8 +179,16 @@ impl<C: Cluster> Running<C> {
         self.handle(Input::Drain { deadline: asked_at + self.it.drain.timeout })
     }
 
+    /// Reads a batch, then runs what the engine decided about all of it: replies and requests that
+    /// leave together wake libzmq's thread once, not once each.
     fn read_router(&mut self) -> Result<RouterState, BrokerThreadError> {
-        for count in 1..=BATCH_MAX {
+        let state = self.read_batch()?;
+        self.run_effects()?;
+        Ok(state)
+    }
+
+    fn read_batch(&mut self) -> Result<RouterState, BrokerThreadError> {
+        for count in 0..BATCH_MAX {
             let received = self.it.router.receive(&mut self.frames);
             let Some(from) = received.map_err(BrokerThreadError::Receive)? else {
                 return Ok(RouterState::Emptied);
@@ -195,7 +203,7 @@ impl<C: Cluster> Running<C> {
                 }
                 Err(error) => Input::Malformed { from, error },
             };
-            self.handle(input)?;
+            self.it.broker.handle_input(self.now, input);
         }
         Ok(RouterState::MoreWaits)
     }

@@ -1,0 +1,259 @@
+//! The command line: what can be typed, with its help.
+
+mod help;
+mod values;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint, builder::PossibleValuesParser};
+
+use self::values::Protocol;
+
+/// Where a broker listens when nothing else is said.
+const ENDPOINT_DEFAULT: &str = "tcp://127.0.0.1:5555";
+
+/// A broker for ZeroMQ's Majordomo protocol, with its tools.
+#[derive(Debug, Parser)]
+#[command(
+    name = "majordomo",
+    version,
+    about = help::ABOUT,
+    long_about = help::LONG_ABOUT,
+    after_long_help = help::EXIT_CODES,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a broker.
+    #[command(long_about = help::SERVE, after_long_help = help::SERVE_AFTER)]
+    Serve(ServeArgs),
+    /// Send one request and print the reply.
+    #[command(long_about = help::CALL, after_long_help = help::CALL_AFTER)]
+    Call(CallArgs),
+    /// Offer a service with a shell command, or as an echo.
+    #[command(long_about = help::WORK, after_long_help = help::WORK_AFTER)]
+    Work(WorkArgs),
+    /// List the services that have workers.
+    #[command(long_about = help::SERVICES, after_long_help = help::VIEW_AFTER)]
+    Services(ViewArgs),
+    /// Show the broker's own view of itself.
+    #[command(long_about = help::STATUS, after_long_help = help::VIEW_AFTER)]
+    Status(ViewArgs),
+    /// Measure a broker under load.
+    #[command(long_about = help::BENCH, after_long_help = help::BENCH_AFTER)]
+    Bench(BenchArgs),
+    /// Print the completions for a shell.
+    #[command(long_about = help::COMPLETIONS, after_long_help = help::COMPLETIONS_AFTER)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `majordomo serve`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ServeArgs {
+    /// Read the configuration from this TOML file.
+    ///
+    /// No file is searched for: without this flag there is none.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Check the configuration, print what counts and where it came from, and do not start.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// With --check: print JSON.
+    #[arg(long, requires = "check")]
+    pub(crate) json: bool,
+    /// Listen for clients and workers here (broker.bind).
+    #[arg(long, value_name = "tcp://HOST:PORT")]
+    pub(crate) bind: Option<String>,
+    /// The name of this node (node.name).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How much is logged: error, warn, info, debug, trace or off (log.level).
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// The form of the log on stderr: text or json (log.format).
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["text", "json"]))]
+    pub(crate) log_format: Option<String>,
+}
+
+/// Which brokers, in which version.
+#[derive(Args, Debug)]
+pub(crate) struct BrokerArgs {
+    /// The brokers in order of preference, comma-separated; tcp:// may be left out.
+    #[arg(
+        long,
+        short,
+        env = "MAJORDOMO_ENDPOINT",
+        value_name = "ENDPOINT,..",
+        value_delimiter = ',',
+        default_value = ENDPOINT_DEFAULT
+    )]
+    pub(crate) endpoint: Vec<String>,
+}
+
+/// `majordomo call`.
+#[derive(Args, Debug)]
+pub(crate) struct CallArgs {
+    /// The service to ask.
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// The body: each argument is one frame. "-" reads one frame from stdin. Without it the body is
+    /// one empty frame.
+    #[arg(value_name = "BODY")]
+    pub(crate) body: Vec<std::ffi::OsString>,
+    #[command(flatten)]
+    pub(crate) brokers: BrokerArgs,
+    /// How long each attempt waits for a reply.
+    #[arg(long, short, value_name = "TIME", default_value = "2500ms", value_parser = values::time)]
+    pub(crate) timeout: Duration,
+    /// How often the request is sent again, to the next broker, when no reply comes.
+    #[arg(long, short, value_name = "N", default_value_t = 2)]
+    pub(crate) retries: u32,
+    /// The version of the protocol: 0.1 (7/MDP) or 0.2 (18/MDP, with partial replies).
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Protocol::V01)]
+    pub(crate) protocol: Protocol,
+    /// Print one JSON object instead of the frames.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `majordomo work`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("handler").required(true).args(["echo", "exec"]))]
+pub(crate) struct WorkArgs {
+    /// The service to offer.
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// Answer each request with its own body.
+    #[arg(long)]
+    pub(crate) echo: bool,
+    /// Answer each request with what this command, run by sh -c, writes to its stdout. The frames of
+    /// the body, joined, are its stdin.
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
+    pub(crate) exec: Option<String>,
+    /// How long the command may take before it is killed; it then counts as failed.
+    #[arg(long, value_name = "TIME", value_parser = values::time, conflicts_with = "echo")]
+    pub(crate) exec_timeout: Option<Duration>,
+    /// Answer a failed command with a second frame: the end of its stderr.
+    #[arg(long, conflicts_with = "echo")]
+    pub(crate) reply_errors: bool,
+    /// How many requests are worked on at a time; each has a connection of its own.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
+    pub(crate) concurrency: usize,
+    #[command(flatten)]
+    pub(crate) brokers: BrokerArgs,
+    /// The version of the protocol: 0.1 (7/MDP) or 0.2 (18/MDP).
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Protocol::V01)]
+    pub(crate) protocol: Protocol,
+    /// How often the worker shows that it lives; the broker's interval or less.
+    #[arg(long, value_name = "TIME", default_value = "2500ms", value_parser = values::heartbeat)]
+    pub(crate) heartbeat: Duration,
+    /// How much is logged on stderr: error, warn, info, debug, trace or off.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: tracing_subscriber::filter::LevelFilter,
+}
+
+/// `majordomo services`, `majordomo status`.
+#[derive(Args, Debug)]
+pub(crate) struct ViewArgs {
+    #[command(flatten)]
+    pub(crate) brokers: BrokerArgs,
+    /// How long each attempt waits for the answer.
+    #[arg(long, short, value_name = "TIME", default_value = "2500ms", value_parser = values::time)]
+    pub(crate) timeout: Duration,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `majordomo bench`.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// The broker to load; tcp:// may be left out.
+    #[arg(
+        long,
+        short,
+        env = "MAJORDOMO_ENDPOINT",
+        value_name = "ENDPOINT",
+        default_value = ENDPOINT_DEFAULT,
+        value_parser = values::endpoint
+    )]
+    pub(crate) endpoint: String,
+    /// How many workers, spread evenly over the services.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) workers: usize,
+    /// How many requests are outstanding at any time.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) window: usize,
+    /// The length of each body, such as 64 or 16KiB.
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = values::size)]
+    pub(crate) size: usize,
+    /// How many seconds to measure.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+    /// How many services; requests go to one after the other.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) services: usize,
+    /// How many client connections share the window.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) clients: usize,
+    /// The version of the protocol: 0.1 (7/MDP) or 0.2 (18/MDP).
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Protocol::V01)]
+    pub(crate) protocol: Protocol,
+    /// The broker's process on this machine, to report its processor time per request.
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn endpoints_are_a_comma_separated_list() {
+        let cli = Cli::try_parse_from(["majordomo", "call", "s", "--endpoint", "a:1,b:2"]).unwrap();
+        let Command::Call(args) = cli.command else { panic!("{cli:?}") };
+
+        assert_eq!(args.brokers.endpoint, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn flags_may_follow_the_body() {
+        let typed = ["majordomo", "call", "s", "a", "-", "b", "--timeout", "1s", "--json"];
+        let cli = Cli::try_parse_from(typed).unwrap();
+        let Command::Call(args) = cli.command else { panic!("{cli:?}") };
+
+        assert_eq!(args.body, ["a", "-", "b"]);
+        assert_eq!((args.timeout, args.json), (Duration::from_secs(1), true));
+    }
+
+    #[test]
+    fn a_worker_echoes_or_runs_a_command() {
+        for handler in [&["--echo", "--exec", "cat"][..], &[], &["--echo", "--reply-errors"]] {
+            let typed = ["majordomo", "work", "s"].iter().chain(handler);
+            assert!(Cli::try_parse_from(typed).is_err(), "{handler:?}");
+        }
+        assert!(Cli::try_parse_from(["majordomo", "work", "s", "--exec", "cat"]).is_ok());
+    }
+}

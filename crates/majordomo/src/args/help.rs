@@ -1,0 +1,137 @@
+//! The long texts of `--help`.
+
+/// The program in one line.
+pub(super) const ABOUT: &str =
+    "A broker for ZeroMQ's Majordomo protocol (7/MDP, 18/MDP, 8/MMI), with its tools";
+
+/// The program.
+pub(super) const LONG_ABOUT: &str = "\
+A broker for ZeroMQ's Majordomo protocol: clients ask for a service by its name, workers offer \
+services, the broker brings them together. It speaks 7/MDP (version 0.1), 18/MDP (version 0.2, \
+partial replies) and 8/MMI (is a service there?).
+
+Examples:
+  majordomo serve                                 a broker on tcp://127.0.0.1:5555
+  majordomo work echo --echo                      a worker for the service \"echo\"
+  majordomo call echo hello                       prints \"hello\"
+  majordomo services                              who offers what";
+
+/// What each exit code means.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0  all went well
+  1  failure
+  2  wrong usage or configuration, or the address is in use
+  3  no reply (call, services, status)";
+
+/// `serve`.
+pub(super) const SERVE: &str = "\
+Runs a broker until it is told to stop. Without any configuration it is a working broker for this \
+machine, on tcp://127.0.0.1:5555.
+
+What is configured counts in this order: flags, then environment variables \
+(MAJORDOMO__BROKER__BIND=... sets broker.bind), then the file of --config, then the built-in values. \
+config/majordomo.toml documents every key.
+
+SIGTERM or SIGINT drains: workers are sent away, requests that they hold are finished, and the broker \
+ends with exit code 0 after at most drain.timeout. A second signal ends it at once, with exit code 1. \
+The log goes to stderr; the line \"listening\" says that the broker can be used, and where.";
+
+/// Examples of `serve`.
+pub(super) const SERVE_AFTER: &str = "\
+Examples:
+  majordomo serve
+  majordomo serve --config /etc/majordomo.toml
+  majordomo serve --config /etc/majordomo.toml --check
+  majordomo serve --bind 'tcp://*:5555' --log-format json
+  MAJORDOMO__BROKER__REQUEST_TTL=5s majordomo serve
+
+Exit codes: 0 drained, 1 failure or second signal, 2 wrong usage or configuration or address in use";
+
+/// `call`.
+pub(super) const CALL: &str = "\
+Sends one request to a service and prints each frame of the reply, followed by a newline. With \
+--protocol 0.2 the parts of a reply are printed as they come.
+
+If no reply comes within --timeout, the request is sent again, to the next broker if there are several: \
+a service may then work on it more than once. With --json the reply is one object: \
+{\"service\", \"frames\": [..], \"encoding\": \"utf8\" or \"base64\", \"endpoint\", \"attempts\", \
+\"elapsed_ms\"}.";
+
+/// Examples of `call`.
+pub(super) const CALL_AFTER: &str = "\
+Examples:
+  majordomo call echo hello
+  majordomo call mmi.service echo                 200 if there is a worker, 404 if not
+  date | majordomo call archive -                 the body from stdin
+  majordomo call echo a b --json                  a body of two frames
+  majordomo call echo hi --endpoint host-1:5555,host-2:5555 --timeout 1s --retries 5
+
+Exit codes: 0 replied, 1 failure, 2 wrong usage, 3 no reply";
+
+/// `work`.
+pub(super) const WORK: &str = "\
+Registers as a worker for a service, and answers its requests by an echo or with a shell command.
+
+The command gets the frames of the body, joined, on its stdin; what it writes to its stdout (at most \
+16 MiB) is the reply. If it fails, that is logged and the reply is one empty frame, followed by the last \
+4 KiB of its stderr with --reply-errors. A command that fails is not run again for the same request.
+
+A lost broker is followed by the next one of --endpoint. SIGTERM or SIGINT lets the worker finish the \
+request that it has and leave; a second signal ends it at once.";
+
+/// Examples of `work`.
+pub(super) const WORK_AFTER: &str = "\
+Examples:
+  majordomo work echo --echo
+  majordomo work upper --exec 'tr a-z A-Z' --concurrency 4
+  majordomo work resize --exec 'convert - -resize 50% png:-' --exec-timeout 30s --reply-errors
+
+Exit codes: 0 left when told to, 1 failure or second signal, 2 wrong usage";
+
+/// `services`.
+pub(super) const SERVICES: &str = "\
+Lists the services that have workers, the nodes that offer them, and how many workers, idle workers and \
+waiting requests each has. It asks mmi.directory, an extension of 8/MMI that only majordomo answers.";
+
+/// `status`.
+pub(super) const STATUS: &str = "\
+Shows the node that answers and, once there is a cluster, its members and leader. It asks mmi.status, an \
+extension of 8/MMI that only majordomo answers.";
+
+/// Examples of `services` and `status`.
+pub(super) const VIEW_AFTER: &str = "\
+Examples:
+  majordomo services
+  majordomo status --endpoint host-1:5555 --json
+
+Exit codes: 0 answered, 1 failure or not answered by majordomo, 2 wrong usage, 3 no reply";
+
+/// `bench`.
+pub(super) const BENCH: &str = "\
+Measures a broker, any broker of 7/MDP or 18/MDP: workers that reply at once, and clients that keep \
+--window requests outstanding. It reports requests per second, latencies and, with --pid, the processor \
+time that the broker spent per request.
+
+Latencies are those of a loaded broker; use --workers 1 --window 1 for that of a single request.";
+
+/// Examples of `bench`.
+pub(super) const BENCH_AFTER: &str = "\
+Examples:
+  majordomo bench
+  majordomo bench --workers 1 --window 1 --seconds 10
+  majordomo bench --services 1000 --workers 1000 --size 16KiB --json
+  majordomo bench --endpoint 127.0.0.1:5555 --pid \"$(pidof majordomo)\"
+
+Exit codes: 0 measured, 1 failure or requests without a reply, 2 wrong usage";
+
+/// `completions`.
+pub(super) const COMPLETIONS: &str = "\
+Prints a script that completes commands and flags of majordomo in a shell.";
+
+/// Examples of `completions`.
+pub(super) const COMPLETIONS_AFTER: &str = "\
+Examples:
+  majordomo completions bash > /etc/bash_completion.d/majordomo
+  majordomo completions zsh > \"${fpath[1]}/_majordomo\"
+  majordomo completions fish > ~/.config/fish/completions/majordomo.fish";

@@ -1,0 +1,48 @@
+//! One module for each command.
+
+mod bench;
+mod call;
+mod completions;
+mod serve;
+mod services;
+mod status;
+mod view;
+mod work;
+
+use std::time::Duration;
+
+use mdp_client::ClientOptions;
+
+use crate::{
+    args::{BrokerArgs, Command},
+    exit::Exit,
+    settings::MESSAGE_BYTES_MAX,
+};
+
+/// Carries out a command.
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Call(args) => call::run(args),
+        Command::Work(args) => work::run(args),
+        Command::Services(args) => services::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}
+
+fn client_options(brokers: BrokerArgs, timeout: Duration, retries: u32) -> ClientOptions {
+    ClientOptions {
+        endpoints: brokers.endpoint,
+        timeout,
+        attempts: retries.saturating_add(1),
+        reply_bytes_max: message_bytes_max(),
+        ..ClientOptions::default()
+    }
+}
+
+/// A broker may be configured to take messages as long as this.
+fn message_bytes_max() -> usize {
+    usize::try_from(MESSAGE_BYTES_MAX).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,108 @@
+//! `majordomo bench`: a broker under load.
+
+use std::time::Duration;
+
+use mdp_bench::{BenchOptions, BenchReport, BrokerReport, Phase, Progress};
+
+use crate::{
+    args::BenchArgs,
+    exit::Exit,
+    printer::{self, ProgressLine},
+    table::Table,
+};
+
+pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
+    let options = BenchOptions {
+        endpoint: args.endpoint.clone(),
+        protocol: args.protocol.into(),
+        services: args.services,
+        workers: args.workers,
+        clients: args.clients,
+        window: args.window,
+        body_bytes: args.size,
+        duration: Duration::from_secs(args.seconds),
+        pid: args.pid,
+        ..BenchOptions::default()
+    };
+    let report = {
+        let line = ProgressLine::new();
+        mdp_bench::run(&options, &mut |progress| line.show(&progress_text(progress)))?
+    };
+    if args.json {
+        printer::json(&report)?;
+    } else {
+        printer::text(&report_table(&report).to_string())?;
+    }
+    // Requests without a reply make every figure doubtful.
+    Ok(if report.timeouts == 0 { Exit::Ok } else { Exit::Failure })
+}
+
+fn progress_text(progress: Progress) -> String {
+    let phase = match progress.phase {
+        Phase::Registering => "workers register",
+        Phase::WarmingUp => "warming up",
+        Phase::Measuring => "measuring",
+        Phase::Draining => "waiting for the last replies",
+    };
+    let Progress { elapsed, requests_per_second, p50_us, timeouts, .. } = progress;
+    let seconds = elapsed.as_secs_f64();
+    let lost = if timeouts == 0 { String::new() } else { format!(", {timeouts} without a reply") };
+    format!(
+        "{phase}: {seconds:.1} s, {requests_per_second:.0} requests/s, p50 {p50_us:.0} us{lost}"
+    )
+}
+
+fn report_table(report: &BenchReport) -> Table {
+    let mut table = Table::pairs();
+    let latency = &report.latency;
+    let load = format!(
+        "{} services, {} workers, {} clients, window {}, {} bytes, MDP {}",
+        report.services,
+        report.workers,
+        report.clients,
+        report.window,
+        report.body_bytes,
+        report.protocol
+    );
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("broker", report.endpoint.clone());
+    row("load", load);
+    row("requests", format!("{} in {:.2} s", report.requests, report.duration_seconds));
+    row("requests/s", format!("{:.0}", report.requests_per_second));
+    row(
+        "latency",
+        format!(
+            "p50 {:.0} us, p90 {:.0} us, p99 {:.0} us, p99.9 {:.0} us, max {:.0} us, mean {:.0} us",
+            latency.p50_us,
+            latency.p90_us,
+            latency.p99_us,
+            latency.p999_us,
+            latency.max_us,
+            latency.mean_us
+        ),
+    );
+    if let Some(broker) = &report.broker {
+        row("broker CPU", format!("{:.2} us/request", broker.cpu_us_per_request));
+        for thread in &broker.threads {
+            let name = format!("  {}", thread.name);
+            let (cpu, wakeups) = (thread.cpu_us_per_request, thread.wakeups_per_request);
+            row(&name, format!("{cpu:.2} us/request, {wakeups:.2} wake-ups/request"));
+        }
+        row("broker memory", memory(broker));
+    }
+    row("generator CPU", format!("{:.2} us/request", report.generator_cpu_us_per_request));
+    row("without reply", report.timeouts.to_string());
+    row("unexpected replies", report.unexpected_replies.to_string());
+    row("workers used", format!("{} of {}", report.workers_used, report.workers));
+    row("workers sent away", report.workers_disconnected.to_string());
+    table
+}
+
+fn memory(broker: &BrokerReport) -> String {
+    let mebibytes = |bytes: u64| bytes >> 20;
+    format!(
+        "{} MiB before, {} MiB after",
+        mebibytes(broker.rss_before_bytes),
+        mebibytes(broker.rss_after_bytes)
+    )
+}

@@ -1,0 +1,89 @@
+//! `majordomo call`: one request, its reply.
+
+use std::{
+    ffi::OsString,
+    io::{self, Read as _},
+    os::unix::ffi::OsStringExt as _,
+};
+
+use anyhow::Context as _;
+use mdp_client::{Client, Reply};
+use serde::Serialize;
+
+use crate::{
+    args::CallArgs,
+    commands::client_options,
+    exit::{Exit, UsageError},
+    printer::{self, JsonFrames},
+    settings::MESSAGE_BYTES_MAX,
+};
+
+/// The argument that stands for stdin.
+const STDIN: &str = "-";
+
+pub(super) fn run(args: CallArgs) -> anyhow::Result<Exit> {
+    let body = body(args.body)?;
+    let mut options = client_options(args.brokers, args.timeout, args.retries);
+    options.version = args.protocol.into();
+    let mut client = Client::connect(options)?;
+    if args.json {
+        let reply = client.call(&args.service, body)?;
+        printer::json(&JsonReply::new(args.service, reply))?;
+    } else {
+        let mut printed = Ok(());
+        let reply = client.call_with(&args.service, body, |part| {
+            if printed.is_ok() {
+                printed = printer::frames(&part);
+            }
+        })?;
+        printed?;
+        printer::frames(&reply.frames)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn body(arguments: Vec<OsString>) -> anyhow::Result<Vec<Vec<u8>>> {
+    if arguments.iter().filter(|argument| *argument == STDIN).count() > 1 {
+        let message = "stdin (-) can be one frame only".to_owned();
+        return Err(UsageError(message).into());
+    }
+    arguments
+        .into_iter()
+        .map(|argument| if argument == STDIN { stdin() } else { Ok(argument.into_vec()) })
+        .collect()
+}
+
+fn stdin() -> anyhow::Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    let mut limited = io::stdin().lock().take(MESSAGE_BYTES_MAX + 1);
+    limited.read_to_end(&mut frame).context("stdin cannot be read")?;
+    if u64::try_from(frame.len()).is_ok_and(|bytes| bytes > MESSAGE_BYTES_MAX) {
+        let message = format!("stdin has more than {MESSAGE_BYTES_MAX} bytes");
+        return Err(UsageError(message).into());
+    }
+    Ok(frame)
+}
+
+/// A reply for programs.
+#[derive(Debug, Serialize)]
+struct JsonReply {
+    service: String,
+    #[serde(flatten)]
+    frames: JsonFrames,
+    endpoint: String,
+    attempts: u32,
+    elapsed_ms: f64,
+}
+
+impl JsonReply {
+    fn new(service: String, reply: Reply) -> Self {
+        let elapsed_us = reply.elapsed.as_micros();
+        Self {
+            service,
+            frames: reply.frames.into(),
+            endpoint: reply.endpoint,
+            attempts: reply.attempts,
+            elapsed_ms: f64::from(u32::try_from(elapsed_us).unwrap_or(u32::MAX)) / 1e3,
+        }
+    }
+}

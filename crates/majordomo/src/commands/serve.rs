@@ -1,0 +1,89 @@
+//! `majordomo serve`: the life of a broker.
+
+use std::env;
+
+use anyhow::Context as _;
+use mdp_node::{DrainReceipt, Node};
+use tracing_subscriber::filter::Targets;
+
+use crate::{
+    args::ServeArgs,
+    exit::Exit,
+    logging::{self, Format},
+    printer,
+    settings::{FlagValue, Settings, Sources},
+    signals::{Second, StopSignals},
+};
+
+pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
+    let (is_check, is_json) = (args.check, args.json);
+    let settings = Settings::load(&sources(args))?;
+    if is_check {
+        if is_json {
+            printer::json(&settings.to_json())?;
+        } else {
+            printer::text(&settings.to_string())?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let levels: Targets = settings.text("log.level").parse().context("log.level")?;
+    let format = if settings.text("log.format") == "json" { Format::Json } else { Format::Text };
+    logging::start(levels, format);
+    serve(&settings, format).or_else(|error| {
+        // From here on stderr is the log and nothing else, for a program may read it.
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            return Err(error);
+        }
+        tracing::error!("{error:#}");
+        Ok(Exit::after(&error))
+    })
+}
+
+/// Serves until a signal and the drain after it.
+fn serve(settings: &Settings, format: Format) -> anyhow::Result<Exit> {
+    let signals = StopSignals::catch(Second::Ends).context("signals cannot be caught")?;
+    let node = Node::start(settings.node()?)?;
+    let endpoint = node.endpoint();
+    tracing::info!(endpoint, "listening on {endpoint}");
+    let drainer = node.drainer();
+    signals.on_first(move || drainer.drain()).context("no thread for signals")?;
+    let receipt = node.wait()?;
+    log_receipt(&receipt, format)?;
+    Ok(Exit::Ok)
+}
+
+/// The receipt as JSON: the fields of the line, or its text.
+fn log_receipt(receipt: &DrainReceipt, format: Format) -> anyhow::Result<()> {
+    let DrainReceipt { finished, handed_over, dropped, leader_moved, took_ms } = *receipt;
+    match format {
+        Format::Text => tracing::info!("{}", serde_json::to_string(receipt)?),
+        Format::Json => tracing::info!(
+            event = "drained",
+            finished,
+            handed_over,
+            dropped,
+            leader_moved,
+            took_ms,
+            "drained"
+        ),
+    }
+    Ok(())
+}
+
+/// The layers of the configuration, flags last.
+fn sources(args: ServeArgs) -> Sources {
+    let flags = [
+        ("broker.bind", args.bind, "--bind"),
+        ("node.name", args.name, "--name"),
+        ("log.level", args.log_level, "--log-level"),
+        ("log.format", args.log_format, "--log-format"),
+    ];
+    let given = |(key, value, flag): (_, Option<String>, _)| {
+        value.map(|value| FlagValue { key, value, flag })
+    };
+    Sources {
+        file: args.config,
+        variables: env::vars_os().collect(),
+        flags: flags.into_iter().filter_map(given).collect(),
+    }
+}

@@ -1,0 +1,66 @@
+//! `majordomo status`: a node's view of itself and its cluster.
+
+use serde_json::Value;
+
+use crate::{
+    args::ViewArgs,
+    commands::view::{cell, items, page},
+    exit::Exit,
+    printer,
+    table::{Align, Table},
+};
+
+/// What is shown of the answering node, and under which name.
+const FACTS: [(&str, &str); 6] = [
+    ("node", "node"),
+    ("cluster id", "cluster_id"),
+    ("cluster version", "cluster_version"),
+    ("leader", "leader"),
+    ("term", "term"),
+    ("applied index", "applied_index"),
+];
+
+pub(super) fn run(args: ViewArgs) -> anyhow::Result<Exit> {
+    let is_json = args.json;
+    let page = page(args, "mmi.status")?;
+    if is_json {
+        printer::json(&page)?;
+        return Ok(Exit::Ok);
+    }
+    let mut facts = Table::pairs();
+    for (title, key) in FACTS.into_iter().filter(|(_, key)| page.get(key).is_some()) {
+        facts.row([title.to_owned(), cell(&page, key)]);
+    }
+    let mut nodes = Table::new(&[
+        ("NODE", Align::Left),
+        ("STATE", Align::Left),
+        ("ROLE", Align::Left),
+        ("EPOCH", Align::Right),
+        ("VERSION", Align::Left),
+        ("CLIENTS AT", Align::Left),
+    ]);
+    for node in items(&page, "nodes") {
+        let keys = ["name", "state", "role", "epoch", "version", "client_endpoint"];
+        nodes.row(keys.map(|key| cell(node, key)));
+    }
+    printer::text(&format!("{facts}\n{nodes}{}", numbers(&page)))?;
+    Ok(Exit::Ok)
+}
+
+/// The answering node's gauges and counters, those of dropped messages by their reason.
+fn numbers(page: &Value) -> String {
+    let mut table = Table::new(&[("THIS NODE", Align::Left), ("", Align::Right)]);
+    let mut row = |name: &str, value: &Value| table.row([name.to_owned(), value.to_string()]);
+    let sections = ["gauges", "counters"].into_iter().filter_map(|key| page.get(key)?.as_object());
+    let mut is_empty = true;
+    for (name, value) in sections.flatten() {
+        is_empty = false;
+        match value.as_object() {
+            None => row(name, value),
+            Some(parts) => {
+                parts.iter().for_each(|(part, value)| row(&format!("{name}: {part}"), value));
+            }
+        }
+    }
+    if is_empty { String::new() } else { format!("\n{table}") }
+}

@@ -1,0 +1,128 @@
+//! How the program ends: one code for each kind of end.
+
+use std::{io, process::ExitCode};
+
+use mdp_bench::BenchError;
+use mdp_client::{CallError, ConnectError, EndpointError, ServiceNameError, WorkerError};
+use mdp_node::StartError;
+
+use crate::settings::Problems;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All went well.
+    Ok,
+    /// Something failed.
+    Failure,
+    /// What was typed or configured is wrong, or the address is in use.
+    Usage,
+    /// No reply came.
+    NoReply,
+}
+
+impl Exit {
+    /// The code that the shell sees.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::NoReply => 3,
+        }
+    }
+
+    /// How the program ends after this error.
+    pub(crate) fn after(error: &anyhow::Error) -> Self {
+        let of_cause = |cause: &(dyn std::error::Error + 'static)| {
+            let usage = cause.is::<Problems>()
+                || cause.is::<EndpointError>()
+                || cause.is::<ServiceNameError>()
+                || cause.is::<UsageError>();
+            if usage {
+                return Some(Self::Usage);
+            }
+            None.or_else(|| cause.downcast_ref().map(Self::after_call))
+                .or_else(|| cause.downcast_ref().map(Self::after_start))
+                .or_else(|| cause.downcast_ref().map(Self::after_connect))
+                .or_else(|| cause.downcast_ref().map(Self::after_work))
+                .or_else(|| cause.downcast_ref().map(Self::after_bench))
+        };
+        error.chain().find_map(of_cause).unwrap_or(Self::Failure)
+    }
+
+    fn after_call(error: &CallError) -> Self {
+        match error {
+            CallError::NoReply { .. } | CallError::Interrupted { .. } => Self::NoReply,
+            CallError::InvalidService(_) => Self::Usage,
+            CallError::ReplyTooLarge { .. }
+            | CallError::PartsNotTaken { .. }
+            | CallError::Socket(_)
+            | CallError::Closed => Self::Failure,
+        }
+    }
+
+    fn after_start(error: &StartError) -> Self {
+        if error.is_configuration() { Self::Usage } else { Self::Failure }
+    }
+
+    fn after_connect(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Endpoint(_) | ConnectError::NoAttempts => Self::Usage,
+            ConnectError::Thread(_) => Self::Failure,
+        }
+    }
+
+    fn after_work(error: &WorkerError) -> Self {
+        match error {
+            WorkerError::Endpoint(_)
+            | WorkerError::InvalidService(_)
+            | WorkerError::ReservedService { .. }
+            | WorkerError::ConcurrencyOutOfRange { .. }
+            | WorkerError::NoHeartbeat => Self::Usage,
+            WorkerError::Socket(_) | WorkerError::Thread(_) | WorkerError::Panicked => {
+                Self::Failure
+            }
+        }
+    }
+
+    fn after_bench(error: &BenchError) -> Self {
+        match error {
+            BenchError::Zero { .. }
+            | BenchError::TooFewWorkers { .. }
+            | BenchError::BodyTooShort { .. }
+            | BenchError::WindowTooLarge => Self::Usage,
+            BenchError::FileLimit { .. }
+            | BenchError::NotServing { .. }
+            | BenchError::NothingMeasured { .. }
+            | BenchError::Socket(_)
+            | BenchError::Poll(_)
+            | BenchError::Process { .. }
+            | BenchError::WorkersGone => Self::Failure,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Something typed that the argument parser alone cannot refuse.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Whether the reader of our output has gone away, as `head` does: no reason to complain.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<io::Error>().is_some_and(is_broken)
+}

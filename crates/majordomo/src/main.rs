@@ -1,0 +1,32 @@
+//! The program `majordomo`: a broker for ZeroMQ's Majordomo protocol, and tools around it.
+//!
+//! This file is the life of the process. What can be typed is in `args`, what can be configured in
+//! `settings`, what is done in `commands`, and how it ends in `exit`.
+
+mod args;
+mod commands;
+mod exit;
+mod logging;
+mod printer;
+mod settings;
+mod signals;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{args::Cli, exit::Exit};
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with code 2, and so do --help and --version, with code 0.
+    let cli = Cli::parse();
+    let exit = commands::run(cli.command).unwrap_or_else(|error| {
+        if exit::is_broken_pipe(&error) {
+            return Exit::Ok;
+        }
+        printer::error(&error);
+        Exit::after(&error)
+    });
+    exit.into()
+}

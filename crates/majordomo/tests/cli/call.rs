@@ -1,0 +1,148 @@
+//! `majordomo call`.
+
+use std::thread;
+
+use mdp_client::{Request, StopHandle, Version, Worker, WorkerOptions};
+
+use crate::program::{
+    Broker, majordomo, printed, printed_json, run, run_with_stdin, stderr, stdout,
+};
+
+#[test]
+fn each_frame_of_the_reply_is_a_line() {
+    let broker = Broker::start();
+    for protocol in ["0.1", "0.2"] {
+        let _worker = broker.work("echo", &["--echo", "--protocol", protocol]);
+
+        let output = broker.run(&["call", "echo", "a", "", "b c", "--protocol", protocol]);
+
+        assert_eq!(printed(&output), "a\n\nb c\n");
+    }
+}
+
+#[test]
+fn versions_of_client_and_worker_may_differ() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo", "--protocol", "0.2"]);
+
+    assert_eq!(printed(&broker.run(&["call", "echo", "hi"])), "hi\n");
+}
+
+#[test]
+fn parts_of_a_reply_are_printed_in_order() {
+    let broker = Broker::start();
+    let options = WorkerOptions {
+        endpoints: vec![broker.endpoint.clone()],
+        service: b"count".to_vec(),
+        version: Version::V02,
+        ..WorkerOptions::default()
+    };
+    let stop = StopHandle::new();
+    let worker = thread::spawn({
+        let stop = stop.clone();
+        let count = |request: Request| {
+            request.partial("one").unwrap();
+            request.partial("two").unwrap();
+            vec![b"three".to_vec()]
+        };
+        move || Worker::run(options, count, &stop)
+    });
+
+    let call = ["call", "count", "--protocol", "0.2", "--timeout", "20s"];
+    let lines = broker.run(&call);
+    let json = broker.run(&[&call[..], &["--json"]].concat());
+
+    stop.stop();
+    worker.join().unwrap().unwrap();
+    assert_eq!(printed(&lines), "one\ntwo\nthree\n");
+    assert_eq!(printed_json(&json)["frames"], serde_json::json!(["one", "two", "three"]));
+}
+
+#[test]
+fn json_has_the_documented_shape() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo"]);
+
+    let mut reply = printed_json(&broker.run(&["call", "echo", "a", "ä", "--json"]));
+
+    let elapsed_ms = reply.as_object_mut().unwrap().remove("elapsed_ms").unwrap();
+    assert!(elapsed_ms.as_f64().unwrap() > 0.0, "{elapsed_ms}");
+    assert_eq!(
+        reply,
+        serde_json::json!({
+            "service": "echo",
+            "frames": ["a", "ä"],
+            "encoding": "utf8",
+            "endpoint": broker.endpoint,
+            "attempts": 1,
+        })
+    );
+}
+
+#[test]
+fn stdin_is_a_frame_and_bytes_that_are_no_text_are_base64() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo"]);
+    let typed = |args: &[&'static str]| {
+        let call: Vec<&str> = ["call", "echo", "-", "--endpoint"].to_vec();
+        [&call, &[broker.endpoint.as_str()][..], args].concat().join("\n")
+    };
+
+    let raw = run_with_stdin(&typed(&[]).split('\n').collect::<Vec<_>>(), b"\xff\n\0");
+    let json = run_with_stdin(&typed(&["--json"]).split('\n').collect::<Vec<_>>(), b"\xff");
+
+    assert_eq!(raw.stdout, b"\xff\n\0\n");
+    let json = printed_json(&json);
+    assert_eq!((&json["encoding"], &json["frames"]), (&"base64".into(), &vec!["/w=="].into()));
+}
+
+#[test]
+fn large_body_passes() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo"]);
+    let body = vec![b'x'; 4 << 20];
+
+    let call = ["call", "echo", "-", "--timeout", "20s", "--endpoint", &broker.endpoint];
+    let output = run_with_stdin(&call, &body);
+
+    assert_eq!(output.stdout.len(), body.len() + 1, "{}", stderr(&output));
+}
+
+#[test]
+fn no_reply_ends_with_3() {
+    let broker = Broker::start();
+    let quick = ["--timeout", "100ms", "--retries", "1"];
+
+    let absent = broker.run(&[&["call", "absent", "x"][..], &quick].concat());
+    let unreachable =
+        run(&[&["call", "echo", "x", "--endpoint", "127.0.0.1:1"][..], &quick].concat());
+
+    for output in [&absent, &unreachable] {
+        assert_eq!((output.status.code(), stdout(output)), (Some(3), ""));
+        assert!(stderr(output).starts_with("majordomo: no reply from service"), "{output:?}");
+    }
+    assert!(stderr(&absent).contains("after 2 attempts"), "{}", stderr(&absent));
+}
+
+#[test]
+fn next_endpoint_is_tried_when_the_first_is_dead() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo"]);
+    let endpoints = format!("127.0.0.1:1,{}", broker.endpoint);
+
+    let mut command = majordomo(&["call", "echo", "hi", "--json"]);
+    let output = command.env("MAJORDOMO_ENDPOINT", endpoints).output().unwrap();
+
+    assert_eq!(printed_json(&output)["endpoint"], *broker.endpoint);
+}
+
+#[test]
+fn mmi_service_knows_who_is_there() {
+    let broker = Broker::start();
+    assert_eq!(printed(&broker.run(&["call", "mmi.service", "echo"])), "404\n");
+
+    let _worker = broker.work("echo", &["--echo"]);
+
+    assert_eq!(printed(&broker.run(&["call", "mmi.service", "echo"])), "200\n");
+    assert_eq!(printed(&broker.run(&["call", "mmi.nothing", "echo"])), "501\n");
+}
