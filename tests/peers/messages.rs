@@ -1,0 +1,151 @@
+//! Peers that speak ZMTP and send too much.
+
+use std::time::Duration;
+
+use cluster_tests::{NodeProcess, PATIENCE, QUIET, RawClient, RawTcp, RawWorker, Version, frames};
+
+use crate::assert_serves;
+
+use Version::{V01, V02};
+
+const ONE_MIB: (&str, &str) = ("broker.max_message_bytes", "1MiB");
+
+#[test]
+fn frame_above_the_limit_closes_the_connection() {
+    let mut node = NodeProcess::start(&[QUIET, ONE_MIB]);
+    let mut tcp = RawTcp::dealer(&node);
+
+    // The head of a frame of 2^40 bytes.
+    assert!(tcp.send(&[2, 0, 0, 1, 0, 0, 0, 0, 0]));
+    let _taken = tcp.send(&[0; 1_000]);
+
+    assert!(tcp.is_closed_within(PATIENCE));
+    assert_serves(&mut node);
+}
+
+#[test]
+fn message_above_the_limit_is_dropped() {
+    let mut node = NodeProcess::start(&[QUIET, ONE_MIB]);
+    let worker = RawWorker::register(&node, V01, "echo");
+    let client = RawClient::connect(&node, V01);
+    let half = vec![b'x'; 600 << 10];
+
+    client.socket.send(&V01.request("echo", &[&half, &half]));
+    client.settle();
+    worker.settle();
+    client.request("echo", &half);
+
+    worker.serve(&half, "taken");
+    client.expect_reply("echo", "taken");
+    assert_serves(&mut node);
+}
+
+#[test]
+fn answer_above_the_limit_ends_its_worker() {
+    let mut node = NodeProcess::start(&[QUIET, ONE_MIB]);
+    let worker = RawWorker::register(&node, V01, "echo");
+    let client = RawClient::connect(&node, V01);
+    client.request("echo", "hello");
+    let address = worker.expect_work("hello");
+    let half = vec![b'x'; 600 << 10];
+
+    worker.socket.send(&V01.answer(&address, &[&half, &half]));
+
+    worker.expect_disconnect();
+    client.settle();
+    assert_serves(&mut node);
+}
+
+#[test]
+fn message_of_too_many_frames_is_dropped() {
+    let mut node = NodeProcess::start(&[QUIET]);
+    let worker = RawWorker::register(&node, V02, "echo");
+    let client = RawClient::connect(&node, V02);
+    let body = |frames: usize| vec![b"x".as_slice(); frames];
+
+    // 1,024 frames with the three in front of the body.
+    client.socket.send(&V02.request("echo", &body(1_021)));
+    let work = worker.socket.recv();
+    assert_eq!(work.len(), 3 + 1 + 1_021);
+    worker.answer(&work[2], "taken");
+    client.expect_reply("echo", "taken");
+
+    for frames in [1_022, 10_000, 100_000] {
+        client.socket.send(&V02.request("echo", &body(frames)));
+        client.settle();
+    }
+    worker.settle();
+    assert_serves(&mut node);
+}
+
+#[test]
+fn fifty_thousand_mmi_names_leave_nothing_behind() {
+    let mut node = NodeProcess::start(&[QUIET]);
+    assert_serves(&mut node);
+    let before = node.rss_bytes();
+    let client = RawClient::connect(&node, V01);
+
+    for chunk in 0..50 {
+        let names = (0..1_000).map(|index| format!("mmi.{}", chunk * 1_000 + index));
+        for name in names.clone() {
+            client.request(name, "x");
+        }
+        for name in names {
+            client.expect_reply(name, "501");
+        }
+    }
+
+    let grown = node.peak_rss_bytes().saturating_sub(before);
+    assert!(grown < 20 << 20, "grown by {grown} bytes");
+    assert_serves(&mut node);
+}
+
+#[test]
+fn fifty_thousand_names_asked_of_mmi_service_leave_nothing_behind() {
+    let mut node = NodeProcess::start(&[QUIET]);
+    assert_serves(&mut node);
+    let before = node.rss_bytes();
+    let client = RawClient::connect(&node, V01);
+
+    for chunk in 0..50 {
+        for index in 0..1_000 {
+            client.request("mmi.service", format!("name-{}", chunk * 1_000 + index));
+        }
+        for _ in 0..1_000 {
+            client.expect_reply("mmi.service", "404");
+        }
+    }
+
+    let grown = node.peak_rss_bytes().saturating_sub(before);
+    assert!(grown < 20 << 20, "grown by {grown} bytes");
+    assert_serves(&mut node);
+}
+
+#[test]
+fn mmi_questions_sent_before_the_first_answer_is_read_are_answered() {
+    let node = NodeProcess::start(&[QUIET]);
+    let client = RawClient::connect(&node, V01);
+
+    for _ in 0..50_000 {
+        client.request("mmi.nothing", "x");
+    }
+
+    for _ in 0..50_000 {
+        client.expect_reply("mmi.nothing", "501");
+    }
+}
+
+#[test]
+fn heartbeats_without_end_hold_up_nobody() {
+    let mut node = NodeProcess::start(&[QUIET]);
+    let worker = RawWorker::register(&node, V01, "noisy");
+    for _ in 0..100_000 {
+        worker.heartbeat();
+    }
+
+    assert_serves(&mut node);
+
+    worker.socket.expect_silence(Duration::from_millis(1));
+    worker.socket.send(&frames![b"", b"MDPC01", b"mmi.service", b"noisy"]);
+    worker.socket.expect(&frames![b"", b"MDPC01", b"mmi.service", b"200"]);
+}
