@@ -1,0 +1,365 @@
+//! Brokers and the floor in turns, and their medians side by side.
+
+mod figure;
+mod scenario;
+mod table;
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use self::{
+    figure::{Figure, figures},
+    scenario::{BUSY, CROWDED, MANY_SERVICES, ONE_AT_A_TIME, QUEUED, SCENARIOS, Scenario},
+    table::{write_figures, write_table},
+};
+use crate::{
+    BenchError, BenchOptions, BenchReport,
+    launch::{Launch, LaunchError},
+    process, run,
+};
+
+/// The name of the forwarder that everything is compared with.
+pub const FLOOR: &str = "floor";
+
+/// The name of our broker.
+pub const MAJORDOMO: &str = "majordomo";
+
+/// A broker to measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contender {
+    /// Its name in the table.
+    pub name: String,
+    /// How to start it.
+    pub launch: Launch,
+}
+
+impl Contender {
+    /// The floor, the first of the contenders.
+    #[must_use]
+    pub fn floor(program: PathBuf) -> Self {
+        Self { name: FLOOR.into(), launch: Launch { program, arguments: Vec::new() } }
+    }
+
+    /// Our broker, on a port that the system chooses.
+    #[must_use]
+    pub fn majordomo(program: PathBuf) -> Self {
+        let arguments = ["serve", "--bind", "tcp://127.0.0.1:0"].map(String::from).to_vec();
+        Self { name: MAJORDOMO.into(), launch: Launch { program, arguments } }
+    }
+}
+
+/// What to measure, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Whom to compare; the first is what the others are compared with.
+    pub contenders: Vec<Contender>,
+    /// With which loads.
+    pub scenarios: Vec<Scenario>,
+    /// How many times each contender is measured with each load.
+    pub rounds: usize,
+    /// Of each measurement.
+    pub warmup: Duration,
+    /// Of each measurement.
+    pub duration: Duration,
+    /// How many times our broker is started to measure its start-up.
+    pub starts: usize,
+}
+
+/// Everything that was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// In the order of the plan.
+    pub scenarios: Vec<ScenarioResult>,
+    /// Of our broker, if it was started at all.
+    pub startup: Option<Startup>,
+}
+
+/// One load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioResult {
+    /// The load.
+    pub scenario: Scenario,
+    /// In the order of the plan, the floor first.
+    pub contenders: Vec<ContenderResult>,
+}
+
+/// One broker under one load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContenderResult {
+    /// Its name.
+    pub name: String,
+    /// The medians over all rounds.
+    pub median: Sample,
+    /// The medians of what each round measured over what the first contender had in that round:
+    /// the two ran one after the other, so that slow changes of the machine cancel out.
+    pub ratio: Sample,
+    /// Each round.
+    pub reports: Vec<BenchReport>,
+}
+
+/// The figures that are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Processor time of the whole process per request, in microseconds.
+    pub cpu_us: f64,
+    /// The part of it that libzmq's own threads have, in microseconds.
+    pub libzmq_us: f64,
+    /// Half of the requests were faster, in microseconds.
+    pub p50_us: f64,
+    /// 99 of 100 requests were faster, in microseconds.
+    pub p99_us: f64,
+    /// Requests per second.
+    pub requests_per_second: f64,
+    /// Requests without a reply, and replies without a request.
+    pub errors: f64,
+}
+
+/// How our broker starts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Startup {
+    /// From the start of the process to its first answer, in milliseconds; the median.
+    pub first_answer_ms: f64,
+    /// Memory after that, in bytes; the median.
+    pub idle_rss_bytes: f64,
+}
+
+/// Something was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step<'a> {
+    /// Which measurement this was, counted from one.
+    pub number: usize,
+    /// How many there will be.
+    pub of: usize,
+    /// The load.
+    pub scenario: Scenario,
+    /// The contender.
+    pub name: &'a str,
+    /// What was measured.
+    pub sample: Sample,
+}
+
+/// Why nothing was compared.
+#[derive(Debug, Error)]
+pub enum CompareError {
+    /// A broker does not run.
+    #[error("{name}: {error}")]
+    Launch {
+        /// The contender.
+        name: String,
+        /// Why.
+        error: LaunchError,
+    },
+    /// A broker cannot be measured.
+    #[error("{name}, {scenario}: {error}")]
+    Bench {
+        /// The contender.
+        name: String,
+        /// The load.
+        scenario: Scenario,
+        /// Why.
+        error: BenchError,
+    },
+    /// A broker's process cannot be observed.
+    #[error("{name}: {error}")]
+    Process {
+        /// The contender.
+        name: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+impl Sample {
+    fn of(report: &BenchReport) -> Self {
+        let broker = report.broker.as_ref();
+        let errors = report.timeouts + report.unexpected_replies + report.workers_disconnected;
+        Self {
+            cpu_us: broker.map_or(0.0, |broker| broker.cpu_us_per_request),
+            libzmq_us: broker.map_or(0.0, crate::BrokerReport::libzmq_us_per_request),
+            p50_us: report.latency.p50_us,
+            p99_us: report.latency.p99_us,
+            requests_per_second: report.requests_per_second,
+            errors: crate::report::to_f64(errors),
+        }
+    }
+
+    fn zip(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        Self {
+            cpu_us: f(self.cpu_us, other.cpu_us),
+            libzmq_us: f(self.libzmq_us, other.libzmq_us),
+            p50_us: f(self.p50_us, other.p50_us),
+            p99_us: f(self.p99_us, other.p99_us),
+            requests_per_second: f(self.requests_per_second, other.requests_per_second),
+            errors: f(self.errors, other.errors),
+        }
+    }
+
+    /// The median of each figure on its own.
+    fn median(samples: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(samples.iter().map(figure).collect());
+        Self {
+            cpu_us: of(|sample| sample.cpu_us),
+            libzmq_us: of(|sample| sample.libzmq_us),
+            p50_us: of(|sample| sample.p50_us),
+            p99_us: of(|sample| sample.p99_us),
+            requests_per_second: of(|sample| sample.requests_per_second),
+            errors: of(|sample| sample.errors),
+        }
+    }
+}
+
+/// The middle value, or the mean of the two in the middle; zero of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = |index: usize| values.get(index).copied().unwrap_or_default();
+    let middle = values.len() / 2;
+    match values.len().is_multiple_of(2) {
+        true => f64::midpoint(at(middle.saturating_sub(1)), at(middle)),
+        false => at(middle),
+    }
+}
+
+/// Measures everything in the plan, each measurement with a fresh process.
+///
+/// # Errors
+/// A broker cannot be started or measured.
+pub fn compare(plan: &Plan, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Comparison, CompareError> {
+    let startup = plan.contenders.iter().find(|contender| contender.name == MAJORDOMO);
+    let startup = startup.map(|contender| measure_startup(contender, plan.starts)).transpose()?;
+    let of = plan.scenarios.len() * plan.rounds * plan.contenders.len();
+    let mut number = 0;
+    let mut reports = vec![vec![Vec::new(); plan.contenders.len()]; plan.scenarios.len()];
+    // A round has every load, so that loads can be compared with each other, too.
+    for round in 0..plan.rounds {
+        for (&scenario, reports) in plan.scenarios.iter().zip(&mut reports) {
+            for index in turns(plan.contenders.len(), round) {
+                let Some(contender) = plan.contenders.get(index) else { continue };
+                let report = measure(plan, contender, scenario)?;
+                number += 1;
+                let (name, sample) = (contender.name.as_str(), Sample::of(&report));
+                on_step(Step { number, of, scenario, name, sample });
+                if let Some(reports) = reports.get_mut(index) {
+                    reports.push(report);
+                }
+            }
+        }
+    }
+    let summary = |(&scenario, reports)| {
+        let contenders = summarize(plan, reports);
+        ScenarioResult { scenario, contenders }
+    };
+    let scenarios = plan.scenarios.iter().zip(reports).map(summary).collect();
+    Ok(Comparison { scenarios, startup })
+}
+
+/// A B, then B A, so that neither always has the machine that the other left.
+fn turns(contenders: usize, round: usize) -> Vec<usize> {
+    match round.is_multiple_of(2) {
+        true => (0..contenders).collect(),
+        false => (0..contenders).rev().collect(),
+    }
+}
+
+fn measure(
+    plan: &Plan,
+    contender: &Contender,
+    scenario: Scenario,
+) -> Result<BenchReport, CompareError> {
+    let name = || contender.name.clone();
+    let bench = |error| CompareError::Bench { name: name(), scenario, error };
+    let mut options =
+        BenchOptions { warmup: plan.warmup, duration: plan.duration, ..scenario.options() };
+    // A broker inherits the limit, and needs a descriptor for each connection.
+    run::raise_file_limit(&options).map_err(bench)?;
+    let launched =
+        contender.launch.start().map_err(|error| CompareError::Launch { name: name(), error })?;
+    options.endpoint = launched.endpoint().to_owned();
+    options.pid = Some(launched.pid());
+    run(&options, &mut |_progress| {}).map_err(bench)
+}
+
+fn summarize(plan: &Plan, reports: Vec<Vec<BenchReport>>) -> Vec<ContenderResult> {
+    let samples_of = |reports: &Vec<BenchReport>| reports.iter().map(Sample::of).collect();
+    let baseline: Vec<Sample> = reports.first().map(samples_of).unwrap_or_default();
+    let summary = |(contender, reports): (&Contender, Vec<BenchReport>)| {
+        let samples: Vec<Sample> = samples_of(&reports);
+        let pairs = samples.iter().zip(&baseline);
+        let ratios: Vec<Sample> = pairs.map(|(a, b)| a.zip(*b, ratio)).collect();
+        ContenderResult {
+            name: contender.name.clone(),
+            median: Sample::median(&samples),
+            ratio: Sample::median(&ratios),
+            reports,
+        }
+    };
+    plan.contenders.iter().zip(reports).map(summary).collect()
+}
+
+/// How much of `b` there is in `a`; one if there is nothing of both.
+fn ratio(a: f64, b: f64) -> f64 {
+    if a.total_cmp(&b).is_eq() { 1.0 } else { a / b }
+}
+
+fn measure_startup(contender: &Contender, starts: usize) -> Result<Startup, CompareError> {
+    let name = || contender.name.clone();
+    let launch_error = |error| CompareError::Launch { name: name(), error };
+    let (mut answers_ms, mut rss_bytes) = (Vec::new(), Vec::new());
+    for _ in 0..starts {
+        let launched = contender.launch.start().map_err(launch_error)?;
+        let answer = launched.first_answer().map_err(launch_error)?;
+        let rss = process::resident_bytes(launched.pid())
+            .map_err(|error| CompareError::Process { name: name(), error })?;
+        answers_ms.push(answer.as_secs_f64() * 1e3);
+        rss_bytes.push(crate::report::to_f64(rss));
+    }
+    Ok(Startup { first_answer_ms: median(answers_ms), idle_rss_bytes: median(rss_bytes) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_is_the_middle() {
+        for (values, want) in
+            [(vec![], 0.0), (vec![3.0], 3.0), (vec![9.0, 1.0, 2.0], 2.0), (vec![4.0, 2.0], 3.0)]
+        {
+            assert!((median(values.clone()) - want).abs() < 1e-9, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn contenders_take_turns() {
+        assert_eq!(turns(2, 0), [0, 1]);
+        assert_eq!(turns(2, 1), [1, 0]);
+    }
+
+    #[test]
+    fn ratios_are_paired_by_round() {
+        let floor = Contender::floor(PathBuf::from("a"));
+        let ours = Contender::majordomo(PathBuf::from("b"));
+        let report = |p50_us: f64| {
+            let mut report = BenchReport::empty(&BenchOptions::default());
+            report.latency.p50_us = p50_us;
+            report
+        };
+        let plan = Plan {
+            contenders: vec![floor, ours],
+            scenarios: Vec::new(),
+            rounds: 3,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            starts: 0,
+        };
+        // The machine gets ten times slower between the rounds.
+        let of = |values: [f64; 3]| values.map(report).to_vec();
+
+        let results = summarize(&plan, vec![of([1.0, 10.0, 100.0]), of([2.0, 20.0, 300.0])]);
+
+        assert!((results[1].ratio.p50_us - 2.0).abs() < 1e-9, "{results:?}");
+        assert!((results[1].median.p50_us - 20.0).abs() < 1e-9, "{results:?}");
+        assert!((results[0].ratio.cpu_us - 1.0).abs() < 1e-9, "{results:?}");
+    }
+}

@@ -1,0 +1,29 @@
+//! How fast a Majordomo broker is: a load generator, a floor to compare with, and the comparison.
+//!
+//! - [`run`] loads any broker of 7/MDP or 18/MDP that listens at an endpoint and reports requests
+//!   per second, latencies, and the processor time that the broker's process spent per request.
+//! - [`floor`] is the least forwarder that libzmq allows, with the frames of a broker and none of
+//!   its duties: what a broker costs above it is the broker's own.
+//! - [`compare`] runs brokers and the floor in turns, since machines are noisy, and sets their
+//!   medians side by side.
+//! - [`engine`] drives the engine alone, so that its instructions can be counted.
+//!
+//! The window is *closed*: so many requests are outstanding at any time, and the next one leaves
+//! when a reply arrives. Latency is therefore that of a loaded broker at its own pace, not that of
+//! a fixed arrival rate; with a large window it is mostly time spent waiting in the broker's queue.
+
+mod clients;
+pub mod compare;
+pub mod engine;
+pub mod floor;
+pub mod launch;
+mod options;
+mod poller;
+pub mod process;
+mod report;
+mod run;
+mod workers;
+
+pub use options::{BODY_BYTES_MIN, BenchError, BenchOptions};
+pub use report::{BenchReport, BrokerReport, Latency, ThreadReport};
+pub use run::{Phase, Progress, run};

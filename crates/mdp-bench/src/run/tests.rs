@@ -1,0 +1,120 @@
+use mdp_wire::Version;
+
+use super::*;
+use crate::floor::tests::RunningFloor;
+
+fn short(floor: &RunningFloor) -> BenchOptions {
+    BenchOptions {
+        endpoint: floor.endpoint.clone(),
+        warmup: Duration::from_millis(50),
+        duration: Duration::from_millis(300),
+        pid: Some(std::process::id()),
+        ..BenchOptions::default()
+    }
+}
+
+#[test]
+fn every_request_of_a_run_is_answered_once() {
+    let floor = RunningFloor::start();
+    let options = BenchOptions { workers: 4, window: 16, clients: 2, ..short(&floor) };
+    let mut phases = Vec::new();
+
+    let report = run(&options, &mut |progress| phases.push(progress.phase)).unwrap();
+
+    assert!(report.requests > 16, "{report:?}");
+    assert_eq!((report.timeouts, report.unexpected_replies), (0, 0));
+    assert_eq!((report.workers_disconnected, report.workers_used), (0, 4));
+    assert!(report.duration_seconds >= 0.3 && report.requests_per_second > 50.0, "{report:?}");
+    let latency = report.latency;
+    assert!(latency.p50_us > 0.0 && latency.p50_us <= latency.max_us, "{latency:?}");
+    let broker = report.broker.unwrap();
+    assert!(broker.cpu_us_per_request > 0.0 && broker.rss_after_bytes > 0, "{broker:?}");
+    assert!(phases.contains(&Phase::Measuring), "{phases:?}");
+}
+
+#[test]
+fn every_service_is_asked_whatever_the_window() {
+    let floor = RunningFloor::start();
+    let options = BenchOptions { services: 40, workers: 40, window: 8, ..short(&floor) };
+
+    let report = run(&options, &mut |_| {}).unwrap();
+
+    assert_eq!((report.workers_used, report.timeouts, report.unexpected_replies), (40, 0, 0));
+}
+
+#[test]
+fn window_larger_than_the_workers_waits_in_the_broker() {
+    let floor = RunningFloor::start();
+    let options = BenchOptions { workers: 1, window: 2_000, body_bytes: 8, ..short(&floor) };
+
+    let report = run(&options, &mut |_| {}).unwrap();
+
+    assert_eq!((report.timeouts, report.unexpected_replies), (0, 0));
+    assert!(report.requests >= 1, "{report:?}");
+}
+
+#[test]
+fn options_that_cannot_be_met_are_refused() {
+    let refused = |options: BenchOptions| run(&options, &mut |_| {}).unwrap_err().to_string();
+    let options = BenchOptions::default;
+
+    assert!(refused(BenchOptions { window: 0, ..options() }).contains("window"));
+    assert!(refused(BenchOptions { services: 33, ..options() }).contains("33 services"));
+    assert!(refused(BenchOptions { body_bytes: 7, ..options() }).contains("too short"));
+}
+
+/// A broker of 0.2 for one worker, written with the bytes of 18/MDP.
+fn serve_v02(router: &zmq::Socket, requests_max: usize) {
+    let (mut worker, mut waiting) = (None, Vec::new());
+    for _ in 0..requests_max {
+        let Ok(mut frames) = router.recv_multipart(0) else { return };
+        let peer = frames.remove(0);
+        match (frames[0].as_slice(), frames[1].as_slice()) {
+            (b"MDPC02", [0x01]) => {
+                assert_eq!(frames[2], b"echo");
+                waiting.push((peer, frames.remove(3)));
+            }
+            (b"MDPW02", [0x01]) => worker = Some(peer),
+            (b"MDPW02", [0x04]) => {
+                let (client, body) = (frames.remove(2), frames.remove(3));
+                let head = [client, b"MDPC02".to_vec(), vec![0x03], b"echo".to_vec(), body];
+                router.send_multipart(head, 0).unwrap();
+            }
+            (b"MDPW02", [0x05 | 0x06]) => {}
+            other => panic!("{other:?}"),
+        }
+        let Some(worker) = &worker else { continue };
+        for (client, body) in waiting.drain(..) {
+            let request =
+                [worker.clone(), b"MDPW02".to_vec(), vec![0x02], client, Vec::new(), body];
+            router.send_multipart(request, 0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn both_versions_are_spoken() {
+    let context = zmq::Context::new();
+    let router = context.socket(zmq::ROUTER).unwrap();
+    router.set_linger(0).unwrap();
+    router.set_rcvtimeo(1_000).unwrap();
+    router.bind("tcp://127.0.0.1:*").unwrap();
+    let endpoint = router.get_last_endpoint().unwrap().unwrap();
+    let broker = thread::spawn(move || serve_v02(&router, usize::MAX));
+    let options = BenchOptions {
+        endpoint,
+        protocol: Version::V02,
+        workers: 1,
+        window: 4,
+        warmup: Duration::ZERO,
+        duration: Duration::from_millis(200),
+        ..BenchOptions::default()
+    };
+
+    let report = run(&options, &mut |_| {}).unwrap();
+    broker.join().unwrap();
+
+    assert!(report.requests > 4, "{report:?}");
+    assert_eq!((report.protocol.as_str(), report.timeouts), ("0.2", 0));
+    assert_eq!(report.unexpected_replies, 0);
+}
