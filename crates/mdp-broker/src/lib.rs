@@ -4,9 +4,9 @@
 //!
 //! 1. After every `handle_*` the shell takes effects with [`Broker::poll_effect`] until `None` and
 //!    runs them in that order. It executes and never decides.
-//! 2. A `now` older than an earlier one counts as the earlier one. When the next deadline is
-//!    overdue by more than one heartbeat interval, the process stood still: the time since that
-//!    deadline does not count, and nobody expires for it.
+//! 2. A `now` older than an earlier one counts as the earlier one. When a deadline is overdue
+//!    by more than one heartbeat interval and nothing was called meanwhile, the process stood
+//!    still: that time does not count, and nobody expires for it.
 //! 3. Same inputs, same effects: ordered maps, counted ids, random bits from the seed only.
 //! 4. [`Effect::Propose`] says what *should be* true; losing or repeating it is harmless, for the
 //!    engine proposes again until [`Input::Committed`] agrees.

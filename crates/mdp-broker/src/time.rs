@@ -39,8 +39,8 @@ impl Clock {
 
     /// Takes the time; an earlier one than before counts as the one before.
     ///
-    /// If the next deadline is overdue by more than `pause_detected_after`, the process stood
-    /// still. The time since that deadline is taken out, and is returned.
+    /// If the next deadline is overdue by more than `pause_detected_after`, and nothing was called
+    /// meanwhile, the process stood still. That time is taken out, and is returned.
     pub(crate) fn advance(
         &mut self,
         now: Instant,
@@ -49,7 +49,9 @@ impl Clock {
     ) -> Option<Duration> {
         let elapsed = nanoseconds(now.saturating_duration_since(self.started_at));
         let moment = Moment(elapsed.saturating_sub(self.paused));
-        let overdue = next_deadline.map_or(Duration::ZERO, |deadline| moment.since(deadline));
+        // Up to the last call the process was awake, whatever was due.
+        let overdue =
+            next_deadline.map_or(Duration::ZERO, |deadline| moment.since(deadline.max(self.now)));
         if overdue > pause_detected_after {
             self.paused = self.paused.saturating_add(nanoseconds(overdue));
             self.now = self.now.max(Moment(elapsed.saturating_sub(self.paused)));

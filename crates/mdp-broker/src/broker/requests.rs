@@ -92,18 +92,23 @@ impl<F: Frame> Broker<F> {
                 return Err(DropReason::ServiceQueueFull);
             }
             if self.totals.queued_requests >= self.settings.max_queued_requests {
-                return self.make_room(request, DropReason::QueueFull);
+                return self.make_room(id, request, DropReason::QueueFull);
             }
         }
         if self.totals.bytes.saturating_add(request.bytes) > self.settings.max_queued_bytes {
-            return self.make_room(request, DropReason::Shed);
+            return self.make_room(id, request, DropReason::Shed);
         }
         Ok(())
     }
 
     /// Sheds the newest requests of the client that has the most waiting, until this one fits.
     /// A client that has the most itself gets no room.
-    fn make_room(&mut self, request: &Request<F>, full: DropReason) -> Result<(), DropReason> {
+    fn make_room(
+        &mut self,
+        id: ServiceId,
+        request: &Request<F>,
+        full: DropReason,
+    ) -> Result<(), DropReason> {
         for _ in 0..SHED_PER_REQUEST_MAX {
             let bytes = self.totals.bytes.saturating_add(request.bytes);
             let fits = bytes <= self.settings.max_queued_bytes
@@ -115,9 +120,12 @@ impl<F: Frame> Broker<F> {
                 return Err(full);
             }
             let Some(greediest) = self.clients.greediest().cloned() else { return Err(full) };
-            let Some((id, shed)) = self.take_newest_of(&greediest) else { return Err(full) };
+            let Some((of, shed)) = self.take_newest_of(&greediest) else { return Err(full) };
             self.drop_request(&shed, DropReason::Shed);
-            self.release_if_unused(id);
+            // The service that the room is made for will be used.
+            if of != id {
+                self.release_if_unused(of);
+            }
         }
         Err(full)
     }
@@ -285,6 +293,8 @@ impl<F: Frame> Broker<F> {
             Some(DropReason::OutcomeUnknown)
         } else if request.attempts >= policy.max_attempts {
             Some(DropReason::AttemptsExhausted)
+        } else if request.deadline <= self.now() && hand_over == HandOver::Possible {
+            Some(DropReason::Expired)
         } else {
             None
         };

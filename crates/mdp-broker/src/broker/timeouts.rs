@@ -31,15 +31,18 @@ impl<F: Frame> Broker<F> {
         let Some(worker) = self.workers.find_mut(id) else { return };
         let Some(service) = self.services.find(worker.service) else { return };
         let policy = &service.policy;
-        let (silence_max, is_registered) = match &worker.state {
-            WorkerState::Registering { .. } => (policy.expiry(), false),
+        let heard = worker.last_heard;
+        let (expires_at, is_registered) = match &worker.state {
+            WorkerState::Registering { .. } => (heard.after(policy.expiry()), false),
             // AM-08: reference workers are silent while they work.
-            WorkerState::Busy { .. } if !worker.heartbeats_while_busy => {
-                (policy.busy_timeout, true)
+            WorkerState::Busy { since, .. } if !worker.heartbeats_while_busy => {
+                (heard.max(*since).after(policy.busy_timeout), true)
             }
-            WorkerState::Busy { .. } | WorkerState::Idle { .. } => (policy.expiry(), true),
+            WorkerState::Busy { .. } | WorkerState::Idle { .. } => {
+                (heard.after(policy.expiry()), true)
+            }
         };
-        let expires_at = worker.last_heard.after(silence_max).after(EXPIRY_GRACE);
+        let expires_at = expires_at.after(EXPIRY_GRACE);
         if expires_at <= now {
             worker.timer_at = now;
             // AM-14: recovery is faster if the worker is told.
@@ -89,7 +92,10 @@ impl<F: Frame> Broker<F> {
 
     pub(super) fn on_refusals_timer(&mut self) {
         while let Some((peer, version)) = self.refusals.pop_due(self.now()) {
-            self.send_to_worker(peer, version, FromBroker::Disconnect);
+            // It may have sent another READY meanwhile, which was accepted.
+            if self.workers.id_of(&peer).is_none() {
+                self.send_to_worker(peer, version, FromBroker::Disconnect);
+            }
         }
         if let Some(due) = self.refusals.next() {
             self.timers.insert(due, TimerKey::Refusals);

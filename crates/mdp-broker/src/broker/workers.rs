@@ -188,5 +188,13 @@ impl<F: Frame> Broker<F> {
         service.idle.insert(order, id);
         self.totals.idle_workers += 1;
         self.dispatch(service_id);
+        // What waited had waited too long: no work after all.
+        let is_idle = self.workers.find(id).is_some_and(|worker| match worker.state {
+            WorkerState::Idle { .. } => true,
+            WorkerState::Registering { .. } | WorkerState::Busy { .. } => false,
+        });
+        if self.drain.is_some() && is_idle {
+            self.end_worker(id, WorkerEnd::Draining, Farewell::Disconnect);
+        }
     }
 }

@@ -1,0 +1,92 @@
+//! Short forms of effects, to be compared with what the engine says.
+
+use std::time::Duration;
+
+use mdp_broker::{Effect, Note, Outgoing, QueryId, Receipt, RegistrationRefusal, WorkerEnd};
+use mdp_catalog::{CatalogEntry, Seq};
+use mdp_wire::{
+    Token,
+    client::{Reply, ReplyCommand},
+    worker::FromBroker,
+};
+
+use crate::support::{BrokerTest, Bytes, body_of, peer, service, version_of};
+
+fn to_worker(worker: &str, message: FromBroker<Token, Bytes>) -> Effect<Bytes> {
+    let message = Outgoing::Worker { version: version_of(worker), message };
+    Effect::Send { to: peer(worker), message }
+}
+
+pub(crate) fn heartbeat(worker: &str) -> Effect<Bytes> {
+    to_worker(worker, FromBroker::Heartbeat)
+}
+
+pub(crate) fn disconnect(worker: &str) -> Effect<Bytes> {
+    to_worker(worker, FromBroker::Disconnect)
+}
+
+fn to_client(client: &str, command: ReplyCommand, name: &str, body: &str) -> Effect<Bytes> {
+    let (envelope, service) = (Vec::new(), service(name));
+    let message = Outgoing::Client(Reply { command, envelope, service, body: body_of(body) });
+    Effect::Send { to: peer(client), message }
+}
+
+/// The last or only reply, in the client's version.
+pub(crate) fn reply(client: &str, name: &str, body: &str) -> Effect<Bytes> {
+    to_client(client, ReplyCommand::last(version_of(client)), name, body)
+}
+
+pub(crate) fn partial(client: &str, name: &str, body: &str) -> Effect<Bytes> {
+    to_client(client, ReplyCommand::Partial, name, body)
+}
+
+pub(crate) fn lookup(query: u64, name: &str) -> Effect<Bytes> {
+    Effect::Lookup { query: QueryId(query), service: service(name) }
+}
+
+pub(crate) fn service_up(name: &str) -> Effect<Bytes> {
+    Effect::Note(Note::ServiceUp { service: service(name) })
+}
+
+pub(crate) fn service_down(name: &str) -> Effect<Bytes> {
+    Effect::Note(Note::ServiceDown { service: service(name) })
+}
+
+pub(crate) fn worker_up(worker: &str, name: &str) -> Effect<Bytes> {
+    Effect::Note(Note::WorkerUp { peer: peer(worker), service: service(name) })
+}
+
+pub(crate) fn worker_down(worker: &str, name: &str, end: WorkerEnd) -> Effect<Bytes> {
+    Effect::Note(Note::WorkerDown { peer: peer(worker), service: service(name), end })
+}
+
+pub(crate) fn refused(worker: &str, refusal: RegistrationRefusal) -> Effect<Bytes> {
+    Effect::Note(Note::RegistrationRefused { peer: peer(worker), source: None, refusal })
+}
+
+pub(crate) fn paused(duration: Duration) -> Effect<Bytes> {
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap();
+    Effect::Note(Note::Paused { milliseconds })
+}
+
+pub(crate) fn drained(finished: u64, dropped: u64) -> Effect<Bytes> {
+    Effect::Drained(Receipt { finished, handed_over: 0, dropped })
+}
+
+impl BrokerTest {
+    /// The request that the worker got last, with this body.
+    pub(crate) fn work(&self, worker: &str, body: &str) -> Effect<Bytes> {
+        let message = FromBroker::Request { client: self.token(worker), body: body_of(body) };
+        to_worker(worker, message)
+    }
+
+    pub(crate) fn offer(&self, seq: u64, name: &str) -> Effect<Bytes> {
+        let (incarnation, services) = (self.incarnation(), vec![service(name)]);
+        Effect::Propose(CatalogEntry::Offer { incarnation, seq: Seq(seq), services })
+    }
+
+    pub(crate) fn withdraw(&self, seq: u64, name: &str) -> Effect<Bytes> {
+        let (incarnation, services) = (self.incarnation(), vec![service(name)]);
+        Effect::Propose(CatalogEntry::Withdraw { incarnation, seq: Seq(seq), services })
+    }
+}

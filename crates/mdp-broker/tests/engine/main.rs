@@ -1,0 +1,16 @@
+//! The engine from outside: what goes in, and the whole list of what comes out.
+#![cfg(test)]
+
+mod delivery;
+mod determinism;
+mod dispatch;
+mod drain;
+mod effects;
+mod frames;
+mod heartbeats;
+mod limits;
+mod mmi;
+mod pause;
+mod random;
+mod registration;
+mod support;

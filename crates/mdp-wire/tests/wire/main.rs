@@ -1,0 +1,8 @@
+//! The wire format from outside: layouts byte by byte, rejections, round trips, moved bodies.
+#![cfg(test)]
+
+mod bodies;
+mod layouts;
+mod rejects;
+mod roundtrip;
+mod support;
