@@ -50,6 +50,7 @@ struct Totals {
     /// Of waiting and held requests, with [`crate::request::REQUEST_OVERHEAD_BYTES`] each.
     bytes: usize,
     idle_workers: usize,
+    services_with_workers: usize,
 }
 
 /// One node's broker. See the crate documentation for the contract.

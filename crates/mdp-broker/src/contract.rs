@@ -191,12 +191,14 @@ pub enum Note {
         /// Why.
         end: WorkerEnd,
     },
-    /// A READY was refused; at most [`REFUSAL_BURST`](crate::REFUSAL_BURST) at once and offender.
+    /// A READY was refused: the first of an offender, however often it tries.
     RegistrationRefused {
         /// Who.
         peer: PeerId,
         /// Where it connects from.
         source: Option<IpAddr>,
+        /// What it wanted to offer, if that is a name.
+        service: Option<ServiceName>,
         /// Why.
         refusal: RegistrationRefusal,
     },

@@ -17,7 +17,7 @@ pub enum DropReason {
     OutcomeUnknown,
     /// A part of the reply had reached the client when the worker was lost.
     PartiallyAnswered,
-    /// The partial replies kept for a 0.1 client are too large.
+    /// The partial replies kept for a 0.1 client are too large, or `max_queued_bytes` are kept.
     PartialsTooLarge,
     /// `max_queued_requests` are waiting.
     QueueFull,

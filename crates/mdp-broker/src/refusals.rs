@@ -24,6 +24,17 @@ const DELAYED_MAX: usize = 10_000;
 /// Offenders are told apart by a hash only, so that their number costs no memory.
 const BUCKETS: u64 = 256;
 
+/// How often an offender was refused lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// For the first time, or the first after a second of peace: worth a line in the log.
+    First,
+    /// Within the rate that is answered at once.
+    Within,
+    /// More often.
+    Beyond,
+}
+
 /// One token bucket.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -44,13 +55,13 @@ impl Refusals {
         Self { buckets: (0..BUCKETS).map(|_| full).collect(), delayed: VecDeque::new() }
     }
 
-    /// Whether this refusal may be answered at once.
-    pub(crate) fn take(&mut self, source: Option<IpAddr>, service: &[u8], now: Moment) -> bool {
+    /// Takes a token of this offender.
+    pub(crate) fn take(&mut self, source: Option<IpAddr>, service: &[u8], now: Moment) -> Pace {
         let mut hasher = std::hash::DefaultHasher::new();
         std::hash::Hash::hash(&source, &mut hasher);
         hasher.write(service);
         let slot = usize::try_from(hasher.finish() % BUCKETS).unwrap_or(0);
-        let Some(bucket) = self.buckets.get_mut(slot) else { return false };
+        let Some(bucket) = self.buckets.get_mut(slot) else { return Pace::Beyond };
         let per_token = Duration::from_secs(1) / REFUSAL_BURST;
         let earned = now.since(bucket.filled_at).as_nanos() / per_token.as_nanos();
         if earned > 0 {
@@ -58,9 +69,13 @@ impl Refusals {
             bucket.tokens = bucket.tokens.saturating_add(earned).min(REFUSAL_BURST);
             bucket.filled_at = now;
         }
-        let may = bucket.tokens > 0;
+        let pace = match bucket.tokens {
+            0 => Pace::Beyond,
+            REFUSAL_BURST => Pace::First,
+            _ => Pace::Within,
+        };
         bucket.tokens = bucket.tokens.saturating_sub(1);
-        may
+        pace
     }
 
     /// Holds a refusal back, if there is room. Returns when it is due if it is the only one, for

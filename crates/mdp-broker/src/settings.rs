@@ -124,7 +124,7 @@ pub struct Settings {
     pub max_queued_requests_per_client: usize,
     /// How many bytes of requests, waiting or held by workers, may be kept.
     pub max_queued_bytes: usize,
-    /// How many services may be known at once, with workers or with requests.
+    /// How many services may have workers, and at how many known ones no request makes another.
     pub max_services: usize,
     /// How many workers may be registered at once.
     pub max_workers: usize,

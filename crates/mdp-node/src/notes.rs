@@ -19,9 +19,10 @@ pub(crate) fn log(note: &Note) {
             | WorkerEnd::ProtocolError
             | WorkerEnd::Draining => tracing::debug!(%peer, %service, ?end, "worker down"),
         },
-        Note::RegistrationRefused { peer, source, refusal } => {
+        Note::RegistrationRefused { peer, source, service, refusal } => {
             let source = source.map(tracing::field::display);
-            tracing::info!(%peer, source, ?refusal, "registration refused");
+            let service = service.as_ref().map(tracing::field::display);
+            tracing::info!(%peer, source, service, ?refusal, "registration refused");
         }
         Note::Paused { milliseconds } => {
             tracing::warn!(milliseconds, "this process stood still; deadlines were set anew");

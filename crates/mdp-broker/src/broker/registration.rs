@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 
-use mdp_wire::{Frame, ServiceFrame, Version, worker::FromBroker};
+use mdp_wire::{Frame, ServiceFrame, ServiceNameRef, Version, worker::FromBroker};
 
 use super::Broker;
 use crate::{
     LookupOutcome, Note, PeerId, QueryId, RegistrationRefusal,
+    refusals::Pace,
     service::{OfferState, ServiceId},
     timers::TimerKey,
     worker::{Worker, WorkerId, WorkerState},
@@ -33,21 +34,28 @@ impl<F: Frame> Broker<F> {
             Some(RegistrationRefusal::Draining)
         } else if self.workers.len() >= self.settings.max_workers {
             Some(RegistrationRefusal::TooManyWorkers)
-        } else if self.services.id_of(name).is_none()
-            && self.services.len() >= self.settings.max_services
+        } else if self.totals.services_with_workers >= self.settings.max_services
+            && !self.has_workers(name)
         {
+            // Services that only have requests do not count: a flood of requests to names that
+            // nobody offers must not keep workers out.
             Some(RegistrationRefusal::TooManyServices)
         } else {
             None
         };
         if let Some(refusal) = refusal {
-            return self.refuse(from, name.as_bytes(), refusal);
+            return self.refuse(from, Some(name), refusal);
         }
         let service_id = match self.services.id_of(name) {
             Some(id) => id,
             None => self.services.insert(name, *self.settings.policy_of(name.as_bytes())),
         };
         self.register(from.peer, from.version, service_id);
+    }
+
+    fn has_workers(&self, name: ServiceNameRef<'_>) -> bool {
+        let service = self.services.id_of(name).and_then(|id| self.services.find(id));
+        service.is_some_and(|service| service.worker_count > 0)
     }
 
     fn register(&mut self, peer: PeerId, version: Version, service_id: ServiceId) {
@@ -71,21 +79,30 @@ impl<F: Frame> Broker<F> {
         self.timers.insert(timer_at, TimerKey::Worker(id));
         service.registering.insert(id);
         service.worker_count += 1;
+        if service.worker_count == 1 {
+            self.totals.services_with_workers += 1;
+        }
         self.on_worker_count_changed(service_id);
         self.ask_for_proof(service_id);
     }
 
     /// Answers a READY that cannot register, now or a little later (protocol.md 6.7).
-    pub(super) fn refuse(&mut self, from: Caller, service: &[u8], refusal: RegistrationRefusal) {
+    pub(super) fn refuse(
+        &mut self,
+        from: Caller,
+        service: Option<ServiceNameRef<'_>>,
+        refusal: RegistrationRefusal,
+    ) {
         let Caller { peer, source, version } = from;
         self.counters.refused_registrations += 1;
         let now = self.now();
-        let within_rate = self.refusals.take(source, service, now);
-        if within_rate {
-            self.note(Note::RegistrationRefused { peer: peer.clone(), source, refusal });
+        let pace = self.refusals.take(source, service.map_or(b"", |name| name.as_bytes()), now);
+        if pace == Pace::First {
+            let (peer, service) = (peer.clone(), service.map(ServiceNameRef::to_owned));
+            self.note(Note::RegistrationRefused { peer, source, service, refusal });
         }
         // A worker that comes back at once to a draining node should rather find another one.
-        if within_rate && refusal != RegistrationRefusal::Draining {
+        if pace != Pace::Beyond && refusal != RegistrationRefusal::Draining {
             return self.send_to_worker(peer, version, FromBroker::Disconnect);
         }
         if let Some(due) = self.refusals.delay(peer, version, now) {

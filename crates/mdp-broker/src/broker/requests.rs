@@ -215,9 +215,15 @@ impl<F: Frame> Broker<F> {
                 let kept = request.kept_partial_bytes.saturating_add(bytes);
                 let frames = request.kept_partials.len().saturating_add(body.len());
                 let limits = self.settings.decode;
-                if kept > limits.message_bytes_max || frames > limits.frames_max {
+                let all = self.totals.bytes.saturating_add(bytes);
+                let is_too_large = kept > limits.message_bytes_max
+                    || frames > limits.frames_max
+                    || all > self.settings.max_queued_bytes;
+                if is_too_large {
                     return self.on_partials_too_large(id);
                 }
+                self.totals.bytes = all;
+                request.bytes = request.bytes.saturating_add(bytes);
                 request.kept_partial_bytes = kept;
                 request.kept_partials.extend(body);
             }
@@ -301,7 +307,9 @@ impl<F: Frame> Broker<F> {
         if let Some(reason) = reason {
             return self.drop_request(&request, reason);
         }
-        request.kept_partials.clear();
+        self.totals.bytes = self.totals.bytes.saturating_sub(request.kept_partial_bytes);
+        request.bytes = request.bytes.saturating_sub(request.kept_partial_bytes);
+        request.kept_partials = Vec::new();
         request.kept_partial_bytes = 0;
         self.counters.redispatched += 1;
         self.give_or_queue(id, request);

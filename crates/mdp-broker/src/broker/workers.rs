@@ -59,12 +59,13 @@ impl<F: Frame> Broker<F> {
         let Some(worker) = self.workers.find_mut(id) else { return };
         // MDP7-42: every command is a sign of life.
         worker.last_heard = now;
-        if worker.version != version {
-            return self.end_worker_with_protocol_error(id);
-        }
+        let has_its_version = worker.version == version;
         match message {
-            ToBroker::Heartbeat => self.on_heartbeat(id),
+            // MDP7-32, in either version: nothing is sent to a worker that said it leaves.
             ToBroker::Disconnect => self.end_worker(id, WorkerEnd::Left, Farewell::None),
+            // AM-01.
+            _ if !has_its_version => self.end_worker_with_protocol_error(id),
+            ToBroker::Heartbeat => self.on_heartbeat(id),
             // MDP7-28: READY is sent once; AM-15: also after a restart under the same identity.
             ToBroker::Ready { .. } | ToBroker::Request => self.end_worker_with_protocol_error(id),
             ToBroker::Partial { client, body } => {
@@ -112,7 +113,7 @@ impl<F: Frame> Broker<F> {
             (Some(id), _) => self.end_worker_with_protocol_error(id),
             (None, DecodeError::BadReady { version, .. }) => {
                 let from = Caller { peer: from, source: None, version };
-                self.refuse(from, b"", RegistrationRefusal::BadReady);
+                self.refuse(from, None, RegistrationRefusal::BadReady);
             }
             (None, DecodeError::Malformed(_)) => {}
         }
@@ -148,6 +149,10 @@ impl<F: Frame> Broker<F> {
         let service_id = worker.service;
         if let Some(service) = self.services.find_mut(service_id) {
             service.worker_count = service.worker_count.saturating_sub(1);
+            if service.worker_count == 0 {
+                let left = self.totals.services_with_workers.saturating_sub(1);
+                self.totals.services_with_workers = left;
+            }
             let was_registered = !service.registering.remove(&id);
             if let WorkerState::Idle { order } = worker.state
                 && service.idle.remove(&order).is_some()

@@ -60,8 +60,13 @@ pub(crate) fn worker_down(worker: &str, name: &str, end: WorkerEnd) -> Effect<By
     Effect::Note(Note::WorkerDown { peer: peer(worker), service: service(name), end })
 }
 
-pub(crate) fn refused(worker: &str, refusal: RegistrationRefusal) -> Effect<Bytes> {
-    Effect::Note(Note::RegistrationRefused { peer: peer(worker), source: None, refusal })
+pub(crate) fn refused(
+    worker: &str,
+    name: Option<&str>,
+    refusal: RegistrationRefusal,
+) -> Effect<Bytes> {
+    let service = name.map(service);
+    Effect::Note(Note::RegistrationRefused { peer: peer(worker), source: None, service, refusal })
 }
 
 pub(crate) fn paused(duration: Duration) -> Effect<Bytes> {

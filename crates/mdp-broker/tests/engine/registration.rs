@@ -368,7 +368,7 @@ fn reserved_name_is_refused_at_once_without_a_quorum() {
     for name in ["mmi.service", "mmi.", "mmi.anything"] {
         test.ready("W1", name);
         let refusal = RegistrationRefusal::ReservedName;
-        assert_eq!(test.effects(), [refused("W1", refusal), disconnect("W1")]);
+        assert_eq!(test.effects(), [refused("W1", Some(name), refusal), disconnect("W1")]);
     }
 
     assert_eq!(test.broker.gauges().services, 0);
@@ -396,10 +396,7 @@ fn ready_that_can_never_register_is_answered_in_its_version() {
     test.malformed("W2", bad(Version::V02));
 
     let refusal = RegistrationRefusal::BadReady;
-    assert_eq!(
-        test.effects(),
-        [refused("w1", refusal), disconnect("w1"), refused("W2", refusal), disconnect("W2")]
-    );
+    assert_eq!(test.effects(), [refused("w1", None, refusal), disconnect("w1"), disconnect("W2")]);
     let reason = DropReason::Malformed(Defect::EmptyServiceName);
     assert_eq!(test.broker.counters().dropped(reason), 2);
 }
@@ -458,7 +455,7 @@ fn no_more_than_max_workers_register() {
     test.ready("w2", "echo");
 
     let refusal = RegistrationRefusal::TooManyWorkers;
-    assert_eq!(test.effects(), [refused("w2", refusal), disconnect("w2")]);
+    assert_eq!(test.effects(), [refused("w2", Some("echo"), refusal), disconnect("w2")]);
 }
 
 #[test]
@@ -469,8 +466,34 @@ fn no_more_than_max_services_are_known() {
     test.ready("w2", "other");
 
     let refusal = RegistrationRefusal::TooManyServices;
-    assert_eq!(test.effects(), [refused("w2", refusal), disconnect("w2")]);
+    assert_eq!(test.effects(), [refused("w2", Some("other"), refusal), disconnect("w2")]);
     test.worker("w3", "echo");
+}
+
+#[test]
+fn requests_to_unknown_names_keep_no_worker_out() {
+    let mut test = BrokerTest::with(Settings { max_services: 2, ..Settings::default() });
+    test.request("c1", "nobody-1", "x");
+    test.request("c1", "nobody-2", "x");
+
+    test.worker("w1", "echo");
+    test.worker("w2", "other");
+
+    assert_eq!(test.broker.gauges().services, 4);
+}
+
+#[test]
+fn refusals_of_one_offender_are_noted_once_until_it_kept_quiet() {
+    let mut test = BrokerTest::new();
+    let note = refused("w1", Some("mmi.x"), RegistrationRefusal::ReservedName);
+    test.ready("w1", "mmi.x");
+    test.ready("w1", "mmi.x");
+    assert_eq!(test.effects(), [note.clone(), disconnect("w1"), disconnect("w1")]);
+
+    test.advance(Duration::from_secs(2));
+    test.ready("w1", "mmi.x");
+
+    assert_eq!(test.effects(), [note, disconnect("w1")]);
 }
 
 #[test]

@@ -93,7 +93,9 @@ impl Model {
         let settings = &self.settings;
         ensure!(gauges.queued_bytes <= settings.max_queued_bytes, "too many bytes: {gauges:?}");
         ensure!(gauges.workers <= settings.max_workers, "too many workers: {gauges:?}");
-        ensure!(gauges.services <= settings.max_services, "too many services: {gauges:?}");
+        // Services with workers and services with requests only are bounded one by one.
+        let services_max = 2 * settings.max_services;
+        ensure!(gauges.services <= services_max, "too many services: {gauges:?}");
         // Requests that come back from lost workers wait again, whatever the limit.
         let queued_max = settings.max_queued_requests + settings.max_workers;
         ensure!(gauges.queued_requests <= queued_max, "too many requests: {gauges:?}");
