@@ -159,6 +159,8 @@ pub(super) struct Model {
     now: Duration,
     paused: Duration,
     is_draining: bool,
+    /// What the engine kept before this step.
+    bytes_before: usize,
     workers: BTreeMap<PeerId, Worker>,
     /// Workers without work, the longest idle first.
     idle: BTreeMap<ServiceName, VecDeque<PeerId>>,
@@ -186,6 +188,7 @@ impl Model {
             now: Duration::ZERO,
             paused: Duration::ZERO,
             is_draining: false,
+            bytes_before: 0,
             workers: BTreeMap::new(),
             idle: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -273,6 +276,7 @@ impl Model {
 
     fn begin_step(&mut self, broker: &Broker<Bytes>, now: Instant) {
         self.step += 1;
+        self.bytes_before = broker.gauges().queued_bytes;
         self.expected = Expected {
             workers_before: self.workers.keys().cloned().collect(),
             ..Expected::default()
@@ -360,7 +364,8 @@ impl Model {
         };
         worker.last_heard = now;
         let breaks_rules = Some((from.clone(), WorkerEnd::ProtocolError));
-        if worker.version != version {
+        // MDP7-32: a worker that leaves hears nothing, whatever version it says so in.
+        if worker.version != version && *message != ToBroker::Disconnect {
             self.expected.end = breaks_rules;
             return;
         }
@@ -415,7 +420,11 @@ impl Model {
         held.parts.extend(body.iter().cloned());
         let limits = self.settings.decode;
         let bytes: usize = held.parts.iter().map(Vec::len).sum();
-        if bytes > limits.message_bytes_max || held.parts.len() > limits.frames_max {
+        let more = body.iter().map(Vec::len).sum::<usize>();
+        let is_too_large = bytes > limits.message_bytes_max
+            || held.parts.len() > limits.frames_max
+            || self.bytes_before + more > self.settings.max_queued_bytes;
+        if is_too_large {
             (request.is_over, request.is_held) = (true, false);
             worker.held = None;
             self.expected.end = Some((from.clone(), WorkerEnd::ProtocolError));
