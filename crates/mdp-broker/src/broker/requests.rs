@@ -17,9 +17,9 @@ use crate::{
 /// How many waiting requests may be shed to make room for one.
 const SHED_PER_REQUEST_MAX: usize = 64;
 
-/// How many waiting requests may keep receive buffers of the transport alive (8 KiB each at
+/// How many waiting requests may keep receive buffers of the transport alive (18 KiB each at
 /// worst). Beyond that small frames are copied, so that memory follows the byte budget.
-const ATTACHED_REQUESTS_MAX: usize = 4_096;
+const ATTACHED_REQUESTS_MAX: usize = 1_024;
 
 /// Whether a request was certainly not handed to the worker that is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

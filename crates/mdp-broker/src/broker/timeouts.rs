@@ -19,9 +19,10 @@ pub(super) const EXPIRY_GRACE: Duration = Duration::from_millis(250);
 /// How soon a proof is asked for again after the cluster could not give one.
 pub(super) const PROOF_RETRY: Duration = Duration::from_millis(100);
 
-/// How finely the expiry of waiting requests is timed, so that a long queue that expires does not
-/// make a timer of each request.
-const REQUEST_EXPIRY_STEP: Duration = Duration::from_millis(10);
+/// How finely the expiry of waiting requests is timed: in so many steps of their time to live, but
+/// none shorter than the other. Each step looks at every client that waits.
+const EXPIRY_STEPS_PER_TTL: u32 = 128;
+const EXPIRY_STEP_MIN: Duration = Duration::from_millis(10);
 
 impl<F: Frame> Broker<F> {
     /// The one timer of a worker: it expires, or gets a heartbeat, or was heard or written to
@@ -73,17 +74,16 @@ impl<F: Frame> Broker<F> {
         if service.proof_retry_at.take_if(|at| *at <= now).is_some() {
             self.ask_for_proof(id);
         }
-        while let Some(service) = self.services.find_mut(id)
-            && let Some(request) = service.queue.pop_expired(now)
-        {
+        let Some(service) = self.services.find_mut(id) else { return };
+        for request in service.queue.take_expired(now) {
             self.count_dequeued(id, &request);
             // AM-10: MDP has no error reply.
             self.drop_request(&request, DropReason::Expired);
         }
         let Some(service) = self.services.find(id) else { return };
+        let step = (service.policy.request_ttl / EXPIRY_STEPS_PER_TTL).max(EXPIRY_STEP_MIN);
         let retry_at = service.proof_retry_at;
-        let oldest =
-            service.queue.oldest_deadline().map(|at| at.max(now.after(REQUEST_EXPIRY_STEP)));
+        let oldest = service.queue.oldest_deadline().map(|at| at.max(now.after(step)));
         for at in [retry_at, oldest].into_iter().flatten() {
             self.arm_service(id, at);
         }

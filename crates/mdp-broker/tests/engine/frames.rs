@@ -16,7 +16,7 @@ use crate::support::{any_instant, peer};
 type Shared = Arc<[u8]>;
 
 /// As the engine has it: more waiting requests than this are copied.
-const ATTACHED_REQUESTS_MAX: usize = 4_096;
+const ATTACHED_REQUESTS_MAX: usize = 1_024;
 
 struct Transport {
     broker: Broker<Shared>,

@@ -12,10 +12,6 @@ use mdp_wire::Position;
 
 use super::{Frame, SocketError};
 
-/// Whether received frames may point into libzmq's receive buffer. Not among the stable options of
-/// 4.3.4, but its library knows it.
-const ZERO_COPY_RECV: c_int = 10;
-
 /// A libzmq context: one per node.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -34,12 +30,6 @@ impl Context {
         let raw = NonNull::new(unsafe { zmq_sys::zmq_ctx_new() }).ok_or_else(SocketError::last)?;
         let context = Self { raw };
         context.set(option_number(zmq_sys::ZMQ_IO_THREADS), io_threads)?;
-        // A frame that is kept for long, such as a queued request of 64 bytes, would keep the whole
-        // buffer of 18 KiB that it was received in: 20,000 requests that came one by one cost four
-        // times the memory (measured), and no time is saved. A library without the option does that.
-        if let Err(error) = context.set(ZERO_COPY_RECV, 0) {
-            tracing::debug!(%error, "libzmq cannot receive small frames into memory of their own");
-        }
         Ok(context)
     }
 

@@ -1,0 +1,155 @@
+//! What the system must have besides Rust: finds out what is missing and installs it.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::Command};
+
+use crate::{
+    run::{self, Failure},
+    say,
+    workspace::Workspace,
+};
+
+/// Something that does not come with the Rust toolchain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The library that everything with a socket links.
+    Libzmq,
+    /// A Python that can make virtual environments, for the tests with Python peers.
+    Python,
+    /// Counts instructions for `bench --engine`.
+    Valgrind,
+}
+
+impl Need {
+    const ALL: [Self; 3] = [Self::Libzmq, Self::Python, Self::Valgrind];
+
+    /// The package of Debian and its descendants.
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Libzmq => "libzmq3-dev",
+            Self::Python => "python3-venv",
+            Self::Valgrind => "valgrind",
+        }
+    }
+
+    /// What to look for on other systems.
+    const fn description(self) -> &'static str {
+        match self {
+            Self::Libzmq => "libzmq 4.3 or newer, with what is needed to link it",
+            Self::Python => "Python 3 with the modules venv and ensurepip",
+            Self::Valgrind => "valgrind",
+        }
+    }
+
+    fn is_met(self) -> bool {
+        match self {
+            Self::Libzmq => has_libzmq(),
+            Self::Python => {
+                run::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
+            }
+            Self::Valgrind => run::succeeds(Command::new("valgrind").arg("--version")),
+        }
+    }
+}
+
+/// Installs whatever any task may need.
+pub(crate) fn everything(_workspace: &Workspace) -> Result<(), Failure> {
+    missing(&Need::ALL)?;
+    say::line("Nothing is missing.");
+    Ok(())
+}
+
+/// Installs what is missing of these, asking nothing and saying what it does.
+pub(crate) fn missing(needs: &[Need]) -> Result<(), Failure> {
+    let missing: Vec<Need> = needs.iter().copied().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package()).collect();
+    let by_hand = format!("apt-get install {}", packages.join(" "));
+    if !run::succeeds(Command::new("apt-get").arg("--version")) {
+        let described: Vec<&str> = missing.iter().map(|need| need.description()).collect();
+        return Err(Failure::new(format!(
+            "this needs {}, and there is no apt-get here to install it with; please install it \
+             and run this again",
+            described.join("; ")
+        )));
+    }
+    let prefix: &[&str] = if is_root() {
+        &[]
+    } else if run::succeeds(Command::new("sudo").args(["-n", "true"])) {
+        &["sudo", "-n"]
+    } else {
+        return Err(Failure::new(format!(
+            "{} missing, and only root may install packages. Please run: sudo {by_hand}",
+            packages.join(" and ")
+        )));
+    };
+    install(prefix, &packages)?;
+    match missing.iter().find(|need| !need.is_met()) {
+        None => Ok(()),
+        Some(need) => Err(Failure::new(format!(
+            "{} was installed, and still there is no {}",
+            need.package(),
+            need.description()
+        ))),
+    }
+}
+
+fn install(prefix: &[&str], packages: &[&str]) -> Result<(), Failure> {
+    say::line(&format!("==> installing {} by apt-get, once", packages.join(", ")));
+    // Stale lists may still do: only the installation itself must succeed.
+    if let Err(failure) = run::run(&mut apt_get(prefix, &["update", "-q"])) {
+        say::line(&format!("    {failure}; going on with the package lists that are there"));
+    }
+    let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
+    arguments.extend(packages);
+    run::run(&mut apt_get(prefix, &arguments))
+}
+
+fn apt_get(prefix: &[&str], arguments: &[&str]) -> Command {
+    let mut words = prefix.to_vec();
+    words.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    words.extend(arguments);
+    let (program, arguments) = words.split_first().unwrap_or((&"true", &[]));
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// The linker wants `libzmq.so`, which only the development package has. Where no links override
+/// applies (`.cargo/config.toml` has them for Linux), the crate brings its own copy.
+fn has_libzmq() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let directories = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
+    let has = |directory: &Path| directory.join("libzmq.so").exists();
+    if directories.iter().any(|directory| has(Path::new(directory))) {
+        return true;
+    }
+    let Ok(multiarch) = fs::read_dir("/usr/lib") else { return false };
+    multiarch.flatten().any(|directory| has(&directory.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apt_get_asks_nothing() {
+        let command = apt_get(&["sudo", "-n"], &["install", "-y", "libzmq3-dev"]);
+        assert_eq!(
+            run::shown(&command),
+            "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install -y libzmq3-dev"
+        );
+    }
+
+    #[test]
+    fn what_is_met_is_not_installed() {
+        assert_eq!(missing(&[]), Ok(()));
+    }
+}

@@ -1,0 +1,133 @@
+//! `test`: every test in its short form.
+
+use std::{
+    io::{IsTerminal as _, stdout},
+    path::PathBuf,
+    process::Command,
+};
+
+use crate::{
+    install::{self, Need},
+    readme,
+    run::{self, Failure},
+    say,
+    stage::Stages,
+    totals::Totals,
+    workspace::Workspace,
+};
+
+/// The broker may need this many times the CPU per request of the floor before `test` fails. Loose,
+/// for a machine of CI has other work, too; `bench` shows the true figure.
+const GUARD: &str = "1.5";
+
+/// The parts of the suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Rust,
+    Python,
+    Readme,
+    Speed,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Rust, Self::Python, Self::Readme, Self::Speed];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+            Self::Readme => "readme",
+            Self::Speed => "speed",
+        }
+    }
+
+    fn run(self, workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
+        match self {
+            Self::Rust => {
+                let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+                counted(with_program(&mut tests, workspace), totals)
+            }
+            Self::Python => python_tests(workspace, totals),
+            Self::Readme => one(totals, readme::run(workspace)),
+            Self::Speed => {
+                let mut compare = Command::new(workspace.release("mdp-compare"));
+                with_program(&mut compare, workspace).args(["--quick", "--guard", GUARD]);
+                one(totals, run::run(&mut compare))
+            }
+        }
+    }
+}
+
+/// A part that is one test. A failure counts itself, as every stage's does.
+fn one(totals: &mut Totals, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    outcome.inspect(|()| totals.passed += 1)
+}
+
+/// Runs all parts, or one, sums up, and says the sum alone on the last line.
+pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failure> {
+    install::missing(&[Need::Libzmq, Need::Python])?;
+    let parts: Vec<Part> =
+        Part::ALL.into_iter().filter(|part| only.is_none_or(|only| *part == only)).collect();
+    let mut stages = Stages::default();
+    let mut built = stages.count("build", |_| build(workspace, &["majordomo", "mdp-bench"]));
+    if parts.contains(&Part::Rust) {
+        built &= stages.count("build tests", |_| {
+            run::run(&mut workspace.cargo(["test", "--workspace", "--no-run"]))
+        });
+    }
+    for part in parts.into_iter().filter(|_| built) {
+        stages.count(part.name(), |totals| part.run(workspace, totals));
+    }
+    let Totals { passed, failed, .. } = stages.totals();
+    let outcome = stages.finish();
+    say::line(&format!("{passed} passed, {failed} failed"));
+    outcome
+}
+
+/// Builds programs the way they are shipped: the black-box tests drive what users get.
+pub(crate) fn build(workspace: &Workspace, packages: &[&str]) -> Result<(), Failure> {
+    let mut build = workspace.cargo(["build", "--release"]);
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    run::run(&mut build)
+}
+
+/// Tells black-box tests where the program is: cargo builds no program of another package for a test.
+pub(crate) fn with_program<'a>(command: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
+    command.env("MAJORDOMO_BIN", workspace.release("majordomo"))
+}
+
+/// Runs tests, shows what they print and sums up what they count.
+pub(crate) fn counted(command: &mut Command, totals: &mut Totals) -> Result<(), Failure> {
+    if stdout().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    run::watched(command, |line| totals.read_line(line))
+}
+
+fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
+    let python = python(workspace)?;
+    let mut tests = Command::new(python);
+    tests.args(["-m", "unittest", "discover", "-s", "tests/python", "-v"]);
+    tests.current_dir(&workspace.root).env("PYTHONDONTWRITEBYTECODE", "1");
+    counted(with_program(&mut tests, workspace), totals)
+}
+
+/// The Python of a virtual environment that has pyzmq, made when it is first asked for.
+fn python(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    let environment = workspace.target.join("python");
+    let python = environment.join("bin/python");
+    if run::succeeds(Command::new(&python).args(["-c", "import zmq"])) {
+        return Ok(python);
+    }
+    say::line("    making a virtual environment with pyzmq, once");
+    run::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pyzmq"];
+    run::run(Command::new(&python).args(pip))?;
+    Ok(python)
+}

@@ -1,0 +1,259 @@
+//! What can be asked for, and what each of it means.
+
+use std::{error::Error, fmt};
+
+use crate::{
+    bench::{self, Bench},
+    check, demo, install,
+    run::Failure,
+    soak::{self, Soak},
+    suite::{self, Part},
+    tidy,
+    workspace::Workspace,
+};
+
+/// A task with its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Bench(Bench),
+    Check,
+    Demo,
+    Fix,
+    Install,
+    Soak(Soak),
+    Test(Option<Part>),
+    Tidy,
+}
+
+impl Task {
+    pub(crate) fn run(&self, workspace: &Workspace) -> Result<(), Failure> {
+        match self {
+            Self::Bench(bench) => bench::run(workspace, *bench),
+            Self::Check => check::check(workspace),
+            Self::Demo => demo::run(workspace),
+            Self::Fix => check::fix(workspace),
+            Self::Install => install::everything(workspace),
+            Self::Soak(soak) => soak::run(workspace, *soak),
+            Self::Test(only) => suite::run(workspace, *only),
+            Self::Tidy => tidy::run(workspace),
+        }
+    }
+}
+
+/// What the arguments ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Help(String),
+    Run(Task),
+}
+
+/// Arguments that are no request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum UsageError {
+    UnknownTask(String),
+    UnknownArgument { task: &'static str, argument: String },
+    MissingSoak,
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownTask(name) => write!(f, "there is no task `{name}`"),
+            Self::UnknownArgument { task, argument } => {
+                write!(f, "`{argument}` means nothing to `{task}`; see `cargo xtask {task} --help`")
+            }
+            Self::MissingSoak => f.write_str("which soak? See `cargo xtask soak --help`"),
+        }
+    }
+}
+
+impl Error for UsageError {}
+
+impl TryFrom<&[String]> for Request {
+    type Error = UsageError;
+
+    fn try_from(arguments: &[String]) -> Result<Self, UsageError> {
+        let Some((name, options)) = arguments.split_first() else {
+            return Ok(Self::Help(overview()));
+        };
+        if matches!(name.as_str(), "help" | "--help" | "-h") {
+            return Ok(Self::Help(overview()));
+        }
+        let manual = MANUALS
+            .iter()
+            .find(|manual| manual.name == name)
+            .ok_or_else(|| UsageError::UnknownTask(name.clone()))?;
+        if options.iter().any(|option| matches!(option.as_str(), "--help" | "-h")) {
+            return Ok(Self::Help(manual.text()));
+        }
+        task(manual.name, options).map(Self::Run)
+    }
+}
+
+fn task(name: &'static str, options: &[String]) -> Result<Task, UsageError> {
+    let unknown =
+        |argument: &String| UsageError::UnknownArgument { task: name, argument: argument.clone() };
+    match (name, options) {
+        ("bench", options) => {
+            Bench::try_from(options).map(Task::Bench).map_err(|argument| unknown(&argument))
+        }
+        ("soak", []) => Err(UsageError::MissingSoak),
+        ("soak", [name]) => Soak::named(name).map(Task::Soak).ok_or_else(|| unknown(name)),
+        ("check", []) => Ok(Task::Check),
+        ("demo", []) => Ok(Task::Demo),
+        ("fix", []) => Ok(Task::Fix),
+        ("install", []) => Ok(Task::Install),
+        ("test", []) => Ok(Task::Test(None)),
+        ("test", [part]) => {
+            Part::named(part).map(|part| Task::Test(Some(part))).ok_or_else(|| unknown(part))
+        }
+        ("tidy", []) => Ok(Task::Tidy),
+        ("soak" | "test", [_, argument, ..]) | (_, [argument, ..]) => Err(unknown(argument)),
+        (other, []) => Err(UsageError::UnknownTask(other.to_owned())),
+    }
+}
+
+/// What `--help` says of one task.
+struct Manual {
+    name: &'static str,
+    usage: &'static str,
+    summary: &'static str,
+    details: &'static str,
+}
+
+impl Manual {
+    fn text(&self) -> String {
+        let listed =
+            if self.name == "soak" { format!("\n\n{}", soak::list()) } else { String::new() };
+        format!("{}\n\nUsage: cargo xtask {}\n\n{}{listed}", self.summary, self.usage, self.details)
+    }
+}
+
+const MANUALS: &[Manual] = &[
+    Manual {
+        name: "demo",
+        usage: "demo",
+        summary: "Shows in under a minute what the broker does.",
+        details: "Builds the program, starts a broker on a free port of the loopback interface with its
+files in a temporary directory, then workers and clients, and says at each step what was done,
+what came back and how long it took: discovery, a call, a worker that is killed while it holds a
+request, the request that survives it, and a shutdown that loses nothing. Everything that it
+starts is gone when it ends. Exit code 1 if anything that it shows is not as it should be.",
+    },
+    Manual {
+        name: "check",
+        usage: "check",
+        summary: "Reads everything and changes nothing: format, lints, documentation, tidy, licences.",
+        details: "Runs `cargo fmt --check`, clippy on all targets, rustdoc (each with warnings as errors),
+`cargo xtask tidy` and cargo-deny (licences, sources, bans; advisories where their database can be
+fetched), which is built into the target directory once. Every stage runs, also after one failed.",
+    },
+    Manual {
+        name: "fix",
+        usage: "fix",
+        summary: "The writing twin of `check`: formats, and applies what clippy knows how to repair.",
+        details: "Works on a tree with uncommitted changes, too: look at the difference afterwards.",
+    },
+    Manual {
+        name: "test",
+        usage: "test [rust|python|readme|speed]",
+        summary: "Runs every test in its short form, or one part of them.",
+        details: "Builds `majordomo` and the benchmarks with optimisation, then runs
+
+  rust     all Rust tests with the examples of the documentation; the black-box tests among them
+           drive the program as it is shipped
+  python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
+  readme   the commands of the README
+  speed    a short benchmark that fails when the broker needs more than 1.5 times the CPU of the
+           floor
+
+The last line is the sum: `N passed, N failed`.",
+    },
+    Manual {
+        name: "bench",
+        usage: "bench [--engine] [--json]",
+        summary: "Measures the broker against the floor, in one run on one machine.",
+        details: "The floor is the least ROUTER forwarder over libzmq: no checks, no timers, the same frames.
+Both are measured over the same shapes; the table shows CPU per request, latency and the ratios.
+
+  --engine   instead: instructions per request of the engine alone, counted by callgrind
+  --json     print the figures as JSON",
+    },
+    Manual {
+        name: "soak",
+        usage: "soak NAME",
+        summary: "Runs the long form of a test: more cases, more connections, more memory.",
+        details: "Each has a short form in `cargo xtask test`.",
+    },
+    Manual {
+        name: "tidy",
+        usage: "tidy",
+        summary: "Checks what no compiler checks: the rules of the repository itself.",
+        details: "File lengths, which crate may use which, equal clippy.toml files, a test for each clause in
+docs/protocol.md, configuration keys known to the code and documented, links between documents,
+and no trace of the machine that a file was written on.",
+    },
+    Manual {
+        name: "install",
+        usage: "install",
+        summary: "Installs what the other tasks need and this system lacks, by apt-get.",
+        details: "Every task begins with the part of this that it needs. It asks nothing and says what it does.
+Without root it says which command to run.",
+    },
+];
+
+/// What `cargo xtask` alone prints.
+pub(crate) fn overview() -> String {
+    let mut text = String::from("Usage: cargo xtask TASK [--help]\n");
+    for manual in MANUALS {
+        text.push_str(&format!("\n  {:<8} {}", manual.name, manual.summary));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(arguments: &[&str]) -> Result<Request, UsageError> {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        Request::try_from(arguments.as_slice())
+    }
+
+    #[test]
+    fn every_task_with_a_manual_can_be_run_or_says_what_it_misses() {
+        for manual in MANUALS {
+            let request = request(&[manual.name]);
+            assert!(
+                matches!(request, Ok(Request::Run(_)) | Err(UsageError::MissingSoak)),
+                "{}: {request:?}",
+                manual.name
+            );
+        }
+    }
+
+    #[test]
+    fn help_is_there_for_every_task() {
+        for manual in MANUALS {
+            let Ok(Request::Help(text)) = request(&[manual.name, "--help"]) else {
+                panic!("{} has no help", manual.name);
+            };
+            assert!(text.contains(manual.usage), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        assert_eq!(request(&["tset"]), Err(UsageError::UnknownTask("tset".into())));
+        let unknown = UsageError::UnknownArgument { task: "check", argument: "--fast".into() };
+        assert_eq!(request(&["check", "--fast"]), Err(unknown));
+        let unknown = UsageError::UnknownArgument { task: "soak", argument: "nothing".into() };
+        assert_eq!(request(&["soak", "nothing"]), Err(unknown));
+    }
+
+    #[test]
+    fn options_of_bench_are_understood() {
+        let bench = Bench { engine: true, json: true };
+        assert_eq!(request(&["bench", "--json", "--engine"]), Ok(Request::Run(Task::Bench(bench))));
+    }
+}

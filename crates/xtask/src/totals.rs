@@ -1,0 +1,89 @@
+//! How many tests passed and failed, read from what the runners print.
+
+/// A sum over runners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    /// `unittest` says how many ran on one line and how they ended on a later one.
+    unittest_ran: u64,
+}
+
+impl Totals {
+    /// Takes one line of a runner's output; lines that say nothing about totals change nothing.
+    pub(crate) fn read_line(&mut self, line: &str) {
+        if let Some((_, libtest)) = line.split_once("test result:") {
+            self.passed += number_before(libtest, " passed");
+            self.failed += number_before(libtest, " failed");
+        } else if let Some(ran) = line.strip_prefix("Ran ").filter(|rest| rest.contains(" test")) {
+            self.unittest_ran = number_before(ran, " test");
+        } else if self.unittest_ran > 0 && (line.starts_with("OK") || line.starts_with("FAILED")) {
+            let failed = number_after(line, "failures=") + number_after(line, "errors=");
+            let neither = number_after(line, "skipped=") + number_after(line, "expected failures=");
+            self.failed += failed;
+            self.passed += self.unittest_ran.saturating_sub(failed + neither);
+            self.unittest_ran = 0;
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// The digits that end where `unit` begins, or 0.
+fn number_before(text: &str, unit: &str) -> u64 {
+    let Some((before, _)) = text.split_once(unit) else { return 0 };
+    let digits = before.trim_end().rsplit(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// The digits that follow `label`, or 0. A label that only ends a longer one does not count.
+fn number_after(text: &str, label: &str) -> u64 {
+    let own = |at: usize| {
+        text.get(..at).is_none_or(|before| before.ends_with(['(', ',']) || before.ends_with(", "))
+    };
+    let Some((at, _)) = text.match_indices(label).find(|(at, _)| own(*at)) else { return 0 };
+    let rest = text.get(at + label.len()..).unwrap_or_default();
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(lines: &[&str]) -> (u64, u64) {
+        let mut totals = Totals::default();
+        lines.iter().for_each(|line| totals.read_line(line));
+        (totals.passed, totals.failed)
+    }
+
+    #[test]
+    fn libtest_results_are_summed() {
+        let lines = [
+            "test bounds ... ok",
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out",
+            "test result: \u{1b}[31mFAILED\u{1b}[0m. 3 passed; 2 failed; 0 ignored",
+        ];
+        assert_eq!(totals(&lines), (15, 2));
+    }
+
+    #[test]
+    fn unittest_results_are_summed() {
+        assert_eq!(totals(&["Ran 7 tests in 3.001s", "", "OK"]), (7, 0));
+        assert_eq!(totals(&["Ran 1 test in 0.1s", "OK"]), (1, 0));
+        let failed = ["Ran 9 tests in 1s", "FAILED (failures=1, errors=2, skipped=1)"];
+        assert_eq!(totals(&failed), (5, 3));
+        let expected = ["Ran 4 tests in 1s", "OK (expected failures=1)"];
+        assert_eq!(totals(&expected), (3, 0));
+    }
+
+    #[test]
+    fn other_lines_change_nothing() {
+        assert_eq!(totals(&["OK", "FAILED", "Ran out of ideas", "7 passed"]), (0, 0));
+    }
+}
