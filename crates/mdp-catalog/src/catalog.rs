@@ -256,10 +256,7 @@ mod tests {
             client_endpoint: String::new(),
         };
 
-        assert_eq!(
-            catalog.apply(8, again),
-            Err(Refusal::UnexpectedEpoch { actual: Epoch(7) })
-        );
+        assert_eq!(catalog.apply(8, again), Err(Refusal::UnexpectedEpoch { actual: Epoch(7) }));
     }
 
     #[test]

@@ -179,18 +179,14 @@ impl<C: Cluster> Running<C> {
         self.handle(Input::Drain { deadline: asked_at + self.it.drain.timeout })
     }
 
-    /// Reads a batch, then runs what the engine decided about all of it: replies and requests that
-    /// leave together wake libzmq's thread once, not once each.
+    /// Reads a batch, and runs what the engine decided about it: about the first message at once,
+    /// for the sake of latency when there is little to do, about the others together, because
+    /// messages that leave together wake libzmq's thread once and not once each.
     fn read_router(&mut self) -> Result<RouterState, BrokerThreadError> {
-        let state = self.read_batch()?;
-        self.run_effects()?;
-        Ok(state)
-    }
-
-    fn read_batch(&mut self) -> Result<RouterState, BrokerThreadError> {
         for count in 0..BATCH_MAX {
             let received = self.it.router.receive(&mut self.frames);
             let Some(from) = received.map_err(BrokerThreadError::Receive)? else {
+                self.run_effects()?;
                 return Ok(RouterState::Emptied);
             };
             if count % MESSAGES_PER_CLOCK == 0 {
@@ -204,7 +200,11 @@ impl<C: Cluster> Running<C> {
                 Err(error) => Input::Malformed { from, error },
             };
             self.it.broker.handle_input(self.now, input);
+            if count == 0 {
+                self.run_effects()?;
+            }
         }
+        self.run_effects()?;
         Ok(RouterState::MoreWaits)
     }
 

@@ -12,13 +12,12 @@ use crate::{
 };
 
 /// How many messages libzmq keeps for a peer that does not read, whatever their size: small, so
-/// that slow readers cost little. What does not fit waits in [`crate::outgoing`], which counts
-/// bytes. Measured with windows of 256 requests: 10 doubles the processor time of the broker thread,
-/// 64 costs what 1,000 costs.
-const SEND_MESSAGES_MAX: i32 = 64;
+/// that slow readers cost little, but more than the usual window of a client that does read. What
+/// does not fit waits in [`Outgoing`](crate::outgoing), which counts bytes.
+const SEND_MESSAGES_MAX: i32 = 128;
 /// How many messages of a peer libzmq keeps until they are read here, whatever their size. The
 /// kernel's buffers, and then the peer's, hold the rest.
-const RECEIVE_MESSAGES_MAX: i32 = 64;
+const RECEIVE_MESSAGES_MAX: i32 = 256;
 /// How long a connection may take to introduce itself: silent ones cost a descriptor.
 const HANDSHAKE_MILLISECONDS_MAX: i32 = 3_000;
 /// How often a connection is pinged. Only the broker does this; a peer's libzmq answers by itself,
