@@ -15,7 +15,7 @@ const BASE_BYTES: u64 = 40 * MIB;
 const SERVICE_BYTES: u64 = 1_536;
 
 /// How many messages libzmq takes for one peer before the node's own outgoing buffer.
-const SEND_MESSAGES_MAX: u64 = 64;
+const SEND_MESSAGES_MAX: u64 = 128;
 
 /// How long a worker waits for more before it takes its job as done.
 const NO_MORE_AFTER: Duration = Duration::from_secs(2);

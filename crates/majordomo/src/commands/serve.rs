@@ -28,7 +28,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     }
     let levels: Targets = settings.text("log.level").parse().context("log.level")?;
     let format = if settings.text("log.format") == "json" { Format::Json } else { Format::Text };
-    logging::start(levels, format);
+    let _log = logging::start(levels, format);
     serve(&settings, format).or_else(|error| {
         // From here on stderr is the log and nothing else, for a program may read it.
         if !tracing::enabled!(tracing::Level::ERROR) {
