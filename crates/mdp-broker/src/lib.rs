@@ -2,8 +2,9 @@
 //!
 //! It does no I/O: the shell gives it time, messages and answers, and carries out what it decides.
 //!
-//! 1. After every `handle_*` the shell takes effects with [`Broker::poll_effect`] until `None` and
-//!    runs them in that order. It executes and never decides.
+//! 1. After one call of `handle_*`, or a small batch of them, the shell takes effects with
+//!    [`Broker::poll_effect`] until `None` and runs them in that order. It executes and never
+//!    decides.
 //! 2. A `now` older than an earlier one counts as the earlier one. When a deadline is overdue
 //!    by more than one heartbeat interval and nothing was called meanwhile, the process stood
 //!    still: that time does not count, and nobody expires for it.

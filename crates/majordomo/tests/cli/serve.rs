@@ -1,6 +1,10 @@
 //! `majordomo serve` and what every command has in common.
 
-use std::{fs, io};
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader},
+    process::Stdio,
+};
 
 use rustix::process::Signal;
 use tempfile::tempdir;
@@ -189,4 +193,27 @@ fn reader_that_goes_away_is_no_error() {
     let output = majordomo(&["completions", "bash"]).stdout(writer).output().unwrap();
 
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+}
+
+#[test]
+fn log_that_nobody_reads_does_not_stop_the_broker() {
+    let mut command = majordomo(&["serve", "--bind", "127.0.0.1:0", "--log-level", "debug"]);
+    let mut broker = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut log = BufReader::new(broker.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening on tcp://") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    let endpoint = line.split_whitespace().find(|word| word.starts_with("tcp://")).unwrap();
+
+    // Two lines when each worker comes, two when it goes: twice what a pipe holds.
+    let load = ["--services", "400", "--workers", "400", "--seconds", "1", "--json"];
+    let output = run(&[&["bench", "--endpoint", endpoint], &load[..]].concat());
+    let again = run(&["call", "mmi.service", "nobody", "--endpoint", endpoint]);
+
+    broker.kill().unwrap();
+    broker.wait().unwrap();
+    assert_eq!(printed_json(&output)["timeouts"], 0);
+    assert_eq!(printed(&again), "404\n");
 }
