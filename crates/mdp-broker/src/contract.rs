@@ -216,6 +216,7 @@ pub struct Receipt {
     pub finished: u64,
     /// Requests given to other nodes.
     pub handed_over: u64,
-    /// Requests dropped because nobody could serve them in time.
+    /// Requests that were accepted and got no reply: nobody could serve them in time, their client
+    /// went, or the worker that had them was lost.
     pub dropped: u64,
 }

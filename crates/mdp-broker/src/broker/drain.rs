@@ -57,7 +57,6 @@ impl<F: Frame> Broker<F> {
         {
             self.count_dequeued(id, &request);
             self.drop_request(&request, reason);
-            self.count_dropped_while_draining();
         }
     }
 
@@ -67,7 +66,7 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn count_dropped_while_draining(&mut self) {
+    pub(super) fn count_dropped_while_draining(&mut self) {
         if let Some(drain) = &mut self.drain {
             drain.receipt.dropped += 1;
         }
@@ -81,7 +80,6 @@ impl<F: Frame> Broker<F> {
         for id in self.workers.ids() {
             if let Some(request) = self.take_held(id) {
                 self.drop_request(&request, DropReason::Draining);
-                self.count_dropped_while_draining();
             }
             self.end_worker(id, WorkerEnd::Draining, Farewell::Disconnect);
         }

@@ -327,6 +327,7 @@ impl<F: Frame> Broker<F> {
     pub(super) fn drop_request(&mut self, request: &Request<F>, reason: DropReason) {
         self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
         self.counters.drop(reason);
+        self.count_dropped_while_draining();
     }
 
     /// Keeps the sums when a request leaves a queue.

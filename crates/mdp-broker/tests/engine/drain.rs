@@ -198,7 +198,7 @@ fn worker_that_finds_only_expired_requests_is_told_too() {
             service_down("echo"),
             disconnect("w1"),
             test.withdraw(2, "echo"),
-            drained(1, 0),
+            drained(1, 1),
         ]
     );
 }
