@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Message, NodeProcess, PATIENCE, RawSocket, SILENCE, Version, frames};
+use crate::{Message, PATIENCE, RawSocket, Reachable, SILENCE, Version, frames};
 
 /// How long to wait between two looks at something that changes.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -24,14 +24,14 @@ pub struct RawClient {
 impl RawClient {
     /// Connects.
     #[must_use]
-    pub fn connect(node: &NodeProcess, version: Version) -> Self {
+    pub fn connect(node: &(impl Reachable + ?Sized), version: Version) -> Self {
         Self { socket: RawSocket::dealer(node), version }
     }
 
     /// Connects with the receive high-water mark of a plain DEALER and a small receive buffer, so
     /// that replies wait at the node until they are read.
     #[must_use]
-    pub fn connect_narrow(node: &NodeProcess, version: Version) -> Self {
+    pub fn connect_narrow(node: &(impl Reachable + ?Sized), version: Version) -> Self {
         let options = |socket: &zmq::Socket| {
             socket.set_rcvhwm(DEFAULT_HWM)?;
             socket.set_rcvbuf(NARROW_BUFFER_BYTES)
@@ -100,14 +100,14 @@ pub struct ReqClient {
 impl ReqClient {
     /// A plain REQ.
     #[must_use]
-    pub fn connect(node: &NodeProcess) -> Self {
+    pub fn connect(node: &(impl Reachable + ?Sized)) -> Self {
         let context = zmq::Context::new();
         Self { socket: RawSocket::connect(node, &context, zmq::REQ, |_| Ok(())) }
     }
 
     /// A REQ that puts a request id in front of the empty frame and wants it back.
     #[must_use]
-    pub fn correlated(node: &NodeProcess) -> Self {
+    pub fn correlated(node: &(impl Reachable + ?Sized)) -> Self {
         let context = zmq::Context::new();
         let options = |socket: &zmq::Socket| {
             socket.set_req_correlate(true)?;

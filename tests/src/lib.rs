@@ -11,23 +11,48 @@
     reason = "a harness stops at the first surprise"
 )]
 
+mod asker;
 mod client;
+mod cluster;
+mod cluster_node;
+mod figures;
 mod frames;
+mod http;
+mod linearizability;
+mod links;
+mod nemesis;
 mod node_process;
+mod ports;
+mod process;
 mod program;
 mod raw_socket;
 mod soak;
+mod view;
+mod wait;
+mod watch;
 mod worker;
 mod zmtp;
 
 use std::time::Duration;
 
+pub use asker::{ASK_PATIENCE, Answer, Asker, Code, Ticket};
 pub use client::{RawClient, ReqClient};
+pub use cluster::{NODES, TestCluster};
+pub use cluster_node::{ClusterNode, Ports, READY_PATIENCE};
+pub use figures::Durations;
 pub use frames::{Message, Version};
+pub use http::{Page, http_get};
+pub use linearizability::{Action, Illegal, Operation, REGISTRATIONS_MAX, check, detected_percent};
+pub use links::{Links, Tap};
+pub use nemesis::{FailingCalls, SmallDisk, is_without_root};
 pub use node_process::{NodeProcess, QUIET};
-pub use program::{is_release, program};
-pub use raw_socket::RawSocket;
+pub use ports::free_port;
+pub use program::{Finished, is_release, majordomo, program};
+pub use raw_socket::{RawSocket, Reachable};
 pub use soak::{Scale, raise_file_limit, scale};
+pub use view::{ClusterView, NodeView, Readiness};
+pub use wait::{hold_for, look_for, wait_until};
+pub use watch::{Sighting, Watch};
 pub use worker::RawWorker;
 pub use zmtp::{RawTcp, zmtp_frame};
 

@@ -1,6 +1,18 @@
 //! Where the program under test is.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    io::Read,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::{look_for, process::without_settings};
+
+/// How long a command may take: longer than it waits for a node by itself.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program: `MAJORDOMO_BIN`, else what was built last into this workspace's target directory.
 #[must_use]
@@ -34,4 +46,43 @@ pub fn program() -> PathBuf {
 #[must_use]
 pub fn is_release() -> bool {
     program().components().any(|part| part.as_os_str() == "release")
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+/// Runs the program with these arguments to its end, without any setting of the environment.
+#[must_use]
+#[track_caller]
+pub fn majordomo(arguments: &[&str]) -> Finished {
+    let mut command = Command::new(program());
+    without_settings(&mut command);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stdout = read_to_end(child.stdout.take().unwrap());
+    let stderr = read_to_end(child.stderr.take().unwrap());
+    let ended = look_for(COMMAND_PATIENCE, || child.try_wait().unwrap());
+    if ended.is_none() {
+        drop(child.kill());
+    }
+    let code = child.wait().unwrap().code();
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    assert!(ended.is_some(), "{arguments:?} did not end within {COMMAND_PATIENCE:?}: {stderr}");
+    Finished { code, stdout, stderr }
+}
+
+fn read_to_end(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }

@@ -2,7 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Message, NodeProcess, PATIENCE};
+use crate::{Message, PATIENCE};
+
+/// Something that clients and workers can connect to.
+pub trait Reachable {
+    /// Where.
+    fn endpoint(&self) -> String;
+}
+
+impl Reachable for str {
+    fn endpoint(&self) -> String {
+        self.to_owned()
+    }
+}
 
 /// A connected socket. What it has not sent when it is dropped is lost.
 #[expect(missing_debug_implementations, reason = "zmq::Socket has none")]
@@ -13,13 +25,13 @@ pub struct RawSocket {
 impl RawSocket {
     /// A DEALER, in a context of its own.
     #[must_use]
-    pub fn dealer(node: &NodeProcess) -> Self {
+    pub fn dealer(node: &(impl Reachable + ?Sized)) -> Self {
         Self::connect(node, &zmq::Context::new(), zmq::DEALER, |_| Ok(()))
     }
 
     /// Any socket; `options` is called before it connects.
     pub fn connect(
-        node: &NodeProcess,
+        node: &(impl Reachable + ?Sized),
         context: &zmq::Context,
         kind: zmq::SocketType,
         options: impl FnOnce(&zmq::Socket) -> zmq::Result<()>,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Message, NodeProcess, PATIENCE, RawSocket, SILENCE, Version, frames};
+use crate::{Message, PATIENCE, RawSocket, Reachable, SILENCE, Version, frames};
 
 /// A DEALER that speaks as a worker of one version. It sends only what a test tells it to.
 #[expect(missing_debug_implementations, reason = "zmq::Socket has none")]
@@ -16,13 +16,13 @@ pub struct RawWorker {
 impl RawWorker {
     /// Connects and says nothing.
     #[must_use]
-    pub fn connect(node: &NodeProcess, version: Version) -> Self {
+    pub fn connect(node: &(impl Reachable + ?Sized), version: Version) -> Self {
         Self { socket: RawSocket::dealer(node), version }
     }
 
     /// Connects with this routing id.
     #[must_use]
-    pub fn connect_as(node: &NodeProcess, version: Version, id: &[u8]) -> Self {
+    pub fn connect_as(node: &(impl Reachable + ?Sized), version: Version, id: &[u8]) -> Self {
         let options = |socket: &zmq::Socket| socket.set_identity(id);
         let socket = RawSocket::connect(node, &zmq::Context::new(), zmq::DEALER, options);
         Self { socket, version }
@@ -31,7 +31,11 @@ impl RawWorker {
     /// Connects, registers, and takes the HEARTBEAT that acknowledges it.
     #[must_use]
     #[track_caller]
-    pub fn register(node: &NodeProcess, version: Version, service: impl AsRef<[u8]>) -> Self {
+    pub fn register(
+        node: &(impl Reachable + ?Sized),
+        version: Version,
+        service: impl AsRef<[u8]>,
+    ) -> Self {
         let worker = Self::connect(node, version);
         worker.ready(service);
         worker.expect_heartbeat();
@@ -140,5 +144,15 @@ impl RawWorker {
     pub fn settle(&self) {
         self.socket.send(&frames![b"", b"MDPC01", b"mmi.settle", b"-"]);
         self.socket.expect(&frames![b"", b"MDPC01", b"mmi.settle", b"501"]);
+    }
+
+    /// As [`Self::settle`], whatever else comes before the answer; whether it came in time.
+    #[must_use]
+    pub fn settles_within(&self, patience: Duration) -> bool {
+        self.socket.send(&frames![b"", b"MDPC01", b"mmi.settle", b"-"]);
+        let deadline = Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let answer = frames![b"", b"MDPC01", b"mmi.settle", b"501"];
+        std::iter::from_fn(|| self.socket.recv_within(left())).any(|message| message == answer)
     }
 }

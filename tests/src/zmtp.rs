@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{NodeProcess, PATIENCE};
+use crate::{PATIENCE, Reachable};
 
 /// Signature, version 3.0, mechanism NULL, not as server, filler: 64 bytes.
 const GREETING_BYTES: usize = 64;
@@ -20,8 +20,8 @@ pub struct RawTcp {
 impl RawTcp {
     /// Connects and says nothing.
     #[must_use]
-    pub fn connect(node: &NodeProcess) -> Self {
-        let stream = TcpStream::connect(node.address()).unwrap();
+    pub fn connect(node: &(impl Reachable + ?Sized)) -> Self {
+        let stream = TcpStream::connect(node.endpoint().trim_start_matches("tcp://")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream }
@@ -29,7 +29,7 @@ impl RawTcp {
 
     /// Connects and finishes the ZMTP handshake as a DEALER.
     #[must_use]
-    pub fn dealer(node: &NodeProcess) -> Self {
+    pub fn dealer(node: &(impl Reachable + ?Sized)) -> Self {
         let mut tcp = Self::connect(node);
         tcp.handshake();
         tcp

@@ -1,12 +1,17 @@
 //! The command line: what can be typed, with its help.
 
 mod help;
+mod nodes;
 mod values;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint, builder::PossibleValuesParser};
 
+pub(crate) use self::nodes::{
+    ADMIN_DEFAULT, ChangeArgs, LeaderCommand, MemberCommand, NodeArgs, RecoverArgs, SnapshotArgs,
+    ViewArgs,
+};
 use self::values::Protocol;
 
 /// Where a broker listens when nothing else is said.
@@ -45,9 +50,29 @@ pub(crate) enum Command {
     /// List the services that have workers.
     #[command(long_about = help::SERVICES, after_long_help = help::VIEW_AFTER)]
     Services(ViewArgs),
-    /// Show the broker's own view of itself.
+    /// Show a node's view of itself and its cluster.
     #[command(long_about = help::STATUS, after_long_help = help::VIEW_AFTER)]
     Status(ViewArgs),
+    /// List, add, promote or remove the members of the cluster.
+    #[command(long_about = help::MEMBER, after_long_help = help::MEMBER_AFTER)]
+    Member {
+        /// What to do.
+        #[command(subcommand)]
+        command: MemberCommand,
+    },
+    /// Move the leadership of the cluster to another node.
+    #[command(long_about = help::LEADER, after_long_help = help::LEADER_AFTER)]
+    Leader {
+        /// What to do.
+        #[command(subcommand)]
+        command: LeaderCommand,
+    },
+    /// Save the replicated catalog of a running node to a file.
+    #[command(long_about = help::SNAPSHOT, after_long_help = help::SNAPSHOT_AFTER)]
+    Snapshot(SnapshotArgs),
+    /// Make a new cluster out of one stopped node, after the others were lost for ever.
+    #[command(long_about = help::RECOVER, after_long_help = help::RECOVER_AFTER)]
+    Recover(RecoverArgs),
     /// Measure a broker under load.
     #[command(long_about = help::BENCH, after_long_help = help::BENCH_AFTER)]
     Bench(BenchArgs),
@@ -164,19 +189,6 @@ pub(crate) struct WorkArgs {
     pub(crate) log_level: tracing_subscriber::filter::LevelFilter,
 }
 
-/// `majordomo services`, `majordomo status`.
-#[derive(Args, Debug)]
-pub(crate) struct ViewArgs {
-    #[command(flatten)]
-    pub(crate) brokers: BrokerArgs,
-    /// How long each attempt waits for the answer.
-    #[arg(long, short, value_name = "TIME", default_value = "2500ms", value_parser = values::time)]
-    pub(crate) timeout: Duration,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// `majordomo bench`.
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
@@ -246,6 +258,19 @@ mod tests {
 
         assert_eq!(args.body, ["a", "-", "b"]);
         assert_eq!((args.timeout, args.json), (Duration::from_secs(1), true));
+    }
+
+    #[test]
+    fn a_node_is_asked_one_way() {
+        let both = ["majordomo", "status", "--admin", "http://a:1", "--endpoint", "a:2"];
+        assert!(Cli::try_parse_from(both).is_err());
+        assert!(Cli::try_parse_from(&both[..4]).is_ok());
+    }
+
+    #[test]
+    fn recovery_must_be_demanded() {
+        assert!(Cli::try_parse_from(["majordomo", "recover"]).is_err());
+        assert!(Cli::try_parse_from(["majordomo", "recover", "--force-new-cluster"]).is_ok());
     }
 
     #[test]

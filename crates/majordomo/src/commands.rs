@@ -3,8 +3,12 @@
 mod bench;
 mod call;
 mod completions;
+mod leader;
+mod member;
+mod recover;
 mod serve;
 mod services;
+mod snapshot;
 mod status;
 mod view;
 mod work;
@@ -27,6 +31,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Work(args) => work::run(args),
         Command::Services(args) => services::run(args),
         Command::Status(args) => status::run(args),
+        Command::Member { command } => member::run(command),
+        Command::Leader { command } => leader::run(command),
+        Command::Snapshot(args) => snapshot::run(args),
+        Command::Recover(args) => recover::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => completions::run(shell),
     }

@@ -4,9 +4,9 @@ use std::{io, process::ExitCode};
 
 use mdp_bench::BenchError;
 use mdp_client::{CallError, ConnectError, EndpointError, ServiceNameError, WorkerError};
-use mdp_node::StartError;
+use mdp_node::{AdminPortError, NodeError, StartError, Stop, StorageError};
 
-use crate::settings::Problems;
+use crate::{admin::AdminError, settings::Problems};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,12 @@ pub(crate) enum Exit {
     Usage,
     /// No reply came.
     NoReply,
+    /// The data directory cannot be used.
+    Storage,
+    /// A newer version of the program is needed.
+    Version,
+    /// The node was removed from its cluster, or another process took over its name.
+    Superseded,
 }
 
 impl Exit {
@@ -29,6 +35,9 @@ impl Exit {
             Self::Failure => 1,
             Self::Usage => 2,
             Self::NoReply => 3,
+            Self::Storage => 4,
+            Self::Version => 5,
+            Self::Superseded => 6,
         }
     }
 
@@ -44,6 +53,10 @@ impl Exit {
             }
             None.or_else(|| cause.downcast_ref().map(Self::after_call))
                 .or_else(|| cause.downcast_ref().map(Self::after_start))
+                .or_else(|| cause.downcast_ref().map(Self::after_storage))
+                .or_else(|| cause.downcast_ref().map(Self::after_node))
+                .or_else(|| cause.downcast_ref().map(Self::after_admin))
+                .or_else(|| cause.downcast_ref().map(Self::after_admin_port))
                 .or_else(|| cause.downcast_ref().map(Self::after_connect))
                 .or_else(|| cause.downcast_ref().map(Self::after_work))
                 .or_else(|| cause.downcast_ref().map(Self::after_bench))
@@ -63,6 +76,51 @@ impl Exit {
     }
 
     fn after_start(error: &StartError) -> Self {
+        match error {
+            StartError::Storage(error) => Self::after_storage(error),
+            StartError::Address { .. }
+            | StartError::AdvertiseNowhere { .. }
+            | StartError::AddressInUse(_)
+            | StartError::Bind(_) => Self::Usage,
+            StartError::Context(_) | StartError::Catalog(_) | StartError::System { .. } => {
+                Self::Failure
+            }
+        }
+    }
+
+    const fn after_storage(error: &StorageError) -> Self {
+        match error {
+            StorageError::Newer { .. } => Self::Version,
+            StorageError::Locked { .. }
+            | StorageError::ForeignNode { .. }
+            | StorageError::Corrupt { .. }
+            | StorageError::Io { .. } => Self::Storage,
+        }
+    }
+
+    const fn after_node(error: &NodeError) -> Self {
+        match error {
+            NodeError::Cluster(Stop::Superseded { .. } | Stop::Removed) => Self::Superseded,
+            NodeError::Cluster(Stop::Storage { .. } | Stop::ForeignCluster { .. }) => Self::Storage,
+            NodeError::Cluster(Stop::Version { .. }) => Self::Version,
+            NodeError::Cluster(Stop::Fatal { .. })
+            | NodeError::BrokerThread(_)
+            | NodeError::Panicked
+            | NodeError::Stopped => Self::Failure,
+        }
+    }
+
+    fn after_admin(error: &AdminError) -> Self {
+        if error.is_usage() {
+            Self::Usage
+        } else if error.is_no_answer() {
+            Self::NoReply
+        } else {
+            Self::Failure
+        }
+    }
+
+    fn after_admin_port(error: &AdminPortError) -> Self {
         if error.is_configuration() { Self::Usage } else { Self::Failure }
     }
 

@@ -4,10 +4,15 @@
 
 use std::io::{self, IsTerminal as _};
 
+use anyhow::Context as _;
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    Layer, filter::Targets, fmt, layer::SubscriberExt as _, registry::LookupSpan,
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
@@ -22,6 +27,22 @@ pub(crate) enum Format {
 
 /// How many lines may wait to be written; beyond that they are dropped.
 const WAITING_LINES_MAX: usize = 10_000;
+
+/// The part of the program that tells its every step, and every call that got no answer, at the
+/// levels at which the others tell what a person wants to know.
+const TALKATIVE: &str = "openraft";
+
+/// What is logged, for a checked `log.level`. A part that is not named there says less than the
+/// others if it is [`TALKATIVE`].
+pub(crate) fn levels(text: &str) -> anyhow::Result<Targets> {
+    let levels: Targets = text.parse().context("log.level")?;
+    let overall = levels.default_level().unwrap_or(LevelFilter::OFF);
+    let is_named = text.split(',').any(|part| part.trim().starts_with(TALKATIVE));
+    if is_named {
+        return Ok(levels);
+    }
+    Ok(levels.with_target(TALKATIVE, overall.min(LevelFilter::ERROR)))
+}
 
 /// Starts the log; everything before it is lost. What was logged is written before the guard is
 /// dropped, unless nobody reads it for a second.
@@ -54,4 +75,26 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fmt::layer().json().flatten_event(true).with_writer(writer).log_internal_errors(false).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn talkative_part_says_more_only_if_it_is_named() {
+        let says = |text: &str, target: &str, level: Level| {
+            levels(text).unwrap().would_enable(target, &level)
+        };
+
+        assert!(says("info", "mdp_node", Level::INFO));
+        assert!(says("info", "openraft::core", Level::ERROR));
+        assert!(!says("info", "openraft::core", Level::WARN));
+        assert!(!says("debug", "openraft::core", Level::INFO));
+        assert!(!says("off", "openraft::core", Level::ERROR));
+        assert!(says("info,openraft=debug", "openraft::core", Level::DEBUG));
+        assert!(says("info,mdp_node=debug", "mdp_node", Level::DEBUG));
+    }
 }

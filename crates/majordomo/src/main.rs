@@ -3,6 +3,7 @@
 //! This file is the life of the process. What can be typed is in `args`, what can be configured in
 //! `settings`, what is done in `commands`, and how it ends in `exit`.
 
+mod admin;
 mod args;
 mod commands;
 mod exit;

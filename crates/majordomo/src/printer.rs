@@ -49,6 +49,11 @@ pub(crate) fn error(error: &anyhow::Error) {
     io::stderr().lock().write_all(lines.as_bytes()).ok();
 }
 
+/// Writes what works and is most likely not meant to stderr.
+pub(crate) fn warning(text: &str) {
+    writeln!(io::stderr().lock(), "majordomo: warning: {text}").ok();
+}
+
 /// A line on a terminal that replaces itself; nothing if stderr is no terminal.
 #[derive(Debug)]
 pub(crate) struct ProgressLine {

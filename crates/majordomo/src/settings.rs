@@ -6,6 +6,7 @@ mod engine;
 mod keys;
 mod kind;
 mod layers;
+mod peer;
 mod problem;
 mod rules;
 mod show;
@@ -16,7 +17,7 @@ mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use self::{keys::KEYS, kind::Setting, layers::Merged, problem::Problem, rules::Rule};
+use self::{keys::KEYS, kind::Setting, layers::Merged, peer::Peer, problem::Problem, rules::Rule};
 
 pub(crate) use self::{
     address::advertise as parse_endpoint,
@@ -54,6 +55,11 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     }
 
+    /// What can work and is most likely not meant.
+    pub(crate) fn advice(&self) -> Vec<String> {
+        checks::advice(self)
+    }
+
     /// The value of a key that holds a text.
     pub(crate) fn text(&self, key: &str) -> &str {
         if let Some(Setting::Text(text)) = self.setting(key) {
@@ -88,6 +94,15 @@ impl Settings {
         }
         debug_assert!(false, "{key} is no key that is on or off");
         false
+    }
+
+    /// `cluster.peers`.
+    fn peers(&self) -> &[Peer] {
+        if let Some(Setting::Peers(peers)) = self.setting("cluster.peers") {
+            return peers;
+        }
+        debug_assert!(false, "cluster.peers is no list of peers");
+        &[]
     }
 
     fn setting(&self, key: &str) -> Option<&Setting> {

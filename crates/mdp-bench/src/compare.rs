@@ -1,6 +1,7 @@
 //! Brokers and the floor in turns, and their medians side by side.
 
 mod figure;
+mod sample;
 mod scenario;
 mod table;
 
@@ -9,10 +10,12 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::sample::median;
 pub use self::{
     figure::{Figure, figures},
+    sample::Sample,
     scenario::{BUSY, CROWDED, MANY_SERVICES, ONE_AT_A_TIME, QUEUED, SCENARIOS, Scenario},
-    table::{write_figures, write_table},
+    table::{write_figures, write_rows, write_table},
 };
 use crate::{
     BenchError, BenchOptions, BenchReport,
@@ -39,14 +42,17 @@ impl Contender {
     /// The floor, the first of the contenders.
     #[must_use]
     pub fn floor(program: PathBuf) -> Self {
-        Self { name: FLOOR.into(), launch: Launch { program, arguments: Vec::new() } }
+        Self { name: FLOOR.into(), launch: Launch::new(program, Vec::new()) }
     }
 
     /// Our broker, on a port that the system chooses.
     #[must_use]
     pub fn majordomo(program: PathBuf) -> Self {
         let arguments = ["serve", "--bind", "tcp://127.0.0.1:0"].map(String::from).to_vec();
-        Self { name: MAJORDOMO.into(), launch: Launch { program, arguments } }
+        let mut launch = Launch::new(program, arguments);
+        // Brokers that run at the same time must not meet on a port.
+        launch.environment.push(("MAJORDOMO__ADMIN__BIND".into(), String::new()));
+        Self { name: MAJORDOMO.into(), launch }
     }
 }
 
@@ -97,23 +103,6 @@ pub struct ContenderResult {
     pub ratio: Sample,
     /// Each round.
     pub reports: Vec<BenchReport>,
-}
-
-/// The figures that are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// Processor time of the whole process per request, in microseconds.
-    pub cpu_us: f64,
-    /// The part of it that libzmq's own threads have, in microseconds.
-    pub libzmq_us: f64,
-    /// Half of the requests were faster, in microseconds.
-    pub p50_us: f64,
-    /// 99 of 100 requests were faster, in microseconds.
-    pub p99_us: f64,
-    /// Requests per second.
-    pub requests_per_second: f64,
-    /// Requests without a reply, and replies without a request.
-    pub errors: f64,
 }
 
 /// How our broker starts.
@@ -169,56 +158,6 @@ pub enum CompareError {
         /// Why.
         error: std::io::Error,
     },
-}
-
-impl Sample {
-    fn of(report: &BenchReport) -> Self {
-        let broker = report.broker.as_ref();
-        let errors = report.timeouts + report.unexpected_replies + report.workers_disconnected;
-        Self {
-            cpu_us: broker.map_or(0.0, |broker| broker.cpu_us_per_request),
-            libzmq_us: broker.map_or(0.0, crate::BrokerReport::libzmq_us_per_request),
-            p50_us: report.latency.p50_us,
-            p99_us: report.latency.p99_us,
-            requests_per_second: report.requests_per_second,
-            errors: crate::report::to_f64(errors),
-        }
-    }
-
-    fn zip(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
-        Self {
-            cpu_us: f(self.cpu_us, other.cpu_us),
-            libzmq_us: f(self.libzmq_us, other.libzmq_us),
-            p50_us: f(self.p50_us, other.p50_us),
-            p99_us: f(self.p99_us, other.p99_us),
-            requests_per_second: f(self.requests_per_second, other.requests_per_second),
-            errors: f(self.errors, other.errors),
-        }
-    }
-
-    /// The median of each figure on its own.
-    fn median(samples: &[Self]) -> Self {
-        let of = |figure: fn(&Self) -> f64| median(samples.iter().map(figure).collect());
-        Self {
-            cpu_us: of(|sample| sample.cpu_us),
-            libzmq_us: of(|sample| sample.libzmq_us),
-            p50_us: of(|sample| sample.p50_us),
-            p99_us: of(|sample| sample.p99_us),
-            requests_per_second: of(|sample| sample.requests_per_second),
-            errors: of(|sample| sample.errors),
-        }
-    }
-}
-
-/// The middle value, or the mean of the two in the middle; zero of none.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or_default();
-    let middle = values.len() / 2;
-    match values.len().is_multiple_of(2) {
-        true => f64::midpoint(at(middle.saturating_sub(1)), at(middle)),
-        false => at(middle),
-    }
 }
 
 /// Measures everything in the plan, each measurement with a fresh process.
@@ -286,7 +225,7 @@ fn summarize(plan: &Plan, reports: Vec<Vec<BenchReport>>) -> Vec<ContenderResult
     let summary = |(contender, reports): (&Contender, Vec<BenchReport>)| {
         let samples: Vec<Sample> = samples_of(&reports);
         let pairs = samples.iter().zip(&baseline);
-        let ratios: Vec<Sample> = pairs.map(|(a, b)| a.zip(*b, ratio)).collect();
+        let ratios: Vec<Sample> = pairs.map(|(a, b)| a.over(*b)).collect();
         ContenderResult {
             name: contender.name.clone(),
             median: Sample::median(&samples),
@@ -295,11 +234,6 @@ fn summarize(plan: &Plan, reports: Vec<Vec<BenchReport>>) -> Vec<ContenderResult
         }
     };
     plan.contenders.iter().zip(reports).map(summary).collect()
-}
-
-/// How much of `b` there is in `a`; one if there is nothing of both.
-fn ratio(a: f64, b: f64) -> f64 {
-    if a.total_cmp(&b).is_eq() { 1.0 } else { a / b }
 }
 
 fn measure_startup(contender: &Contender, starts: usize) -> Result<Startup, CompareError> {
@@ -320,15 +254,6 @@ fn measure_startup(contender: &Contender, starts: usize) -> Result<Startup, Comp
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn median_is_the_middle() {
-        for (values, want) in
-            [(vec![], 0.0), (vec![3.0], 3.0), (vec![9.0, 1.0, 2.0], 2.0), (vec![4.0, 2.0], 3.0)]
-        {
-            assert!((median(values.clone()) - want).abs() < 1e-9, "{values:?}");
-        }
-    }
 
     #[test]
     fn contenders_take_turns() {

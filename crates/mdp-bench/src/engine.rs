@@ -11,7 +11,10 @@ use std::{
 
 use clap::ValueEnum;
 use mdp_broker::{Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, Seed, Settings};
-use mdp_catalog::{Catalog, CatalogChange, CatalogEntry, Epoch, NodeName};
+use mdp_catalog::{
+    Boot, Catalog, CatalogChange, CatalogEntry, Endpoints, Epoch, NodeId, NodeName, NodeUp,
+    SoftwareVersion,
+};
 use mdp_wire::{
     AtBroker, Body, ServiceFrame, Token, Version,
     client::Request,
@@ -98,15 +101,18 @@ impl Driver {
     pub fn new(shape: Shape) -> Option<Self> {
         let (mut catalog, applied) = (Catalog::new(), 1);
         let node: NodeName = "bench".parse().ok()?;
-        let expected_epoch = Epoch::default();
-        let client_endpoint = String::from("tcp://127.0.0.1:5555");
-        let up = CatalogEntry::NodeUp { node, expected_epoch, client_endpoint };
-        let incarnation = match catalog.apply(applied, up).ok()? {
-            CatalogChange::NodeUp { incarnation } => incarnation,
-            CatalogChange::Offered { .. }
-            | CatalogChange::Withdrawn { .. }
-            | CatalogChange::NodeDraining { .. }
-            | CatalogChange::NodeGone { .. } => return None,
+        let up = NodeUp {
+            node,
+            node_id: NodeId(1),
+            boot: Boot::default(),
+            expected_epoch: Epoch::default(),
+            endpoints: Endpoints::default(),
+            version: SoftwareVersion::default(),
+        };
+        let CatalogChange::NodeUp { incarnation } =
+            catalog.apply(applied, CatalogEntry::NodeUp(up)).ok()?
+        else {
+            return None;
         };
         let services: Option<Vec<_>> = (0..shape.services()).map(service).collect();
         let now = Instant::now();

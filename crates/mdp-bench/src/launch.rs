@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, BufRead, BufReader, Read},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -33,6 +33,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments; in each, [`ENDPOINT_ARGUMENT`] is replaced.
     pub arguments: Vec<String>,
+    /// Variables of its environment, besides those of this process.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Why a broker does not run.
@@ -86,6 +88,12 @@ pub struct Launched {
 }
 
 impl Launch {
+    /// A program with its arguments, in the environment of this process.
+    #[must_use]
+    pub fn new(program: PathBuf, arguments: Vec<String>) -> Self {
+        Self { program, arguments, environment: Vec::new() }
+    }
+
     /// Starts the broker and waits until it listens.
     ///
     /// # Errors
@@ -99,6 +107,7 @@ impl Launch {
         });
         let mut command = Command::new(&self.program);
         command.args(arguments).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
 
         let started_at = Instant::now();
@@ -209,8 +218,24 @@ fn endpoint_in(line: &str) -> Option<String> {
 
 /// A port that was free a moment ago.
 fn free_endpoint() -> io::Result<String> {
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let [address] = free_addresses()?;
     Ok(format!("tcp://{address}"))
+}
+
+/// Addresses on loopback that were free a moment ago, all different.
+///
+/// # Errors
+/// There is no free port.
+pub fn free_addresses<const N: usize>() -> io::Result<[SocketAddr; N]> {
+    let mut addresses = [SocketAddr::from(([0, 0, 0, 0], 0)); N];
+    // All are held until the last one is known, so that none is given out twice.
+    let mut listeners = Vec::with_capacity(N);
+    for address in &mut addresses {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        *address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(addresses)
 }
 
 /// Reads a pipe to its end, so that the process never waits for us.
@@ -230,7 +255,7 @@ mod tests {
 
     fn shell(script: &str) -> Launch {
         let arguments = vec![String::from("-c"), script.to_owned()];
-        Launch { program: PathBuf::from("sh"), arguments }
+        Launch::new(PathBuf::from("sh"), arguments)
     }
 
     #[test]
@@ -261,6 +286,14 @@ mod tests {
     }
 
     #[test]
+    fn variables_are_added_to_the_environment() {
+        let mut launch = shell("echo listening on $WHERE; exec sleep 60");
+        launch.environment.push(("WHERE".into(), "tcp://127.0.0.1:7".into()));
+
+        assert_eq!(launch.start().unwrap().endpoint(), "tcp://127.0.0.1:7");
+    }
+
+    #[test]
     fn process_that_ends_is_an_error_with_its_output() {
         let error = shell("echo no such option >&2; exit 3").start().unwrap_err().to_string();
 
@@ -270,14 +303,8 @@ mod tests {
     #[test]
     fn broker_that_prints_nothing_is_given_an_endpoint() {
         let arguments = [String::from("60"), format!("--at={ENDPOINT_ARGUMENT}")];
-        let script = Launch {
-            program: PathBuf::from("sh"),
-            arguments: [
-                vec![String::from("-c"), String::from("exec sleep $0")],
-                arguments.to_vec(),
-            ]
-            .concat(),
-        };
+        let script = vec![String::from("-c"), String::from("exec sleep $0")];
+        let script = Launch::new(PathBuf::from("sh"), [script, arguments.to_vec()].concat());
 
         let launched = script.start().unwrap();
 

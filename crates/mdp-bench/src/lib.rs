@@ -6,6 +6,7 @@
 //!   its duties: what a broker costs above it is the broker's own.
 //! - [`compare`] runs brokers and the floor in turns, since machines are noisy, and sets their
 //!   medians side by side.
+//! - [`mmi`] starts three nodes and asks a follower, to see what agreement costs.
 //! - [`engine`] drives the engine alone, so that its instructions can be counted.
 //!
 //! The window is *closed*: so many requests are outstanding at any time, and the next one leaves
@@ -17,11 +18,14 @@ pub mod compare;
 pub mod engine;
 pub mod floor;
 pub mod launch;
+pub mod mmi;
 mod options;
 mod poller;
 pub mod process;
+pub mod questions;
 mod report;
 mod run;
+pub mod trio;
 mod workers;
 
 pub use options::{BODY_BYTES_MIN, BenchError, BenchOptions};

@@ -93,7 +93,9 @@ impl BrokerReport {
         libzmq.map(|thread| thread.cpu_us_per_request).sum()
     }
 
-    pub(crate) fn new(
+    /// What threads spent on so many requests.
+    #[must_use]
+    pub fn new(
         threads: &[ThreadTime],
         requests: u64,
         rss_before_bytes: u64,

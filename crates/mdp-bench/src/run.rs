@@ -109,18 +109,23 @@ pub(crate) fn require_files(needed: u64) -> Result<(), BenchError> {
 }
 
 /// The workers' thread; it ends with this handle.
-struct WorkersThread {
+pub(crate) struct WorkersThread {
     shared: Shared,
     thread: Option<JoinHandle<Result<usize, BenchError>>>,
 }
 
 impl WorkersThread {
-    fn start(options: &BenchOptions, services: &[Vec<u8>]) -> Result<Self, BenchError> {
+    pub(crate) fn start(options: &BenchOptions, services: &[Vec<u8>]) -> Result<Self, BenchError> {
         let shared = Shared::default();
         let workers = Workers::connect(options, services, shared.clone())?;
         let builder = thread::Builder::new().name(String::from("bench-workers"));
         let thread = builder.spawn(move || workers.run()).map_err(BenchError::Poll)?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// How many workers were sent away.
+    pub(crate) fn disconnected(&self) -> u64 {
+        self.shared.disconnected()
     }
 
     /// Whether the thread has ended before it was told to.
@@ -213,7 +218,7 @@ impl Run<'_> {
             answered: services - missing,
             services,
             waited: SERVING_DEADLINE,
-            disconnected: self.workers.shared.disconnected(),
+            disconnected: self.workers.disconnected(),
         })
     }
 
@@ -239,7 +244,7 @@ impl Run<'_> {
         let counts = self.clients.counts();
         report.timeouts = counts.timeouts;
         report.unexpected_replies = counts.unexpected;
-        report.workers_disconnected = self.workers.shared.disconnected();
+        report.workers_disconnected = self.workers.disconnected();
         report.workers_used = self.workers.stop()?;
         Ok(())
     }

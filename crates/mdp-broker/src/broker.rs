@@ -11,7 +11,7 @@ mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mdp_catalog::Incarnation;
@@ -26,7 +26,7 @@ use crate::{
     time::{Clock, Moment},
     timers::{TimerKey, Timers},
     tokens::TokenSource,
-    worker::Workers,
+    worker::{WorkerState, Workers},
 };
 
 /// What a service has on this node.
@@ -40,6 +40,32 @@ pub struct ServiceStatus {
     pub idle: usize,
     /// Requests that wait for a worker.
     pub queued: usize,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerActivity {
+    /// Its registration is not proven yet.
+    Registering,
+    /// It waits for work.
+    Idle,
+    /// It has a request.
+    Busy,
+}
+
+/// One worker of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Which connection.
+    pub peer: PeerId,
+    /// What it offers.
+    pub service: ServiceName,
+    /// The version of its READY.
+    pub version: Version,
+    /// What it does.
+    pub activity: WorkerActivity,
+    /// How long it has been silent.
+    pub silent_for: Duration,
 }
 
 /// Sums over all services, kept as they change.
@@ -120,6 +146,7 @@ impl<F: Frame> Broker<F> {
             Input::Committed(change) => self.on_committed(change),
             Input::LookedUp { query, outcome } => self.on_looked_up(query, outcome),
             Input::Described { query, json } => self.on_described(query, &json),
+            Input::Isolated => self.on_isolated(),
             Input::Drain { deadline } => self.on_drain(deadline),
         }
         self.settle();
@@ -171,6 +198,24 @@ impl<F: Frame> Broker<F> {
             workers: service.registered_count(),
             idle: service.idle.len(),
             queued: service.queue.len(),
+        })
+    }
+
+    /// What each worker does, in no order.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerStatus> {
+        let now = self.clock.now();
+        self.workers.iter().filter_map(move |(_, worker)| {
+            Some(WorkerStatus {
+                peer: worker.peer.clone(),
+                service: self.services.find(worker.service)?.name.clone(),
+                version: worker.version,
+                activity: match worker.state {
+                    WorkerState::Registering { .. } => WorkerActivity::Registering,
+                    WorkerState::Idle { .. } => WorkerActivity::Idle,
+                    WorkerState::Busy { .. } => WorkerActivity::Busy,
+                },
+                silent_for: now.since(worker.last_heard),
+            })
         })
     }
 

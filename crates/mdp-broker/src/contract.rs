@@ -55,11 +55,23 @@ pub enum Input<F> {
         /// The page as JSON.
         json: Vec<u8>,
     },
+    /// There has been no quorum for so long that the workers may be offered elsewhere by now.
+    Isolated,
     /// Take no new work, finish the old.
     Drain {
         /// When to stop waiting.
         deadline: Instant,
     },
+}
+
+/// What a question about a service is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupPurpose {
+    /// A client asked `mmi.service`.
+    Availability,
+    /// Registrations wait for it: the answer must be about a moment after the question, whatever
+    /// clients may be told.
+    Proof,
 }
 
 /// Whether a service is offered, as of a moment after the question was asked.
@@ -118,6 +130,8 @@ pub enum Effect<F> {
         query: QueryId,
         /// The service.
         service: ServiceName,
+        /// What the answer is for.
+        purpose: LookupPurpose,
     },
     /// Write this page.
     Describe {
@@ -145,6 +159,8 @@ pub enum WorkerEnd {
     ProtocolError,
     /// This node drains.
     Draining,
+    /// This node has had no quorum for too long (`cluster.minority`).
+    Isolated,
 }
 
 /// Why a READY was refused.

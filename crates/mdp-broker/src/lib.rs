@@ -31,13 +31,15 @@ mod timers;
 mod tokens;
 mod worker;
 
-pub use broker::{Broker, ServiceStatus};
+pub use broker::{Broker, ServiceStatus, WorkerActivity, WorkerStatus};
 pub use contract::{
-    Effect, Input, LookupOutcome, Note, Outgoing, Page, QueryId, Receipt, RegistrationRefusal,
-    WorkerEnd,
+    Effect, Input, LookupOutcome, LookupPurpose, Note, Outgoing, Page, QueryId, Receipt,
+    RegistrationRefusal, WorkerEnd,
 };
 pub use counters::{Counters, DropReason, Gauges};
 pub use peer::{PeerBytes, PeerId};
 pub use refusals::REFUSAL_BURST;
-pub use settings::{Delivery, Extensions, OnNoQuorum, ServicePolicy, ServiceRule, Settings};
+pub use settings::{
+    Delivery, Extensions, Minority, OnNoQuorum, ServicePolicy, ServiceRule, Settings,
+};
 pub use tokens::Seed;

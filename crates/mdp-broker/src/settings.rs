@@ -22,6 +22,15 @@ pub enum OnNoQuorum {
     Silent,
 }
 
+/// What becomes of the workers of a node that has had no quorum for long (`cluster.minority`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Minority {
+    /// The node goes on serving the clients that it has with the workers that it has.
+    Serve,
+    /// Every worker gets DISCONNECT, so that it finds a node that has a quorum.
+    Fail,
+}
+
 /// Whether the extensions of 8/MMI (`mmi.directory`, `mmi.endpoints`, `mmi.status`, `mmi.echo`)
 /// are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +143,8 @@ pub struct Settings {
     pub on_no_quorum: OnNoQuorum,
     /// Whether the extensions of 8/MMI are there.
     pub extensions: Extensions,
+    /// What becomes of the workers without a quorum.
+    pub minority: Minority,
     /// What one message may hold.
     pub decode: DecodeLimits,
 }
@@ -159,6 +170,7 @@ impl Default for Settings {
             read_timeout: Duration::from_secs(1),
             on_no_quorum: OnNoQuorum::Answer503,
             extensions: Extensions::On,
+            minority: Minority::Serve,
             decode: DecodeLimits::default(),
         }
     }

@@ -1,10 +1,16 @@
 //! The catalog itself: nodes, offers, and the pure function that changes them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mdp_wire::ServiceName;
 
-use crate::{CatalogChange, CatalogEntry, Epoch, Incarnation, NodeName, Refusal, Seq};
+use crate::{
+    Boot, CatalogChange, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp,
+    Refusal, Seq, SoftwareVersion,
+};
+
+/// How many removed members are remembered; of more, the oldest are forgotten.
+pub const RETIRED_MEMBERS_MAX: usize = 4_096;
 
 /// Whether a node takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,21 +26,29 @@ pub enum NodeState {
 /// What the catalog knows of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
+    /// Its identity as a member.
+    pub node_id: NodeId,
     /// Its current life.
     pub epoch: Epoch,
+    /// The process and attempt that began that life.
+    pub boot: Boot,
     /// The last applied `seq` of that life.
     pub seq: Seq,
     /// Whether it takes part.
     pub state: NodeState,
-    /// Where clients and workers reach it.
-    pub client_endpoint: String,
+    /// Where it is reached.
+    pub endpoints: Endpoints,
+    /// Its version.
+    pub version: SoftwareVersion,
 }
 
 /// Which node offers which service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
-    nodes: BTreeMap<NodeName, NodeRecord>,
-    offers: BTreeMap<ServiceName, BTreeSet<NodeName>>,
+    pub(crate) nodes: BTreeMap<NodeName, NodeRecord>,
+    pub(crate) offers: BTreeMap<ServiceName, BTreeSet<NodeName>>,
+    pub(crate) cluster_version: SoftwareVersion,
+    pub(crate) retired: VecDeque<NodeId>,
 }
 
 impl Catalog {
@@ -50,9 +64,7 @@ impl Catalog {
     /// Why the entry changed nothing; the catalog is as before.
     pub fn apply(&mut self, index: u64, entry: CatalogEntry) -> Result<CatalogChange, Refusal> {
         match entry {
-            CatalogEntry::NodeUp { node, expected_epoch, client_endpoint } => {
-                self.apply_node_up(index, node, expected_epoch, client_endpoint)
-            }
+            CatalogEntry::NodeUp(up) => self.apply_node_up(index, up),
             CatalogEntry::Offer { incarnation, seq, services } => {
                 self.apply_offer(incarnation, seq, services)
             }
@@ -68,25 +80,41 @@ impl Catalog {
                 self.void_offers(&incarnation.node);
                 Ok(CatalogChange::NodeGone { incarnation })
             }
+            CatalogEntry::SetClusterVersion { version } if version > self.cluster_version => {
+                self.cluster_version = version;
+                Ok(CatalogChange::ClusterVersion { version })
+            }
+            CatalogEntry::SetClusterVersion { .. } => Err(Refusal::VersionNotHigher),
+            CatalogEntry::Retire { node_id } => self.apply_retire(node_id),
         }
     }
 
-    fn apply_node_up(
-        &mut self,
-        index: u64,
-        node: NodeName,
-        expected_epoch: Epoch,
-        client_endpoint: String,
-    ) -> Result<CatalogChange, Refusal> {
-        let actual = self.nodes.get(&node).map_or(Epoch(0), |record| record.epoch);
-        if actual != expected_epoch {
+    fn apply_node_up(&mut self, index: u64, up: NodeUp) -> Result<CatalogChange, Refusal> {
+        if self.is_retired(up.node_id) {
+            return Err(Refusal::RetiredMember);
+        }
+        let actual = self.nodes.get(&up.node).map_or(Epoch(0), |record| record.epoch);
+        if let Some(record) = self.nodes.get(&up.node)
+            && record.boot == up.boot
+        {
+            return Err(Refusal::AlreadyUp { epoch: record.epoch });
+        }
+        if actual != up.expected_epoch {
             return Err(Refusal::UnexpectedEpoch { actual });
         }
-        self.void_offers(&node);
+        self.void_offers(&up.node);
         let epoch = Epoch(index);
-        let record = NodeRecord { epoch, seq: Seq(0), state: NodeState::Up, client_endpoint };
-        self.nodes.insert(node.clone(), record);
-        Ok(CatalogChange::NodeUp { incarnation: Incarnation { node, epoch } })
+        let record = NodeRecord {
+            node_id: up.node_id,
+            epoch,
+            boot: up.boot,
+            seq: Seq(0),
+            state: NodeState::Up,
+            endpoints: up.endpoints,
+            version: up.version,
+        };
+        self.nodes.insert(up.node.clone(), record);
+        Ok(CatalogChange::NodeUp { incarnation: Incarnation { node: up.node, epoch } })
     }
 
     fn apply_offer(
@@ -121,6 +149,27 @@ impl Catalog {
             }
         }
         Ok(CatalogChange::Withdrawn { incarnation, seq, services })
+    }
+
+    fn apply_retire(&mut self, node_id: NodeId) -> Result<CatalogChange, Refusal> {
+        if self.is_retired(node_id) {
+            return Err(Refusal::RetiredMember);
+        }
+        self.retired.push_back(node_id);
+        if self.retired.len() > RETIRED_MEMBERS_MAX {
+            self.retired.pop_front();
+        }
+        let Some((node, epoch)) = self
+            .nodes
+            .iter()
+            .find(|(_, record)| record.node_id == node_id)
+            .map(|(node, record)| (node.clone(), record.epoch))
+        else {
+            return Ok(CatalogChange::Retired { node_id, ended: None });
+        };
+        self.void_offers(&node);
+        self.nodes.remove(&node);
+        Ok(CatalogChange::Retired { node_id, ended: Some(Incarnation { node, epoch }) })
     }
 
     /// The node's record if this is its current life.
@@ -161,10 +210,16 @@ impl Catalog {
     /// Whether this very life of a node offers the service.
     #[must_use]
     pub fn is_offered_by(&self, incarnation: &Incarnation, service: &[u8]) -> bool {
-        let lives = self.nodes.get(&incarnation.node).is_some_and(|record| {
+        self.is_current(incarnation)
+            && self.offers.get(service).is_some_and(|nodes| nodes.contains(&incarnation.node))
+    }
+
+    /// Whether this is the current life of its node, and not over.
+    #[must_use]
+    pub fn is_current(&self, incarnation: &Incarnation) -> bool {
+        self.nodes.get(&incarnation.node).is_some_and(|record| {
             record.epoch == incarnation.epoch && record.state != NodeState::Gone
-        });
-        lives && self.offers.get(service).is_some_and(|nodes| nodes.contains(&incarnation.node))
+        })
     }
 
     /// Every offered service with the nodes that offer it, by name.
@@ -172,110 +227,35 @@ impl Catalog {
         self.offers.iter()
     }
 
+    /// How many services are offered.
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.offers.len()
+    }
+
     /// Every known node, by name.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &NodeRecord)> {
         self.nodes.iter()
     }
+
+    /// What is known of a node.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&NodeRecord> {
+        self.nodes.get(name)
+    }
+
+    /// The version that every member speaks.
+    #[must_use]
+    pub const fn cluster_version(&self) -> SoftwareVersion {
+        self.cluster_version
+    }
+
+    /// Whether the member with this id was removed for ever.
+    #[must_use]
+    pub fn is_retired(&self, node_id: NodeId) -> bool {
+        self.retired.contains(&node_id)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn service(name: &str) -> ServiceName {
-        ServiceName::try_from(name).unwrap()
-    }
-
-    fn up(catalog: &mut Catalog, index: u64, name: &str, expected: u64) -> Incarnation {
-        let node: NodeName = name.parse().unwrap();
-        let entry = CatalogEntry::NodeUp {
-            node: node.clone(),
-            expected_epoch: Epoch(expected),
-            client_endpoint: "tcp://127.0.0.1:5555".to_owned(),
-        };
-        catalog.apply(index, entry).unwrap();
-        Incarnation { node, epoch: Epoch(index) }
-    }
-
-    fn offer(incarnation: &Incarnation, seq: u64, name: &str) -> CatalogEntry {
-        let services = vec![service(name)];
-        CatalogEntry::Offer { incarnation: incarnation.clone(), seq: Seq(seq), services }
-    }
-
-    fn withdraw(incarnation: &Incarnation, seq: u64, name: &str) -> CatalogEntry {
-        let services = vec![service(name)];
-        CatalogEntry::Withdraw { incarnation: incarnation.clone(), seq: Seq(seq), services }
-    }
-
-    #[test]
-    fn service_is_offered_until_the_last_node_withdraws() {
-        let mut catalog = Catalog::new();
-        let (a, b) = (up(&mut catalog, 1, "a", 0), up(&mut catalog, 2, "b", 0));
-        catalog.apply(3, offer(&a, 1, "echo")).unwrap();
-        catalog.apply(4, offer(&b, 1, "echo")).unwrap();
-
-        catalog.apply(5, withdraw(&a, 2, "echo")).unwrap();
-        assert!(catalog.is_offered(b"echo") && !catalog.is_offered_by(&a, b"echo"));
-
-        catalog.apply(6, withdraw(&b, 2, "echo")).unwrap();
-        assert!(!catalog.is_offered(b"echo"));
-    }
-
-    #[test]
-    fn older_entry_changes_nothing() {
-        let mut catalog = Catalog::new();
-        let a = up(&mut catalog, 1, "a", 0);
-        catalog.apply(2, offer(&a, 5, "echo")).unwrap();
-
-        assert_eq!(catalog.apply(3, withdraw(&a, 5, "echo")), Err(Refusal::StaleSeq));
-        assert_eq!(catalog.apply(4, withdraw(&a, 4, "echo")), Err(Refusal::StaleSeq));
-
-        assert!(catalog.is_offered(b"echo"));
-    }
-
-    #[test]
-    fn new_life_voids_the_offers_and_words_of_the_old() {
-        let mut catalog = Catalog::new();
-        let old = up(&mut catalog, 1, "a", 0);
-        catalog.apply(2, offer(&old, 1, "echo")).unwrap();
-
-        let new = up(&mut catalog, 3, "a", 1);
-
-        assert!(!catalog.is_offered(b"echo"));
-        assert_eq!(catalog.apply(4, offer(&old, 9, "echo")), Err(Refusal::VoidIncarnation));
-        assert!(catalog.apply(5, offer(&new, 1, "echo")).is_ok());
-    }
-
-    #[test]
-    fn node_up_is_compare_and_set() {
-        let mut catalog = Catalog::new();
-        let a = up(&mut catalog, 7, "a", 0);
-        let again = CatalogEntry::NodeUp {
-            node: a.node,
-            expected_epoch: Epoch(0),
-            client_endpoint: String::new(),
-        };
-
-        assert_eq!(catalog.apply(8, again), Err(Refusal::UnexpectedEpoch { actual: Epoch(7) }));
-    }
-
-    #[test]
-    fn draining_node_keeps_its_offers_and_makes_no_new_one() {
-        let mut catalog = Catalog::new();
-        let a = up(&mut catalog, 1, "a", 0);
-        catalog.apply(2, offer(&a, 1, "echo")).unwrap();
-        catalog
-            .apply(3, CatalogEntry::NodeDraining { incarnation: a.clone(), seq: Seq(2) })
-            .unwrap();
-
-        assert_eq!(catalog.apply(4, offer(&a, 3, "other")), Err(Refusal::Draining));
-        assert!(catalog.is_offered(b"echo"));
-
-        catalog.apply(5, CatalogEntry::NodeGone { incarnation: a.clone() }).unwrap();
-        assert!(!catalog.is_offered(b"echo"));
-        assert_eq!(
-            catalog.apply(6, CatalogEntry::NodeGone { incarnation: a }),
-            Err(Refusal::VoidIncarnation)
-        );
-    }
-}
+mod tests;

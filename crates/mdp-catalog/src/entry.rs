@@ -1,22 +1,17 @@
 //! What nodes propose, and what it changed.
 
+use std::fmt;
+
 use mdp_wire::ServiceName;
 use thiserror::Error;
 
-use crate::{Epoch, Incarnation, NodeName, Seq};
+use crate::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, Seq, SoftwareVersion};
 
 /// One entry of the replicated log: what should be true from here on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatalogEntry {
     /// A node begins a life; everything that its last life offered is void.
-    NodeUp {
-        /// The node.
-        node: NodeName,
-        /// The life that this one follows: [`Epoch`] zero for a node never seen (compare-and-set).
-        expected_epoch: Epoch,
-        /// Where clients and workers reach the node.
-        client_endpoint: String,
-    },
+    NodeUp(NodeUp),
     /// The incarnation has at least one worker for each of these services.
     Offer {
         /// Who offers.
@@ -47,6 +42,51 @@ pub enum CatalogEntry {
         /// Whose life ended.
         incarnation: Incarnation,
     },
+    /// Every member speaks this version; what it brought may be proposed from now on.
+    SetClusterVersion {
+        /// The version.
+        version: SoftwareVersion,
+    },
+    /// The member with this id was removed for ever.
+    Retire {
+        /// Its id.
+        node_id: NodeId,
+    },
+}
+
+/// A node begins a life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeUp {
+    /// The node's name.
+    pub node: NodeName,
+    /// Its identity as a member.
+    pub node_id: NodeId,
+    /// Which process it is, and which of its attempts: a repeated entry begins no second life.
+    pub boot: Boot,
+    /// The life that this one follows: [`Epoch`] zero for a node never seen (compare-and-set).
+    pub expected_epoch: Epoch,
+    /// Where it is reached.
+    pub endpoints: Endpoints,
+    /// Its version.
+    pub version: SoftwareVersion,
+}
+
+impl fmt::Display for CatalogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeUp(up) => write!(f, "up {} after {}", up.node, up.expected_epoch.0),
+            Self::Offer { incarnation, seq, services } => {
+                write!(f, "{incarnation} #{} offers {}", seq.0, services.len())
+            }
+            Self::Withdraw { incarnation, seq, services } => {
+                write!(f, "{incarnation} #{} withdraws {}", seq.0, services.len())
+            }
+            Self::NodeDraining { incarnation, .. } => write!(f, "{incarnation} drains"),
+            Self::NodeGone { incarnation } => write!(f, "{incarnation} is gone"),
+            Self::SetClusterVersion { version } => write!(f, "cluster version {version}"),
+            Self::Retire { node_id } => write!(f, "member {node_id} removed"),
+        }
+    }
 }
 
 /// What an applied entry changed.
@@ -85,6 +125,18 @@ pub enum CatalogChange {
         /// Whose life ended.
         incarnation: Incarnation,
     },
+    /// The cluster's version rose.
+    ClusterVersion {
+        /// To this.
+        version: SoftwareVersion,
+    },
+    /// A member was removed for ever, and with it the life that it had, if it had one.
+    Retired {
+        /// Its id.
+        node_id: NodeId,
+        /// The life that ended.
+        ended: Option<Incarnation>,
+    },
 }
 
 /// Why an entry changed nothing.
@@ -105,4 +157,16 @@ pub enum Refusal {
         /// What it is.
         actual: Epoch,
     },
+    /// This very attempt of this process began a life already.
+    #[error("this attempt began the life {epoch:?} already")]
+    AlreadyUp {
+        /// That life.
+        epoch: Epoch,
+    },
+    /// The cluster's version never falls.
+    #[error("the cluster's version is not lower already")]
+    VersionNotHigher,
+    /// The member was removed for ever.
+    #[error("the member was removed")]
+    RetiredMember,
 }

@@ -10,7 +10,12 @@
 mod catalog;
 mod entry;
 mod node;
+mod stored;
 
-pub use catalog::{Catalog, NodeRecord, NodeState};
-pub use entry::{CatalogChange, CatalogEntry, Refusal};
-pub use node::{Epoch, Incarnation, NODE_NAME_BYTES_MAX, NodeName, NodeNameError, Seq};
+pub use catalog::{Catalog, NodeRecord, NodeState, RETIRED_MEMBERS_MAX};
+pub use entry::{CatalogChange, CatalogEntry, NodeUp, Refusal};
+pub use node::{
+    Boot, Endpoints, Epoch, Incarnation, NODE_NAME_BYTES_MAX, NodeId, NodeName, NodeNameError, Seq,
+    SoftwareVersion, SoftwareVersionError,
+};
+pub use stored::{decode_entry, decode_snapshot, encode_entry, encode_snapshot};

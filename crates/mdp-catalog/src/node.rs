@@ -52,6 +52,74 @@ impl fmt::Debug for NodeName {
     }
 }
 
+/// Names one member of the cluster: a random number made with its data directory, never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One attempt of one process to begin a life: a repeated one begins no second life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Boot {
+    /// Random per process.
+    pub process: u64,
+    /// Rises with each attempt of the process.
+    pub attempt: u32,
+}
+
+/// Where a node is reached; empty: nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// By clients and workers.
+    pub client: String,
+    /// By other nodes, for consensus.
+    pub cluster: String,
+    /// By other nodes, for requests.
+    pub relay: String,
+}
+
+/// A version of the program: `major.minor.patch`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SoftwareVersion {
+    /// Changes that are not compatible.
+    pub major: u16,
+    /// Nodes of neighbouring numbers work together.
+    pub minor: u16,
+    /// Corrections only.
+    pub patch: u16,
+}
+
+/// Text that is not a version.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text:?} is no version: write three numbers, as in 0.3.1")]
+pub struct SoftwareVersionError {
+    text: String,
+}
+
+impl FromStr for SoftwareVersion {
+    type Err = SoftwareVersionError;
+
+    fn from_str(text: &str) -> Result<Self, SoftwareVersionError> {
+        let mut numbers = text.split('.').map(str::parse::<u16>);
+        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch)), None) => {
+                Ok(Self { major, minor, patch })
+            }
+            _ => Err(SoftwareVersionError { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for SoftwareVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
 /// Counts the lives of nodes: the log index of the entry that began the life, never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
@@ -77,9 +145,25 @@ pub struct Incarnation {
     pub epoch: Epoch,
 }
 
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.node, self.epoch.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_three_numbers() {
+        let version = SoftwareVersion { major: 0, minor: 3, patch: 11 };
+        assert_eq!("0.3.11".parse(), Ok(version));
+        assert_eq!(version.to_string(), "0.3.11");
+        for bad in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1.2.70000"] {
+            assert!(bad.parse::<SoftwareVersion>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn node_names_are_dns_like() {

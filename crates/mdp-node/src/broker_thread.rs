@@ -9,6 +9,7 @@ use std::{
 };
 
 use mdp_broker::{Broker, Effect, Input, Outgoing, PeerId, Receipt};
+use mdp_raft::Stop;
 use mdp_wire::{AtBroker, DecodeLimits, decode_at_broker, worker::ToBroker};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -17,9 +18,9 @@ use rustix::{
 use thiserror::Error;
 
 use crate::{
-    SocketError,
+    NodeReport, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, ReportScope, SocketError,
+    cluster::{Cluster, NewsState, View},
     inbox::{INBOX_BATCH_MAX, Inbox, Message},
-    local_cluster::{Cluster, View},
     notes,
     outgoing::{LostPeer, OutgoingBuffers, request_token},
     router::{Router, SendOutcome},
@@ -62,21 +63,29 @@ pub(crate) struct DrainTimes {
 }
 
 /// How a broker thread ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Ending {
     /// It drained.
-    Drained {
-        /// What the engine says.
-        receipt: Receipt,
-        /// How long it took since it was asked.
-        took: Duration,
-    },
+    Drained(Drained),
     /// It was told to stop.
     Stopped,
+    /// The cluster said that this node can not go on.
+    Cluster(Stop),
+}
+
+/// What a drain came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drained {
+    /// What the engine says.
+    pub(crate) receipt: Receipt,
+    /// Whether another node leads because of it.
+    pub(crate) leader_moved: bool,
+    /// How long it took since it was asked.
+    pub(crate) took: Duration,
 }
 
 /// Whether and how this node is leaving.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Serving,
     /// It will drain, but does not show it yet.
@@ -85,6 +94,11 @@ enum Phase {
     },
     Draining {
         asked_at: Instant,
+    },
+    /// The engine has nothing left to do; the cluster is told.
+    Leaving {
+        asked_at: Instant,
+        receipt: Receipt,
     },
     Ended(Ending),
 }
@@ -108,6 +122,7 @@ pub(crate) struct BrokerThread<C> {
     pub(crate) drain: DrainTimes,
     /// Rises with every turn: the thread lives.
     pub(crate) turns: Arc<AtomicU64>,
+    pub(crate) started_at: Instant,
 }
 
 impl<C: Cluster> BrokerThread<C> {
@@ -136,16 +151,20 @@ impl<C: Cluster> Running<C> {
             self.it.turns.fetch_add(1, Ordering::Relaxed);
             self.now = Instant::now();
             self.read_inbox()?;
+            let news = self.read_news()?;
             let router = self.read_router()?;
             self.retry_outgoing()?;
             self.run_timers(router)?;
-            if let Phase::Ended(ending) = self.phase {
-                if let Ending::Drained { .. } = ending {
+            self.it.cluster.flush(self.now);
+            self.end_if_left();
+            if let Phase::Ended(ending) = &self.phase {
+                let ending = ending.clone();
+                if let Ending::Drained(_) = ending {
                     self.flush()?;
                 }
                 return Ok(ending);
             }
-            if router == RouterState::Emptied {
+            if router == RouterState::Emptied && news == NewsState::Emptied {
                 self.wait()?;
             }
         }
@@ -157,6 +176,12 @@ impl<C: Cluster> Running<C> {
                 None => return Ok(()),
                 Some(Message::Drain) => self.handle_drain()?,
                 Some(Message::Stop) => self.phase = Phase::Ended(Ending::Stopped),
+                Some(Message::Report { scope, reply }) => {
+                    // Whoever asked may have gone.
+                    match reply.send(Box::new(self.report(scope))) {
+                        Ok(()) | Err(_) => {}
+                    }
+                }
             }
         }
         self.it.inbox.ring_again();
@@ -170,13 +195,51 @@ impl<C: Cluster> Running<C> {
                 self.phase = Phase::Announcing { asked_at: self.now };
                 Ok(())
             }
-            Phase::Announcing { .. } | Phase::Draining { .. } | Phase::Ended(_) => Ok(()),
+            Phase::Announcing { .. }
+            | Phase::Draining { .. }
+            | Phase::Leaving { .. }
+            | Phase::Ended(_) => Ok(()),
         }
     }
 
     fn begin_drain(&mut self, asked_at: Instant) -> Result<(), BrokerThreadError> {
         self.phase = Phase::Draining { asked_at };
+        self.it.cluster.begin_drain(self.now);
         self.handle(Input::Drain { deadline: asked_at + self.it.drain.timeout })
+    }
+
+    /// What the cluster agreed on and answered, before new work.
+    fn read_news(&mut self) -> Result<NewsState, BrokerThreadError> {
+        let news = self.it.cluster.read_news(self.now);
+        self.run_effects()?;
+        if let Some(stop) = self.it.cluster.take_stop() {
+            self.phase = Phase::Ended(Ending::Cluster(stop));
+        }
+        Ok(news)
+    }
+
+    fn report(&self, scope: ReportScope) -> NodeReport {
+        let broker = &self.it.broker;
+        let services = match scope {
+            ReportScope::Totals => Vec::new(),
+            ReportScope::Services | ReportScope::Workers => {
+                broker.services().take(REPORT_SERVICES_MAX).collect()
+            }
+        };
+        let workers = match scope {
+            ReportScope::Totals | ReportScope::Services => Vec::new(),
+            ReportScope::Workers => broker.workers().take(REPORT_WORKERS_MAX).collect(),
+        };
+        NodeReport {
+            gauges: broker.gauges(),
+            counters: broker.counters().clone(),
+            outgoing: self.it.outgoing.totals(),
+            reads: self.it.cluster.read_totals(),
+            applied_index: self.it.cluster.applied_index(),
+            uptime: self.now.saturating_duration_since(self.it.started_at),
+            services,
+            workers,
+        }
     }
 
     /// Reads a batch, and runs what the engine decided about it: about the first message at once,
@@ -233,7 +296,21 @@ impl<C: Cluster> Running<C> {
             self.it.broker.handle_timeout(self.now);
             self.run_effects()?;
         }
+        if self.it.cluster.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.it.cluster.handle_timeout(self.now);
+            self.run_effects()?;
+        }
         Ok(())
+    }
+
+    fn end_if_left(&mut self) {
+        if let Phase::Leaving { asked_at, receipt } = self.phase
+            && self.it.cluster.has_left()
+        {
+            let took = Instant::now().saturating_duration_since(asked_at);
+            let leader_moved = self.it.cluster.leader_moved();
+            self.phase = Phase::Ended(Ending::Drained(Drained { receipt, leader_moved, took }));
+        }
     }
 
     fn handle(&mut self, input: Input<Frame>) -> Result<(), BrokerThreadError> {
@@ -262,7 +339,9 @@ impl<C: Cluster> Running<C> {
         match effect {
             Effect::Send { to, message } => self.run_send(&to, message)?,
             Effect::Propose(entry) => self.it.cluster.propose(entry),
-            Effect::Lookup { query, service } => self.it.cluster.lookup(query, &service),
+            Effect::Lookup { query, service, purpose } => {
+                self.it.cluster.lookup(query, service, purpose);
+            }
             Effect::Describe { query, page } => {
                 let outgoing = self.it.outgoing.totals();
                 let view = View { broker: &self.it.broker, outgoing, now: self.now };
@@ -270,13 +349,14 @@ impl<C: Cluster> Running<C> {
             }
             Effect::Note(note) => notes::log(&note),
             Effect::Drained(receipt) => {
-                let took = match self.phase {
-                    Phase::Draining { asked_at } | Phase::Announcing { asked_at } => {
-                        self.now.saturating_duration_since(asked_at)
-                    }
-                    Phase::Serving | Phase::Ended(_) => Duration::ZERO,
+                let asked_at = match self.phase {
+                    Phase::Draining { asked_at }
+                    | Phase::Announcing { asked_at }
+                    | Phase::Leaving { asked_at, .. } => asked_at,
+                    Phase::Serving | Phase::Ended(_) => self.now,
                 };
-                self.phase = Phase::Ended(Ending::Drained { receipt, took });
+                self.phase = Phase::Leaving { asked_at, receipt };
+                self.it.cluster.leave(self.now);
             }
         }
         Ok(())
@@ -303,9 +383,16 @@ impl<C: Cluster> Running<C> {
         }
         let announced = match self.phase {
             Phase::Announcing { asked_at } => Some(asked_at + self.it.drain.announce),
-            Phase::Serving | Phase::Draining { .. } | Phase::Ended(_) => None,
+            Phase::Serving | Phase::Draining { .. } | Phase::Leaving { .. } | Phase::Ended(_) => {
+                None
+            }
         };
-        let due = [self.it.broker.poll_timeout(), self.it.outgoing.next_retry(), announced];
+        let due = [
+            self.it.broker.poll_timeout(),
+            self.it.cluster.poll_timeout(),
+            self.it.outgoing.next_retry(),
+            announced,
+        ];
         let due = due.into_iter().flatten().min();
         let sleep = due.map_or(SLEEP_MAX, |at| at.saturating_duration_since(Instant::now()));
         self.poll(sleep.min(SLEEP_MAX))

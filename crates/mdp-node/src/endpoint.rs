@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -61,12 +61,42 @@ impl Endpoint {
         self.port
     }
 
+    /// The address, if the host is one and not a name.
+    #[must_use]
+    pub const fn socket_address(&self) -> Option<SocketAddr> {
+        match &self.host {
+            Host::Address(address) => Some(SocketAddr::new(*address, self.port)),
+            Host::Any | Host::Name(_) => None,
+        }
+    }
+
+    /// The host, if it is a name.
+    #[must_use]
+    pub fn host_name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Any | Host::Address(_) => None,
+        }
+    }
+
+    /// The same host with another port.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        Self { host: self.host.clone(), port }
+    }
+
     /// The same port at another host.
     ///
     /// # Errors
     /// The host is neither a name nor an address.
     pub fn at_host(&self, host: &str) -> Result<Self, EndpointError> {
         Ok(Self { host: parse_host(host).map_err(|p| p.of(host))?, port: self.port })
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: Host::Address(address.ip()), port: address.port() }
     }
 }
 

@@ -1,15 +1,16 @@
 //! How other threads reach the broker thread: a bounded queue, and a bell that its poll hears.
 
 use std::{
-    io::{self, Read, Write},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    io,
+    os::fd::BorrowedFd,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    NodeReport, ReportError, ReportScope,
+    bell::{Bell, Ringer, bell},
 };
 
 /// How many messages may wait for the broker thread.
@@ -18,12 +19,19 @@ const INBOX_MESSAGES_MAX: usize = 1_024;
 pub(crate) const INBOX_BATCH_MAX: usize = 64;
 
 /// What other threads tell the broker thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Message {
     /// Take no new work, finish the old, then end.
     Drain,
     /// End at once.
     Stop,
+    /// Say how things are.
+    Report {
+        /// How much of it.
+        scope: ReportScope,
+        /// Where the answer goes; whoever asked may have gone.
+        reply: oneshot::Sender<Box<NodeReport>>,
+    },
 }
 
 /// The message was not taken.
@@ -35,22 +43,27 @@ pub(crate) enum PostError {
     Closed,
 }
 
+impl From<PostError> for ReportError {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Full => Self::Busy,
+            PostError::Closed => Self::Stopped,
+        }
+    }
+}
+
 /// Two ends of a new inbox.
 pub(crate) fn inbox() -> io::Result<(Postbox, Inbox)> {
     let (sender, receiver) = sync_channel(INBOX_MESSAGES_MAX);
-    let (ringer, bell) = UnixStream::pair()?;
-    ringer.set_nonblocking(true)?;
-    bell.set_nonblocking(true)?;
-    let ringer = Arc::new(ringer);
-    let postbox = Postbox { sender, ringer: Arc::clone(&ringer) };
-    Ok((postbox, Inbox { receiver, bell, ringer }))
+    let (ringer, bell) = bell()?;
+    Ok((Postbox { sender, ringer }, Inbox { receiver, bell }))
 }
 
 /// Where messages are put; cheap to clone, never waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Postbox {
     sender: SyncSender<Message>,
-    ringer: Arc<UnixStream>,
+    ringer: Ringer,
 }
 
 impl Postbox {
@@ -60,8 +73,13 @@ impl Postbox {
             TrySendError::Full(_) => PostError::Full,
             TrySendError::Disconnected(_) => PostError::Closed,
         })?;
-        ring(&self.ringer);
+        self.ringer.ring();
         Ok(())
+    }
+
+    /// What wakes the broker thread, for queues of others.
+    pub(crate) const fn ringer(&self) -> &Ringer {
+        &self.ringer
     }
 }
 
@@ -69,21 +87,19 @@ impl Postbox {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     receiver: Receiver<Message>,
-    bell: UnixStream,
-    ringer: Arc<UnixStream>,
+    bell: Bell,
 }
 
 impl Inbox {
     /// Readable when messages may be waiting.
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.bell.descriptor()
     }
 
     /// Silences the bell. Before the messages are taken, never after: one that comes in between
     /// rings again.
     pub(crate) fn silence(&self) {
-        let mut rings = [0_u8; 64];
-        while let Ok(1..) = (&self.bell).read(&mut rings) {}
+        self.bell.silence();
     }
 
     /// Takes the next message.
@@ -91,16 +107,9 @@ impl Inbox {
         self.receiver.try_recv().ok()
     }
 
-    /// Rings the bell for messages that were left in the inbox.
+    /// Rings the bell for messages that were left in a queue.
     pub(crate) fn ring_again(&self) {
-        ring(&self.ringer);
-    }
-}
-
-/// A bell that cannot take another ring is ringing already, so that no failure matters.
-fn ring(mut ringer: &UnixStream) {
-    match ringer.write(&[1]) {
-        Ok(_) | Err(_) => {}
+        self.bell.ring_again();
     }
 }
 
@@ -128,7 +137,8 @@ mod tests {
 
         inbox.silence();
         assert!(!rings(&inbox));
-        assert_eq!((inbox.take(), inbox.take()), (Some(Message::Drain), None));
+        assert!(matches!(inbox.take(), Some(Message::Drain)));
+        assert!(inbox.take().is_none());
 
         inbox.ring_again();
         assert!(rings(&inbox));

@@ -3,7 +3,8 @@
 //! One thread owns the front-end ROUTER and the engine, and is the only place that sleeps; libzmq
 //! has its own threads for I/O. Other threads reach it through an inbox. The engine decides, the
 //! shell executes: it receives, sends, keeps what slow peers cannot take yet, tells the time, and
-//! asks the cluster, which for a node without peers answers at once.
+//! asks the cluster, which for a node without peers answers at once. A node with peers also has a
+//! thread for the calls between nodes, and a runtime for consensus.
 //!
 //! ```
 //! use mdp_node::{Node, NodeConfig};
@@ -19,7 +20,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod addresses;
+mod admin;
+mod bell;
+mod binding;
 mod broker_thread;
+mod cluster;
+mod cluster_link;
+mod config;
 mod endpoint;
 mod inbox;
 mod limits;
@@ -27,11 +35,29 @@ mod local_cluster;
 mod node;
 mod notes;
 mod outgoing;
+mod pages;
+mod replicated_cluster;
 mod router;
+mod start;
+mod view;
 mod zeromq;
 
+pub use admin::{AdminPort, AdminPortError, AdminServer, RemoteChanges};
+pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
+pub use cluster_link::LinkTotals;
+pub use config::{ClusterConfig, Consistency, NodeConfig};
 pub use endpoint::{Endpoint, EndpointError};
-pub use node::{DrainReceipt, Drainer, Node, NodeConfig, NodeError, StartError};
-pub use router::BindError;
+pub use mdp_catalog::{NodeId, NodeName};
+pub use mdp_raft::{
+    ChangeError, ClusterStatus, Consensus, MemberStatus, NotReady, Recovered, Role, Seed, Stop,
+    StorageError, recover,
+};
+pub use node::{DrainReceipt, Drainer, Node, NodeError};
+pub use outgoing::OutgoingTotals;
+pub use start::StartError;
+pub use view::{
+    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, ReadTotals, ReportError,
+    ReportScope,
+};
 pub use zeromq::SocketError;

@@ -2,44 +2,22 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use mdp_broker::{Broker, Counters, Gauges, Input, LookupOutcome, Page, QueryId};
+use mdp_broker::{Input, LookupOutcome, LookupPurpose, Page, QueryId};
 use mdp_catalog::{
-    Catalog, CatalogChange, CatalogEntry, Epoch, Incarnation, NodeName, NodeState, Refusal,
+    Boot, Catalog, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal,
 };
+use mdp_raft::Stop;
 use mdp_wire::ServiceName;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
 
-use crate::{outgoing::OutgoingTotals, zeromq::Frame};
+use crate::{
+    ReadTotals,
+    cluster::{Cluster, NewsState, View},
+    pages::{self, ClusterFacts, VERSION},
+    zeromq::Frame,
+};
 
-/// How many services one page of the directory names: writing it must not hold up the broker.
-const DIRECTORY_SERVICES_MAX: usize = 10_000;
-
-/// Where the broker thread takes its proposals and questions.
-///
-/// Nothing here waits: an answer comes, if it comes, from [`Cluster::poll_answer`], in the order in
-/// which the answering copy of the catalog changed.
-pub(crate) trait Cluster {
-    /// Asks to make an entry true. It may be lost.
-    fn propose(&mut self, entry: CatalogEntry);
-    /// Asks whether a service is offered, as of a moment after this call.
-    fn lookup(&mut self, query: QueryId, service: &ServiceName);
-    /// Asks for a page.
-    fn describe(&mut self, query: QueryId, page: Page, view: &View<'_>);
-    /// The next answer or piece of news.
-    fn poll_answer(&mut self) -> Option<Input<Frame>>;
-}
-
-/// What a page can tell about this node.
-#[derive(Debug)]
-pub(crate) struct View<'a> {
-    /// The engine.
-    pub(crate) broker: &'a Broker<Frame>,
-    /// What waits for slow peers.
-    pub(crate) outgoing: OutgoingTotals,
-    /// Now.
-    pub(crate) now: Instant,
-}
+/// The index of the entry that begins the only life of a node without peers.
+const FIRST_INDEX: u64 = 1;
 
 /// The catalog of a node without peers.
 #[derive(Debug)]
@@ -49,6 +27,7 @@ pub(crate) struct LocalCluster {
     /// The number of entries applied, which stands for the log index.
     index: u64,
     answers: VecDeque<Input<Frame>>,
+    totals: ReadTotals,
     started_at: Instant,
 }
 
@@ -59,104 +38,36 @@ impl LocalCluster {
         client_endpoint: String,
         now: Instant,
     ) -> Result<Self, Refusal> {
-        let mut catalog = Catalog::new();
-        let index = 1;
-        let entry = CatalogEntry::NodeUp {
-            node: node.clone(),
-            expected_epoch: Epoch::default(),
-            client_endpoint,
-        };
-        let incarnation = match catalog.apply(index, entry)? {
-            CatalogChange::NodeUp { incarnation } => incarnation,
-            CatalogChange::Offered { .. }
-            | CatalogChange::Withdrawn { .. }
-            | CatalogChange::NodeDraining { .. }
-            | CatalogChange::NodeGone { .. } => Incarnation { node, epoch: Epoch(index) },
-        };
-        Ok(Self { catalog, incarnation, index, answers: VecDeque::new(), started_at: now })
+        let catalog = catalog_of(node.clone(), client_endpoint)?;
+        Ok(Self {
+            catalog,
+            incarnation: Incarnation { node, epoch: Epoch(FIRST_INDEX) },
+            index: FIRST_INDEX,
+            answers: VecDeque::new(),
+            totals: ReadTotals::default(),
+            started_at: now,
+        })
     }
 
     /// This life of this node.
     pub(crate) const fn incarnation(&self) -> &Incarnation {
         &self.incarnation
     }
+}
 
-    fn directory(&self, view: &View<'_>) -> Value {
-        let mut known: Vec<_> = view.broker.services().collect();
-        known.sort_by(|a, b| a.name.cmp(&b.name));
-        let local = |name: &ServiceName| {
-            known.binary_search_by(|status| status.name.cmp(name)).ok().and_then(|i| known.get(i))
-        };
-        let services: Vec<Value> = self
-            .catalog
-            .services()
-            .take(DIRECTORY_SERVICES_MAX)
-            .map(|(name, nodes)| {
-                let status = local(name);
-                json!({
-                    "name": name.to_string(),
-                    "nodes": nodes.iter().map(NodeName::as_str).collect::<Vec<_>>(),
-                    "workers": status.map_or(0, |status| status.workers),
-                    "idle": status.map_or(0, |status| status.idle),
-                    "queued": status.map_or(0, |status| status.queued),
-                })
-            })
-            .collect();
-        if self.catalog.services().nth(DIRECTORY_SERVICES_MAX).is_some() {
-            return json!({ "services": services, "truncated": true });
-        }
-        json!({ "services": services })
-    }
-
-    fn endpoints(&self) -> Value {
-        let endpoints: Vec<Value> = self
-            .catalog
-            .nodes()
-            .filter(|(_, record)| record.state == NodeState::Up)
-            .filter(|(_, record)| !record.client_endpoint.is_empty())
-            .map(|(name, record)| {
-                json!({ "node": name.as_str(), "endpoint": record.client_endpoint })
-            })
-            .collect();
-        json!({ "endpoints": endpoints })
-    }
-
-    fn status(&self, view: &View<'_>) -> Value {
-        let name = self.incarnation.node.as_str();
-        let version = env!("CARGO_PKG_VERSION");
-        let nodes: Vec<Value> = self
-            .catalog
-            .nodes()
-            .map(|(name, record)| {
-                json!({
-                    "name": name.as_str(),
-                    "raft_id": null,
-                    "role": "voter",
-                    "state": state_label(record.state),
-                    "epoch": record.epoch.0,
-                    "version": version,
-                    "client_endpoint": record.client_endpoint,
-                    "cluster_endpoint": null,
-                    "relay_endpoint": null,
-                })
-            })
-            .collect();
-        let uptime = view.now.saturating_duration_since(self.started_at);
-        json!({
-            "node": name,
-            "cluster_id": null,
-            "cluster_version": version,
-            "leader": name,
-            "term": 1,
-            "committed_index": self.index,
-            "applied_index": self.index,
-            "nodes": nodes,
-            "version": version,
-            "uptime_ms": u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
-            "gauges": gauges(view.broker.gauges(), view.outgoing),
-            "counters": counters(view.broker.counters(), view.outgoing),
-        })
-    }
+/// A catalog in which only this node is, and is up.
+pub(crate) fn catalog_of(node: NodeName, client_endpoint: String) -> Result<Catalog, Refusal> {
+    let mut catalog = Catalog::new();
+    let up = CatalogEntry::NodeUp(NodeUp {
+        node,
+        node_id: NodeId::default(),
+        boot: Boot::default(),
+        expected_epoch: Epoch::default(),
+        endpoints: Endpoints { client: client_endpoint, ..Endpoints::default() },
+        version: VERSION.parse().unwrap_or_default(),
+    });
+    catalog.apply(FIRST_INDEX, up)?;
+    Ok(catalog)
 }
 
 impl Cluster for LocalCluster {
@@ -172,7 +83,7 @@ impl Cluster for LocalCluster {
         }
     }
 
-    fn lookup(&mut self, query: QueryId, service: &ServiceName) {
+    fn lookup(&mut self, query: QueryId, service: ServiceName, _purpose: LookupPurpose) {
         let service = service.as_bytes();
         let outcome = if self.catalog.is_offered_by(&self.incarnation, service) {
             LookupOutcome::OfferedHere
@@ -181,97 +92,59 @@ impl Cluster for LocalCluster {
         } else {
             LookupOutcome::NotOffered
         };
+        self.totals.lookups += 1;
         self.answers.push_back(Input::LookedUp { query, outcome });
     }
 
+    fn flush(&mut self, _now: Instant) {}
+
     fn describe(&mut self, query: QueryId, page: Page, view: &View<'_>) {
-        let json = match page {
-            Page::Directory => self.directory(view),
-            Page::Endpoints => self.endpoints(),
-            Page::Status => self.status(view),
+        let facts = ClusterFacts {
+            node: &self.incarnation.node,
+            catalog: &self.catalog,
+            applied_index: self.index,
+            status: None,
         };
-        self.answers.push_back(Input::Described { query, json: json.to_string().into_bytes() });
+        let json = pages::page(page, &facts, view, self.started_at);
+        self.answers.push_back(Input::Described { query, json });
+    }
+
+    fn read_news(&mut self, _now: Instant) -> NewsState {
+        NewsState::Emptied
     }
 
     fn poll_answer(&mut self) -> Option<Input<Frame>> {
         self.answers.pop_front()
     }
-}
 
-const fn state_label(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Up => "up",
-        NodeState::Draining => "draining",
-        NodeState::Gone => "gone",
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
     }
-}
 
-#[derive(Serialize)]
-struct GaugesPage {
-    services: usize,
-    workers: usize,
-    idle: usize,
-    queued: usize,
-    held: usize,
-    queued_bytes: usize,
-    outgoing_messages: usize,
-    outgoing_bytes: usize,
-}
+    fn handle_timeout(&mut self, _now: Instant) {}
 
-fn gauges(gauges: Gauges, outgoing: OutgoingTotals) -> GaugesPage {
-    GaugesPage {
-        services: gauges.services,
-        workers: gauges.workers,
-        idle: gauges.idle_workers,
-        queued: gauges.queued_requests,
-        held: gauges.held_requests,
-        queued_bytes: gauges.queued_bytes,
-        outgoing_messages: outgoing.messages,
-        outgoing_bytes: outgoing.bytes,
+    fn begin_drain(&mut self, _now: Instant) {}
+
+    fn leave(&mut self, _now: Instant) {}
+
+    fn has_left(&self) -> bool {
+        true
     }
-}
 
-#[derive(Serialize)]
-struct CountersPage {
-    requests: u64,
-    mmi_requests: u64,
-    dispatched: u64,
-    replied: u64,
-    partials: u64,
-    redispatched: u64,
-    registrations: u64,
-    refused_registrations: u64,
-    expired_workers: u64,
-    pauses: u64,
-    stalled_peers: u64,
-    overflowed_peers: u64,
-    /// By reason.
-    dropped: Map<String, Value>,
-}
-
-fn counters(counters: &Counters, outgoing: OutgoingTotals) -> CountersPage {
-    let mut dropped: Map<String, Value> = counters
-        .dropped
-        .iter()
-        .map(|(reason, count)| (reason.label().to_owned(), Value::from(*count)))
-        .collect();
-    if outgoing.dropped_messages > 0 {
-        dropped.insert("peer_not_reading".to_owned(), Value::from(outgoing.dropped_messages));
+    fn leader_moved(&self) -> bool {
+        false
     }
-    CountersPage {
-        requests: counters.requests,
-        mmi_requests: counters.mmi_requests,
-        dispatched: counters.dispatched,
-        replied: counters.replied,
-        partials: counters.partials,
-        redispatched: counters.redispatched,
-        registrations: counters.registrations,
-        refused_registrations: counters.refused_registrations,
-        expired_workers: counters.expired_workers,
-        pauses: counters.pauses,
-        stalled_peers: outgoing.stalled_peers,
-        overflowed_peers: outgoing.overflowed_peers,
-        dropped,
+
+    fn take_stop(&mut self) -> Option<Stop> {
+        None
+    }
+
+    fn applied_index(&self) -> u64 {
+        self.index
+    }
+
+    fn read_totals(&self) -> ReadTotals {
+        self.totals
     }
 }
 

@@ -14,6 +14,9 @@ pub(crate) fn log(note: &Note) {
             WorkerEnd::Expired => {
                 tracing::warn!(%peer, %service, "worker expired: it was silent for too long");
             }
+            WorkerEnd::Isolated => {
+                tracing::warn!(%peer, %service, "worker sent away: this node is cut off");
+            }
             WorkerEnd::Left
             | WorkerEnd::ConnectionLost
             | WorkerEnd::ProtocolError

@@ -48,17 +48,17 @@ pub(crate) struct OutgoingLimits {
 
 /// What waits, and what became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OutgoingTotals {
+pub struct OutgoingTotals {
     /// Messages that wait now.
-    pub(crate) messages: usize,
+    pub messages: usize,
     /// Their bytes with overhead.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Peers given up because too much waited for them.
-    pub(crate) overflowed_peers: u64,
+    pub overflowed_peers: u64,
     /// Peers given up because they took nothing for long.
-    pub(crate) stalled_peers: u64,
+    pub stalled_peers: u64,
     /// Messages dropped because their peer was given up or went away.
-    pub(crate) dropped_messages: u64,
+    pub dropped_messages: u64,
 }
 
 /// A peer that messages waited for in vain.

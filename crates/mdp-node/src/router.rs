@@ -4,11 +4,11 @@ use std::{os::fd::BorrowedFd, sync::Arc};
 
 use mdp_broker::{Outgoing, PeerId};
 use mdp_wire::{DecodeLimits, FrameSink, Part, Position};
-use thiserror::Error;
 
 use crate::{
-    Endpoint, SocketError,
-    zeromq::{Context, Frame, FrameFlow, Socket, SocketOption},
+    BindError, Endpoint, SocketError,
+    binding::bind,
+    zeromq::{Context, Frame, FrameFlow, IoThreads, Socket, SocketOption},
 };
 
 /// How many messages libzmq keeps for a peer that does not read, whatever their size: small, so
@@ -37,32 +37,6 @@ const TCP_KEEPALIVE_COUNT: i32 = 4;
 const BACKLOG_CONNECTIONS: i32 = 4_096;
 /// How long unsent messages live after the socket is closed.
 const LINGER_MILLISECONDS: i32 = 1_000;
-
-/// The address could not be bound.
-#[derive(Debug, Error)]
-pub enum BindError {
-    /// Something else listens there.
-    #[error(
-        "broker.bind = \"{address}\": the address is in use; stop the other program or choose another port"
-    )]
-    AddressInUse {
-        /// The address as libzmq was given it.
-        address: String,
-    },
-    /// Any other reason.
-    #[error(
-        "broker.bind = \"{address}\": {error}; the host must be an address or interface of this machine, or *"
-    )]
-    Refused {
-        /// The address as libzmq was given it.
-        address: String,
-        /// What libzmq says.
-        error: SocketError,
-    },
-    /// The socket could not be made.
-    #[error("cannot make the front-end socket: {0}")]
-    Socket(SocketError),
-}
 
 /// What became of a message.
 #[derive(Debug)]
@@ -94,17 +68,13 @@ impl Router {
         context: &Arc<Context>,
         endpoint: &Endpoint,
         limits: DecodeLimits,
+        io_threads: IoThreads,
     ) -> Result<Self, BindError> {
         let socket = Socket::router(context).map_err(BindError::Socket)?;
-        configure(&socket, endpoint, limits).map_err(BindError::Socket)?;
-        let address = endpoint.to_string();
-        match socket.bind(&address) {
-            Ok(()) => {}
-            Err(SocketError::ADDRESS_IN_USE) => return Err(BindError::AddressInUse { address }),
-            Err(error) => return Err(BindError::Refused { address, error }),
-        }
-        let bound = socket.last_endpoint().map_err(BindError::Socket)?;
-        let endpoint = bound.parse().unwrap_or_else(|_| endpoint.clone());
+        configure(&socket, endpoint, limits)
+            .and_then(|()| socket.set_io_threads(io_threads))
+            .map_err(BindError::Socket)?;
+        let endpoint = bind(&socket, "broker.bind", endpoint)?;
         Ok(Self { socket, endpoint, limits, id: Frame::new(), is_quiet: false })
     }
 

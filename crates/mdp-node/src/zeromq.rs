@@ -10,5 +10,5 @@ mod socket;
 pub use error::SocketError;
 pub(crate) use frame::Frame;
 pub(crate) use socket::{
-    Context, FrameFlow, Socket, SocketOption, library_has_curve, library_version,
+    Context, FrameFlow, IoThreads, Socket, SocketOption, library_has_curve, library_version,
 };

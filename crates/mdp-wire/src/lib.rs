@@ -10,8 +10,11 @@
 //! | broker → client | [`client::Reply`] | [`client::Reply::decode`] | [`client::Reply::encode`] |
 //! | worker → broker | [`worker::ToBroker`] | [`decode_at_broker`] | [`worker::ToBroker::encode`] |
 //! | broker → worker | [`worker::FromBroker`] | [`worker::FromBroker::decode`] | [`worker::FromBroker::encode`] |
+//!
+//! What nodes store and tell each other is encoded by [`codec`].
 
 pub mod client;
+pub mod codec;
 mod decode;
 mod error;
 mod frame;

@@ -1,5 +1,7 @@
 //! `bench`: figures for a person.
 
+mod etcd;
+
 use std::process::Command;
 
 use crate::{
@@ -9,11 +11,24 @@ use crate::{
     workspace::Workspace,
 };
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// One node against the floor.
+    #[default]
+    Floor,
+    /// The engine alone, by callgrind.
+    Engine,
+    /// Linearizable answers of a follower against local ones of the same node.
+    Mmi,
+    /// Linearizable answers against linearizable reads of etcd.
+    Etcd,
+}
+
 /// What to measure and how to print it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bench {
-    /// The engine alone, by callgrind.
-    pub(crate) engine: bool,
+    pub(crate) subject: Subject,
     /// JSON instead of tables.
     pub(crate) json: bool,
 }
@@ -25,23 +40,39 @@ impl TryFrom<&[String]> for Bench {
     fn try_from(arguments: &[String]) -> Result<Self, String> {
         let mut bench = Self::default();
         for argument in arguments {
-            match argument.as_str() {
-                "--engine" => bench.engine = true,
-                "--json" => bench.json = true,
+            let subject = match argument.as_str() {
+                "--json" => {
+                    bench.json = true;
+                    continue;
+                }
+                "--engine" => Subject::Engine,
+                "--mmi" => Subject::Mmi,
+                "--etcd" => Subject::Etcd,
                 _ => return Err(argument.clone()),
+            };
+            // One subject at a time: the second is the one that means nothing.
+            if bench.subject != Subject::Floor {
+                return Err(argument.clone());
             }
+            bench.subject = subject;
         }
         Ok(bench)
     }
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
-    let needs: &[Need] =
-        if bench.engine { &[Need::Libzmq, Need::Valgrind] } else { &[Need::Libzmq] };
+    let needs: &[Need] = match bench.subject {
+        Subject::Engine => &[Need::Libzmq, Need::Valgrind],
+        Subject::Floor | Subject::Mmi | Subject::Etcd => &[Need::Libzmq],
+    };
     install::missing(needs)?;
     suite::build(workspace, &["majordomo", "mdp-bench"])?;
-    let program = if bench.engine { "mdp-engine-bench" } else { "mdp-compare" };
-    let mut command = Command::new(workspace.release(program));
+    let mut command = match bench.subject {
+        Subject::Floor => Command::new(workspace.release("mdp-compare")),
+        Subject::Engine => Command::new(workspace.release("mdp-engine-bench")),
+        Subject::Mmi => Command::new(workspace.release("mdp-mmi-bench")),
+        Subject::Etcd => etcd::command(workspace)?,
+    };
     command.current_dir(&workspace.root);
     if bench.json {
         command.arg("--json");

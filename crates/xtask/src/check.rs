@@ -13,7 +13,7 @@ use crate::{
 pub(crate) fn check(workspace: &Workspace) -> Result<(), Failure> {
     install::missing(&[Need::Libzmq])?;
     let mut stages = Stages::default();
-    stages.run("fmt", || run::run(&mut workspace.cargo(["fmt", "--all", "--", "--check"])));
+    stages.run("fmt", || format(workspace, &["--", "--check"]));
     stages.run("clippy", || {
         let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         run::run(&mut workspace.cargo(arguments))
@@ -36,6 +36,13 @@ pub(crate) fn fix(workspace: &Workspace) -> Result<(), Failure> {
             ["clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"];
         run::run(&mut workspace.cargo(arguments))
     });
-    stages.run("fmt", || run::run(&mut workspace.cargo(["fmt", "--all"])));
+    stages.run("fmt", || format(workspace, &[]));
     stages.finish()
+}
+
+/// The workspace, and the comparison with etcd, which is a workspace of its own.
+fn format(workspace: &Workspace, options: &[&str]) -> Result<(), Failure> {
+    let ours = run::run(workspace.cargo(["fmt", "--all"]).args(options));
+    let etcd = ["fmt", "--manifest-path", "bench/etcd/Cargo.toml"];
+    run::run(workspace.cargo(etcd).args(options)).and(ours)
 }

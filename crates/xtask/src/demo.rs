@@ -1,12 +1,14 @@
-//! `demo`: what the broker does, shown in under a minute with real processes.
+//! `demo`: what three nodes do, shown in under a minute with real processes.
 
+mod admin;
+mod asker;
+mod failover;
+mod nodes;
+mod requests;
 mod show;
+mod zmtp;
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     install::{self, Need},
@@ -15,14 +17,14 @@ use crate::{
     say, suite,
     workspace::Workspace,
 };
+use asker::Asker;
+use nodes::{NODES, Nodes};
 use show::Show;
 
 /// How long anything that is shown may take before the demo says that it is broken.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// The broker looks for dead connections this often; 2.5 s is the default, which is dull to watch.
-const HEARTBEAT_INTERVAL: &str = "500ms";
-/// Workers keep their own, slower interval, so that many of the broker's may pass in silence.
-const HEARTBEAT_LIVENESS: &str = "20";
+/// The node that workers and clients of the demo are at; it is never killed.
+const HOME: usize = 0;
 
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     install::missing(&[Need::Libzmq])?;
@@ -33,7 +35,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
 
     let players = Players::gather(&workspace.release("majordomo"))?;
     let mut show = Show::begin();
-    let told = tell(&players, &mut show);
+    let told = Nodes::prepare(workspace, &players)
+        .and_then(|mut nodes| tell(&players, &mut show, &mut nodes));
     let left = players.leave();
     told?;
     show.step("Look what is left");
@@ -43,118 +46,79 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(players: &Players, show: &mut Show) -> Result<(), Failure> {
-    let broker = start_broker(players, show)?;
-    discover(players, show)?;
-    let worker = register(players, show)?;
-    call(players, show)?;
-    survive(players, show)?;
-    if let Some(kib) = broker.memory_kib() {
-        show.measured("memory of the broker", format!("{:.1} MiB", kib / 1_024.0));
+fn tell(players: &Players, show: &mut Show, nodes: &mut Nodes<'_>) -> Result<(), Failure> {
+    form_a_cluster(players, show, nodes)?;
+    let mut askers = nodes.askers()?;
+    discover(players, show, nodes, &mut askers)?;
+    let worker = register(show, nodes, &mut askers)?;
+    requests::call(players, show)?;
+    requests::survive(players, show, nodes, HOME)?;
+    let leader = failover::hand_over(players, show, nodes)?;
+    let other = failover::kill(players, show, nodes, leader)?;
+    failover::restart(show, nodes, leader, other)?;
+    for node in &nodes.nodes {
+        if let Some(kib) = node.player.as_ref().and_then(Player::memory_kib) {
+            show.measured("memory of a node", format!("{:.1} MiB", kib / 1_024.0));
+            break;
+        }
     }
-    drain(players, show, broker)?;
+    leave(players, show, nodes)?;
     drop(worker);
     Ok(())
 }
 
-fn start_broker(players: &Players, show: &mut Show) -> Result<Player, Failure> {
-    show.step("Start a broker, with no configuration but a faster heartbeat");
+fn form_a_cluster(
+    players: &Players,
+    show: &mut Show,
+    nodes: &mut Nodes<'_>,
+) -> Result<(), Failure> {
+    show.step("Start three nodes with the files of config/three-node, on free ports");
     let started = Instant::now();
-    let mut serve = players.command("broker", &["serve", "--bind", "tcp://127.0.0.1:0"]);
-    serve.env("MAJORDOMO__BROKER__HEARTBEAT_INTERVAL", HEARTBEAT_INTERVAL);
-    serve.env("MAJORDOMO__BROKER__HEARTBEAT_LIVENESS", HEARTBEAT_LIVENESS);
-    let broker = show.start(serve)?;
-    let line = broker.wait_for("listening", PATIENCE)?;
-    let endpoint = address_in(&line)
-        .ok_or_else(|| Failure::new(format!("no address in the broker's line: {line}")))?;
-    players.set_endpoint(endpoint);
-    show.came_back(&format!("listening on {endpoint}"));
-    show.took("the broker serves after", started.elapsed());
-    Ok(broker)
+    for index in 0..NODES {
+        nodes.start(show, index)?;
+    }
+    nodes.settle()?;
+    show.took("three nodes are one cluster after", started.elapsed());
+    nodes.show(show)?;
+    players.set_endpoint(&format!("tcp://{}", nodes.get(HOME)?.clients));
+    Ok(())
 }
 
-/// The first address of a log line.
-fn address_in(line: &str) -> Option<&str> {
-    let address = line.get(line.find("tcp://")?..)?;
-    address.split([' ', '"', ',']).next()
-}
-
-fn discover(players: &Players, show: &mut Show) -> Result<(), Failure> {
-    show.step("Ask whether anybody offers `echo`, then for something that no broker knows");
-    let (answer, took) = show.call(players, &["mmi.service", "echo"])?;
-    expect(&answer, "404")?;
-    show.took("mmi.service says 404 within", took);
+fn discover(
+    players: &Players,
+    show: &mut Show,
+    nodes: &Nodes<'_>,
+    askers: &mut [(usize, Asker)],
+) -> Result<(), Failure> {
+    show.step("Ask every node whether anybody offers `echo`, and one for what no broker knows");
+    nodes.ask_all(show, askers, "echo", "404")?;
     let (answer, _) = show.call(players, &["mmi.tea", "please"])?;
     expect(&answer, "501")
 }
 
-fn register(players: &Players, show: &mut Show) -> Result<Player, Failure> {
-    show.step("Start a worker, and ask again");
+fn register(
+    show: &mut Show,
+    nodes: &Nodes<'_>,
+    askers: &mut [(usize, Asker)],
+) -> Result<Player, Failure> {
+    let name = &nodes.get(HOME)?.name;
+    show.step(&format!("Start a worker at {name}; when it is registered, ask every node at once"));
     let started = Instant::now();
-    let worker = show.start(players.command("worker", &["work", "echo", "--echo"]))?;
-    until_offered(players, "echo")?;
-    show.took("a new worker is known to mmi.service after", started.elapsed());
-    let (answer, _) = show.call(players, &["mmi.service", "echo"])?;
-    expect(&answer, "200")?;
+    let worker = requests::register(show, nodes, HOME, "echo", &["echo", "--echo"])?;
+    show.took("a new worker knows that it is registered after", started.elapsed());
+    let slowest = nodes.ask_all(show, askers, "echo", "200")?;
+    show.took("the slowest of the three answers takes", slowest);
     Ok(worker)
 }
 
-fn call(players: &Players, show: &mut Show) -> Result<(), Failure> {
-    show.step("Call it");
-    let (answer, took) = show.call(players, &["echo", "Hello, Majordomo!"])?;
-    expect(&answer, "Hello, Majordomo!")?;
-    show.took("a call, with the start of its process, takes", took);
-    Ok(())
-}
-
-/// A worker dies with a request in its hands; another one answers it.
-fn survive(players: &Players, show: &mut Show) -> Result<(), Failure> {
-    show.step("Kill a worker while it holds a request");
-    let held = players.file("held");
-    let slow = ["work", "slow", "--exec", "touch held; sleep 30; cat"];
-    let doomed = show.start(players.command("doomed", &slow))?;
-    until_offered(players, "slow")?;
-    let arguments = ["slow", "I survive", "--timeout", "20s", "--retries", "0"];
-    let client = show.start(players.call("client", &arguments))?;
-    until_exists(&held)?;
-    show.came_back("the worker has the request and sleeps on it");
-    let other = show.start(players.command("other", &["work", "slow", "--echo"]))?;
-    other.wait_for("registered", PATIENCE)?;
-
-    show.does(&format!("kill -9 {} and the command that it runs", doomed.process()));
-    let killed = Instant::now();
-    players.kill(doomed);
-    let answer = client.answer(PATIENCE)?;
-    show.came_back(&answer);
-    expect(&answer, "I survive")?;
-    show.took("from the kill to the reply by another worker", killed.elapsed());
-    drop(other);
-    Ok(())
-}
-
-/// The broker stops while a worker is busy; the client still gets its reply.
-fn drain(players: &Players, show: &mut Show, broker: Player) -> Result<(), Failure> {
-    show.step("Stop the broker while a worker is busy");
-    let held = players.file("busy");
-    let busy = ["work", "busy", "--exec", "touch busy; sleep 1; cat"];
-    let worker = show.start(players.command("busy", &busy))?;
-    until_offered(players, "busy")?;
-    let client =
-        show.start(players.call("last", &["busy", "nothing is lost", "--retries", "0"]))?;
-    until_exists(&held)?;
-
-    show.does(&format!("kill -TERM {}, the broker", broker.process()));
-    let stopped = Instant::now();
-    players.terminate(&broker)?;
-    let answer = client.answer(PATIENCE)?;
-    show.came_back(&answer);
-    expect(&answer, "nothing is lost")?;
-    let receipt = broker.wait_for("drained", PATIENCE)?;
-    broker.ended_well(PATIENCE)?;
-    show.came_back(receipt.find('{').and_then(|at| receipt.get(at..)).unwrap_or(&receipt));
-    show.took("a drain with a request of 1 s in flight takes", stopped.elapsed());
-    drop(worker);
-    Ok(())
+fn leave(players: &Players, show: &mut Show, nodes: &mut Nodes<'_>) -> Result<(), Failure> {
+    let name = nodes.get(HOME)?.name.clone();
+    show.step(&format!("Stop {name} while a worker is busy there, then the other two at once"));
+    requests::drain_busy(players, show, nodes, HOME)?;
+    let mut askers = nodes.askers()?;
+    // Its worker was told to go, so nobody offers it any more.
+    nodes.ask_all(show, &mut askers, "echo", "404")?;
+    requests::drain_rest(players, show, nodes)
 }
 
 fn expect(answer: &str, wanted: &str) -> Result<(), Failure> {
@@ -162,45 +126,4 @@ fn expect(answer: &str, wanted: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!("the demo is wrong: expected `{wanted}`, and `{answer}` came back")))
-}
-
-/// Asks until the service is offered. Each question is a process, which is pause enough.
-fn until_offered(players: &Players, service: &str) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if players
-            .call("question", &["mmi.service", service])
-            .output()
-            .is_ok_and(|output| output.stdout.starts_with(b"200"))
-        {
-            return Ok(());
-        }
-    }
-    Err(Failure::new(format!("nobody offered `{service}` within {}", say::duration(PATIENCE))))
-}
-
-fn until_exists(path: &Path) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if fs::exists(path).unwrap_or(false) {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Err(Failure::new(format!("no worker got its request within {}", say::duration(PATIENCE))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn address_is_found_in_any_form_of_the_line() {
-        for line in
-            ["listening on tcp://127.0.0.1:1", r#"listening endpoint="tcp://127.0.0.1:1" x=1"#]
-        {
-            assert_eq!(address_in(line), Some("tcp://127.0.0.1:1"));
-        }
-        assert_eq!(address_in("listening"), None);
-    }
 }

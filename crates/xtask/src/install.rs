@@ -15,18 +15,21 @@ pub(crate) enum Need {
     Libzmq,
     /// A Python that can make virtual environments, for the tests with Python peers.
     Python,
+    /// Makes system calls of a running node fail, for the tests of a broken disk.
+    Strace,
     /// Counts instructions for `bench --engine`.
     Valgrind,
 }
 
 impl Need {
-    const ALL: [Self; 3] = [Self::Libzmq, Self::Python, Self::Valgrind];
+    const ALL: [Self; 4] = [Self::Libzmq, Self::Python, Self::Strace, Self::Valgrind];
 
     /// The package of Debian and its descendants.
     const fn package(self) -> &'static str {
         match self {
             Self::Libzmq => "libzmq3-dev",
             Self::Python => "python3-venv",
+            Self::Strace => "strace",
             Self::Valgrind => "valgrind",
         }
     }
@@ -36,6 +39,7 @@ impl Need {
         match self {
             Self::Libzmq => "libzmq 4.3 or newer, with what is needed to link it",
             Self::Python => "Python 3 with the modules venv and ensurepip",
+            Self::Strace => "strace",
             Self::Valgrind => "valgrind",
         }
     }
@@ -46,6 +50,7 @@ impl Need {
             Self::Python => {
                 run::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
             }
+            Self::Strace => run::succeeds(Command::new("strace").arg("-V")),
             Self::Valgrind => run::succeeds(Command::new("valgrind").arg("--version")),
         }
     }

@@ -9,6 +9,7 @@ mod demo;
 mod deny;
 mod install;
 mod players;
+mod ports;
 mod readme;
 mod run;
 mod say;

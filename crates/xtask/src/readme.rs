@@ -1,30 +1,38 @@
 //! The commands of the README are run, so that they are true.
 
-use std::{env, fs, net::TcpListener, path::Path, time::Duration};
+use std::{env, fs, path::Path, process::Command, time::Duration};
 
 use crate::{
     players::{Player, Players},
+    ports::Ports,
     run::Failure,
     workspace::Workspace,
 };
 
-/// The language of the one block that is run.
+/// The language of the blocks that are run.
 const FENCE: &str = "```sh";
 /// What stands between a command and the line that it prints.
 const PRINTS: &str = "#>";
-/// How long the whole block may take.
+/// The files that the blocks use.
+const FILES: &str = "config/three-node";
+/// Where a broker and its administration port are without any configuration.
+const BUILT_IN: [&str; 2] = ["127.0.0.1:5555", "127.0.0.1:5580"];
+/// How long one block may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs the block as it stands, on a free port, and compares what it prints.
+/// Runs each block as it stands, on free ports, and compares what it prints.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
-    let readme = workspace.root.join("README.md");
-    let text = fs::read_to_string(&readme)
-        .map_err(|error| Failure::new(format!("{}: {error}", readme.display())))?;
-    let block =
-        block(&text).ok_or_else(|| Failure::new("README.md has no block of shell commands"))?;
-    let program = workspace.release("majordomo");
-    let players = Players::gather(&program)?;
-    let printed = printed(&players, &block, &program)?;
+    let text = read(&workspace.root.join("README.md"))?;
+    let blocks = blocks(&text);
+    if blocks.is_empty() {
+        return Err(Failure::new("README.md has no block of shell commands"));
+    }
+    blocks.iter().try_for_each(|block| run_block(workspace, block))
+}
+
+fn run_block(workspace: &Workspace, block: &str) -> Result<(), Failure> {
+    let players = Players::gather(&workspace.release("majordomo"))?;
+    let printed = printed(workspace, &players, block)?;
     players.leave()?;
     let missing =
         block.lines().filter_map(expected).find(|line| !printed.lines().any(|got| got == *line));
@@ -36,30 +44,61 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     }
 }
 
-fn printed(players: &Players, block: &str, program: &Path) -> Result<String, Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("the README's block: {error}"));
-    let free = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map_err(failed)?;
+fn printed(workspace: &Workspace, players: &Players, block: &str) -> Result<String, Failure> {
+    let mut ports = Ports::default();
+    // What runs in the background shall not hold the pipe that is read to its end.
+    let block = ports.replace(&block.replace(" & ", " > log 2>&1 & "))?;
+    let mut shell = players.shell("readme", &format!("set -eu\n{block}\n"));
+    with_programs(&mut shell, &workspace.release("majordomo"))?;
+    if block.contains(FILES) {
+        copy_files(workspace, players, &mut ports)?;
+        shell.env_remove("MAJORDOMO__ADMIN__BIND");
+    } else {
+        let [broker, admin] = BUILT_IN.map(|address| ports.replace(address));
+        let (broker, admin) = (broker?, admin?);
+        shell.env("MAJORDOMO__BROKER__BIND", format!("tcp://{broker}"));
+        shell.env("MAJORDOMO_ENDPOINT", format!("tcp://{broker}"));
+        shell.env("MAJORDOMO__ADMIN__BIND", &admin);
+        shell.env("MAJORDOMO_ADMIN", format!("http://{admin}"));
+    }
+    drop(ports);
+    Player::start(shell)?.answer(PATIENCE)
+}
+
+fn with_programs(shell: &mut Command, program: &Path) -> Result<(), Failure> {
     let programs = program.parent().unwrap_or(program);
     let path = env::var_os("PATH").unwrap_or_default();
     let paths = [programs.to_path_buf()].into_iter().chain(env::split_paths(&path));
     let path = env::join_paths(paths).map_err(|error| Failure::new(error.to_string()))?;
-
-    // What runs in the background shall not hold the pipe that is read to its end.
-    let script = format!("set -eu\n{}\n", block.replace(" & ", " > log 2>&1 & "));
-    let mut shell = players.shell("readme", &script);
     shell.env("PATH", path);
-    shell.env("MAJORDOMO__BROKER__BIND", format!("tcp://{free}"));
-    shell.env("MAJORDOMO_ENDPOINT", format!("tcp://{free}"));
-    Player::start(shell)?.answer(PATIENCE)
+    Ok(())
 }
 
-/// The first block of shell commands.
-fn block(text: &str) -> Option<String> {
-    let mut lines = text.lines().skip_while(|line| *line != FENCE);
-    lines.next()?;
-    Some(lines.take_while(|line| *line != "```").collect::<Vec<_>>().join("\n"))
+/// The files that the block uses, with its free ports in them.
+fn copy_files(workspace: &Workspace, players: &Players, ports: &mut Ports) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("{FILES}: {error}"));
+    let copies = players.file(FILES);
+    fs::create_dir_all(&copies).map_err(failed)?;
+    for entry in fs::read_dir(workspace.root.join(FILES)).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default();
+        fs::write(copies.join(name), ports.replace(&read(&path)?)?).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}
+
+/// The blocks of shell commands.
+fn blocks(text: &str) -> Vec<String> {
+    let (mut blocks, mut lines) = (Vec::new(), text.lines());
+    while lines.any(|line| line == FENCE) {
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        blocks.push(block.join("\n"));
+    }
+    blocks
 }
 
 /// What a line of the block promises to print.
@@ -72,10 +111,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn block_and_its_promises_are_found() {
-        let text = "# x\n```\nno\n```\n```sh\na &   # b\nc  #> d e\n```\nrest\n";
-        let block = block(text).unwrap();
-        assert_eq!(block, "a &   # b\nc  #> d e");
-        assert_eq!(block.lines().filter_map(expected).collect::<Vec<_>>(), ["d e"]);
+    fn blocks_and_their_promises_are_found() {
+        let text = "# x\n```\nno\n```\n```sh\na &   # b\nc  #> d e\n```\nrest\n```sh\nf\n```\n";
+        let blocks = blocks(text);
+        assert_eq!(blocks, ["a &   # b\nc  #> d e", "f"]);
+        assert_eq!(blocks[0].lines().filter_map(expected).collect::<Vec<_>>(), ["d e"]);
     }
 }

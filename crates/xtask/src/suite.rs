@@ -1,6 +1,7 @@
 //! `test`: every test in its short form.
 
 use std::{
+    fs,
     io::{IsTerminal as _, stdout},
     path::PathBuf,
     process::Command,
@@ -12,6 +13,7 @@ use crate::{
     run::{self, Failure},
     say,
     stage::Stages,
+    toml,
     totals::Totals,
     workspace::Workspace,
 };
@@ -20,17 +22,25 @@ use crate::{
 /// for a machine of CI has other work, too; `bench` shows the true figure.
 const GUARD: &str = "1.5";
 
+/// Of the rate of local answers, linearizable ones must reach this much on a follower: the promise
+/// itself, for both are measured in turns on the same machine.
+const MMI_GUARD: &str = "0.6";
+
+/// The test program that is a part of its own.
+const CLUSTER: &str = "cluster";
+
 /// The parts of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Rust,
+    Cluster,
     Python,
     Readme,
     Speed,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Rust, Self::Python, Self::Readme, Self::Speed];
+    const ALL: [Self; 5] = [Self::Rust, Self::Cluster, Self::Python, Self::Readme, Self::Speed];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
@@ -39,6 +49,7 @@ impl Part {
     const fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::Cluster => CLUSTER,
             Self::Python => "python",
             Self::Readme => "readme",
             Self::Speed => "speed",
@@ -47,19 +58,47 @@ impl Part {
 
     fn run(self, workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
         match self {
-            Self::Rust => {
-                let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+            Self::Rust => rust_tests(workspace, totals),
+            Self::Cluster => {
+                let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
+                tests.args(["--no-fail-fast", "--test", CLUSTER]);
                 counted(with_program(&mut tests, workspace), totals)
             }
             Self::Python => python_tests(workspace, totals),
             Self::Readme => one(totals, readme::run(workspace)),
             Self::Speed => {
-                let mut compare = Command::new(workspace.release("mdp-compare"));
-                with_program(&mut compare, workspace).args(["--quick", "--guard", GUARD]);
-                one(totals, run::run(&mut compare))
+                let mut guard = |program, guard| {
+                    let mut bench = Command::new(workspace.release(program));
+                    with_program(&mut bench, workspace).args(["--quick", "--guard", guard]);
+                    one(totals, run::run(&mut bench))
+                };
+                let one_node = guard("mdp-compare", GUARD);
+                guard("mdp-mmi-bench", MMI_GUARD).and(one_node)
             }
         }
     }
+}
+
+/// All tests but those of the part that has its own name.
+fn rust_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
+    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+    tests.args(["--exclude", "cluster-tests"]);
+    let crates = counted(with_program(&mut tests, workspace), totals);
+    let mut tests = workspace.cargo(["test", "--package", "cluster-tests", "--no-fail-fast"]);
+    tests.arg("--lib");
+    for program in test_programs(workspace)?.iter().filter(|name| *name != CLUSTER) {
+        tests.args(["--test", program]);
+    }
+    counted(with_program(&mut tests, workspace), totals).and(crates)
+}
+
+/// The programs of the black-box tests.
+fn test_programs(workspace: &Workspace) -> Result<Vec<String>, Failure> {
+    let path = workspace.root.join("tests/Cargo.toml");
+    let text = fs::read_to_string(&path)
+        .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let names = toml::entries(&text).into_iter().filter(|entry| entry.path() == "test.name");
+    Ok(names.map(|entry| entry.value.trim_matches('"').to_owned()).collect())
 }
 
 /// A part that is one test. A failure counts itself, as every stage's does.
@@ -69,12 +108,12 @@ fn one(totals: &mut Totals, outcome: Result<(), Failure>) -> Result<(), Failure>
 
 /// Runs all parts, or one, sums up, and says the sum alone on the last line.
 pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failure> {
-    install::missing(&[Need::Libzmq, Need::Python])?;
+    install::missing(&[Need::Libzmq, Need::Python, Need::Strace])?;
     let parts: Vec<Part> =
         Part::ALL.into_iter().filter(|part| only.is_none_or(|only| *part == only)).collect();
     let mut stages = Stages::default();
     let mut built = stages.count("build", |_| build(workspace, &["majordomo", "mdp-bench"]));
-    if parts.contains(&Part::Rust) {
+    if parts.contains(&Part::Rust) || parts.contains(&Part::Cluster) {
         built &= stages.count("build tests", |_| {
             run::run(&mut workspace.cargo(["test", "--workspace", "--no-run"]))
         });

@@ -133,12 +133,13 @@ const MANUALS: &[Manual] = &[
     Manual {
         name: "demo",
         usage: "demo",
-        summary: "Shows in under a minute what the broker does.",
-        details: "Builds the program, starts a broker on a free port of the loopback interface with its
-files in a temporary directory, then workers and clients, and says at each step what was done,
-what came back and how long it took: discovery, a call, a worker that is killed while it holds a
-request, the request that survives it, and a shutdown that loses nothing. Everything that it
-starts is gone when it ends. Exit code 1 if anything that it shows is not as it should be.",
+        summary: "Shows in under a minute what three nodes do.",
+        details: "Builds the program, starts three nodes on free ports of the loopback interface with their files
+in a temporary directory, then workers and clients, and says at each step what was done, what came
+back and how long it took: one answer from every node, a call, a worker that is killed while it
+holds a request, a leader that hands over, a leader that is killed while the others are asked every
+5 ms, its return, and a shutdown that loses nothing. Everything that it starts is gone when it ends.
+Exit code 1 if anything that it shows is not as it should be.",
     },
     Manual {
         name: "check",
@@ -156,27 +157,35 @@ fetched), which is built into the target directory once. Every stage runs, also 
     },
     Manual {
         name: "test",
-        usage: "test [rust|python|readme|speed]",
+        usage: "test [rust|cluster|python|readme|speed]",
         summary: "Runs every test in its short form, or one part of them.",
         details: "Builds `majordomo` and the benchmarks with optimisation, then runs
 
   rust     all Rust tests with the examples of the documentation; the black-box tests among them
            drive the program as it is shipped
+  cluster  black-box tests of three nodes: registrations, nodes that are killed, cut off, frozen or
+           lose their disks
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
   readme   the commands of the README
-  speed    a short benchmark that fails when the broker needs more than 1.5 times the CPU of the
-           floor
+  speed    short benchmarks that fail when the broker needs more than 1.5 times the CPU of the
+           floor, or when a follower's linearizable answers come at less than 0.6 times the rate of
+           its local ones
 
 The last line is the sum: `N passed, N failed`.",
     },
     Manual {
         name: "bench",
-        usage: "bench [--engine] [--json]",
+        usage: "bench [--engine|--mmi|--etcd] [--json]",
         summary: "Measures the broker against the floor, in one run on one machine.",
         details: "The floor is the least ROUTER forwarder over libzmq: no checks, no timers, the same frames.
 Both are measured over the same shapes; the table shows CPU per request, latency and the ratios.
 
   --engine   instead: instructions per request of the engine alone, counted by callgrind
+  --mmi      instead: three nodes; linearizable mmi.service on a follower beside an answer that the
+             same node gives by itself, with 1, 64 and 256 questions in flight
+  --etcd     instead: the same beside linearizable reads of one key through a follower of three
+             etcd servers; takes the installed etcd, or unpacks Debian's package etcd-server below
+             the target directory
   --json     print the figures as JSON",
     },
     Manual {
@@ -214,6 +223,7 @@ pub(crate) fn overview() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Subject;
 
     fn request(arguments: &[&str]) -> Result<Request, UsageError> {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
@@ -253,7 +263,9 @@ mod tests {
 
     #[test]
     fn options_of_bench_are_understood() {
-        let bench = Bench { engine: true, json: true };
+        let bench = Bench { subject: Subject::Engine, json: true };
         assert_eq!(request(&["bench", "--json", "--engine"]), Ok(Request::Run(Task::Bench(bench))));
+        let both = UsageError::UnknownArgument { task: "bench", argument: "--mmi".into() };
+        assert_eq!(request(&["bench", "--etcd", "--mmi"]), Err(both));
     }
 }

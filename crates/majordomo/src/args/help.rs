@@ -14,20 +14,25 @@ Examples:
   majordomo serve                                 a broker on tcp://127.0.0.1:5555
   majordomo work echo --echo                      a worker for the service \"echo\"
   majordomo call echo hello                       prints \"hello\"
-  majordomo services                              who offers what";
+  majordomo services                              who offers what
+  majordomo status                                which nodes there are, and who leads";
 
 /// What each exit code means.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
   1  failure
-  2  wrong usage or configuration, or the address is in use
-  3  no reply (call, services, status)";
+  2  wrong usage or configuration, or an address is in use
+  3  no reply (call, services, status, and changes of a cluster)
+  4  the data directory cannot be used: damaged, of another node or cluster, or in use
+  5  a newer version of the program is needed
+  6  the node was removed from its cluster, or another process took over its name";
 
 /// `serve`.
 pub(super) const SERVE: &str = "\
 Runs a broker until it is told to stop. Without any configuration it is a working broker for this \
-machine, on tcp://127.0.0.1:5555.
+machine, on tcp://127.0.0.1:5555. With cluster.peers it is one node of a cluster; config/three-node/ has \
+the files of three.
 
 What is configured counts in this order: flags, then environment variables \
 (MAJORDOMO__BROKER__BIND=... sets broker.bind), then the file of --config, then the built-in values. \
@@ -35,7 +40,8 @@ config/majordomo.toml documents every key.
 
 SIGTERM or SIGINT drains: workers are sent away, requests that they hold are finished, and the broker \
 ends with exit code 0 after at most drain.timeout. A second signal ends it at once, with exit code 1. \
-The log goes to stderr; the line \"listening\" says that the broker can be used, and where.";
+The log goes to stderr; the line \"listening\" says that the broker can be used, and where. HTTP for \
+probes, metrics and administration is on admin.bind, http://127.0.0.1:5580.";
 
 /// Examples of `serve`.
 pub(super) const SERVE_AFTER: &str = "\
@@ -46,7 +52,8 @@ Examples:
   majordomo serve --bind 'tcp://*:5555' --log-format json
   MAJORDOMO__BROKER__REQUEST_TTL=5s majordomo serve
 
-Exit codes: 0 drained, 1 failure or second signal, 2 wrong usage or configuration or address in use";
+Exit codes: 0 drained, 1 failure or second signal, 2 wrong usage or configuration or address in use,
+4 data directory cannot be used, 5 newer version needed, 6 removed, or name taken over";
 
 /// `call`.
 pub(super) const CALL: &str = "\
@@ -92,20 +99,86 @@ Exit codes: 0 left when told to, 1 failure or second signal, 2 wrong usage";
 /// `services`.
 pub(super) const SERVICES: &str = "\
 Lists the services that have workers, the nodes that offer them, and how many workers, idle workers and \
-waiting requests each has. It asks mmi.directory, an extension of 8/MMI that only majordomo answers.";
+waiting requests each has on the node that answers. It asks the administration port of a node; with \
+--endpoint it asks mmi.directory, an extension of 8/MMI that only majordomo answers.";
 
 /// `status`.
 pub(super) const STATUS: &str = "\
-Shows the node that answers and, once there is a cluster, its members and leader. It asks mmi.status, an \
-extension of 8/MMI that only majordomo answers.";
+Shows the node that answers and, if it is in a cluster, its leader, term and members, with the epochs and \
+versions of the nodes. Each node answers from what it knows itself. It asks the administration port of a \
+node; with --endpoint it asks mmi.status, an extension of 8/MMI that only majordomo answers.";
 
 /// Examples of `services` and `status`.
 pub(super) const VIEW_AFTER: &str = "\
 Examples:
   majordomo services
+  majordomo status --admin http://127.0.0.1:5582
   majordomo status --endpoint host-1:5555 --json
 
 Exit codes: 0 answered, 1 failure or not answered by majordomo, 2 wrong usage, 3 no reply";
+
+/// `member`.
+pub(super) const MEMBER: &str = "\
+Shows and changes who takes part in the cluster. Any node can be asked: it passes a change on to the \
+leader. A node that is configured with the cluster's peers joins by itself, so that \"add\" and \"promote\" \
+are seldom needed; \"remove\" is, before a node is taken away for ever.
+
+A removed node stops, and its data directory can never take part again; with an empty one it can join anew.";
+
+/// Examples of `member`.
+pub(super) const MEMBER_AFTER: &str = "\
+Examples:
+  majordomo member list
+  majordomo member add node-4 host-4:5556
+  majordomo member promote node-4
+  majordomo member remove node-2 --admin http://127.0.0.1:5581
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no reply";
+
+/// `leader`.
+pub(super) const LEADER: &str = "\
+Moves the leadership of the cluster, for example away from a machine that is about to be restarted. Any \
+node can be asked: it passes the change on to the leader.";
+
+/// Examples of `leader`.
+pub(super) const LEADER_AFTER: &str = "\
+Examples:
+  majordomo leader transfer                       to the node that knows most of the log
+  majordomo leader transfer node-2
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no reply";
+
+/// `snapshot`.
+pub(super) const SNAPSHOT: &str = "\
+Lets a running node make a snapshot of the catalog as applied there, drop the part of its log that the \
+snapshot stands for, and saves the snapshot to a file.";
+
+/// Examples of `snapshot`.
+pub(super) const SNAPSHOT_AFTER: &str = "\
+Examples:
+  majordomo snapshot
+  majordomo snapshot --output catalog.snapshot --admin http://127.0.0.1:5581
+
+Exit codes: 0 saved, 1 failure, 2 wrong usage, 3 no reply";
+
+/// `recover`.
+pub(super) const RECOVER: &str = "\
+For the day on which a majority of the nodes is lost for ever: makes a new cluster, with a new id, out of \
+the data directory of one stopped node. That node alone is its only member; the others join it with empty \
+data directories.
+
+It is a person's decision, for a node of the old cluster that was only cut off would go on in that one: \
+make sure that the others are stopped. What the lost nodes knew and this one did not is gone; workers \
+register again by themselves. Stop the node first, and pass the configuration that it is started with.";
+
+/// Examples of `recover`.
+pub(super) const RECOVER_AFTER: &str = "\
+Examples:
+  majordomo recover --force-new-cluster --config /etc/majordomo.toml
+  MAJORDOMO__NODE__DATA_DIR=/var/lib/majordomo majordomo recover --force-new-cluster --json
+
+Exit codes: 0 done, 1 failure, 2 wrong usage or configuration, 4 the data directory cannot be used,
+5 a newer version wrote it";
 
 /// `bench`.
 pub(super) const BENCH: &str = "\

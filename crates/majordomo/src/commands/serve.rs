@@ -1,11 +1,13 @@
 //! `majordomo serve`: the life of a broker.
 
+mod watch;
+
 use std::env;
 
 use anyhow::Context as _;
-use mdp_node::{DrainReceipt, Node};
-use tracing_subscriber::filter::Targets;
+use mdp_node::{AdminPort, AdminPortError, AdminServer, DrainReceipt, Node};
 
+use self::watch::Watch;
 use crate::{
     args::ServeArgs,
     exit::Exit,
@@ -19,6 +21,9 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     let (is_check, is_json) = (args.check, args.json);
     let settings = Settings::load(&sources(args))?;
     if is_check {
+        for advice in settings.advice() {
+            printer::warning(&advice);
+        }
         if is_json {
             printer::json(&settings.to_json())?;
         } else {
@@ -26,7 +31,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::Ok);
     }
-    let levels: Targets = settings.text("log.level").parse().context("log.level")?;
+    let levels = logging::levels(settings.text("log.level"))?;
     let format = if settings.text("log.format") == "json" { Format::Json } else { Format::Text };
     let _log = logging::start(levels, format);
     serve(&settings, format).or_else(|error| {
@@ -41,15 +46,40 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
 
 /// Serves until a signal and the drain after it.
 fn serve(settings: &Settings, format: Format) -> anyhow::Result<Exit> {
+    for advice in settings.advice() {
+        tracing::warn!("{advice}");
+    }
     let signals = StopSignals::catch(Second::Ends).context("signals cannot be caught")?;
+    // Before the node touches its data directory.
+    let admin = settings.admin_bind().map(AdminPort::bind).transpose()?;
     let node = Node::start(settings.node()?)?;
+    let _admin = admin.map(|port| serve_admin(port, &node, settings)).transpose()?;
     let endpoint = node.endpoint();
     tracing::info!(endpoint, "listening on {endpoint}");
+    let _watch = Watch::start(node.view()).context("no thread for the log of the cluster")?;
     let drainer = node.drainer();
     signals.on_first(move || drainer.drain()).context("no thread for signals")?;
     let receipt = node.wait()?;
     log_receipt(&receipt, format)?;
     Ok(Exit::Ok)
+}
+
+fn serve_admin(
+    port: AdminPort,
+    node: &Node,
+    settings: &Settings,
+) -> Result<AdminServer, AdminPortError> {
+    let address = port.address();
+    let server = port.serve(node.view(), settings.remote_changes())?;
+    tracing::info!(admin = %address, "administration on http://{address}");
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            admin = %address,
+            "other machines can look at this node by HTTP, and there is no transport security yet: \
+             use it in trusted networks only"
+        );
+    }
+    Ok(server)
 }
 
 /// The receipt as JSON: the fields of the line, or its text.

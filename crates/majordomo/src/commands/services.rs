@@ -2,15 +2,17 @@
 
 use crate::{
     args::ViewArgs,
-    commands::view::{cell, items, page},
+    commands::view::{Page, cell, items, page},
     exit::Exit,
     printer,
     table::{Align, Table},
 };
 
+const PAGE: Page = Page { path: "/api/v1/services", service: "mmi.directory" };
+
 pub(super) fn run(args: ViewArgs) -> anyhow::Result<Exit> {
     let is_json = args.json;
-    let page = page(args, "mmi.directory")?;
+    let page = page(args, PAGE)?;
     if is_json {
         printer::json(&page)?;
         return Ok(Exit::Ok);

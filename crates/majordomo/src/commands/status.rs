@@ -3,33 +3,45 @@
 use serde_json::Value;
 
 use crate::{
+    admin::AdminClient,
     args::ViewArgs,
-    commands::view::{cell, items, page},
+    commands::view::{Page, cell, items, page},
     exit::Exit,
     printer,
     table::{Align, Table},
 };
 
+const PAGE: Page = Page { path: "/api/v1/cluster", service: "mmi.status" };
+const READINESS: &str = "/readyz";
+
 /// What is shown of the answering node, and under which name.
-const FACTS: [(&str, &str); 6] = [
+const FACTS: [(&str, &str); 7] = [
     ("node", "node"),
     ("cluster id", "cluster_id"),
     ("cluster version", "cluster_version"),
     ("leader", "leader"),
     ("term", "term"),
+    ("committed index", "committed_index"),
     ("applied index", "applied_index"),
 ];
 
 pub(super) fn run(args: ViewArgs) -> anyhow::Result<Exit> {
     let is_json = args.json;
-    let page = page(args, "mmi.status")?;
+    let readiness = readiness(&args)?;
+    let mut page = page(args, PAGE)?;
     if is_json {
+        if let (Value::Object(page), Some(Value::Object(readiness))) = (&mut page, readiness) {
+            page.extend(readiness);
+        }
         printer::json(&page)?;
         return Ok(Exit::Ok);
     }
     let mut facts = Table::pairs();
     for (title, key) in FACTS.into_iter().filter(|(_, key)| page.get(key).is_some()) {
         facts.row([title.to_owned(), cell(&page, key)]);
+    }
+    if let Some(readiness) = readiness {
+        facts.row(["ready".to_owned(), in_words(&readiness)]);
     }
     let mut nodes = Table::new(&[
         ("NODE", Align::Left),
@@ -38,13 +50,32 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<Exit> {
         ("EPOCH", Align::Right),
         ("VERSION", Align::Left),
         ("CLIENTS AT", Align::Left),
+        ("CLUSTER AT", Align::Left),
     ]);
     for node in items(&page, "nodes") {
-        let keys = ["name", "state", "role", "epoch", "version", "client_endpoint"];
+        let keys =
+            ["name", "state", "role", "epoch", "version", "client_endpoint", "cluster_endpoint"];
         nodes.row(keys.map(|key| cell(node, key)));
     }
     printer::text(&format!("{facts}\n{nodes}{}", numbers(&page)))?;
     Ok(Exit::Ok)
+}
+
+/// Whether the node is ready, which only its administration port tells.
+fn readiness(args: &ViewArgs) -> anyhow::Result<Option<Value>> {
+    if !args.endpoint.is_empty() {
+        return Ok(None);
+    }
+    let page = AdminClient::new(&args.node, args.timeout)?.page(READINESS)?;
+    Ok(Some(page))
+}
+
+fn in_words(readiness: &Value) -> String {
+    if readiness.get("ready").and_then(Value::as_bool) == Some(true) {
+        return "yes".to_owned();
+    }
+    let details = items(readiness, "details").iter().filter_map(Value::as_str);
+    format!("no: {}", details.collect::<Vec<_>>().join("; "))
 }
 
 /// The answering node's gauges and counters, those of dropped messages by their reason.

@@ -1,17 +1,35 @@
-//! What the extensions of 8/MMI answer: `200` and a page of JSON.
+//! Pages that a node shows: over HTTP from its administration port, or as extensions of 8/MMI.
 
 use anyhow::{Context as _, bail};
 use mdp_client::Client;
 use serde_json::Value;
 
-use crate::{args::ViewArgs, commands::client_options};
+use crate::{
+    admin::AdminClient,
+    args::{BrokerArgs, ViewArgs},
+    commands::client_options,
+};
 
 /// The broker's own names cost nothing to ask again.
 const RETRIES: u32 = 2;
 
-/// Asks for a page.
-pub(super) fn page(args: ViewArgs, service: &str) -> anyhow::Result<Value> {
-    let mut client = Client::connect(client_options(args.brokers, args.timeout, RETRIES))?;
+/// Where a page is found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    /// At the administration port.
+    pub(super) path: &'static str,
+    /// As an extension of 8/MMI.
+    pub(super) service: &'static str,
+}
+
+/// Asks for a page, by HTTP unless an endpoint was typed.
+pub(super) fn page(args: ViewArgs, page: Page) -> anyhow::Result<Value> {
+    if args.endpoint.is_empty() {
+        return Ok(AdminClient::new(&args.node, args.timeout)?.view(page.path)?);
+    }
+    let brokers = BrokerArgs { endpoint: args.endpoint };
+    let mut client = Client::connect(client_options(brokers, args.timeout, RETRIES))?;
+    let service = page.service;
     let reply = client.call(service, "")?;
     let mut frames = reply.frames.iter();
     let code = frames.next().map(|code| String::from_utf8_lossy(code));

@@ -1,30 +1,104 @@
-//! Checks that need more than one key, and what this version cannot do yet.
+//! Checks that need more than one key.
 
-use super::{Settings, kind::Setting, problem::Problem};
+use mdp_node::Endpoint;
+
+use super::{Settings, peer::Peer, problem::Problem};
 
 /// What is wrong although every value alone is right.
 pub(crate) fn across_keys(settings: &Settings) -> Vec<Problem> {
     let mut problems = Vec::new();
-    problems.extend(clustering(settings));
+    problems.extend(expected_peers(settings));
+    problems.extend(own_address(settings));
+    problems.extend(address_of_another(settings));
+    problems.extend(port_for_others(settings));
     problems.extend(cluster_times(settings));
     problems
 }
 
-/// A person who configures a cluster must not get a single node that looks like one.
-fn clustering(settings: &Settings) -> Vec<Problem> {
-    const REASON: &str =
-        "this version runs one node and has no clustering yet; leave it out to run one node";
-    let is_cluster = |setting: &Setting| match setting {
-        Setting::List(peers) => !peers.is_empty(),
-        Setting::Count(expected) => *expected > 1,
-        Setting::Text(_) | Setting::Duration(_) | Setting::Size(_) | Setting::Flag(_) => false,
+/// What can work and is most likely not meant; for the log.
+pub(crate) fn advice(settings: &Settings) -> Vec<String> {
+    if settings.peers().is_empty() {
+        return Vec::new();
+    }
+    even_peers(settings).into_iter().chain(unreachable_bind(settings)).collect()
+}
+
+fn even_peers(settings: &Settings) -> Option<String> {
+    let count = settings.peers().len();
+    count.is_multiple_of(2).then(|| {
+        format!(
+            "cluster.peers has {count} nodes: an even number survives the loss of no more nodes \
+             than one less would; use 3 or 5"
+        )
+    })
+}
+
+/// Nodes on other machines cannot connect to loopback.
+fn unreachable_bind(settings: &Settings) -> Option<String> {
+    let bind = settings.text("cluster.bind");
+    let is_here = |endpoint: &str| {
+        endpoint.parse::<Endpoint>().is_ok_and(|endpoint| endpoint.is_loopback())
+            || endpoint.starts_with("tcp://localhost:")
     };
-    ["cluster.peers", "cluster.expect"]
-        .into_iter()
-        .filter_map(|key| settings.values.get(key).map(|known| (key, known)))
-        .filter(|(_, known)| is_cluster(&known.setting))
-        .map(|(key, known)| Problem::refused(key, &known.raw, REASON))
-        .collect()
+    let name = settings.text("node.name");
+    let mut others = settings.peers().iter().filter(|peer| peer.name.as_str() != name);
+    let other = others.find(|peer| !is_here(&peer.endpoint)).filter(|_| is_here(bind))?;
+    Some(format!(
+        "cluster.bind = \"{bind}\" is for this machine only, and {other} is elsewhere; use \
+         \"tcp://*:PORT\" or an address of this machine"
+    ))
+}
+
+/// A lost variable must not make a smaller cluster, least of all one of a single node.
+fn expected_peers(settings: &Settings) -> Option<Problem> {
+    let (expected, count) = (settings.number("cluster.expect"), settings.peers().len());
+    let is_enough = u64::try_from(count).is_ok_and(|count| count >= expected);
+    let known = settings.values.get("cluster.expect").filter(|_| !is_enough)?;
+    let reason = format!(
+        "cluster.peers has {count} {}, and with fewer than expected this node would start a cluster \
+         of its own; set cluster.peers to all nodes, or cluster.expect to 0",
+        if count == 1 { "node" } else { "nodes" }
+    );
+    Some(Problem::refused("cluster.expect", &known.raw, &reason))
+}
+
+/// The others reach a node at its entry in `cluster.peers`, or at `cluster.advertise`.
+fn own_address(settings: &Settings) -> Option<Problem> {
+    let (peers, name) = (settings.peers(), settings.text("node.name"));
+    let is_known = peers.is_empty()
+        || peers.iter().any(|peer| peer.name.as_str() == name)
+        || !settings.text("cluster.advertise").is_empty();
+    let known = settings.values.get("node.name").filter(|_| !is_known)?;
+    let names: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
+    let reason = format!(
+        "it is none of cluster.peers ({}); use one of these, or, for a node that joins them, set \
+         cluster.advertise to the HOST:PORT that they reach it at",
+        names.join(", ")
+    );
+    Some(Problem::refused("node.name", &known.raw, &reason))
+}
+
+/// Two nodes at one address would take each other's calls.
+fn address_of_another(settings: &Settings) -> Option<Problem> {
+    let (name, address) = (settings.text("node.name"), settings.text("cluster.advertise"));
+    let is_other = |peer: &&Peer| peer.endpoint == address && peer.name.as_str() != name;
+    let other = settings.peers().iter().find(is_other)?;
+    let known = settings.values.get("cluster.advertise")?;
+    let reason = format!(
+        "cluster.peers gives this address to {}; use the address of this node, {name}",
+        other.name
+    );
+    Some(Problem::refused("cluster.advertise", &known.raw, &reason))
+}
+
+/// The others connect to a port that stands in their configuration.
+fn port_for_others(settings: &Settings) -> Option<Problem> {
+    let bind: Endpoint = settings.text("cluster.bind").parse().ok()?;
+    let is_any = bind.port() == 0 && !settings.peers().is_empty();
+    let known = settings.values.get("cluster.bind").filter(|_| is_any)?;
+    let reason = "the other nodes could not know which port was free; use the port of this node's \
+                  entry in cluster.peers";
+    Some(Problem::refused("cluster.bind", &known.raw, reason))
 }
 
 /// Raft needs several heartbeats in an election timeout, and a spread of timeouts.

@@ -1,10 +1,13 @@
 //! What a configuration means for the node and for its engine.
 
-use mdp_broker::{Delivery, Extensions, OnNoQuorum, ServicePolicy, ServiceRule};
-use mdp_node::NodeConfig;
+use std::path::PathBuf;
+
+use mdp_broker::{Delivery, Extensions, Minority, OnNoQuorum, ServicePolicy, ServiceRule};
+use mdp_catalog::NodeName;
+use mdp_node::{ClusterConfig, Consistency, NodeConfig, RemoteChanges, Seed};
 use mdp_wire::DecodeLimits;
 
-use super::{Settings, kind::Setting, rules::Rule};
+use super::{Settings, kind::Setting, peer::Peer, rules::Rule};
 
 impl Settings {
     /// The node's part of the configuration, the engine's included.
@@ -12,7 +15,7 @@ impl Settings {
     /// # Errors
     /// Never for settings that were loaded: the name was checked then.
     pub(crate) fn node(&self) -> anyhow::Result<NodeConfig> {
-        let mut config = NodeConfig::new(self.text("node.name").parse()?);
+        let mut config = NodeConfig::new(self.node_name()?);
         config.bind = self.text("broker.bind").to_owned();
         config.advertise = self.text("broker.advertise").to_owned();
         config.settings = self.engine();
@@ -23,7 +26,72 @@ impl Settings {
             config.max_outgoing_bytes.max(config.max_outgoing_bytes_per_peer);
         config.drain_timeout = self.duration("drain.timeout");
         config.drain_announce = self.duration("drain.announce");
+        config.cluster = self.cluster();
         Ok(config)
+    }
+
+    /// The node's part in a cluster; `None`: it is alone.
+    fn cluster(&self) -> Option<ClusterConfig> {
+        let peers = self.peers();
+        if peers.is_empty() {
+            return None;
+        }
+        let seed = |peer: &Peer| Seed { name: peer.name.clone(), endpoint: peer.endpoint.clone() };
+        let is_local = self.text("mmi.consistency") == "local";
+        Some(ClusterConfig {
+            bind: self.text("cluster.bind").to_owned(),
+            advertise: self.text("cluster.advertise").to_owned(),
+            relay_bind: self.text("cluster.relay_bind").to_owned(),
+            seeds: peers.iter().map(seed).collect(),
+            data_dir: self.data_dir(),
+            minority: self.minority(),
+            consistency: if is_local { Consistency::Local } else { Consistency::Linearizable },
+            heartbeat_interval: self.duration("cluster.heartbeat_interval"),
+            election_timeout_min: self.duration("cluster.election_timeout_min"),
+            election_timeout_max: self.duration("cluster.election_timeout_max"),
+            node_timeout: self.duration("cluster.node_timeout"),
+            read_timeout: self.duration("mmi.read_timeout"),
+        })
+    }
+
+    fn minority(&self) -> Minority {
+        if self.text("cluster.minority") == "fail" { Minority::Fail } else { Minority::Serve }
+    }
+
+    /// `node.data_dir`.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        PathBuf::from(self.text("node.data_dir"))
+    }
+
+    /// `node.name`.
+    ///
+    /// # Errors
+    /// Never for settings that were loaded: the name was checked then.
+    pub(crate) fn node_name(&self) -> anyhow::Result<NodeName> {
+        Ok(self.text("node.name").parse()?)
+    }
+
+    /// Where the other nodes reach this one; `None`: it is alone.
+    pub(crate) fn cluster_address(&self) -> Option<&str> {
+        let advertised = self.text("cluster.advertise");
+        let name = self.text("node.name");
+        let own = self.peers().iter().find(|peer| peer.name.as_str() == name);
+        let own = own.map(|peer| peer.endpoint.as_str());
+        Some(advertised).filter(|address| !address.is_empty()).or(own)
+    }
+
+    /// `admin.bind`; `None`: there is no administration port.
+    pub(crate) fn admin_bind(&self) -> Option<&str> {
+        Some(self.text("admin.bind")).filter(|address| !address.is_empty())
+    }
+
+    /// `admin.allow_remote`.
+    pub(crate) fn remote_changes(&self) -> RemoteChanges {
+        if self.flag("admin.allow_remote") {
+            RemoteChanges::Allowed
+        } else {
+            RemoteChanges::Refused
+        }
     }
 
     /// The engine's part of the configuration.
@@ -42,6 +110,7 @@ impl Settings {
             max_services: count(self.number("broker.max_services")),
             max_workers: count(self.number("broker.max_workers")),
             read_timeout: self.duration("mmi.read_timeout"),
+            minority: self.minority(),
             on_no_quorum: if is_silent { OnNoQuorum::Silent } else { OnNoQuorum::Answer503 },
             extensions: if self.flag("mmi.extensions") { Extensions::On } else { Extensions::Off },
             decode: DecodeLimits { message_bytes_max, ..DecodeLimits::default() },

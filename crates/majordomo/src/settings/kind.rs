@@ -5,7 +5,11 @@ use std::{fmt, time::Duration};
 use config::ValueKind;
 use mdp_wire::{MMI_PREFIX, SERVICE_NAME_BYTES_MAX};
 
-use super::{address, units};
+use super::{
+    address,
+    peer::{self, Peer},
+    units,
+};
 
 /// What the value of a key is.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +74,8 @@ pub(crate) enum Setting {
     Count(u64),
     /// Yes or no.
     Flag(bool),
-    /// Several texts.
-    List(Vec<String>),
+    /// The nodes that start the cluster, by unique names and addresses.
+    Peers(Vec<Peer>),
 }
 
 /// What would have been right.
@@ -82,7 +86,10 @@ impl Kind {
     pub(crate) fn read(self, raw: &ValueKind) -> Result<Setting, Wanted> {
         let wanted = || self.wanted();
         match self {
-            Self::Peers => read_list(raw).ok_or_else(wanted).and_then(peers).map(Setting::List),
+            Self::Peers => {
+                let items = read_list(raw).ok_or_else(wanted)?;
+                peer::read(&items).map(Setting::Peers)
+            }
             Self::Flag => read_flag(raw).ok_or_else(wanted).map(Setting::Flag),
             Self::Count { min, max } => {
                 let count = scalar(raw).and_then(|text| units::parse_count(&text));
@@ -161,7 +168,7 @@ impl Kind {
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Flag => "true or false".into(),
             Self::Choice(words) => quoted(words),
-            Self::Peers => "a list of NAME=HOST:PORT, one for each node, this one included".into(),
+            Self::Peers => peer::WANTED.into(),
             Self::LogLevel => {
                 "\"error\", \"warn\", \"info\", \"debug\", \"trace\" or \"off\", also for parts of \
                  the program as in \"info,mdp_node=debug\""
@@ -230,19 +237,6 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
 }
 
-fn peers(items: Vec<String>) -> Result<Vec<String>, Wanted> {
-    for item in &items {
-        let peer = item.split_once('=').map(|(name, at)| (name.trim(), at.trim()));
-        let is_peer = peer.is_some_and(|(name, at)| {
-            name.parse::<mdp_catalog::NodeName>().is_ok() && address::advertise(at).is_ok()
-        });
-        if !is_peer {
-            return Err(format!("{}; {item:?} is not one", Kind::Peers.wanted()));
-        }
-    }
-    Ok(items)
-}
-
 /// `LEVEL` or `TARGET=LEVEL`, comma-separated.
 fn is_log_level(text: &str) -> bool {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
@@ -273,7 +267,7 @@ impl Setting {
             Self::Size(bytes) => units::SizeText(*bytes).to_string().into(),
             Self::Count(count) => (*count).into(),
             Self::Flag(flag) => (*flag).into(),
-            Self::List(items) => items.as_slice().into(),
+            Self::Peers(peers) => peers.iter().map(Peer::to_string).collect(),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{ffi::OsString, fs, io::Write as _, path::Path, time::Duration};
 
-use mdp_broker::Delivery;
+use mdp_broker::{Delivery, Minority};
+use mdp_node::{ClusterConfig, Consistency, Seed};
 use tempfile::NamedTempFile;
 
 use super::{
     FlagValue, Settings, Sources,
     keys::{KEYS, SERVICE_KEYS},
-    kind::Setting,
 };
 
 fn file(text: &str) -> NamedTempFile {
@@ -316,25 +316,137 @@ fn all_bad_values_are_reported_at_once() {
     assert_eq!(errors.len(), 3, "{errors:?}");
 }
 
+/// A file with keys of a cluster that do not fit together, and the error.
+const BAD_CLUSTERS: [(&str, &str); 6] = [
+    (
+        "[cluster]\nexpect = 3\npeers = ['node-1=h:1']",
+        "cluster.expect = 3 (file FILE) cannot be used: cluster.peers has 1 node, and with fewer \
+             than expected this node would start a cluster of its own; set cluster.peers to all nodes, \
+             or cluster.expect to 0",
+    ),
+    (
+        "[cluster]\nexpect = 3",
+        "cluster.expect = 3 (file FILE) cannot be used: cluster.peers has 0 nodes, and with fewer \
+             than expected this node would start a cluster of its own; set cluster.peers to all nodes, \
+             or cluster.expect to 0",
+    ),
+    (
+        "[node]\nname = 'node-9'\n[cluster]\npeers = ['node-1=h:1', 'node-2=h:2']",
+        "node.name = \"node-9\" (file FILE) cannot be used: it is none of cluster.peers (node-1, \
+             node-2); use one of these, or, for a node that joins them, set cluster.advertise to the \
+             HOST:PORT that they reach it at",
+    ),
+    (
+        "[cluster]\npeers = ['node-1=h:1', 'node-2=h:2']\nadvertise = 'h:2'",
+        "cluster.advertise = \"h:2\" (file FILE) cannot be used: cluster.peers gives this address to \
+             node-2; use the address of this node, node-1",
+    ),
+    (
+        "[cluster]\npeers = ['node-1=h:1']\nadvertise = '0.0.0.0:1'",
+        "cluster.advertise = \"0.0.0.0:1\" (file FILE) is not valid: use tcp://HOST:PORT that others \
+             can connect to (not *, 0.0.0.0, [::] or port 0)",
+    ),
+    (
+        "[cluster]\npeers = ['node-1=h:1']\nbind = '*:0'",
+        "cluster.bind = \"*:0\" (file FILE) cannot be used: the other nodes could not know which \
+             port was free; use the port of this node's entry in cluster.peers",
+    ),
+];
+
 #[test]
-fn clustering_is_refused_before_it_exists() {
-    let reason = "cannot be used: this version runs one node and has no clustering yet; leave it \
-                  out to run one node";
+fn keys_of_a_cluster_must_fit_together() {
+    for (text, error) in BAD_CLUSTERS {
+        assert_eq!(file_errors(text), [error], "{text}");
+    }
+}
+
+#[test]
+fn peers_are_a_cluster_and_none_are_not() {
+    let none = Settings::load(&from_variables(&[("MAJORDOMO__CLUSTER__PEERS", "")])).unwrap();
+    assert!(none.node().unwrap().cluster.is_none());
+    assert_eq!((none.cluster_address(), none.advice()), (None, Vec::new()));
+
+    let three = from_variables(&[
+        ("MAJORDOMO__CLUSTER__PEERS", "node-1=h:1, node-2=tcp://h:2,node-3=h:3"),
+        ("MAJORDOMO__CLUSTER__EXPECT", "3"),
+        ("MAJORDOMO__CLUSTER__BIND", "tcp://*:1"),
+        ("MAJORDOMO__CLUSTER__MINORITY", "fail"),
+        ("MAJORDOMO__MMI__CONSISTENCY", "local"),
+        ("MAJORDOMO__NODE__DATA_DIR", "/x"),
+    ]);
+    let three = Settings::load(&three).unwrap();
+    let cluster = three.node().unwrap().cluster.unwrap();
+    let seeds = cluster.seeds.iter().map(|seed| (seed.name.as_str(), seed.endpoint.as_str()));
     assert_eq!(
-        errors(&from_variables(&[("MAJORDOMO__CLUSTER__PEERS", "node-1=a:5556, node-2=b:5556")])),
-        [format!(
-            "cluster.peers = \"node-1=a:5556, node-2=b:5556\" (environment variable \
-             MAJORDOMO__CLUSTER__PEERS) {reason}"
-        )]
+        seeds.collect::<Vec<_>>(),
+        [("node-1", "tcp://h:1"), ("node-2", "tcp://h:2"), ("node-3", "tcp://h:3")]
     );
+    assert_eq!(cluster.bind, "tcp://0.0.0.0:1");
+    assert_eq!((cluster.minority, cluster.consistency), (Minority::Fail, Consistency::Local));
+    assert_eq!(cluster.data_dir, Path::new("/x"));
+    assert_eq!(three.cluster_address(), Some("tcp://h:1"));
+    assert_eq!(three.advice(), [] as [String; 0]);
+}
+
+#[test]
+fn built_in_values_of_a_cluster_are_those_of_the_node() {
+    let settings = from_variables(&[("MAJORDOMO__CLUSTER__PEERS", "node-1=h:1")]);
+    let built_in = Settings::load(&settings).unwrap().node().unwrap().cluster.unwrap();
+    let seed = Seed { name: "node-1".parse().unwrap(), endpoint: "tcp://h:1".to_owned() };
+    let of_node = ClusterConfig::new(vec![seed], "majordomo-data".into());
+
+    assert_eq!(format!("{built_in:?}"), format!("{of_node:?}"));
+}
+
+#[test]
+fn node_that_is_no_peer_joins_at_its_own_address() {
+    let settings = from_variables(&[
+        ("MAJORDOMO__NODE__NAME", "node-4"),
+        ("MAJORDOMO__CLUSTER__PEERS", "node-1=h:1,node-2=h:2,node-3=h:3"),
+        ("MAJORDOMO__CLUSTER__ADVERTISE", "h:4"),
+    ]);
+
+    let settings = Settings::load(&settings).unwrap();
+
+    assert_eq!(settings.cluster_address(), Some("tcp://h:4"));
+}
+
+#[test]
+fn what_works_and_is_not_meant_is_advised_against() {
+    let settings = from_variables(&[("MAJORDOMO__CLUSTER__PEERS", "node-1=h:1,node-2=h:2")]);
+
+    let advice = Settings::load(&settings).unwrap().advice();
+
     assert_eq!(
-        file_errors("[cluster]\nexpect = 3\npeers = ['a=b:1']\n"),
+        advice,
         [
-            format!("cluster.peers = [\"a=b:1\"] (file FILE) {reason}"),
-            format!("cluster.expect = 3 (file FILE) {reason}")
+            "cluster.peers has 2 nodes: an even number survives the loss of no more nodes than one \
+             less would; use 3 or 5",
+            "cluster.bind = \"tcp://127.0.0.1:5556\" is for this machine only, and node-2=h:2 is \
+             elsewhere; use \"tcp://*:PORT\" or an address of this machine",
         ]
     );
-    assert!(Settings::load(&from_variables(&[("MAJORDOMO__CLUSTER__PEERS", "")])).is_ok());
+}
+
+#[test]
+fn files_of_three_nodes_make_one_cluster() {
+    let mut seeds = Vec::new();
+    for number in 1..=3 {
+        let name = format!("../../config/three-node/node-{number}.toml");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+
+        let settings = Settings::load(&from_file(&file)).unwrap();
+
+        let config = settings.node().unwrap();
+        let cluster = config.cluster.unwrap();
+        assert_eq!(settings.cluster_address(), Some(cluster.bind.as_str()));
+        assert_eq!(config.bind, format!("tcp://127.0.0.1:555{number}"));
+        assert_eq!(settings.admin_bind(), Some(format!("127.0.0.1:558{number}").as_str()));
+        assert_eq!(settings.advice(), [] as [String; 0]);
+        seeds.push(cluster.seeds);
+    }
+    assert_eq!(seeds[0].len(), 3);
+    assert!(seeds.iter().all(|other| *other == seeds[0]));
 }
 
 #[test]
@@ -345,12 +457,13 @@ fn lists_are_comma_separated_in_variables() {
         errors(&sources),
         [
             "cluster.peers = \"node-1=a:5556,b\" (environment variable MAJORDOMO__CLUSTER__PEERS) is \
-          not valid: use a list of NAME=HOST:PORT, one for each node, this one included; \"b\" is \
-          not one"
+             not valid: use a list of NAME=HOST:PORT, one for each node, this one included, each at \
+             an address that the others can connect to (not *, 0.0.0.0, [::] or port 0); \"b\" is \
+             not one"
         ]
     );
-    let list = super::kind::Kind::Peers.read(&"a=b:1, c=d:2".into()).unwrap();
-    assert_eq!(list, Setting::List(vec!["a=b:1".into(), "c=d:2".into()]));
+    let list = super::kind::Kind::Peers.read(&"node-1=a:1, node-2=b:2".into()).unwrap();
+    assert_eq!(list.to_json(), serde_json::json!(["node-1=a:1", "node-2=b:2"]));
 }
 
 #[test]

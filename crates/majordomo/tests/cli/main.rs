@@ -1,8 +1,10 @@
 #![cfg(test)]
 //! The program as people and scripts use it: the real binary, over TCP on loopback.
 
+mod admin;
 mod bench;
 mod call;
+mod cluster;
 mod program;
 mod serve;
 mod view;

@@ -15,13 +15,15 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longer than anything here takes, on a busy machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `majordomo` with these arguments, without configuration from the environment.
+/// `majordomo` with these arguments, without configuration from the environment, except that nodes
+/// which run at the same time do not meet on the administration port.
 pub(crate) fn majordomo(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_majordomo"));
     let is_ours = |name: &OsStr| name.to_string_lossy().starts_with("MAJORDOMO");
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
+    command.env("MAJORDOMO__ADMIN__BIND", "127.0.0.1:0");
     command.args(args).stdin(Stdio::null());
     command
 }
@@ -139,6 +141,8 @@ impl Drop for Running {
 pub(crate) struct Broker {
     pub(crate) process: Running,
     pub(crate) endpoint: String,
+    /// The URL of its administration port; empty if it has none.
+    pub(crate) admin: String,
 }
 
 impl Broker {
@@ -149,11 +153,20 @@ impl Broker {
     /// A broker started by this command, which must bind to a free port.
     pub(crate) fn start_with(command: Command) -> Self {
         let mut process = Running::start(command);
-        let line = process.wait_for_line(|line| line.contains("listening on tcp://"));
-        let (_, rest) = line.split_once("listening on ").unwrap();
-        let is_end = |c: char| c == '"' || c.is_whitespace();
-        let endpoint = rest.split(is_end).next().unwrap().to_owned();
-        Self { process, endpoint }
+        process.wait_for_line(|line| line.contains("listening on tcp://"));
+        let log = process.seen();
+        let after = |words: &str| {
+            let (_, rest) = log.split_once(words)?;
+            rest.split(|c: char| c == '"' || c.is_whitespace()).next().map(str::to_owned)
+        };
+        let endpoint = after("listening on ").unwrap();
+        let admin = after("administration on ").unwrap_or_default();
+        Self { process, endpoint, admin }
+    }
+
+    /// Runs the program to its end, with the URL of this broker's administration port.
+    pub(crate) fn ask(&self, args: &[&str]) -> Output {
+        run(&[args, &["--admin", &self.admin]].concat())
     }
 
     /// Runs the program to its end, with this broker's endpoint.

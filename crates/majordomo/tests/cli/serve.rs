@@ -16,9 +16,12 @@ use crate::{
 
 #[test]
 fn without_configuration_it_would_listen_on_loopback() {
-    let settings = printed_json(&run(&["serve", "--check", "--json"]));
+    let mut command = majordomo(&["serve", "--check", "--json"]);
+    let settings = printed_json(&command.env_remove("MAJORDOMO__ADMIN__BIND").output().unwrap());
 
     assert_eq!(settings["broker"]["bind"], "tcp://127.0.0.1:5555");
+    assert_eq!(settings["admin"]["bind"], "127.0.0.1:5580");
+    assert_eq!(settings["cluster"]["peers"], serde_json::json!([]));
     assert_eq!(settings["node"]["name"], "node-1");
     assert_eq!(settings["broker"]["max_workers"], 20_000);
     assert_eq!(settings["service"], serde_json::json!([]));
@@ -93,13 +96,46 @@ fn unknown_variable_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn peers_are_refused_before_clustering_exists() {
+fn keys_of_a_cluster_that_do_not_fit_together_end_with_2() {
     let mut command = majordomo(&["serve"]);
+    command.env("MAJORDOMO__CLUSTER__PEERS", "a=h:1,b=h:2");
 
-    let output = command.env("MAJORDOMO__CLUSTER__PEERS", "a=h:1,b=h:2").output().unwrap();
+    let output = command.env("MAJORDOMO__CLUSTER__EXPECT", "3").output().unwrap();
 
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("has no clustering yet"), "{}", stderr(&output));
+    let reasons = stderr(&output);
+    assert!(reasons.contains("cluster.expect") && reasons.contains("node.name"), "{reasons}");
+}
+
+#[test]
+fn check_accepts_the_files_of_three_nodes_and_advises_against_two() {
+    for number in 1..=3 {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/three-node");
+        let file = format!("{directory}/node-{number}.toml");
+
+        let output = run(&["serve", "--check", "--config", &file]);
+
+        assert!(printed(&output).contains("expect = 3"), "{}", printed(&output));
+        assert_eq!(stderr(&output), "");
+    }
+    let mut two = majordomo(&["serve", "--check"]);
+    two.env("MAJORDOMO__CLUSTER__PEERS", "node-1=127.0.0.1:1,node-2=127.0.0.1:2");
+    let output = two.output().unwrap();
+    assert!(printed(&output).contains("peers = "), "{}", printed(&output));
+    assert!(stderr(&output).contains("warning: cluster.peers has 2 nodes"), "{}", stderr(&output));
+}
+
+#[test]
+fn node_without_peers_writes_nothing() {
+    let directory = tempdir().unwrap();
+    let mut serve = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
+    serve.current_dir(directory.path());
+    let mut broker = Broker::start_with(serve);
+
+    broker.process.signal(Signal::TERM);
+    broker.process.wait_for_end();
+
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -165,7 +201,19 @@ fn json_log_has_one_object_a_line() {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["serve", "call", "work", "services", "status", "bench", "completions"] {
+    for command in [
+        "serve",
+        "call",
+        "work",
+        "services",
+        "status",
+        "member",
+        "leader",
+        "snapshot",
+        "recover",
+        "bench",
+        "completions",
+    ] {
         let help = run(&[command, "--help"]);
 
         assert!(printed(&help).contains("Examples:"), "{command}");

@@ -56,7 +56,7 @@ fn parse_contender(text: &str) -> Result<Contender, String> {
     let (name, command) = text.split_once('=').ok_or("NAME=COMMAND is expected")?;
     let mut words = command.split_whitespace().map(String::from);
     let program = words.next().ok_or("the command is empty")?;
-    let launch = Launch { program: PathBuf::from(program), arguments: words.collect() };
+    let launch = Launch::new(PathBuf::from(program), words.collect());
     Ok(Contender { name: name.to_owned(), launch })
 }
 

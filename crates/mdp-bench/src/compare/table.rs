@@ -68,7 +68,11 @@ fn row(load: String, contender: &ContenderResult, is_compared: bool) -> [String;
     ]
 }
 
-fn write_rows<const N: usize>(out: &mut dyn io::Write, rows: &[[String; N]]) -> io::Result<()> {
+/// Writes rows in columns; the first two hold words, the others numbers.
+///
+/// # Errors
+/// The writer's.
+pub fn write_rows<const N: usize>(out: &mut dyn io::Write, rows: &[[String; N]]) -> io::Result<()> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -36,17 +36,20 @@ impl<F: Frame> Broker<F> {
                 self.release_if_unused(id);
             }
         }
-        self.end_workers_if(|state| match state {
-            WorkerState::Registering { .. } | WorkerState::Idle { .. } => true,
-            WorkerState::Busy { .. } => false,
-        });
+        self.end_free_workers(WorkerEnd::Draining);
     }
 
-    fn end_workers_if(&mut self, ends: impl Fn(&WorkerState<F>) -> bool) {
-        let leaving = |id: &WorkerId| self.workers.find(*id).is_some_and(|w| ends(&w.state));
-        let leaving: Vec<WorkerId> = self.workers.ids().into_iter().filter(leaving).collect();
-        for id in leaving {
-            self.end_worker(id, WorkerEnd::Draining, Farewell::Disconnect);
+    /// Tells the workers that have no request.
+    pub(super) fn end_free_workers(&mut self, end: WorkerEnd) {
+        let is_free = |id: &WorkerId| {
+            self.workers.find(*id).is_some_and(|worker| match worker.state {
+                WorkerState::Registering { .. } | WorkerState::Idle { .. } => true,
+                WorkerState::Busy { .. } => false,
+            })
+        };
+        let free: Vec<WorkerId> = self.workers.ids().into_iter().filter(is_free).collect();
+        for id in free {
+            self.end_worker(id, end, Farewell::Disconnect);
         }
     }
 

@@ -7,8 +7,8 @@ use mdp_wire::{
 
 use super::Broker;
 use crate::{
-    DropReason, Effect, Extensions, LookupOutcome, OnNoQuorum, Outgoing, Page, PeerId, QueryId,
-    service::ServiceId, time::Moment, timers::TimerKey,
+    DropReason, Effect, Extensions, LookupOutcome, LookupPurpose, OnNoQuorum, Outgoing, Page,
+    PeerId, QueryId, service::ServiceId, time::Moment, timers::TimerKey,
 };
 
 /// How many questions to the cluster may be open.
@@ -91,8 +91,12 @@ impl<F: Frame> Broker<F> {
 
     /// Asks the cluster whether a service is offered.
     pub(super) fn ask(&mut self, service: ServiceName, purpose: Purpose<F>) -> QueryId {
+        let wanted_for = match purpose {
+            Purpose::Availability(_) | Purpose::Page(_) => LookupPurpose::Availability,
+            Purpose::Proof(_) => LookupPurpose::Proof,
+        };
         let query = self.open_query(purpose);
-        self.effects.push_back(Effect::Lookup { query, service });
+        self.effects.push_back(Effect::Lookup { query, service, purpose: wanted_for });
         query
     }
 

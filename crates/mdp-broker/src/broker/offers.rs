@@ -34,8 +34,12 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     last_seq: Seq,
+    /// Whether the last proposal offered, and did not withdraw.
+    was_offer: bool,
     in_flight: Option<InFlight>,
     dirty: Dirty,
+    /// The catalog knows that this incarnation leaves.
+    is_leaving_known: bool,
 }
 
 impl Offers {
@@ -68,20 +72,35 @@ impl<F: Frame> Broker<F> {
 
     /// Proposes what is wanted, if it differs and nothing is in flight.
     pub(super) fn propose_if_needed(&mut self) {
-        if self.offers.in_flight.is_some() || self.offers.dirty.is_empty() {
+        if self.offers.in_flight.is_some() {
             return;
         }
-        let wants = |id: &&ServiceId| {
-            self.services.find(**id).is_some_and(|service| service.worker_count > 0)
-        };
-        let dirty = self.offers.dirty.iter();
-        let mut batch: Vec<ServiceId> =
-            dirty.clone().filter(wants).take(SERVICES_PER_PROPOSAL_MAX).copied().collect();
-        let is_offer = !batch.is_empty();
-        if !is_offer {
-            batch = dirty.take(SERVICES_PER_PROPOSAL_MAX).copied().collect();
+        if self.drain.is_some() && !self.offers.is_leaving_known {
+            let (incarnation, seq) = self.begin_proposal(Vec::new());
+            let entry = CatalogEntry::NodeDraining { incarnation, seq };
+            return self.effects.push_back(Effect::Propose(entry));
         }
-        let seq = self.offers.next_seq();
+        if !self.offers.dirty.is_empty() {
+            self.propose_offers();
+        }
+    }
+
+    fn propose_offers(&mut self) {
+        let has_workers =
+            |id: ServiceId| self.services.find(id).is_some_and(|service| service.worker_count > 0);
+        let wants = |offer| self.offers.dirty.iter().any(|id| has_workers(*id) == offer);
+        // What a draining node offers is refused. Otherwise they take turns, so that none waits for
+        // ever while the other kind keeps coming.
+        let is_offer =
+            self.drain.is_none() && wants(true) && !(self.offers.was_offer && wants(false));
+        let dirty = self.offers.dirty.iter().copied();
+        let batch: Vec<ServiceId> = dirty
+            .filter(|id| has_workers(*id) == is_offer)
+            .take(SERVICES_PER_PROPOSAL_MAX)
+            .collect();
+        if batch.is_empty() {
+            return;
+        }
         let mut names: Vec<ServiceName> = Vec::with_capacity(batch.len());
         for id in &batch {
             self.offers.dirty.remove(id);
@@ -90,17 +109,24 @@ impl<F: Frame> Broker<F> {
                 names.push(service.name.clone());
             }
         }
-        let deadline = self.now().after(PROPOSAL_TIMEOUT);
-        self.timers.insert(deadline, TimerKey::Proposal);
-        self.offers.last_seq = seq;
-        self.offers.in_flight = Some(InFlight { seq, services: batch, deadline });
-        let incarnation = self.incarnation.clone();
+        self.offers.was_offer = is_offer;
+        let (incarnation, seq) = self.begin_proposal(batch);
         let entry = if is_offer {
             CatalogEntry::Offer { incarnation, seq, services: names }
         } else {
             CatalogEntry::Withdraw { incarnation, seq, services: names }
         };
         self.effects.push_back(Effect::Propose(entry));
+    }
+
+    /// From here on, a proposal about these services is in flight.
+    fn begin_proposal(&mut self, services: Vec<ServiceId>) -> (Incarnation, Seq) {
+        let seq = self.offers.next_seq();
+        let deadline = self.now().after(PROPOSAL_TIMEOUT);
+        self.timers.insert(deadline, TimerKey::Proposal);
+        self.offers.last_seq = seq;
+        self.offers.in_flight = Some(InFlight { seq, services, deadline });
+        (self.incarnation.clone(), seq)
     }
 
     pub(super) fn on_committed(&mut self, change: CatalogChange) {
@@ -116,7 +142,13 @@ impl<F: Frame> Broker<F> {
             CatalogChange::NodeUp { incarnation } if incarnation.node == self.incarnation.node => {
                 self.on_new_incarnation(incarnation);
             }
-            CatalogChange::NodeGone { incarnation } if incarnation == self.incarnation => {
+            CatalogChange::NodeDraining { incarnation } if incarnation == self.incarnation => {
+                self.on_leaving_known();
+            }
+            CatalogChange::NodeGone { incarnation }
+            | CatalogChange::Retired { ended: Some(incarnation), .. }
+                if incarnation == self.incarnation =>
+            {
                 self.on_offers_void();
             }
             // Other nodes; the shell's catalog holds what they offer.
@@ -124,7 +156,18 @@ impl<F: Frame> Broker<F> {
             | CatalogChange::Withdrawn { .. }
             | CatalogChange::NodeUp { .. }
             | CatalogChange::NodeDraining { .. }
-            | CatalogChange::NodeGone { .. } => {}
+            | CatalogChange::NodeGone { .. }
+            | CatalogChange::ClusterVersion { .. }
+            | CatalogChange::Retired { .. } => {}
+        }
+    }
+
+    fn on_leaving_known(&mut self) {
+        self.offers.is_leaving_known = true;
+        // The only proposal that speaks of no service.
+        let in_flight = self.offers.in_flight.take_if(|in_flight| in_flight.services.is_empty());
+        if let Some(in_flight) = in_flight {
+            self.timers.remove(in_flight.deadline, TimerKey::Proposal);
         }
     }
 
@@ -167,6 +210,7 @@ impl<F: Frame> Broker<F> {
         }
         self.incarnation = incarnation;
         self.offers.last_seq = Seq(0);
+        self.offers.is_leaving_known = false;
         self.on_offers_void();
     }
 

@@ -7,7 +7,7 @@ use mdp_wire::{
 
 use super::{Broker, registration::Caller, requests::HandOver};
 use crate::{
-    DropReason, Note, PeerId, RegistrationRefusal, WorkerEnd,
+    DropReason, Minority, Note, PeerId, RegistrationRefusal, WorkerEnd,
     timers::TimerKey,
     worker::{WorkerId, WorkerState},
 };
@@ -125,6 +125,20 @@ impl<F: Frame> Broker<F> {
             self.end_worker_after(id, WorkerEnd::ConnectionLost, Farewell::None, hand_over);
         }
         self.drop_requests_of(peer);
+    }
+
+    /// The cluster may have given up this node, and nobody here would know. Free workers go first:
+    /// none of them may get what a busy one had, and go with it.
+    pub(super) fn on_isolated(&mut self) {
+        match self.settings.minority {
+            Minority::Serve => {}
+            Minority::Fail => {
+                self.end_free_workers(WorkerEnd::Isolated);
+                for id in self.workers.ids() {
+                    self.end_worker(id, WorkerEnd::Isolated, Farewell::Disconnect);
+                }
+            }
+        }
     }
 
     pub(super) fn end_worker_with_protocol_error(&mut self, id: WorkerId) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mdp_broker::{DropReason, WorkerEnd};
+use mdp_catalog::{CatalogEntry, NodeState};
 
 use crate::{
     effects::{disconnect, drained, lookup, reply, service_down, worker_down},
@@ -18,7 +19,7 @@ fn idle_broker_is_drained_at_once() {
 
     test.drain(TIME);
 
-    assert_eq!(test.effects(), [drained(0, 0)]);
+    assert_eq!(test.effects(), [test.leaves(1), drained(0, 0)]);
     assert_eq!(test.broker.poll_timeout(), None);
 }
 
@@ -40,7 +41,7 @@ fn idle_and_waiting_workers_are_told_at_once() {
             disconnect("w1"),
             worker_down("W2", "echo", WorkerEnd::Draining),
             disconnect("W2"),
-            test.withdraw(2, "echo"),
+            test.leaves(2),
             drained(0, 0),
         ]
     );
@@ -57,7 +58,7 @@ fn busy_worker_is_told_after_its_reply() {
     let before = test.effects();
     test.reply("w1", "y");
 
-    assert_eq!(before, []);
+    assert_eq!(before, [test.leaves(2)]);
     assert_eq!(
         test.effects(),
         [
@@ -65,7 +66,7 @@ fn busy_worker_is_told_after_its_reply() {
             worker_down("w1", "echo", WorkerEnd::Draining),
             service_down("echo"),
             disconnect("w1"),
-            test.withdraw(2, "echo"),
+            test.withdraw(3, "echo"),
             drained(1, 0),
         ]
     );
@@ -96,7 +97,7 @@ fn waiting_requests_that_nobody_serves_are_dropped_and_counted() {
 
     test.drain(TIME);
 
-    assert_eq!(test.effects(), [drained(0, 2)]);
+    assert_eq!(test.effects(), [test.leaves(1), drained(0, 2)]);
     assert_eq!(test.broker.counters().dropped(DropReason::Draining), 2);
     assert_eq!(test.broker.gauges().services, 0);
 }
@@ -168,7 +169,7 @@ fn what_is_not_finished_at_the_deadline_is_dropped() {
             worker_down("w1", "echo", WorkerEnd::Draining),
             service_down("echo"),
             disconnect("w1"),
-            test.withdraw(2, "echo"),
+            test.withdraw(3, "echo"),
             drained(0, 2),
         ]
     );
@@ -197,10 +198,46 @@ fn worker_that_finds_only_expired_requests_is_told_too() {
             worker_down("w1", "echo", WorkerEnd::Draining),
             service_down("echo"),
             disconnect("w1"),
-            test.withdraw(2, "echo"),
+            test.withdraw(3, "echo"),
             drained(1, 1),
         ]
     );
+}
+
+#[test]
+fn leaving_is_said_until_the_catalog_knows() {
+    let mut test = BrokerTest::new();
+    test.worker("w1", "echo");
+    test.request("c1", "echo", "x");
+    test.cluster = Cluster::NoQuorum;
+    test.effects();
+
+    test.drain(TIME);
+    let first = test.effects();
+    test.advance(Duration::from_secs(1));
+    let second = test.effects();
+    test.cluster = Cluster::Answers;
+    test.advance(Duration::from_secs(1));
+    let third = test.effects();
+    test.advance(Duration::from_secs(1));
+
+    assert_eq!([first, second, third], [2, 3, 4].map(|seq| vec![test.leaves(seq)]));
+    assert_eq!(test.effects().len(), 1, "a heartbeat");
+    let record = test.catalog.node(&test.incarnation().node).unwrap();
+    assert_eq!(record.state, NodeState::Draining);
+}
+
+#[test]
+fn draining_node_whose_life_was_ended_offers_nothing_anew() {
+    let mut test = BrokerTest::new();
+    test.worker("w1", "echo");
+    test.request("c1", "echo", "x");
+    test.drain(TIME);
+    test.effects();
+
+    test.apply(CatalogEntry::NodeGone { incarnation: test.incarnation() });
+
+    assert_eq!(test.effects(), []);
 }
 
 #[test]

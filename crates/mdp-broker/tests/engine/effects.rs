@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mdp_broker::{Effect, Note, Outgoing, QueryId, Receipt, RegistrationRefusal, WorkerEnd};
+use mdp_broker::{
+    Effect, LookupPurpose, Note, Outgoing, QueryId, Receipt, RegistrationRefusal, WorkerEnd,
+};
 use mdp_catalog::{CatalogEntry, Seq};
 use mdp_wire::{
     Token,
@@ -40,8 +42,16 @@ pub(crate) fn partial(client: &str, name: &str, body: &str) -> Effect<Bytes> {
     to_client(client, ReplyCommand::Partial, name, body)
 }
 
+/// A question that a client asked.
 pub(crate) fn lookup(query: u64, name: &str) -> Effect<Bytes> {
-    Effect::Lookup { query: QueryId(query), service: service(name) }
+    let purpose = LookupPurpose::Availability;
+    Effect::Lookup { query: QueryId(query), service: service(name), purpose }
+}
+
+/// A question that registrations wait for.
+pub(crate) fn proof(query: u64, name: &str) -> Effect<Bytes> {
+    let purpose = LookupPurpose::Proof;
+    Effect::Lookup { query: QueryId(query), service: service(name), purpose }
 }
 
 pub(crate) fn service_up(name: &str) -> Effect<Bytes> {
@@ -88,6 +98,12 @@ impl BrokerTest {
     pub(crate) fn offer(&self, seq: u64, name: &str) -> Effect<Bytes> {
         let (incarnation, services) = (self.incarnation(), vec![service(name)]);
         Effect::Propose(CatalogEntry::Offer { incarnation, seq: Seq(seq), services })
+    }
+
+    /// This incarnation says that it leaves.
+    pub(crate) fn leaves(&self, seq: u64) -> Effect<Bytes> {
+        let incarnation = self.incarnation();
+        Effect::Propose(CatalogEntry::NodeDraining { incarnation, seq: Seq(seq) })
     }
 
     pub(crate) fn withdraw(&self, seq: u64, name: &str) -> Effect<Bytes> {

@@ -9,6 +9,7 @@ mod effects;
 mod frames;
 mod heartbeats;
 mod limits;
+mod minority;
 mod mmi;
 mod pause;
 mod random;

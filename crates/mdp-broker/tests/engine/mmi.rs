@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use mdp_broker::{Effect, Extensions, Input, OnNoQuorum, Page, QueryId, Settings};
-use mdp_catalog::{CatalogEntry, Epoch, Incarnation, Seq};
+use mdp_catalog::{CatalogEntry, Epoch, Incarnation, NodeName, Seq};
 
 use crate::{
     effects::{lookup, reply},
-    support::{BrokerTest, Cluster, service},
+    support::{BrokerTest, Cluster, node_up, service},
 };
 
 fn describe(query: u64, page: Page) -> Effect<Vec<u8>> {
@@ -59,10 +59,9 @@ fn requests_that_wait_do_not_make_a_service() {
 #[test]
 fn service_of_another_node_is_200() {
     let mut test = BrokerTest::new();
-    let node = "node-2".parse().unwrap();
-    let client_endpoint = String::new();
-    test.apply(CatalogEntry::NodeUp { node, expected_epoch: Epoch(0), client_endpoint });
-    let incarnation = Incarnation { node: "node-2".parse().unwrap(), epoch: Epoch(2) };
+    let node: NodeName = "node-2".parse().unwrap();
+    test.apply(node_up(&node, Epoch(0)));
+    let incarnation = Incarnation { node, epoch: Epoch(2) };
     test.apply(CatalogEntry::Offer { incarnation, seq: Seq(1), services: vec![service("far")] });
 
     test.request("c1", "mmi.service", "far");

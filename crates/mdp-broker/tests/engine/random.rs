@@ -63,7 +63,7 @@ impl Coverage {
         ];
         let missing: Vec<_> = wanted.iter().filter(|r| !self.reasons.contains(r)).collect();
         assert!(missing.is_empty(), "never dropped for {missing:?}");
-        assert_eq!(self.ends.len(), 5, "every way to end a registration: {:?}", self.ends);
+        assert_eq!(self.ends.len(), 6, "every way to end a registration: {:?}", self.ends);
         let counters = &self.counters;
         let counts = [
             counters.dispatched,

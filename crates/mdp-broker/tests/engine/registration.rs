@@ -8,9 +8,9 @@ use mdp_wire::{DecodeError, Defect, Version, worker::ToBroker};
 
 use crate::{
     effects::{
-        disconnect, heartbeat, lookup, refused, service_down, service_up, worker_down, worker_up,
+        disconnect, heartbeat, proof, refused, service_down, service_up, worker_down, worker_up,
     },
-    support::{BrokerTest, Cluster, EXPIRY, body_of, service},
+    support::{BrokerTest, Cluster, EXPIRY, body_of, node_up, service},
 };
 
 /// A test with one registered worker, `w1` for `echo`.
@@ -39,13 +39,13 @@ fn further_worker_is_acknowledged_by_a_look_up_begun_after_its_ready() {
     test.cluster = Cluster::Withholds;
     test.ready("W2", "echo");
     test.ready("w3", "echo");
-    assert_eq!(test.effects(), [lookup(1, "echo")]);
+    assert_eq!(test.effects(), [proof(1, "echo")]);
 
     test.release_cluster();
     let first = test.effects();
     test.release_cluster();
 
-    assert_eq!(first, [worker_up("W2", "echo"), heartbeat("W2"), lookup(2, "echo")]);
+    assert_eq!(first, [worker_up("W2", "echo"), heartbeat("W2"), proof(2, "echo")]);
     assert_eq!(test.effects(), [worker_up("w3", "echo"), heartbeat("w3")]);
 }
 
@@ -60,7 +60,7 @@ fn ready_after_the_proposal_is_not_proven_by_it() {
     test.release_cluster();
 
     let acknowledged = [service_up("echo"), worker_up("w1", "echo"), heartbeat("w1")];
-    assert_eq!(test.effects(), [acknowledged.as_slice(), &[lookup(1, "echo")]].concat());
+    assert_eq!(test.effects(), [acknowledged.as_slice(), &[proof(1, "echo")]].concat());
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn offer_that_the_cluster_has_forgotten_is_made_again_before_anybody_is_acknowle
     test.ready("w2", "echo");
     test.release_cluster();
 
-    assert_eq!(test.effects(), [lookup(1, "echo"), test.offer(2, "echo")]);
+    assert_eq!(test.effects(), [proof(1, "echo"), test.offer(2, "echo")]);
 }
 
 #[test]
@@ -123,16 +123,16 @@ fn without_quorum_nobody_is_acknowledged_until_there_is_one() {
     test.cluster = Cluster::NoQuorum;
     test.ready("w2", "echo");
     test.ready("w3", "other");
-    assert_eq!(test.effects(), [lookup(1, "echo"), test.offer(2, "other")]);
+    assert_eq!(test.effects(), [proof(1, "echo"), test.offer(2, "other")]);
     test.advance(Duration::from_millis(100));
-    assert_eq!(test.effects(), [lookup(2, "echo")]);
+    assert_eq!(test.effects(), [proof(2, "echo")]);
 
     test.cluster = Cluster::Answers;
     test.advance(Duration::from_millis(100));
     let first = test.effects();
     test.advance(Duration::from_millis(800));
 
-    assert_eq!(first, [lookup(3, "echo"), worker_up("w2", "echo"), heartbeat("w2")]);
+    assert_eq!(first, [proof(3, "echo"), worker_up("w2", "echo"), heartbeat("w2")]);
     assert_eq!(
         test.effects(),
         [test.offer(3, "other"), service_up("other"), worker_up("w3", "other"), heartbeat("w3")]
@@ -144,11 +144,11 @@ fn unanswered_look_up_is_asked_again() {
     let mut test = with_worker();
     test.cluster = Cluster::Withholds;
     test.ready("w2", "echo");
-    assert_eq!(test.effects(), [lookup(1, "echo")]);
+    assert_eq!(test.effects(), [proof(1, "echo")]);
 
     test.advance(Duration::from_millis(1_100));
 
-    assert_eq!(test.effects(), [lookup(2, "echo")]);
+    assert_eq!(test.effects(), [proof(2, "echo")]);
 }
 
 #[test]
@@ -499,17 +499,26 @@ fn refusals_of_one_offender_are_noted_once_until_it_kept_quiet() {
 #[test]
 fn new_life_of_this_node_offers_everything_anew_and_workers_notice_nothing() {
     let mut test = with_worker();
-    let entry = CatalogEntry::NodeUp {
-        node: test.incarnation().node,
-        expected_epoch: Epoch(1),
-        client_endpoint: String::new(),
-    };
 
-    test.apply(entry);
+    test.apply(node_up(&test.incarnation().node, Epoch(1)));
 
     let incarnation = mdp_catalog::Incarnation { epoch: Epoch(3), ..test.incarnation() };
     let services = vec![service("echo")];
     let offer = CatalogEntry::Offer { incarnation: incarnation.clone(), seq: Seq(1), services };
     assert_eq!(test.effects(), [mdp_broker::Effect::Propose(offer)]);
     assert!(test.catalog.is_offered_by(&incarnation, b"echo"));
+}
+
+#[test]
+fn withdrawal_does_not_wait_for_ever_while_offers_keep_coming() {
+    let mut test = with_worker();
+    test.cluster = Cluster::Withholds;
+    test.ready("w2", "second");
+    test.disconnect("w1");
+    test.ready("w3", "third");
+    test.effects();
+
+    test.release_cluster();
+
+    assert!(test.effects().contains(&test.withdraw(3, "echo")));
 }

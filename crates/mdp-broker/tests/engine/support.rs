@@ -9,7 +9,10 @@ use mdp_broker::{
     Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, Seed, ServicePolicy, ServiceRule,
     Settings,
 };
-use mdp_catalog::{Catalog, CatalogEntry, Epoch, Incarnation, NodeName};
+use mdp_catalog::{
+    Boot, Catalog, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp,
+    SoftwareVersion,
+};
 use mdp_wire::{
     AtBroker, DecodeError, ServiceFrame, ServiceName, Token, Version,
     client::Request,
@@ -58,6 +61,19 @@ pub(crate) fn peer(name: &str) -> PeerId {
     PeerId::from(name.as_bytes())
 }
 
+/// An entry by which a node begins a life after this one.
+pub(crate) fn node_up(node: &NodeName, expected_epoch: Epoch) -> CatalogEntry {
+    CatalogEntry::NodeUp(NodeUp {
+        node: node.clone(),
+        node_id: NodeId(1),
+        // A repeated attempt would begin no life.
+        boot: Boot { process: 7, attempt: u32::try_from(expected_epoch.0).unwrap() },
+        expected_epoch,
+        endpoints: Endpoints::default(),
+        version: SoftwareVersion::default(),
+    })
+}
+
 pub(crate) fn service(name: &str) -> ServiceName {
     ServiceName::try_from(name).unwrap()
 }
@@ -97,13 +113,8 @@ impl BrokerTest {
 
     pub(crate) fn with_seed(settings: Settings, seed: u8) -> Self {
         let node: NodeName = "node-1".parse().unwrap();
-        let entry = CatalogEntry::NodeUp {
-            node: node.clone(),
-            expected_epoch: Epoch(0),
-            client_endpoint: String::new(),
-        };
         let mut catalog = Catalog::new();
-        catalog.apply(1, entry).unwrap();
+        catalog.apply(1, node_up(&node, Epoch(0))).unwrap();
         let incarnation = Incarnation { node, epoch: Epoch(1) };
         let now = any_instant();
         Self {
@@ -272,7 +283,7 @@ impl BrokerTest {
     fn answer(&mut self, effect: Effect<Bytes>) {
         match effect {
             Effect::Propose(entry) => self.apply(entry),
-            Effect::Lookup { query, service } => {
+            Effect::Lookup { query, service, .. } => {
                 let outcome = self.look_up(&service);
                 self.input(Input::LookedUp { query, outcome });
             }

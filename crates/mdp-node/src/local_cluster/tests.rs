@@ -1,8 +1,10 @@
-use mdp_broker::{Seed, Settings};
-use mdp_catalog::Seq;
+use mdp_broker::{Broker, Seed, Settings};
+use mdp_catalog::{CatalogChange, Seq};
 use mdp_wire::{AtBroker, ServiceFrame, Version, worker::ToBroker};
+use serde_json::{Value, json};
 
 use super::*;
+use crate::{OutgoingTotals, pages::DIRECTORY_SERVICES_MAX};
 
 fn service(name: &str) -> ServiceName {
     ServiceName::try_from(name).unwrap()
@@ -83,8 +85,8 @@ fn lookup_answers_from_the_catalog() {
     offer(&mut cluster, 1, "echo");
     assert!(cluster.poll_answer().is_some());
 
-    cluster.lookup(QueryId(1), &service("echo"));
-    cluster.lookup(QueryId(2), &service("nothing"));
+    cluster.lookup(QueryId(1), service("echo"), LookupPurpose::Proof);
+    cluster.lookup(QueryId(2), service("nothing"), LookupPurpose::Availability);
 
     let outcome = LookupOutcome::OfferedHere;
     assert_eq!(cluster.poll_answer(), Some(Input::LookedUp { query: QueryId(1), outcome }));

@@ -14,7 +14,7 @@ pub(crate) fn router() -> Router {
 
 fn router_with(limits: DecodeLimits) -> Router {
     let context = Arc::new(Context::new(1).unwrap());
-    Router::bind(&context, &"127.0.0.1:0".parse().unwrap(), limits).unwrap()
+    Router::bind(&context, &"127.0.0.1:0".parse().unwrap(), limits, IoThreads::ANY).unwrap()
 }
 
 /// A DEALER that is connected to the router.
@@ -136,7 +136,7 @@ fn address_in_use_and_foreign_address_are_told_apart() {
     let router = router();
     let bind = |endpoint: &Endpoint| {
         let context = Arc::new(Context::new(1).unwrap());
-        Router::bind(&context, endpoint, DecodeLimits::default()).unwrap_err()
+        Router::bind(&context, endpoint, DecodeLimits::default(), IoThreads::ANY).unwrap_err()
     };
 
     let in_use = bind(router.endpoint());
@@ -152,7 +152,12 @@ fn address_in_use_and_foreign_address_are_told_apart() {
 #[test]
 fn ipv6_is_bound_if_asked_for() {
     let context = Arc::new(Context::new(1).unwrap());
-    match Router::bind(&context, &"[::1]:*".parse().unwrap(), DecodeLimits::default()) {
+    match Router::bind(
+        &context,
+        &"[::1]:*".parse().unwrap(),
+        DecodeLimits::default(),
+        IoThreads::ANY,
+    ) {
         Ok(router) => {
             assert!(router.endpoint().is_ipv6() && router.endpoint().port() != 0);
             let peers = zmq::Context::new();

@@ -52,6 +52,19 @@ impl Drop for Context {
     }
 }
 
+/// Which of a context's threads do a socket's I/O: bit 0 stands for the first, no bit for any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IoThreads(u64);
+
+impl IoThreads {
+    /// All of them.
+    pub(crate) const ANY: Self = Self(0);
+    /// The second, for the traffic between nodes: heartbeats must not wait behind requests.
+    pub(crate) const CLUSTER: Self = Self(0b10);
+    /// The others, for clients and workers of a node that has peers.
+    pub(crate) const FRONT_END: Self = Self(!0b10);
+}
+
 /// An option of a socket that takes a number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SocketOption {
@@ -85,6 +98,14 @@ pub(crate) enum SocketOption {
     Backlog,
     /// Whether addresses may be of version 6.
     Ipv6,
+    /// Messages are only taken for peers that are connected.
+    Immediate,
+    /// How long making a connection may take, in milliseconds.
+    ConnectTimeout,
+    /// How long to wait before a lost connection is made anew, in milliseconds.
+    ReconnectInterval,
+    /// What that wait grows to while it fails, in milliseconds.
+    ReconnectIntervalMax,
 }
 
 impl SocketOption {
@@ -105,6 +126,10 @@ impl SocketOption {
             Self::TcpKeepaliveCount => zmq_sys::ZMQ_TCP_KEEPALIVE_CNT,
             Self::Backlog => zmq_sys::ZMQ_BACKLOG,
             Self::Ipv6 => zmq_sys::ZMQ_IPV6,
+            Self::Immediate => zmq_sys::ZMQ_IMMEDIATE,
+            Self::ConnectTimeout => zmq_sys::ZMQ_CONNECT_TIMEOUT,
+            Self::ReconnectInterval => zmq_sys::ZMQ_RECONNECT_IVL,
+            Self::ReconnectIntervalMax => zmq_sys::ZMQ_RECONNECT_IVL_MAX,
         })
     }
 }
@@ -123,7 +148,16 @@ pub(crate) enum FrameFlow {
     WouldWait,
 }
 
-/// A ROUTER socket. It may move between threads but not be shared.
+/// What a socket can do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    /// A message can be received.
+    pub(crate) can_receive: bool,
+    /// A message can be sent.
+    pub(crate) can_send: bool,
+}
+
+/// A ROUTER or DEALER socket. It may move between threads but not be shared.
 #[derive(Debug)]
 pub(crate) struct Socket {
     raw: NonNull<c_void>,
@@ -138,7 +172,16 @@ unsafe impl Send for Socket {}
 impl Socket {
     /// A ROUTER, bound to nothing.
     pub(crate) fn router(context: &Arc<Context>) -> Result<Self, SocketError> {
-        let kind = option_number(zmq_sys::ZMQ_ROUTER);
+        Self::open(context, zmq_sys::ZMQ_ROUTER)
+    }
+
+    /// A DEALER, connected to nothing.
+    pub(crate) fn dealer(context: &Arc<Context>) -> Result<Self, SocketError> {
+        Self::open(context, zmq_sys::ZMQ_DEALER)
+    }
+
+    fn open(context: &Arc<Context>, kind: u32) -> Result<Self, SocketError> {
+        let kind = option_number(kind);
         // SAFETY: the context is alive.
         let raw = unsafe { zmq_sys::zmq_socket(context.raw.as_ptr(), kind) };
         let raw = NonNull::new(raw).ok_or_else(SocketError::last)?;
@@ -155,6 +198,12 @@ impl Socket {
     pub(crate) fn set_frame_bytes_max(&self, bytes: i64) -> Result<(), SocketError> {
         // SAFETY: this option is of type int64_t.
         unsafe { self.set_raw(option_number(zmq_sys::ZMQ_MAXMSGSIZE), &bytes) }
+    }
+
+    /// Chooses the threads that do this socket's I/O, for connections made from now on.
+    pub(crate) fn set_io_threads(&self, threads: IoThreads) -> Result<(), SocketError> {
+        // SAFETY: this option is of type uint64_t.
+        unsafe { self.set_raw(option_number(zmq_sys::ZMQ_AFFINITY), &threads.0) }
     }
 
     /// # Safety
@@ -174,6 +223,14 @@ impl Socket {
         let address = CString::new(address).unwrap_or_default();
         // SAFETY: the socket is open and the text ends with a zero.
         SocketError::check(unsafe { zmq_sys::zmq_bind(self.raw.as_ptr(), address.as_ptr()) })
+            .map(drop)
+    }
+
+    /// Connects to an address of libzmq, sooner or later: it is tried for ever.
+    pub(crate) fn connect(&self, address: &str) -> Result<(), SocketError> {
+        let address = CString::new(address).unwrap_or_default();
+        // SAFETY: the socket is open and the text ends with a zero.
+        SocketError::check(unsafe { zmq_sys::zmq_connect(self.raw.as_ptr(), address.as_ptr()) })
             .map(drop)
     }
 
@@ -198,8 +255,16 @@ impl Socket {
     /// Whether a message can be received now. It must be asked between the last call to this
     /// socket and waiting for [`Socket::descriptor`], which tells of changes only.
     pub(crate) fn is_readable(&self) -> Result<bool, SocketError> {
+        self.readiness().map(|readiness| readiness.can_receive)
+    }
+
+    /// What can be done now; to be asked like [`Socket::is_readable`].
+    pub(crate) fn readiness(&self) -> Result<Readiness, SocketError> {
         let events = self.option_i32(zmq_sys::ZMQ_EVENTS)?;
-        Ok(events & option_number(zmq_sys::ZMQ_POLLIN) != 0)
+        Ok(Readiness {
+            can_receive: events & option_number(zmq_sys::ZMQ_POLLIN) != 0,
+            can_send: events & option_number(zmq_sys::ZMQ_POLLOUT) != 0,
+        })
     }
 
     /// Becomes readable when the state of the socket may have changed.

@@ -40,30 +40,49 @@ impl Cell {
     pub(crate) fn dealer_that_buffers(&self, messages: i32) -> zmq::Socket {
         let dealer = self.context.socket(zmq::DEALER).unwrap();
         dealer.set_rcvhwm(messages).unwrap();
-        dealer.set_linger(0).unwrap();
-        dealer.set_rcvtimeo(DEADLINE_MS).unwrap();
-        dealer.set_sndtimeo(DEADLINE_MS).unwrap();
-        dealer.connect(self.node.endpoint()).unwrap();
+        connect(&dealer, self.node.endpoint());
         dealer
     }
 
     /// A 0.1 worker whose registration is acknowledged.
     pub(crate) fn worker(&self, service: &str) -> zmq::Socket {
-        let worker = self.dealer();
-        worker.send_multipart(["", "MDPW01", "\x01", service], 0).unwrap();
-        assert_eq!(worker.recv_multipart(0).unwrap(), [&b""[..], b"MDPW01", b"\x04"]);
-        worker
+        worker(self.dealer(), service)
     }
 
     /// Asks a page of the management interface.
     pub(crate) fn page(&self, page: &str) -> Value {
-        let client = self.dealer();
-        client.send_multipart(["", "MDPC01", page, ""], 0).unwrap();
-        let [_, _, name, code, json] = <[Vec<u8>; 5]>::try_from(client.recv_multipart(0).unwrap())
-            .unwrap_or_else(|frames| panic!("{frames:?}"));
-        assert_eq!((name.as_slice(), code.as_slice()), (page.as_bytes(), &b"200"[..]));
-        serde_json::from_slice(&json).unwrap()
+        self::page(&self.dealer(), page)
     }
+}
+
+/// A DEALER that is connected to a node, and waits for what must come.
+pub(crate) fn dealer(context: &zmq::Context, endpoint: &str) -> zmq::Socket {
+    let dealer = context.socket(zmq::DEALER).unwrap();
+    connect(&dealer, endpoint);
+    dealer
+}
+
+fn connect(dealer: &zmq::Socket, endpoint: &str) {
+    dealer.set_linger(0).unwrap();
+    dealer.set_rcvtimeo(DEADLINE_MS).unwrap();
+    dealer.set_sndtimeo(DEADLINE_MS).unwrap();
+    dealer.connect(endpoint).unwrap();
+}
+
+/// Registers a 0.1 worker, and waits until that is acknowledged.
+pub(crate) fn worker(dealer: zmq::Socket, service: &str) -> zmq::Socket {
+    dealer.send_multipart(["", "MDPW01", "\x01", service], 0).unwrap();
+    assert_eq!(dealer.recv_multipart(0).unwrap(), [&b""[..], b"MDPW01", b"\x04"]);
+    dealer
+}
+
+/// Asks a page of the management interface.
+pub(crate) fn page(client: &zmq::Socket, page: &str) -> Value {
+    client.send_multipart(["", "MDPC01", page, ""], 0).unwrap();
+    let [_, _, name, code, json] = <[Vec<u8>; 5]>::try_from(client.recv_multipart(0).unwrap())
+        .unwrap_or_else(|frames| panic!("{frames:?}"));
+    assert_eq!((name.as_slice(), code.as_slice()), (page.as_bytes(), &b"200"[..]));
+    serde_json::from_slice(&json).unwrap()
 }
 
 /// The next message that is no heartbeat.

@@ -21,7 +21,7 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn begin() -> Self {
-        say::line("\nMajordomo, one node. Each line with a $ is a process that really runs.");
+        say::line("\nMajordomo, three nodes. Each line with a $ is a process that really runs.");
         Self { began: Instant::now(), steps: 0, measured: Vec::new() }
     }
 
@@ -39,6 +39,11 @@ impl Show {
         for line in text.lines() {
             say::line(&format!("      {line}"));
         }
+    }
+
+    /// Shows rows in columns, the first row being the headings.
+    pub(super) fn table<const N: usize>(&self, rows: &[[String; N]]) {
+        self.came_back(&aligned(rows));
     }
 
     /// Starts a process that goes on while the show does.
@@ -81,5 +86,31 @@ impl Show {
             "\nAll of it as it should be, in {}.",
             say::duration(self.began.elapsed())
         ));
+    }
+}
+
+/// Every column as wide as its widest cell.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        cells.collect::<String>().trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["NODE", "TERM"], ["node-1", "2"]].map(|row| row.map(String::from));
+        assert_eq!(aligned(&rows), "NODE    TERM\nnode-1  2");
     }
 }

@@ -20,11 +20,15 @@ enum Outside {
 }
 
 const MEMBERS: &[Member] = &[
-    Member { name: "mdp-wire", ours: &[], outside: Outside::Only(&["smallvec", "thiserror"]) },
+    Member {
+        name: "mdp-wire",
+        ours: &[],
+        outside: Outside::Only(&["bincode", "crc32fast", "serde", "smallvec", "thiserror"]),
+    },
     Member {
         name: "mdp-catalog",
         ours: &["mdp-wire"],
-        outside: Outside::Only(&["bincode", "serde", "thiserror"]),
+        outside: Outside::Only(&["serde", "thiserror"]),
     },
     Member {
         name: "mdp-broker",
@@ -59,7 +63,9 @@ const MEMBERS: &[Member] = &[
 
 /// Outside crates that only some members may name.
 const RESERVED: &[(&str, &[&str])] = &[
+    ("bincode", &["mdp-wire"]),
     ("openraft", &["mdp-raft"]),
+    ("redb", &["mdp-raft"]),
     ("zmq", &["cluster-tests", "majordomo", "mdp-bench", "mdp-client", "mdp-node"]),
     ("zmq-sys", &["mdp-bench", "mdp-node"]),
     ("tokio", &["majordomo", "mdp-client", "mdp-node", "mdp-raft", "mdp-sim"]),

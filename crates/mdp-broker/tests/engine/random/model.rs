@@ -124,6 +124,7 @@ struct Ready {
 #[derive(Debug, Default)]
 struct Expected {
     is_timeout: bool,
+    is_isolated: bool,
     workers_before: BTreeSet<PeerId>,
     to_clients: Vec<ToClient>,
     /// The registration that ends.
@@ -269,6 +270,7 @@ impl Model {
                     self.expected.to_clients.push(question.asker.last_reply(body));
                 }
             }
+            Input::Isolated => self.expected.is_isolated = true,
             Input::Drain { .. } => self.is_draining = true,
         }
         Ok(())

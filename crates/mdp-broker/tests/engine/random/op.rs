@@ -131,6 +131,8 @@ pub(super) enum Op {
     NewLife,
     /// The cluster takes this node for gone.
     Gone,
+    /// There is no quorum for long.
+    Isolate,
     Drain {
         milliseconds: u16,
     },
@@ -219,6 +221,7 @@ fn by_the_cluster() -> impl Strategy<Value = Op> {
         2 => any::<u8>().prop_map(|pick| Op::AnswerAgain { pick }),
         1 => Just(Op::NewLife),
         1 => Just(Op::Gone),
+        1 => Just(Op::Isolate),
     ]
 }
 

@@ -104,6 +104,7 @@ impl Peers {
             | Op::AnswerAgain { .. }
             | Op::NewLife
             | Op::Gone
+            | Op::Isolate
             | Op::Drain { .. } => Vec::new(),
         }
     }

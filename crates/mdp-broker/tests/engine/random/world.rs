@@ -6,14 +6,14 @@ use std::{
 };
 
 use mdp_broker::{
-    Broker, Counters, Delivery, Effect, Gauges, Input, LookupOutcome, QueryId, Seed, ServicePolicy,
-    ServiceRule, Settings,
+    Broker, Counters, Delivery, Effect, Gauges, Input, LookupOutcome, Minority, QueryId, Seed,
+    ServicePolicy, ServiceRule, Settings,
 };
 use mdp_catalog::{Catalog, CatalogEntry, Epoch, Incarnation, NodeName};
 use mdp_wire::{DecodeLimits, ServiceName};
 
 use super::{model::Model, op::Op, peers::Peers};
-use crate::support::{Bytes, Cluster, any_instant};
+use crate::support::{Bytes, Cluster, any_instant, node_up};
 
 /// Small limits, so that all of them are reached; several policies.
 pub(super) fn settings() -> Settings {
@@ -41,6 +41,7 @@ pub(super) fn settings() -> Settings {
         max_queued_bytes: 12_000,
         max_services: 5,
         max_workers: 8,
+        minority: Minority::Fail,
         decode: DecodeLimits { message_bytes_max: 100, frames_max: 4, envelope_frames_max: 8 },
         ..Settings::default()
     }
@@ -120,6 +121,7 @@ impl World {
             Op::Forget => self.pending.clear(),
             Op::AnswerAgain { pick } => self.answer_again(pick.into())?,
             Op::NewLife => self.begin_new_life()?,
+            Op::Isolate => self.take(Input::Isolated)?,
             Op::Gone => {
                 let incarnation = self.incarnation.clone();
                 self.is_gone = true;
@@ -222,7 +224,7 @@ impl World {
         self.model.after(&self.broker, &effects)?;
         for effect in effects {
             match effect {
-                Effect::Lookup { query, ref service } => {
+                Effect::Lookup { query, ref service, .. } => {
                     self.asked.insert(query, service.clone());
                     self.pending.push_back(effect);
                 }
@@ -260,7 +262,7 @@ impl World {
     fn answer(&mut self, question: Effect<Bytes>) -> Result<(), String> {
         match question {
             Effect::Propose(entry) => self.apply(entry),
-            Effect::Lookup { query, service } => {
+            Effect::Lookup { query, service, .. } => {
                 let outcome = self.outcome_of(&service);
                 self.take(Input::LookedUp { query, outcome })
             }
@@ -305,11 +307,6 @@ impl World {
 
 fn begin_life(catalog: &mut Catalog, index: u64, old: &Incarnation) -> Incarnation {
     let node = old.node.clone();
-    let entry = CatalogEntry::NodeUp {
-        node: node.clone(),
-        expected_epoch: old.epoch,
-        client_endpoint: String::new(),
-    };
-    catalog.apply(index, entry).unwrap();
+    catalog.apply(index, node_up(&node, old.epoch)).unwrap();
     Incarnation { node, epoch: Epoch(index) }
 }

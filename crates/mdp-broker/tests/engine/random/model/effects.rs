@@ -39,7 +39,7 @@ impl Model {
                     self.on_send(to, *version, message)?;
                 }
                 Effect::Propose(entry) => self.on_propose(entry)?,
-                Effect::Lookup { query, service } => {
+                Effect::Lookup { query, service, .. } => {
                     self.asked_in.insert(*query, (self.step, service.clone()));
                     self.on_question(*query);
                 }
@@ -92,9 +92,14 @@ impl Model {
         let (incarnation, seq) = match entry {
             CatalogEntry::Offer { incarnation, seq, .. }
             | CatalogEntry::Withdraw { incarnation, seq, .. } => (incarnation, seq),
-            CatalogEntry::NodeUp { .. }
+            CatalogEntry::NodeDraining { incarnation, seq } if self.is_draining => {
+                (incarnation, seq)
+            }
+            CatalogEntry::NodeUp(_)
             | CatalogEntry::NodeDraining { .. }
-            | CatalogEntry::NodeGone { .. } => return Err(format!("proposed {entry:?}")),
+            | CatalogEntry::NodeGone { .. }
+            | CatalogEntry::SetClusterVersion { .. }
+            | CatalogEntry::Retire { .. } => return Err(format!("proposed {entry:?}")),
         };
         let key = (incarnation.epoch, *seq);
         let last = self.proposed_in.last_key_value().map(|(key, _)| *key);
@@ -154,6 +159,7 @@ impl Model {
                 WorkerEnd::Draining => {
                     self.is_draining && (worker.held.is_none() || self.expected.is_timeout)
                 }
+                WorkerEnd::Isolated => self.expected.is_isolated,
                 WorkerEnd::Left | WorkerEnd::ConnectionLost | WorkerEnd::ProtocolError => false,
             };
             ensure!(is_due, "{peer:?} ends by {end:?}: {worker:?} at {:?}", self.now);
@@ -174,6 +180,7 @@ impl Model {
             WorkerEnd::Expired => ("expired", true),
             WorkerEnd::ProtocolError => ("protocol error", true),
             WorkerEnd::Draining => ("draining", true),
+            WorkerEnd::Isolated => ("isolated", true),
         };
         self.ends.insert(name);
         if is_told {

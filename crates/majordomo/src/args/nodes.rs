@@ -1,0 +1,124 @@
+//! What can be typed to look at nodes, and to change their cluster.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand, ValueHint};
+
+use super::values;
+
+/// Where the administration port is when nothing else is said.
+pub(crate) const ADMIN_DEFAULT: &str = "http://127.0.0.1:5580";
+
+/// `majordomo services`, `majordomo status`.
+#[derive(Args, Debug)]
+pub(crate) struct ViewArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Ask by MDP instead (mmi.status, mmi.directory): the brokers in order of preference,
+    /// comma-separated; tcp:// may be left out.
+    #[arg(
+        long,
+        short,
+        value_name = "ENDPOINT,..",
+        value_delimiter = ',',
+        conflicts_with = "admin"
+    )]
+    pub(crate) endpoint: Vec<String>,
+    /// How long each attempt waits for the answer.
+    #[arg(long, short, value_name = "TIME", default_value = "2500ms", value_parser = values::time)]
+    pub(crate) timeout: Duration,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which running node.
+#[derive(Args, Debug)]
+pub(crate) struct NodeArgs {
+    /// The administration port of the node to ask (its admin.bind). [env: MAJORDOMO_ADMIN]
+    /// [default: http://127.0.0.1:5580]
+    // Not clap's own variable: that would conflict with --endpoint even when only the latter is typed.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) admin: Option<String>,
+}
+
+/// How a running node is asked to change something.
+#[derive(Args, Debug)]
+pub(crate) struct ChangeArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// How long to wait until it is done.
+    #[arg(long, short, value_name = "TIME", default_value = "15s", value_parser = values::time)]
+    pub(crate) timeout: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `majordomo member`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// Show the members, voters and learners.
+    List(ChangeArgs),
+    /// Let a node in as a learner; it is promoted when it has caught up.
+    Add {
+        /// The name of the node (its node.name).
+        name: String,
+        /// Where the others reach it: HOST:PORT of its cluster port.
+        #[arg(value_parser = values::endpoint)]
+        endpoint: String,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Remove a node for ever: its data directory can never take part again.
+    Remove {
+        /// The name of the node.
+        name: String,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Let a learner vote.
+    Promote {
+        /// The name of the node.
+        name: String,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+}
+
+/// `majordomo leader`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LeaderCommand {
+    /// Hand the leadership over.
+    Transfer {
+        /// The node that shall lead; without it the one that knows most of the log.
+        #[arg(value_name = "NODE")]
+        to: Option<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+}
+
+/// `majordomo snapshot`.
+#[derive(Args, Debug)]
+pub(crate) struct SnapshotArgs {
+    /// Where to write; "-" is stdout. Without it: majordomo-INDEX.snapshot in this directory.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// `majordomo recover`.
+#[derive(Args, Debug)]
+pub(crate) struct RecoverArgs {
+    /// Do it: this node alone becomes a new cluster, and what only the lost nodes knew is given up.
+    #[arg(long, required = true)]
+    pub(crate) force_new_cluster: bool,
+    /// The configuration of the stopped node; the environment counts too, as for serve.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,113 @@
+//! The administration port, and the commands that ask it.
+
+use std::net::TcpListener;
+
+use crate::program::{Broker, majordomo, printed, printed_json, run, stderr};
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+#[test]
+fn services_and_status_come_from_the_administration_port() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo"]);
+
+    let services = broker.ask(&["services"]);
+    let page = printed_json(&broker.ask(&["services", "--json"]));
+    let status = broker.ask(&["status"]);
+    let status_page = printed_json(&broker.ask(&["status", "--json"]));
+
+    assert_eq!(
+        printed(&services).lines().map(words).collect::<Vec<_>>(),
+        [["SERVICE", "NODES", "WORKERS", "IDLE", "QUEUED"], ["echo", "node-1", "1", "1", "0"]]
+    );
+    assert_eq!(page["services"][0]["name"], "echo");
+    let facts: Vec<_> = printed(&status).lines().map(words).collect();
+    assert!(facts.contains(&vec!["leader", "node-1"]), "{}", printed(&status));
+    assert!(facts.contains(&vec!["ready", "yes"]), "{}", printed(&status));
+    assert_eq!((&status_page["ready"], &status_page["leader"]), (&true.into(), &"node-1".into()));
+    assert_eq!(status_page["nodes"][0]["client_endpoint"], broker.endpoint.as_str());
+}
+
+#[test]
+fn variable_names_the_port_and_gives_way_to_what_is_typed() {
+    let broker = Broker::start();
+    let nowhere = "http://127.0.0.1:1";
+    let ask = |admin: &str, args: &[&str]| {
+        majordomo(args).env("MAJORDOMO_ADMIN", admin).output().unwrap().status.code()
+    };
+
+    assert_eq!(ask(&broker.admin, &["services"]), Some(0));
+    assert_eq!(ask(nowhere, &["services", "--timeout", "1s"]), Some(3));
+    assert_eq!(ask(nowhere, &["services", "--admin", &broker.admin]), Some(0));
+    assert_eq!(ask(nowhere, &["services", "--endpoint", &broker.endpoint]), Some(0));
+    assert_eq!(ask("nowhere", &["services"]), Some(2));
+}
+
+#[test]
+fn nobody_at_the_port_ends_with_3_and_advice() {
+    let output = run(&["status", "--admin", "http://127.0.0.1:1"]);
+
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("http://127.0.0.1:1 does not answer"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("another node with --admin"), "{}", stderr(&output));
+}
+
+#[test]
+fn wrong_addresses_and_two_ways_at_once_end_with_2() {
+    for args in [
+        &["status", "--admin", "https://127.0.0.1:1"][..],
+        &["status", "--admin", "127.0.0.1"],
+        &["status", "--admin", "http://127.0.0.1:1", "--endpoint", "127.0.0.1:2"],
+        &["member", "add", "node-4", "nowhere"],
+        &["recover"],
+    ] {
+        let output = run(args);
+
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn node_without_peers_has_no_members_to_change() {
+    let broker = Broker::start();
+
+    for args in [
+        &["member", "remove", "node-2"][..],
+        &["member", "add", "node-2", "127.0.0.1:1"],
+        &["leader", "transfer"],
+        &["snapshot"],
+    ] {
+        let output = broker.ask(args);
+
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("cluster.peers is empty"), "{}", stderr(&output));
+    }
+    let bad_name = broker.ask(&["member", "remove", "a b"]);
+    assert_eq!(bad_name.status.code(), Some(2), "{}", stderr(&bad_name));
+}
+
+#[test]
+fn port_in_use_ends_with_2_and_names_the_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut serve = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
+
+    let output = serve.env("MAJORDOMO__ADMIN__BIND", &address).output().unwrap();
+
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let reason = stderr(&output);
+    assert!(reason.contains(&format!("admin.bind = \"{address}\" is in use")), "{reason}");
+}
+
+#[test]
+fn port_can_be_turned_off() {
+    let mut serve = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
+    serve.env("MAJORDOMO__ADMIN__BIND", "");
+
+    let broker = Broker::start_with(serve);
+
+    assert_eq!(broker.admin, "");
+    assert_eq!(printed(&broker.run(&["call", "mmi.service", "echo"])), "404\n");
+}

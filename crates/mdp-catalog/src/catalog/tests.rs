@@ -1,0 +1,176 @@
+use super::*;
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::try_from(name).unwrap()
+}
+
+fn node_up(name: &str, process: u64, expected: u64) -> NodeUp {
+    NodeUp {
+        node: name.parse().unwrap(),
+        node_id: NodeId(u64::from(name.as_bytes()[0])),
+        boot: Boot { process, attempt: 0 },
+        expected_epoch: Epoch(expected),
+        endpoints: Endpoints::default(),
+        version: SoftwareVersion { major: 0, minor: 1, patch: 0 },
+    }
+}
+
+fn up(catalog: &mut Catalog, index: u64, name: &str, expected: u64) -> Incarnation {
+    let entry = node_up(name, index, expected);
+    let node = entry.node.clone();
+    catalog.apply(index, CatalogEntry::NodeUp(entry)).unwrap();
+    Incarnation { node, epoch: Epoch(index) }
+}
+
+fn offer(incarnation: &Incarnation, seq: u64, name: &str) -> CatalogEntry {
+    let services = vec![service(name)];
+    CatalogEntry::Offer { incarnation: incarnation.clone(), seq: Seq(seq), services }
+}
+
+fn withdraw(incarnation: &Incarnation, seq: u64, name: &str) -> CatalogEntry {
+    let services = vec![service(name)];
+    CatalogEntry::Withdraw { incarnation: incarnation.clone(), seq: Seq(seq), services }
+}
+
+#[test]
+fn service_is_offered_until_the_last_node_withdraws() {
+    let mut catalog = Catalog::new();
+    let (a, b) = (up(&mut catalog, 1, "a", 0), up(&mut catalog, 2, "b", 0));
+    catalog.apply(3, offer(&a, 1, "echo")).unwrap();
+    catalog.apply(4, offer(&b, 1, "echo")).unwrap();
+
+    catalog.apply(5, withdraw(&a, 2, "echo")).unwrap();
+    assert!(catalog.is_offered(b"echo") && !catalog.is_offered_by(&a, b"echo"));
+
+    catalog.apply(6, withdraw(&b, 2, "echo")).unwrap();
+    assert!(!catalog.is_offered(b"echo"));
+}
+
+#[test]
+fn older_entry_changes_nothing() {
+    let mut catalog = Catalog::new();
+    let a = up(&mut catalog, 1, "a", 0);
+    catalog.apply(2, offer(&a, 5, "echo")).unwrap();
+
+    assert_eq!(catalog.apply(3, withdraw(&a, 5, "echo")), Err(Refusal::StaleSeq));
+    assert_eq!(catalog.apply(4, withdraw(&a, 4, "echo")), Err(Refusal::StaleSeq));
+
+    assert!(catalog.is_offered(b"echo"));
+}
+
+#[test]
+fn new_life_voids_the_offers_and_words_of_the_old() {
+    let mut catalog = Catalog::new();
+    let old = up(&mut catalog, 1, "a", 0);
+    catalog.apply(2, offer(&old, 1, "echo")).unwrap();
+
+    let new = up(&mut catalog, 3, "a", 1);
+
+    assert!(!catalog.is_offered(b"echo"));
+    assert_eq!(catalog.apply(4, offer(&old, 9, "echo")), Err(Refusal::VoidIncarnation));
+    assert!(catalog.apply(5, offer(&new, 1, "echo")).is_ok());
+}
+
+#[test]
+fn node_up_is_compare_and_set() {
+    let mut catalog = Catalog::new();
+    up(&mut catalog, 7, "a", 0);
+    let other_process = CatalogEntry::NodeUp(node_up("a", 99, 0));
+
+    let refusal = catalog.apply(8, other_process);
+
+    assert_eq!(refusal, Err(Refusal::UnexpectedEpoch { actual: Epoch(7) }));
+}
+
+#[test]
+fn repeated_node_up_voids_nothing() {
+    let mut catalog = Catalog::new();
+    let a = up(&mut catalog, 7, "a", 0);
+    catalog.apply(8, offer(&a, 1, "echo")).unwrap();
+
+    for expected in [0, 7] {
+        let again = CatalogEntry::NodeUp(node_up("a", 7, expected));
+        assert_eq!(catalog.apply(9, again), Err(Refusal::AlreadyUp { epoch: Epoch(7) }));
+    }
+
+    assert!(catalog.is_offered_by(&a, b"echo"));
+}
+
+#[test]
+fn late_attempt_of_a_gone_life_does_not_revive_it() {
+    let mut catalog = Catalog::new();
+    let a = up(&mut catalog, 7, "a", 0);
+    catalog.apply(8, CatalogEntry::NodeGone { incarnation: a.clone() }).unwrap();
+
+    let again = CatalogEntry::NodeUp(node_up("a", 7, 7));
+
+    assert_eq!(catalog.apply(9, again), Err(Refusal::AlreadyUp { epoch: Epoch(7) }));
+    assert!(!catalog.is_current(&a));
+}
+
+#[test]
+fn draining_node_keeps_its_offers_and_makes_no_new_one() {
+    let mut catalog = Catalog::new();
+    let a = up(&mut catalog, 1, "a", 0);
+    catalog.apply(2, offer(&a, 1, "echo")).unwrap();
+    catalog.apply(3, CatalogEntry::NodeDraining { incarnation: a.clone(), seq: Seq(2) }).unwrap();
+
+    assert_eq!(catalog.apply(4, offer(&a, 3, "other")), Err(Refusal::Draining));
+    assert!(catalog.is_offered(b"echo"));
+
+    catalog.apply(5, CatalogEntry::NodeGone { incarnation: a.clone() }).unwrap();
+    assert!(!catalog.is_offered(b"echo"));
+    let again = catalog.apply(6, CatalogEntry::NodeGone { incarnation: a });
+    assert_eq!(again, Err(Refusal::VoidIncarnation));
+}
+
+#[test]
+fn cluster_version_never_falls() {
+    let mut catalog = Catalog::new();
+    let version = |minor| SoftwareVersion { major: 0, minor, patch: 0 };
+    catalog.apply(1, CatalogEntry::SetClusterVersion { version: version(2) }).unwrap();
+
+    for lower in [1, 2] {
+        let entry = CatalogEntry::SetClusterVersion { version: version(lower) };
+        assert_eq!(catalog.apply(2, entry), Err(Refusal::VersionNotHigher));
+    }
+    assert_eq!(catalog.cluster_version(), version(2));
+}
+
+#[test]
+fn removed_member_ends_and_never_comes_back() {
+    let mut catalog = Catalog::new();
+    let a = up(&mut catalog, 1, "a", 0);
+    let node_id = NodeId(u64::from(b'a'));
+    catalog.apply(2, offer(&a, 1, "echo")).unwrap();
+
+    let change = catalog.apply(3, CatalogEntry::Retire { node_id });
+
+    assert_eq!(change, Ok(CatalogChange::Retired { node_id, ended: Some(a) }));
+    assert!(!catalog.is_offered(b"echo") && catalog.nodes().count() == 0);
+    let back = CatalogEntry::NodeUp(node_up("a", 50, 0));
+    assert_eq!(catalog.apply(4, back), Err(Refusal::RetiredMember));
+}
+
+#[test]
+fn replaced_member_does_not_take_its_successor_along() {
+    let mut catalog = Catalog::new();
+    up(&mut catalog, 1, "a", 0);
+    let successor = NodeUp { node_id: NodeId(500), ..node_up("a", 60, 1) };
+    catalog.apply(2, CatalogEntry::NodeUp(successor)).unwrap();
+
+    let change = catalog.apply(3, CatalogEntry::Retire { node_id: NodeId(u64::from(b'a')) });
+
+    assert!(matches!(change, Ok(CatalogChange::Retired { ended: None, .. })), "{change:?}");
+    assert_eq!(catalog.nodes().count(), 1);
+}
+
+#[test]
+fn memory_of_removed_members_is_bounded() {
+    let mut catalog = Catalog::new();
+    for id in 0..=u64::try_from(RETIRED_MEMBERS_MAX).unwrap() {
+        catalog.apply(id + 1, CatalogEntry::Retire { node_id: NodeId(id) }).unwrap();
+    }
+
+    assert!(!catalog.is_retired(NodeId(0)) && catalog.is_retired(NodeId(1)));
+}

@@ -1,0 +1,125 @@
+//! The addresses that others are told.
+
+use mdp_catalog::NodeName;
+
+use crate::{ClusterConfig, Endpoint, StartError};
+
+/// Parses the address of a key.
+pub(crate) fn parse(key: &'static str, text: &str) -> Result<Endpoint, StartError> {
+    text.parse().map_err(|error| StartError::Address { key, error })
+}
+
+/// An address that others can connect to.
+fn parse_reachable(key: &'static str, text: &str) -> Result<Endpoint, StartError> {
+    let address = parse(key, text)?;
+    if address.is_wildcard() || address.port() == 0 {
+        return Err(StartError::AdvertiseNowhere { key, address });
+    }
+    Ok(address)
+}
+
+/// The address for clients. A wildcard is never published: the host that other nodes are told, or
+/// this machine's name, stands for it.
+pub(crate) fn for_clients(
+    advertise: &str,
+    bound: &Endpoint,
+    cluster: Option<&Endpoint>,
+) -> Result<String, StartError> {
+    if !advertise.is_empty() {
+        return Ok(parse_reachable("broker.advertise", advertise)?.to_string());
+    }
+    // Loopback stays loopback: nobody else could connect, whatever the name.
+    if let Some(cluster) = cluster.filter(|_| !bound.is_loopback()) {
+        return Ok(cluster.at_port(bound.port()).to_string());
+    }
+    Ok(at_this_machine(bound, "broker.advertise").map(|a| a.to_string()).unwrap_or_default())
+}
+
+/// The address for other nodes: `cluster.advertise`, or this node's own entry in the list of seeds,
+/// or what was bound.
+pub(crate) fn for_nodes(
+    node: &NodeName,
+    config: &ClusterConfig,
+    bound: &Endpoint,
+) -> Result<Endpoint, StartError> {
+    if !config.advertise.is_empty() {
+        return parse_reachable("cluster.advertise", &config.advertise);
+    }
+    if let Some(own) = config.seeds.iter().find(|seed| seed.name == *node) {
+        return parse_reachable("cluster.peers", &own.endpoint);
+    }
+    at_this_machine(bound, "cluster.advertise").ok_or_else(|| StartError::AdvertiseNowhere {
+        key: "cluster.advertise",
+        address: bound.clone(),
+    })
+}
+
+/// The address with this machine's name instead of a wildcard.
+fn at_this_machine(bound: &Endpoint, key: &'static str) -> Option<Endpoint> {
+    if !bound.is_wildcard() {
+        return Some(bound.clone());
+    }
+    let system = rustix::system::uname();
+    let host = system.nodename().to_str().unwrap_or_default();
+    let address = bound.at_host(host).ok();
+    if address.is_none() {
+        tracing::warn!(host, "this machine's name is no host name; set {key}");
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use mdp_raft::Seed;
+
+    use super::*;
+
+    fn bound(text: &str) -> Endpoint {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn wildcard_is_never_published() {
+        for wildcard in ["0.0.0.0:5555", "*:5555", "[::]:5555"] {
+            let published = for_clients("", &bound(wildcard), None).unwrap();
+            assert!(published.is_empty() || !bound(&published).is_wildcard(), "{published}");
+            assert!(matches!(
+                for_clients(wildcard, &bound("127.0.0.1:5555"), None),
+                Err(StartError::AdvertiseNowhere { key: "broker.advertise", .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn advertised_address_goes_before_the_bound_one() {
+        let bound = bound("127.0.0.1:5555");
+
+        assert_eq!(for_clients("", &bound, None).unwrap(), "tcp://127.0.0.1:5555");
+        assert_eq!(for_clients("node-1:5555", &bound, None).unwrap(), "tcp://node-1:5555");
+    }
+
+    #[test]
+    fn clients_are_told_the_host_that_nodes_are_told() {
+        let cluster = bound("node-1.mdp:5556");
+
+        assert_eq!(for_clients("", &bound("*:7"), Some(&cluster)).unwrap(), "tcp://node-1.mdp:7");
+        let loopback = for_clients("", &bound("127.0.0.1:7"), Some(&cluster)).unwrap();
+        assert_eq!(loopback, "tcp://127.0.0.1:7");
+    }
+
+    #[test]
+    fn nodes_are_told_the_own_entry_unless_it_is_said_otherwise() {
+        let name: NodeName = "node-1".parse().unwrap();
+        let seed = Seed { name: name.clone(), endpoint: "node-1:5556".to_owned() };
+        let mut config = ClusterConfig::new(vec![seed], "data".into());
+        let bound = bound("127.0.0.1:7");
+        assert_eq!(for_nodes(&name, &config, &bound).unwrap().to_string(), "tcp://node-1:5556");
+
+        config.advertise = "other:1".to_owned();
+        assert_eq!(for_nodes(&name, &config, &bound).unwrap().to_string(), "tcp://other:1");
+
+        config.advertise = String::new();
+        let stranger = "node-9".parse().unwrap();
+        assert_eq!(for_nodes(&stranger, &config, &bound).unwrap(), bound);
+    }
+}

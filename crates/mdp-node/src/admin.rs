@@ -1,0 +1,18 @@
+//! The administration port: HTTP for probes, metrics, pages, and changes of the cluster.
+//!
+//! It is bound before the node starts, so that an address in use is found first, and served on
+//! once there is a node to look at.
+
+mod backend;
+mod change;
+mod failure;
+mod listener;
+mod liveness;
+mod metrics;
+mod port;
+mod routes;
+
+pub use port::{AdminPort, AdminPortError, AdminServer, RemoteChanges};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What the administration port shows and changes: a node, or what stands for one in a test.
+
+mod lone;
+
+use std::{fmt, time::Duration};
+
+use mdp_catalog::{Catalog, NodeName, NodeState};
+use mdp_raft::{BoxFuture, ChangeError, ClusterStatus, Consensus};
+use serde_json::Value;
+
+use super::change::MemberChange;
+use crate::{
+    LinkTotals, NodeReport, NodeView, ReportError, ReportScope,
+    pages::{self, ClusterFacts, Directory},
+    view::REPORT_WORKERS_MAX,
+};
+
+/// How long the broker thread may take for a report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A page of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    Cluster,
+    Services,
+    Workers,
+}
+
+/// What the catalog counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CatalogTotals {
+    /// Services that are offered.
+    pub(super) services: usize,
+    /// Nodes that serve.
+    pub(super) up: usize,
+    /// Nodes that leave.
+    pub(super) draining: usize,
+    /// Nodes whose last life ended.
+    pub(super) gone: usize,
+}
+
+/// What a change came to; `None`: the node is alone, and there is nothing to change.
+pub(super) type Changed<T> = Option<Result<T, ChangeError>>;
+
+/// A node as the administration port sees it.
+pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
+    fn name(&self) -> &NodeName;
+
+    /// A number that rises at least once in a second while the broker thread works.
+    fn turns(&self) -> u64;
+
+    fn is_draining(&self) -> bool;
+
+    fn drain(&self);
+
+    /// What consensus knows; `None`: the node is alone.
+    fn status(&self) -> Option<ClusterStatus>;
+
+    /// What the catalog counts; `None`: the node is alone.
+    fn catalog_totals(&self) -> Option<CatalogTotals>;
+
+    /// What the calls between nodes came to; `None`: the node is alone.
+    fn link_totals(&self) -> Option<LinkTotals>;
+
+    /// What the broker thread counts.
+    fn totals(&self) -> BoxFuture<'_, Result<NodeReport, ReportError>>;
+
+    fn page(&self, page: Page) -> BoxFuture<'_, Result<Value, ReportError>>;
+
+    fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Changed<()>>;
+
+    fn transfer_leader(&self, to: Option<NodeName>) -> BoxFuture<'_, Changed<NodeName>>;
+
+    /// The index of a new snapshot, and its bytes.
+    fn snapshot(&self) -> BoxFuture<'_, Changed<(u64, Vec<u8>)>>;
+}
+
+impl CatalogTotals {
+    fn of(catalog: &Catalog) -> Self {
+        let mut totals = Self { services: catalog.service_count(), ..Self::default() };
+        for (_, record) in catalog.nodes() {
+            match record.state {
+                NodeState::Up => totals.up += 1,
+                NodeState::Draining => totals.draining += 1,
+                NodeState::Gone => totals.gone += 1,
+            }
+        }
+        totals
+    }
+}
+
+impl Backend for NodeView {
+    fn name(&self) -> &NodeName {
+        Self::name(self)
+    }
+
+    fn turns(&self) -> u64 {
+        Self::turns(self)
+    }
+
+    fn is_draining(&self) -> bool {
+        Self::is_draining(self)
+    }
+
+    fn drain(&self) {
+        self.drainer().drain();
+    }
+
+    fn status(&self) -> Option<ClusterStatus> {
+        self.consensus().map(Consensus::status)
+    }
+
+    fn catalog_totals(&self) -> Option<CatalogTotals> {
+        self.consensus().map(|consensus| consensus.with_catalog(CatalogTotals::of))
+    }
+
+    fn link_totals(&self) -> Option<LinkTotals> {
+        Self::link_totals(self)
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<NodeReport, ReportError>> {
+        Box::pin(self.report(ReportScope::Totals, REPORT_TIMEOUT))
+    }
+
+    fn page(&self, page: Page) -> BoxFuture<'_, Result<Value, ReportError>> {
+        Box::pin(async move {
+            match page {
+                Page::Cluster => cluster_page(self).await,
+                Page::Services => services_page(self).await,
+                Page::Workers => {
+                    let report = self.report(ReportScope::Workers, REPORT_TIMEOUT).await?;
+                    let is_truncated = report.workers.len() >= REPORT_WORKERS_MAX;
+                    Ok(pages::workers_page(&report.workers, is_truncated))
+                }
+            }
+        })
+    }
+
+    fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Changed<()>> {
+        Box::pin(async move {
+            let consensus = self.consensus()?;
+            Some(match change {
+                MemberChange::Add { name, endpoint } => consensus.add_member(name, endpoint).await,
+                MemberChange::Remove { name } => consensus.remove_member(name).await,
+                MemberChange::Promote { name } => consensus.promote_member(name).await,
+            })
+        })
+    }
+
+    fn transfer_leader(&self, to: Option<NodeName>) -> BoxFuture<'_, Changed<NodeName>> {
+        Box::pin(async move { Some(self.consensus()?.transfer_leader(to).await) })
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Changed<(u64, Vec<u8>)>> {
+        Box::pin(async move { Some(self.consensus()?.snapshot().await) })
+    }
+}
+
+async fn cluster_page(view: &NodeView) -> Result<Value, ReportError> {
+    if let Some(consensus) = view.consensus() {
+        let status = consensus.status();
+        return Ok(consensus.with_catalog(|catalog| {
+            let applied_index = status.applied_index;
+            let (node, status) = (view.name(), Some(&status));
+            pages::cluster_page(&ClusterFacts { node, catalog, applied_index, status })
+        }));
+    }
+    let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
+    let catalog = lone::catalog(view, &report);
+    let (node, applied_index) = (view.name(), report.applied_index);
+    Ok(pages::cluster_page(&ClusterFacts { node, catalog: &catalog, applied_index, status: None }))
+}
+
+async fn services_page(view: &NodeView) -> Result<Value, ReportError> {
+    let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
+    // Applying waits while the catalog is looked into, so the page is written after that.
+    let directory = match view.consensus() {
+        Some(consensus) => consensus.with_catalog(Directory::of),
+        None => Directory::of(&lone::catalog(view, &report)),
+    };
+    Ok(directory.page(&report.services))
+}

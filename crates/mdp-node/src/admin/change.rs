@@ -1,0 +1,148 @@
+//! What changes can be asked for, read from the bodies of requests.
+
+use mdp_catalog::NodeName;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::failure::Failure;
+use crate::Endpoint;
+
+/// What a body of `/api/v1/members` should have been.
+const MEMBERS_WANTED: &str = "send {\"action\":\"add\",\"name\":NAME,\"endpoint\":\"HOST:PORT\"}, or \
+     {\"action\":\"remove\" or \"promote\",\"name\":NAME}";
+/// What a body of `/api/v1/leader` should have been.
+const LEADER_WANTED: &str = "send {\"to\":NAME}, or {\"to\":null} for the node that knows most";
+
+/// A change of the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MemberChange {
+    /// Let a node in as a learner.
+    Add {
+        /// Its name.
+        name: NodeName,
+        /// Its cluster address.
+        endpoint: String,
+    },
+    /// Remove a member for ever.
+    Remove {
+        /// Its name.
+        name: NodeName,
+    },
+    /// Make a learner a voter.
+    Promote {
+        /// Its name.
+        name: NodeName,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberBody {
+    action: String,
+    name: String,
+    endpoint: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaderBody {
+    to: Option<String>,
+}
+
+impl MemberChange {
+    /// Reads the body of a request.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Failure> {
+        let MemberBody { action, name, endpoint } = json(body, MEMBERS_WANTED)?;
+        let name = node_name(&name)?;
+        match (action.as_str(), endpoint) {
+            ("add", Some(endpoint)) => Ok(Self::Add { name, endpoint: address(&endpoint)? }),
+            ("add", None) => {
+                let reason = format!("endpoint is missing; {MEMBERS_WANTED}");
+                Err(Failure::bad_request(reason))
+            }
+            ("remove", None) => Ok(Self::Remove { name }),
+            ("promote", None) => Ok(Self::Promote { name }),
+            ("remove" | "promote", Some(_)) => {
+                let reason = format!("endpoint is for \"add\" only; {MEMBERS_WANTED}");
+                Err(Failure::bad_request(reason))
+            }
+            (other, _) => {
+                let reason = format!("action {other:?} is unknown; {MEMBERS_WANTED}");
+                Err(Failure::bad_request(reason))
+            }
+        }
+    }
+}
+
+/// Reads who shall lead; an empty body names nobody.
+pub(super) fn read_leader(body: &[u8]) -> Result<Option<NodeName>, Failure> {
+    let body = if body.is_empty() { LeaderBody::default() } else { json(body, LEADER_WANTED)? };
+    body.to.as_deref().map(node_name).transpose()
+}
+
+fn json<T: DeserializeOwned>(body: &[u8], wanted: &str) -> Result<T, Failure> {
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::bad_request(format!("the body is not valid: {error}; {wanted}")))
+}
+
+fn node_name(name: &str) -> Result<NodeName, Failure> {
+    name.parse().map_err(|error| Failure::bad_request(format!("{error}")))
+}
+
+fn address(text: &str) -> Result<String, Failure> {
+    let endpoint: Option<Endpoint> = text.parse().ok();
+    let endpoint = endpoint.filter(|endpoint| !endpoint.is_wildcard() && endpoint.port() != 0);
+    endpoint.map(|endpoint| endpoint.to_string()).ok_or_else(|| {
+        let reason = format!(
+            "endpoint {text:?} is not valid: use HOST:PORT that the other nodes can connect to (not \
+             *, 0.0.0.0, [::] or port 0)"
+        );
+        Failure::bad_request(reason)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> NodeName {
+        "node-4".parse().unwrap()
+    }
+
+    #[test]
+    fn changes_are_read_with_checked_names_and_addresses() {
+        let add = br#"{"action":"add","name":"node-4","endpoint":"h:1"}"#;
+        let add = MemberChange::read(add).unwrap();
+        assert_eq!(add, MemberChange::Add { name: name(), endpoint: "tcp://h:1".into() });
+        let remove = MemberChange::read(br#"{"action":"remove","name":"node-4"}"#).unwrap();
+        assert_eq!(remove, MemberChange::Remove { name: name() });
+        let promote = MemberChange::read(br#"{"action":"promote","name":"node-4"}"#).unwrap();
+        assert_eq!(promote, MemberChange::Promote { name: name() });
+    }
+
+    #[test]
+    fn wrong_bodies_are_refused_with_what_is_right() {
+        for (body, reason) in [
+            ("", "EOF"),
+            ("[]", "send {"),
+            (r#"{"action":"add","name":"a"}"#, "endpoint is missing"),
+            (r#"{"action":"add","name":"a","endpoint":"*:1"}"#, "0.0.0.0"),
+            (r#"{"action":"add","name":"a","endpoint":"h"}"#, "HOST:PORT"),
+            (r#"{"action":"add","name":"a b","endpoint":"h:1"}"#, "node name"),
+            (r#"{"action":"remove","name":"a","endpoint":"h:1"}"#, "for \\\"add\\\" only"),
+            (r#"{"action":"evict","name":"a"}"#, "action \\\"evict\\\" is unknown"),
+            (r#"{"action":"remove","name":"a","force":true}"#, "unknown field"),
+        ] {
+            let failure = format!("{:?}", MemberChange::read(body.as_bytes()).unwrap_err());
+            assert!(failure.contains(reason) && failure.contains("400"), "{body}: {failure}");
+        }
+    }
+
+    #[test]
+    fn leader_may_be_left_open() {
+        for body in ["", "{}", r#"{"to":null}"#] {
+            assert_eq!(read_leader(body.as_bytes()).unwrap(), None, "{body}");
+        }
+        assert_eq!(read_leader(br#"{"to":"node-4"}"#).unwrap(), Some(name()));
+        assert!(read_leader(br#"{"to":4}"#).is_err());
+    }
+}

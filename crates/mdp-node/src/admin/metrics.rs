@@ -1,0 +1,252 @@
+//! What is counted, in the text format of Prometheus (OpenMetrics).
+
+use std::{fmt, time::Duration};
+
+use mdp_broker::Counters;
+use mdp_catalog::NodeName;
+use mdp_raft::{ClusterStatus, MemberStatus, Role};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric as _,
+        text::encode,
+    },
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use super::backend::CatalogTotals;
+use crate::{LinkTotals, NodeReport, ReadTotals, outgoing::OutgoingTotals, pages::VERSION};
+
+/// What the text is, for whoever scrapes it.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What every name begins with.
+const PREFIX: &str = "majordomo";
+
+/// Everything that one scrape shows.
+#[derive(Debug)]
+pub(super) struct Scrape {
+    pub(super) node: NodeName,
+    pub(super) turns: u64,
+    pub(super) is_ready: bool,
+    pub(super) is_draining: bool,
+    pub(super) report: NodeReport,
+    /// `None`: the node is alone.
+    pub(super) status: Option<ClusterStatus>,
+    /// `None`: the node is alone.
+    pub(super) catalog: Option<CatalogTotals>,
+    /// `None`: the node is alone.
+    pub(super) link: Option<LinkTotals>,
+}
+
+/// The text of a scrape.
+pub(super) fn text(scrape: Scrape) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(scrape));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Writer(encoder);
+        let report = &self.report;
+        let labels = [("node", self.node.as_str()), ("version", VERSION)];
+        page.info("build", "The node and its version", &labels)?;
+        page.seconds("uptime", "Time since the node started", report.uptime)?;
+        page.gauge("ready", "Whether the node is ready", i64::from(self.is_ready))?;
+        page.gauge("draining", "Whether the node leaves", i64::from(self.is_draining))?;
+        page.counter("broker_turns", "Turns of the broker thread", self.turns)?;
+        page.broker(self)?;
+        page.counters(&report.counters)?;
+        page.outgoing(&report.outgoing, &report.counters)?;
+        page.reads(report.reads)?;
+        if let Some(status) = &self.status {
+            page.raft(status)?;
+        }
+        if let Some(catalog) = self.catalog {
+            page.catalog(catalog)?;
+        }
+        self.link.iter().try_for_each(|link| page.link(link))
+    }
+}
+
+/// Writes one metric after the other.
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        value: impl EncodeGaugeValue + Copy,
+    ) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+        let encoder =
+            self.0.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: Duration) -> fmt::Result {
+        let encoder =
+            self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(value.as_secs_f64()).encode(encoder)
+    }
+
+    /// `name` without `_total`, which the format adds.
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        value: impl EncodeCounterValue + Copy,
+    ) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
+    }
+
+    fn broker(&mut self, scrape: &Scrape) -> fmt::Result {
+        let gauges = scrape.report.gauges;
+        let help = "Services with workers or requests on this node";
+        self.gauge("broker_services", help, gauges.services)?;
+        self.gauge("broker_workers", "Workers of this node", gauges.workers)?;
+        self.gauge("broker_idle_workers", "Workers that wait for work", gauges.idle_workers)?;
+        let help = "Requests that wait for a worker";
+        self.gauge("broker_queued_requests", help, gauges.queued_requests)?;
+        self.gauge("broker_held_requests", "Requests that a worker has", gauges.held_requests)?;
+        self.bytes("broker_queued", "Bytes of waiting and held requests", gauges.queued_bytes)?;
+        let help = "Index of the log up to which the answering catalog was applied";
+        self.gauge("broker_applied_index", help, scrape.report.applied_index)
+    }
+
+    fn counters(&mut self, counters: &Counters) -> fmt::Result {
+        let rows = [
+            ("broker_requests", "Requests of clients, mmi.* not counted", counters.requests),
+            ("broker_mmi_requests", "Requests for mmi.*", counters.mmi_requests),
+            ("broker_dispatched_requests", "Requests given to a worker", counters.dispatched),
+            ("broker_replies", "Final replies to clients", counters.replied),
+            ("broker_partial_replies", "Partial replies to clients", counters.partials),
+            (
+                "broker_redispatched_requests",
+                "Requests taken back from a lost worker",
+                counters.redispatched,
+            ),
+            ("broker_registrations", "Registrations acknowledged", counters.registrations),
+            (
+                "broker_refused_registrations",
+                "Registrations refused",
+                counters.refused_registrations,
+            ),
+            (
+                "broker_expired_workers",
+                "Workers that were silent for too long",
+                counters.expired_workers,
+            ),
+            ("broker_pauses", "Times that the process stood still", counters.pauses),
+        ];
+        rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))
+    }
+
+    fn outgoing(&mut self, outgoing: &OutgoingTotals, counters: &Counters) -> fmt::Result {
+        let help = "Messages that wait for slow peers";
+        self.gauge("broker_outgoing_messages", help, outgoing.messages)?;
+        self.bytes("broker_outgoing", "Bytes that wait for slow peers", outgoing.bytes)?;
+        let help = "Peers given up because they read nothing";
+        self.counter("broker_stalled_peers", help, outgoing.stalled_peers)?;
+        let help = "Peers given up because too much waited for them";
+        self.counter("broker_overflowed_peers", help, outgoing.overflowed_peers)?;
+        self.dropped(counters, outgoing.dropped_messages)
+    }
+
+    fn dropped(&mut self, counters: &Counters, unread: u64) -> fmt::Result {
+        let help = "Requests, replies and commands that were dropped, by reason";
+        let mut family =
+            self.0.encode_descriptor("broker_dropped_messages", help, None, MetricType::Counter)?;
+        let reasons = counters.dropped.iter().map(|(reason, count)| (reason.label(), *count));
+        for (reason, count) in reasons.chain([("peer_not_reading", unread)]) {
+            let labels = [("reason", reason)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn reads(&mut self, reads: ReadTotals) -> fmt::Result {
+        self.counter("lookups", "Questions to the cluster", reads.lookups)?;
+        self.counter("lookup_rounds", "Rounds of reads that carried them", reads.rounds)?;
+        let help = "Questions to the cluster that found no quorum";
+        self.counter("lookups_without_quorum", help, reads.without_quorum)
+    }
+
+    fn raft(&mut self, status: &ClusterStatus) -> fmt::Result {
+        self.gauge("raft_term", "Term", status.term)?;
+        let help = "Whether this node leads";
+        self.gauge("raft_is_leader", help, i64::from(status.is_leader()))?;
+        let help = "Whether this node knows a leader";
+        self.gauge("raft_has_leader", help, i64::from(status.leader.is_some()))?;
+        let help = "Last entry of the log known to be committed";
+        self.gauge("raft_committed_index", help, status.committed_index)?;
+        self.gauge("raft_applied_index", "Last applied entry", status.applied_index)?;
+        self.gauge("raft_last_log_index", "Last entry of the log", status.last_log_index)?;
+        let help = "Entry up to which the last snapshot stands for the log";
+        self.gauge("raft_snapshot_index", help, status.snapshot_index)?;
+        self.members(&status.members)
+    }
+
+    fn members(&mut self, members: &[MemberStatus]) -> fmt::Result {
+        let help = "Members of the cluster, by role";
+        let mut family = self.0.encode_descriptor("raft_members", help, None, MetricType::Gauge)?;
+        for (role, label) in [(Role::Voter, "voter"), (Role::Learner, "learner")] {
+            let count = members.iter().filter(|member| member.role == role).count();
+            let labels = [("role", label)];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let unheard =
+            members.iter().filter_map(|member| Some((member.name.as_str(), member.unheard_for?)));
+        let help = "How long the leader has not heard a member; only the leader knows";
+        let (name, unit) = ("raft_member_unheard", Some(&Unit::Seconds));
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (member, time) in unheard {
+            let labels = [("member", member)];
+            ConstGauge::new(time.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn catalog(&mut self, catalog: CatalogTotals) -> fmt::Result {
+        let help = "Services that the cluster offers";
+        self.gauge("catalog_services", help, catalog.services)?;
+        let help = "Nodes that the catalog knows, by state";
+        let mut family =
+            self.0.encode_descriptor("catalog_nodes", help, None, MetricType::Gauge)?;
+        let counts = [catalog.up, catalog.draining, catalog.gone];
+        for (state, count) in ["up", "draining", "gone"].into_iter().zip(counts) {
+            let labels = [("state", state)];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, link: &LinkTotals) -> fmt::Result {
+        let rows = [
+            ("cluster_calls", "Calls to other nodes", link.sent),
+            ("cluster_answered_calls", "Calls answered in time", link.answered),
+            ("cluster_timed_out_calls", "Calls not answered in time", link.timed_out),
+            ("cluster_refused_calls", "Calls not made: too many waited", link.refused),
+            ("cluster_late_answers", "Answers that came too late", link.late_answers),
+            ("cluster_received_calls", "Calls of other nodes", link.received),
+            ("cluster_dropped_calls", "Calls of other nodes that were dropped", link.dropped),
+            ("cluster_malformed_messages", "Messages that were no calls", link.malformed),
+            ("cluster_lost_answers", "Answers that could not be sent", link.lost_answers),
+        ];
+        rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))
+    }
+}

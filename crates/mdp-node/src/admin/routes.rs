@@ -1,0 +1,217 @@
+//! Which path answers what.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State, rejection::BytesRejection},
+    http::{HeaderName, Method, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use mdp_raft::{ChangeError, NotReady};
+use serde_json::json;
+
+use super::{
+    backend::{Backend, Changed, Page},
+    change::{self, MemberChange},
+    failure::{self, Failure},
+    listener::Remote,
+    liveness::Liveness,
+    metrics,
+    port::RemoteChanges,
+};
+
+/// How long a request may take, its body included.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest body of a request.
+pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
+/// Which index of the log a snapshot stands for.
+const INDEX_HEADER: HeaderName = HeaderName::from_static("x-majordomo-index");
+
+/// What every route knows.
+#[derive(Debug)]
+struct Admin {
+    backend: Arc<dyn Backend>,
+    changes: RemoteChanges,
+    liveness: Liveness,
+}
+
+type Shared = State<Arc<Admin>>;
+type Body = Result<Bytes, BytesRejection>;
+type Answer = Result<Response, Failure>;
+
+/// All routes.
+pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Router {
+    let liveness = Liveness::new(backend.turns());
+    let admin = Arc::new(Admin { backend, changes, liveness });
+    let change = Router::new()
+        .route("/api/v1/members", post(change_members))
+        .route("/api/v1/leader", post(transfer_leader))
+        .route("/api/v1/snapshot", post(take_snapshot))
+        .route("/api/v1/drain", post(drain))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed));
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .route("/api/v1/cluster", get(|admin: Shared| show(admin, Page::Cluster)))
+        .route("/api/v1/services", get(|admin: Shared| show(admin, Page::Services)))
+        .route("/api/v1/workers", get(|admin: Shared| show(admin, Page::Workers)))
+        .merge(change)
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_page)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(in_time))
+        .with_state(admin)
+}
+
+/// Alive means: this process does its own work. Never leader, quorum, other nodes.
+async fn livez(State(admin): Shared) -> Answer {
+    if admin.liveness.is_alive(|| admin.backend.turns()).await {
+        return Ok(Json(json!({ "alive": true })).into_response());
+    }
+    let reason = "the broker thread makes no turns";
+    Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason))
+}
+
+/// Ready means: clients and workers should come here.
+async fn readyz(State(admin): Shared) -> Response {
+    let reasons = not_ready(&*admin.backend);
+    if reasons.is_empty() {
+        return Json(json!({ "ready": true })).into_response();
+    }
+    let body = json!({
+        "ready": false,
+        "reasons": failure::codes(&reasons),
+        "details": failure::texts(&reasons),
+    });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+}
+
+fn not_ready(backend: &dyn Backend) -> Vec<NotReady> {
+    // Consensus itself counts a leader that was lost a moment ago.
+    let mut reasons = backend.status().map_or_else(Vec::new, |status| status.not_ready);
+    if backend.is_draining() && reasons.iter().all(|reason| reason.code != "draining") {
+        reasons.push(NotReady { code: "draining", text: "this node leaves".to_owned() });
+    }
+    reasons
+}
+
+async fn show_metrics(State(admin): Shared) -> Answer {
+    let backend = &*admin.backend;
+    let scrape = metrics::Scrape {
+        node: backend.name().clone(),
+        turns: backend.turns(),
+        is_ready: not_ready(backend).is_empty(),
+        is_draining: backend.is_draining(),
+        report: backend.totals().await?,
+        status: backend.status(),
+        catalog: backend.catalog_totals(),
+        link: backend.link_totals(),
+    };
+    let text = metrics::text(scrape).map_err(|_| {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
+    })?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+async fn show(State(admin): Shared, page: Page) -> Answer {
+    Ok(Json(admin.backend.page(page).await?).into_response())
+}
+
+async fn change_members(State(admin): Shared, body: Body) -> Answer {
+    let change = MemberChange::read(&read(body)?)?;
+    tracing::info!(?change, "a change of the members is asked for");
+    let answer = match &change {
+        MemberChange::Add { name, endpoint } => {
+            json!({ "action": "add", "name": name.as_str(), "endpoint": endpoint })
+        }
+        MemberChange::Remove { name } => json!({ "action": "remove", "name": name.as_str() }),
+        MemberChange::Promote { name } => json!({ "action": "promote", "name": name.as_str() }),
+    };
+    made(&admin, admin.backend.change_members(change).await)?;
+    Ok(Json(answer).into_response())
+}
+
+async fn transfer_leader(State(admin): Shared, body: Body) -> Answer {
+    let to = change::read_leader(&read(body)?)?;
+    tracing::info!(?to, "another leader is asked for");
+    let leader = made(&admin, admin.backend.transfer_leader(to).await)?;
+    Ok(Json(json!({ "leader": leader.as_str() })).into_response())
+}
+
+async fn take_snapshot(State(admin): Shared) -> Answer {
+    let (index, bytes) = made(&admin, admin.backend.snapshot().await)?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (INDEX_HEADER, index.to_string()),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+async fn drain(State(admin): Shared) -> Response {
+    tracing::info!("a drain is asked for");
+    admin.backend.drain();
+    (StatusCode::ACCEPTED, Json(json!({ "draining": true }))).into_response()
+}
+
+fn made<T>(admin: &Admin, changed: Changed<T>) -> Result<T, Failure> {
+    let of_change =
+        |error: &ChangeError| Failure::of_change(error, admin.backend.status().as_ref());
+    changed
+        .ok_or_else(|| Failure::no_cluster(admin.backend.name()))?
+        .map_err(|error| of_change(&error))
+}
+
+fn read(body: Body) -> Result<Bytes, Failure> {
+    body.map_err(|rejection| {
+        let reason = format!("the body cannot be read (limit {BODY_BYTES_MAX} bytes): {rejection}");
+        Failure::new(rejection.status(), reason)
+    })
+}
+
+/// Changes are for people and programs of this machine, unless the configuration says otherwise.
+async fn only_allowed(
+    State(admin): Shared,
+    ConnectInfo(remote): ConnectInfo<Remote>,
+    request: Request,
+    next: Next,
+) -> Answer {
+    if !remote.is_loopback() && admin.changes == RemoteChanges::Refused {
+        let reason = "changes are accepted from this machine only; set admin.allow_remote = true on \
+                      this node to accept them from others";
+        return Err(Failure::new(StatusCode::FORBIDDEN, reason));
+    }
+    // A browser says where the page is from that sends something, and no page is from here.
+    if request.headers().contains_key(header::ORIGIN) {
+        let reason = "changes are not accepted from web pages (the request has an Origin)";
+        return Err(Failure::new(StatusCode::FORBIDDEN, reason));
+    }
+    Ok(next.run(request).await)
+}
+
+async fn in_time(request: Request, next: Next) -> Answer {
+    tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.map_err(|_| {
+        let seconds = REQUEST_TIMEOUT.as_secs();
+        let reason = format!("not done within {seconds} s; a change may still happen");
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+    })
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    let reason = format!("{} is not asked for by {method}", uri.path());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason)
+}
+
+async fn no_such_page(uri: Uri) -> Failure {
+    let reason = format!(
+        "there is no {}; there are /livez, /readyz, /metrics, /api/v1/cluster, /api/v1/services, \
+         /api/v1/workers, and, for changes by POST, /api/v1/members, /api/v1/leader, \
+         /api/v1/snapshot, /api/v1/drain",
+        uri.path()
+    );
+    Failure::new(StatusCode::NOT_FOUND, reason)
+}

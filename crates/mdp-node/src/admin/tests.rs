@@ -1,0 +1,339 @@
+//! The administration port over real connections, in front of a node that is made up.
+
+mod fake;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::extract::connect_info::MockConnectInfo;
+use mdp_raft::{ChangeError, NotReady};
+use serde_json::{Value, json};
+
+use self::fake::Fake;
+use super::{
+    AdminPort, AdminPortError, AdminServer, RemoteChanges, listener::Remote, metrics, routes,
+};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+fn send(address: SocketAddr, head: &str, body: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let end = "Host: here\r\nConnection: close";
+    let request = format!("{head}\r\n{end}\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let end_of_head = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(bytes[..end_of_head].to_vec()).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: bytes[end_of_head + 4..].to_vec() }
+}
+
+fn serve(fake: Fake) -> (AdminServer, Arc<Fake>) {
+    let fake = Arc::new(fake);
+    let port = AdminPort::bind("127.0.0.1:0").unwrap();
+    let backend = Arc::clone(&fake);
+    (port.serve_backend(backend, RemoteChanges::Refused, None).unwrap(), fake)
+}
+
+fn get(server: &AdminServer, path: &str) -> Answer {
+    send(server.address(), &format!("GET {path} HTTP/1.1"), "")
+}
+
+fn post(server: &AdminServer, path: &str, body: &str) -> Answer {
+    send(server.address(), &format!("POST {path} HTTP/1.1"), body)
+}
+
+#[test]
+fn node_whose_broker_thread_turns_is_alive() {
+    let (server, _) = serve(Fake::alone());
+
+    let answer = get(&server, "/livez");
+
+    assert_eq!((answer.status, answer.json()), (200, json!({ "alive": true })));
+}
+
+#[test]
+fn node_is_ready_unless_consensus_or_a_drain_says_no() {
+    let (server, fake) = serve(Fake::alone());
+    let answer = get(&server, "/readyz");
+    assert_eq!((answer.status, answer.json()), (200, json!({ "ready": true })));
+
+    fake.is_draining.store(true, Ordering::Relaxed);
+    let answer = get(&server, "/readyz");
+    assert_eq!((answer.status, &answer.json()["reasons"]), (503, &json!(["draining"])));
+
+    let not_ready = NotReady { code: "no_leader", text: "no leader is known".to_owned() };
+    let (server, _) = serve(Fake::in_cluster(vec![not_ready]));
+    let answer = get(&server, "/readyz");
+    assert_eq!(answer.status, 503);
+    let details = ["no_leader: no leader is known"];
+    let expected = json!({ "ready": false, "reasons": ["no_leader"], "details": details });
+    assert_eq!(answer.json(), expected);
+}
+
+#[test]
+fn pages_are_those_of_the_node() {
+    let (server, _) = serve(Fake::alone());
+
+    for (path, page) in [
+        ("/api/v1/cluster", "Cluster"),
+        ("/api/v1/services", "Services"),
+        ("/api/v1/workers", "Workers"),
+    ] {
+        let answer = get(&server, path);
+        assert_eq!((answer.status, answer.json()), (200, json!({ "page": page })), "{path}");
+        assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    }
+}
+
+#[test]
+fn node_that_gives_no_report_is_said_to_be_unavailable() {
+    let (server, fake) = serve(Fake::alone());
+    fake.is_overloaded.store(true, Ordering::Relaxed);
+
+    for path in ["/metrics", "/api/v1/cluster"] {
+        let answer = get(&server, path);
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(answer.error().contains("broker thread"), "{}", answer.error());
+    }
+    assert_eq!(get(&server, "/livez").status, 200);
+}
+
+#[test]
+fn metrics_have_the_names_and_units_that_prometheus_expects() {
+    let (server, _) = serve(Fake::in_cluster(Vec::new()));
+
+    let answer = get(&server, "/metrics");
+
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(answer.head.contains(metrics::CONTENT_TYPE), "{}", answer.head);
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    for line in [
+        "# TYPE majordomo_broker_requests counter",
+        "majordomo_broker_requests_total 7",
+        "majordomo_broker_dropped_messages_total{reason=\"expired\"} 2",
+        "majordomo_broker_queued_bytes 0",
+        "majordomo_uptime_seconds 1.5",
+        "majordomo_ready 1",
+        "majordomo_raft_term 3",
+        "majordomo_raft_is_leader 0",
+        "majordomo_raft_has_leader 1",
+        "majordomo_raft_members{role=\"voter\"} 2",
+        "majordomo_raft_members{role=\"learner\"} 0",
+        "majordomo_raft_member_unheard_seconds{member=\"node-2\"} 0.25",
+        "majordomo_catalog_services 9",
+        "majordomo_catalog_nodes{state=\"gone\"} 1",
+        "majordomo_cluster_calls_total 5",
+    ] {
+        assert!(text.lines().any(|other| other == line), "no {line:?} in\n{text}");
+    }
+    let info =
+        format!("majordomo_build_info{{node=\"node-1\",version=\"{}\"}} 1", crate::pages::VERSION);
+    assert!(text.contains(&info), "{text}");
+}
+
+#[test]
+fn metrics_of_a_node_alone_are_without_a_cluster() {
+    let (server, _) = serve(Fake::alone());
+
+    let text = String::from_utf8(get(&server, "/metrics").body).unwrap();
+
+    assert!(text.contains("majordomo_broker_requests_total 7"), "{text}");
+    let of_cluster = ["majordomo_raft_", "majordomo_catalog_", "majordomo_cluster_"];
+    assert!(of_cluster.iter().all(|prefix| !text.contains(prefix)), "{text}");
+}
+
+#[test]
+fn changes_reach_the_cluster() {
+    let (server, fake) = serve(Fake::in_cluster(Vec::new()));
+
+    let add = r#"{"action":"add","name":"node-4","endpoint":"h:1"}"#;
+    let added = post(&server, "/api/v1/members", add);
+    let moved = post(&server, "/api/v1/leader", r#"{"to":"node-2"}"#);
+    let moved_anywhere = post(&server, "/api/v1/leader", "");
+
+    let expected = json!({ "action": "add", "name": "node-4", "endpoint": "tcp://h:1" });
+    assert_eq!((added.status, added.json()), (200, expected));
+    assert_eq!((moved.status, moved.json()), (200, json!({ "leader": "node-2" })));
+    assert_eq!(moved_anywhere.status, 200);
+    assert_eq!(
+        fake.asked(),
+        ["Add { name: \"node-4\", endpoint: \"tcp://h:1\" }", "Some(\"node-2\")", "None",]
+    );
+}
+
+#[test]
+fn snapshot_comes_with_its_index() {
+    let (server, _) = serve(Fake::in_cluster(Vec::new()));
+
+    let answer = post(&server, "/api/v1/snapshot", "");
+
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"\0snapshot"[..]));
+    assert!(answer.head.contains("x-majordomo-index: 42"), "{}", answer.head);
+    assert!(answer.head.contains("application/octet-stream"), "{}", answer.head);
+}
+
+#[test]
+fn drain_is_passed_on() {
+    let (server, fake) = serve(Fake::alone());
+
+    let answer = post(&server, "/api/v1/drain", "");
+
+    assert_eq!((answer.status, answer.json()), (202, json!({ "draining": true })));
+    assert!(fake.is_draining.load(Ordering::Relaxed));
+}
+
+#[test]
+fn changes_that_are_not_made_have_a_status_and_a_reason() {
+    let remove = r#"{"action":"remove","name":"node-9"}"#;
+    let unknown = ChangeError::UnknownMember { name: "node-9".into(), members: "node-1".into() };
+    let refused = ChangeError::Refused { reason: "no quorum would be left".into() };
+    for (error, status, reason) in [
+        (unknown, 404, "no member is named \"node-9\""),
+        (refused, 409, "no quorum would be left"),
+        (ChangeError::Timeout { seconds: 8 }, 503, "not done within 8 s"),
+    ] {
+        let (server, _) = serve(Fake::in_cluster(Vec::new()).failing(error));
+
+        let answer = post(&server, "/api/v1/members", remove);
+
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.error().contains(reason), "{}", answer.error());
+    }
+    let (server, _) = serve(Fake::alone());
+    for path in ["/api/v1/members", "/api/v1/leader", "/api/v1/snapshot"] {
+        let answer = post(&server, path, if path.ends_with("members") { remove } else { "" });
+        assert_eq!(answer.status, 409);
+        assert!(answer.error().contains("cluster.peers is empty"), "{}", answer.error());
+    }
+}
+
+#[test]
+fn node_that_is_not_ready_tells_what_it_knows() {
+    let refused = ChangeError::Refused { reason: "no other voter is heard".into() };
+    for (error, status) in [(ChangeError::NoLeader, 503), (refused, 409)] {
+        let not_ready = NotReady { code: "no_leader", text: "no leader is known".to_owned() };
+        let (server, _) = serve(Fake::in_cluster(vec![not_ready]).failing(error));
+
+        let answer = post(&server, "/api/v1/leader", "{}");
+
+        let page = answer.json();
+        assert_eq!((answer.status, &page["node"]), (status, &json!("node-1")));
+        assert_eq!(page["reasons"], json!(["no_leader"]));
+        assert_eq!(page["others"], json!([{ "name": "node-2", "cluster_endpoint": "tcp://h:2" }]));
+    }
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused_as_json() {
+    let (server, fake) = serve(Fake::in_cluster(Vec::new()));
+    let long = "x".repeat(routes::BODY_BYTES_MAX + 1);
+
+    for (answer, status, reason) in [
+        (post(&server, "/api/v1/members", "{}"), 400, "missing field"),
+        (post(&server, "/api/v1/leader", "{\"to\":\"a b\"}"), 400, "node name"),
+        (post(&server, "/api/v1/members", &long), 413, "65536 bytes"),
+        (get(&server, "/api/v1/drain"), 405, "by GET"),
+        (post(&server, "/livez", ""), 405, "by POST"),
+        (get(&server, "/"), 404, "/api/v1/cluster"),
+    ] {
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.error().contains(reason), "{}", answer.error());
+    }
+    assert_eq!(fake.asked(), [""; 0]);
+}
+
+#[test]
+fn web_pages_change_nothing() {
+    let (server, fake) = serve(Fake::alone());
+
+    let head = "POST /api/v1/drain HTTP/1.1\r\nOrigin: http://example.org";
+    let answer = send(server.address(), head, "");
+
+    assert_eq!(answer.status, 403);
+    assert!(!fake.is_draining.load(Ordering::Relaxed));
+}
+
+#[test]
+fn other_machines_look_and_change_only_if_allowed() {
+    for (changes, status) in [(RemoteChanges::Refused, 403), (RemoteChanges::Allowed, 202)] {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let elsewhere = MockConnectInfo(Remote::new("192.0.2.1:9".parse().unwrap()));
+        let routes = routes::routes(Arc::new(Fake::alone()), changes).layer(elsewhere);
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(axum::serve(listener, routes).into_future());
+
+        assert_eq!(send(address, "GET /readyz HTTP/1.1", "").status, 200);
+        let drain = send(address, "POST /api/v1/drain HTTP/1.1", "");
+
+        assert_eq!(drain.status, status);
+        let names_key = String::from_utf8_lossy(&drain.body).contains("admin.allow_remote");
+        assert_eq!(names_key, status == 403, "{drain:?}");
+    }
+}
+
+#[test]
+fn address_in_use_names_the_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+
+    let error = AdminPort::bind(&address).unwrap_err();
+    assert!(matches!(error, AdminPortError::AddressInUse { .. }) && error.is_configuration());
+    let text = error.to_string();
+    assert!(text.contains("admin.bind") && text.contains(&address), "{text}");
+
+    let error = AdminPort::bind("192.0.2.1:1").unwrap_err();
+    assert!(matches!(error, AdminPortError::Refused { .. }) && error.is_configuration());
+}
+
+#[test]
+fn dropped_server_closes_its_port() {
+    let (server, _) = serve(Fake::alone());
+    let address = server.address();
+    assert_eq!(get(&server, "/livez").status, 200);
+
+    drop(server);
+
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn server_runs_on_the_runtime_that_it_is_given() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let port = AdminPort::bind("127.0.0.1:0").unwrap();
+    let backend = Arc::new(Fake::alone());
+    let changes = RemoteChanges::Refused;
+
+    let server = port.serve_backend(backend, changes, Some(runtime.handle().clone())).unwrap();
+
+    assert_eq!(get(&server, "/livez").status, 200);
+}

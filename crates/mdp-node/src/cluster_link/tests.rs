@@ -1,0 +1,360 @@
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Notify,
+    task::JoinSet,
+};
+
+use super::*;
+
+/// How long anything may take that must happen.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Nobody answers that fast.
+const SHORT: Duration = Duration::from_millis(200);
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn context() -> Arc<Context> {
+    Arc::new(Context::new(2).unwrap())
+}
+
+fn any_port() -> Endpoint {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// A link that is bound somewhere.
+fn link(runtime: &Runtime) -> ClusterLink {
+    ClusterLink::start(&context(), &any_port(), runtime.handle().clone()).unwrap()
+}
+
+/// Answers with the same bytes, behind a mark.
+fn echo() -> Answer {
+    Arc::new(|request| Box::pin(async move { Some([b"re:".as_slice(), &request].concat()) }))
+}
+
+/// A link that answers by [`echo`].
+fn echoing(runtime: &Runtime) -> ClusterLink {
+    let link = link(runtime);
+    link.serve(echo());
+    link
+}
+
+fn call(
+    runtime: &Runtime,
+    from: &ClusterLink,
+    to: &str,
+    request: &[u8],
+    timeout: Duration,
+) -> Result<Vec<u8>, CallError> {
+    let call = from.caller().call(to, Lane::Control, request.to_vec(), timeout);
+    runtime.block_on(call)
+}
+
+fn address(link: &ClusterLink) -> String {
+    link.endpoint().to_string()
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("tcp://{}", listener.local_addr().unwrap())
+}
+
+/// Waits until the condition holds.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < DEADLINE, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn call_is_answered_on_both_lanes() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+
+    for lane in [Lane::Control, Lane::Bulk] {
+        let call = a.caller().call(&address(&b), lane, b"hello".to_vec(), DEADLINE);
+        assert_eq!(runtime.block_on(call), Ok(b"re:hello".to_vec()));
+    }
+
+    until("all is counted", || a.counters().totals().answered == 2);
+    let totals = a.counters().totals();
+    assert_eq!((totals.sent, totals.timed_out, totals.late_answers), (2, 0, 0));
+    assert_eq!(b.counters().totals().received, 2);
+}
+
+#[test]
+fn empty_and_large_messages_pass() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+
+    for size in [0, 1, 100_000, 8 << 20] {
+        let request = vec![7; size];
+        let answer = call(&runtime, &a, &address(&b), &request, DEADLINE).unwrap();
+        assert!(answer.strip_prefix(b"re:") == Some(&request), "{size}");
+    }
+}
+
+#[test]
+fn call_to_nobody_ends_at_its_deadline_and_is_forgotten() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+    let begun = Instant::now();
+
+    assert_eq!(call(&runtime, &a, &nobody(), b"hello", SHORT), Err(CallError::Timeout));
+
+    assert!(begun.elapsed() >= SHORT && begun.elapsed() < DEADLINE);
+    until("it is forgotten", || a.counters().totals().timed_out == 1);
+    assert_eq!(a.counters().totals().sent, 0);
+    assert!(call(&runtime, &a, &address(&b), b"hello", DEADLINE).is_ok());
+}
+
+#[test]
+fn name_without_an_address_is_no_error_and_disturbs_nobody() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+    let unknown = "tcp://no-such-host.invalid:5556";
+    let lost = a.caller().call(unknown, Lane::Control, Vec::new(), Duration::from_secs(2));
+    let lost = runtime.spawn(lost);
+
+    for _ in 0..100 {
+        assert!(call(&runtime, &a, &address(&b), b"hello", DEADLINE).is_ok());
+    }
+
+    assert_eq!(runtime.block_on(lost).unwrap(), Err(CallError::Timeout));
+}
+
+#[test]
+fn names_are_looked_up() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+    // In small letters it is taken for an address.
+    let named = format!("tcp://LOCALHOST:{}", b.endpoint().port());
+
+    assert_eq!(call(&runtime, &a, &named, b"hello", DEADLINE), Ok(b"re:hello".to_vec()));
+}
+
+#[test]
+fn what_is_no_address_is_unreachable_at_once() {
+    let runtime = runtime();
+    let a = link(&runtime);
+
+    for wrong in ["", "tcp://", "ipc:///tmp/x", "tcp://0.0.0.0:5556", "tcp://127.0.0.1:0"] {
+        assert_eq!(
+            call(&runtime, &a, wrong, b"x", DEADLINE),
+            Err(CallError::Unreachable),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn node_that_comes_later_or_again_is_reached() {
+    let runtime = runtime();
+    let a = link(&runtime);
+    let bind: Endpoint = nobody().parse().unwrap();
+    let start = || {
+        let link = ClusterLink::start(&context(), &bind, runtime.handle().clone()).unwrap();
+        link.serve(echo());
+        link
+    };
+
+    // It waits for the connection.
+    let waiting = a.caller().call(&bind.to_string(), Lane::Control, b"1".to_vec(), DEADLINE);
+    let waiting = runtime.spawn(waiting);
+    let first = start();
+    assert_eq!(runtime.block_on(waiting).unwrap(), Ok(b"re:1".to_vec()));
+
+    drop(first);
+    let lost = call(&runtime, &a, &bind.to_string(), b"2", SHORT);
+    assert_eq!(lost, Err(CallError::Timeout));
+    let _second = start();
+    assert_eq!(call(&runtime, &a, &bind.to_string(), b"3", DEADLINE), Ok(b"re:3".to_vec()));
+}
+
+#[test]
+fn late_answer_meets_nobody() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), link(&runtime));
+    let may_answer = Arc::new(Notify::new());
+    let held = Arc::clone(&may_answer);
+    b.serve(Arc::new(move |request| {
+        let held = Arc::clone(&held);
+        Box::pin(async move {
+            if request == b"slow" {
+                held.notified().await;
+            }
+            Some(request)
+        })
+    }));
+    assert!(call(&runtime, &a, &address(&b), b"quick", DEADLINE).is_ok());
+
+    assert_eq!(call(&runtime, &a, &address(&b), b"slow", SHORT), Err(CallError::Timeout));
+    may_answer.notify_one();
+
+    until("the answer comes late", || a.counters().totals().late_answers == 1);
+    assert_eq!(call(&runtime, &a, &address(&b), b"next", DEADLINE), Ok(b"next".to_vec()));
+}
+
+#[test]
+fn call_of_a_caller_that_gave_up_is_not_sent() {
+    let runtime = runtime();
+    let a = link(&runtime);
+    let bind: Endpoint = nobody().parse().unwrap();
+    let call = |request: &[u8], timeout| {
+        a.caller().call(&bind.to_string(), Lane::Control, request.to_vec(), timeout)
+    };
+
+    // It waits for a connection, and nobody waits for it.
+    let given_up = async { tokio::time::timeout(SHORT, call(b"void", DEADLINE)).await.is_err() };
+    assert!(runtime.block_on(given_up));
+    let b = ClusterLink::start(&context(), &bind, runtime.handle().clone()).unwrap();
+    b.serve(echo());
+
+    assert_eq!(runtime.block_on(call(b"wanted", DEADLINE)), Ok(b"re:wanted".to_vec()));
+    assert_eq!(b.counters().totals().received, 1);
+}
+
+#[test]
+fn requests_are_dropped_before_they_are_served() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), link(&runtime));
+
+    assert_eq!(call(&runtime, &a, &address(&b), b"hello", SHORT), Err(CallError::Timeout));
+    until("it was dropped", || b.counters().totals().dropped == 1);
+
+    b.serve(echo());
+    assert_eq!(call(&runtime, &a, &address(&b), b"hello", DEADLINE), Ok(b"re:hello".to_vec()));
+}
+
+#[test]
+fn ten_thousand_calls_at_once_are_bounded_on_both_sides() {
+    const CALLS: usize = 10_000;
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), link(&runtime));
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, peak) = (Arc::clone(&now), Arc::clone(&most));
+    b.serve(Arc::new(move |request| {
+        let (now, most) = (Arc::clone(&counted), Arc::clone(&peak));
+        Box::pin(async move {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Some(request)
+        })
+    }));
+    assert!(call(&runtime, &a, &address(&b), b"connected", DEADLINE).is_ok());
+
+    let (mut answered, mut busy) = (0, 0);
+    runtime.block_on(async {
+        let mut calls = JoinSet::new();
+        for number in 0..CALLS {
+            let lane = if number % 2 == 0 { Lane::Control } else { Lane::Bulk };
+            let request = number.to_le_bytes().to_vec();
+            let call = a.caller().call(&address(&b), lane, request.clone(), DEADLINE);
+            calls.spawn(async move { call.await.map(|answer| assert_eq!(answer, request)) });
+        }
+        while let Some(outcome) = calls.join_next().await {
+            match outcome.unwrap() {
+                Ok(()) => answered += 1,
+                Err(CallError::Busy) => busy += 1,
+                Err(error @ (CallError::Timeout | CallError::Unreachable)) => panic!("{error}"),
+            }
+        }
+    });
+
+    assert_eq!(answered + busy, CALLS);
+    assert!(answered >= CALLS_PER_PEER_MAX, "{answered}");
+    assert!(most.load(Ordering::SeqCst) <= INCOMING_CALLS_MAX, "{most:?}");
+    assert!(call(&runtime, &a, &address(&b), b"after", DEADLINE).is_ok());
+}
+
+#[test]
+fn too_long_a_message_is_refused_on_both_sides() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+    let too_long = vec![0; MESSAGE_BYTES_MAX + 1];
+
+    let refused = call(&runtime, &a, &address(&b), &too_long, DEADLINE);
+    assert_eq!(refused, Err(CallError::Unreachable));
+
+    // One that does not ask first loses its connection.
+    let context = zmq::Context::new();
+    let hostile = context.socket(zmq::DEALER).unwrap();
+    hostile.set_linger(0).unwrap();
+    hostile.set_rcvtimeo(i32::try_from(DEADLINE.as_millis()).unwrap()).unwrap();
+    hostile.connect(&address(&b)).unwrap();
+    hostile.send_multipart([1_u64.to_le_bytes().to_vec(), too_long], 0).unwrap();
+    hostile.send_multipart([2_u64.to_le_bytes().to_vec(), b"ok".to_vec()], 0).unwrap();
+    let answer = hostile.recv_multipart(0).unwrap();
+    assert_eq!(answer, [2_u64.to_le_bytes().to_vec(), b"re:ok".to_vec()]);
+    assert_eq!(b.counters().totals().received, 1);
+}
+
+#[test]
+fn what_is_no_request_is_counted_and_gets_no_answer() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+    let context = zmq::Context::new();
+    let hostile = context.socket(zmq::DEALER).unwrap();
+    hostile.set_linger(0).unwrap();
+    hostile.connect(&address(&b)).unwrap();
+
+    for frames in [vec!["x"], vec!["12345678"], vec!["short", "x"], vec!["12345678", "x", "y"]] {
+        hostile.send_multipart(frames, 0).unwrap();
+    }
+
+    until("all are counted", || b.counters().totals().malformed == 4);
+    assert_eq!(b.counters().totals().received, 0);
+    assert!(call(&runtime, &a, &address(&b), b"hello", DEADLINE).is_ok());
+}
+
+#[test]
+fn used_address_is_refused_with_its_key() {
+    let runtime = runtime();
+    let a = link(&runtime);
+
+    let error = ClusterLink::start(&context(), a.endpoint(), runtime.handle().clone()).unwrap_err();
+
+    let text = error.to_string();
+    assert!(text.contains("cluster.bind") && text.contains(&address(&a)), "{text}");
+}
+
+#[test]
+fn calls_fail_when_the_link_is_gone() {
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+    let caller = a.caller();
+    drop(a);
+
+    let call = caller.call(&address(&b), Lane::Control, Vec::new(), DEADLINE);
+
+    assert_eq!(runtime.block_on(call), Err(CallError::Unreachable));
+}
+
+#[test]
+fn round_trip_takes_so_long() {
+    const CALLS: usize = 2_000;
+    let runtime = runtime();
+    let (a, b) = (link(&runtime), echoing(&runtime));
+    let mut times = Vec::with_capacity(CALLS);
+
+    for _ in 0..CALLS {
+        let begun = Instant::now();
+        call(&runtime, &a, &address(&b), b"hello", DEADLINE).unwrap();
+        times.push(begun.elapsed());
+    }
+
+    times.sort_unstable();
+    until("all is counted", || a.counters().totals().answered == CALLS as u64);
+    println!("one call at a time: p50 {:?}, p99 {:?}", times[CALLS / 2], times[CALLS * 99 / 100]);
+    assert_eq!(a.counters().totals().timed_out, 0);
+}

@@ -1,0 +1,113 @@
+//! Everything that a node can be told.
+
+use std::{path::PathBuf, time::Duration};
+
+use mdp_broker::{Minority, Settings};
+use mdp_catalog::NodeName;
+use mdp_raft::Seed;
+
+/// Everything that a node can be told.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's name.
+    pub name: NodeName,
+    /// `broker.bind`: where clients and workers connect, such as `tcp://127.0.0.1:5555`.
+    pub bind: String,
+    /// `broker.advertise`: the address that clients are told; empty: the port of `bind` at the host
+    /// of `cluster.advertise`, or that of `bind`, with the machine's name instead of a wildcard.
+    pub advertise: String,
+    /// What the engine can be told.
+    pub settings: Settings,
+    /// How many bytes may wait for one peer that does not read.
+    pub max_outgoing_bytes_per_peer: usize,
+    /// How many bytes may wait for all peers that do not read.
+    pub max_outgoing_bytes: usize,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// How long a draining node goes on as before, so that a load balancer can notice.
+    pub drain_announce: Duration,
+    /// How many threads libzmq uses for I/O; a node with peers has at least two.
+    pub io_threads: u8,
+    /// The cluster that the node belongs to; `None`: it is alone, and opens no port for others.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// Everything that a node can be told about its cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// `cluster.bind`: where other nodes connect, such as `tcp://0.0.0.0:5556`.
+    pub bind: String,
+    /// `cluster.advertise`: the address that other nodes are told; empty: the node's own entry in
+    /// `seeds`, else that of `bind`, with the machine's name instead of a wildcard.
+    pub advertise: String,
+    /// `cluster.relay_bind`: where other nodes will bring requests. Checked, not used yet.
+    pub relay_bind: String,
+    /// `cluster.peers`: the constant list from which the cluster begins, this node included; their
+    /// endpoints with or without `tcp://`.
+    pub seeds: Vec<Seed>,
+    /// `node.data_dir`.
+    pub data_dir: PathBuf,
+    /// `cluster.minority`: what becomes of the workers without a quorum.
+    pub minority: Minority,
+    /// `mmi.consistency`: how right `mmi.service` has to be.
+    pub consistency: Consistency,
+    /// `cluster.heartbeat_interval`.
+    pub heartbeat_interval: Duration,
+    /// `cluster.election_timeout_min`.
+    pub election_timeout_min: Duration,
+    /// `cluster.election_timeout_max`.
+    pub election_timeout_max: Duration,
+    /// `cluster.node_timeout`: how long a node may be unheard before its workers count as gone.
+    pub node_timeout: Duration,
+    /// `mmi.read_timeout`.
+    pub read_timeout: Duration,
+}
+
+/// How right `mmi.service` has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// As of a moment after the question, whichever node is asked.
+    Linearizable,
+    /// As far as the asked node has heard: at once, also without a quorum, and maybe old.
+    Local,
+}
+
+impl NodeConfig {
+    /// The defaults, under a name.
+    #[must_use]
+    pub fn new(name: NodeName) -> Self {
+        Self {
+            name,
+            bind: "tcp://127.0.0.1:5555".to_owned(),
+            advertise: String::new(),
+            settings: Settings::default(),
+            max_outgoing_bytes_per_peer: 16 << 20,
+            max_outgoing_bytes: 64 << 20,
+            drain_timeout: Duration::from_secs(20),
+            drain_announce: Duration::ZERO,
+            io_threads: 1,
+            cluster: None,
+        }
+    }
+}
+
+impl ClusterConfig {
+    /// The defaults, with these seeds and this data directory.
+    #[must_use]
+    pub fn new(seeds: Vec<Seed>, data_dir: PathBuf) -> Self {
+        Self {
+            bind: "tcp://127.0.0.1:5556".to_owned(),
+            advertise: String::new(),
+            relay_bind: String::new(),
+            seeds,
+            data_dir,
+            minority: Minority::Serve,
+            consistency: Consistency::Linearizable,
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout_min: Duration::from_millis(200),
+            election_timeout_max: Duration::from_millis(400),
+            node_timeout: Duration::from_secs(3),
+            read_timeout: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The pages about the cluster and this node as JSON: one shape for `mmi.*` and for HTTP.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity, WorkerStatus};
+use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState, SoftwareVersion};
+use mdp_raft::{ClusterStatus, MemberStatus, Role};
+use mdp_wire::ServiceName;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{cluster::View, outgoing::OutgoingTotals};
+
+/// How many services one page of the directory names: writing it must not hold up the broker.
+pub(crate) const DIRECTORY_SERVICES_MAX: usize = 10_000;
+
+/// The version of this program.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the page about the cluster is written from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClusterFacts<'a> {
+    /// This node.
+    pub(crate) node: &'a NodeName,
+    /// The catalog.
+    pub(crate) catalog: &'a Catalog,
+    /// The index up to which it was applied.
+    pub(crate) applied_index: u64,
+    /// What consensus says; `None`: the node is alone, and agrees with itself.
+    pub(crate) status: Option<&'a ClusterStatus>,
+}
+
+/// The page of `/api/v1/cluster`.
+pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
+    let name = facts.node.as_str();
+    let Some(status) = facts.status else {
+        let nodes = facts.catalog.nodes();
+        let nodes: Vec<Value> =
+            nodes.map(|(name, record)| node_entry(name, Some(record), Standing::Alone)).collect();
+        return json!({
+            "node": name,
+            "cluster_id": null,
+            "cluster_version": VERSION,
+            "leader": name,
+            "term": 1,
+            "committed_index": facts.applied_index,
+            "applied_index": facts.applied_index,
+            "nodes": nodes,
+        });
+    };
+    let version = facts.catalog.cluster_version();
+    json!({
+        "node": name,
+        "cluster_id": status.cluster_id,
+        "cluster_version": (version != SoftwareVersion::default()).then(|| version.to_string()),
+        "leader": status.leader.as_ref().map(NodeName::as_str),
+        "term": status.term,
+        "committed_index": status.committed_index,
+        "applied_index": facts.applied_index,
+        "nodes": nodes(facts.catalog, status),
+    })
+}
+
+/// Every member, whether it has begun a life or not, and every other node that once had one.
+fn nodes(catalog: &Catalog, status: &ClusterStatus) -> Vec<Value> {
+    let members = status.members.iter();
+    let is_member = |name: &NodeName| status.members.iter().any(|member| member.name == *name);
+    let mut nodes: BTreeMap<&NodeName, Value> = members
+        .map(|member| {
+            let record = catalog.node(&member.name);
+            (&member.name, node_entry(&member.name, record, Standing::Member(member)))
+        })
+        .collect();
+    let others = catalog.nodes().filter(|(name, _)| !is_member(name));
+    nodes.extend(
+        others.map(|(name, record)| (name, node_entry(name, Some(record), Standing::Stranger))),
+    );
+    nodes.into_values().collect()
+}
+
+/// What a node is to the cluster.
+#[derive(Clone, Copy, Debug)]
+enum Standing<'a> {
+    /// It is a cluster of its own.
+    Alone,
+    /// It belongs to it.
+    Member(&'a MemberStatus),
+    /// The catalog remembers it, the membership does not.
+    Stranger,
+}
+
+fn node_entry(name: &NodeName, record: Option<&NodeRecord>, standing: Standing<'_>) -> Value {
+    let (raft_id, role, endpoint, unheard) = match standing {
+        Standing::Alone => (None, Some("voter"), None, None),
+        Standing::Member(member) => {
+            let role = match member.role {
+                Role::Voter => "voter",
+                Role::Learner => "learner",
+            };
+            (Some(member.node_id), Some(role), Some(&member.endpoint), member.unheard_for)
+        }
+        Standing::Stranger => (record.map(|record| record.node_id), None, None, None),
+    };
+    let endpoint = endpoint.or_else(|| record.map(|record| &record.endpoints.cluster));
+    let or_null = |text: &String| (!text.is_empty()).then(|| text.clone());
+    json!({
+        "name": name.as_str(),
+        "raft_id": raft_id.map(|id| id.to_string()),
+        "role": role,
+        // A member that has never been up is not up.
+        "state": record.map_or("gone", |record| state_label(record.state)),
+        "epoch": record.map_or(0, |record| record.epoch.0),
+        "version": record.map(|record| record.version.to_string()),
+        "client_endpoint": record.and_then(|record| or_null(&record.endpoints.client)),
+        "cluster_endpoint": endpoint.and_then(or_null),
+        "relay_endpoint": record.and_then(|record| or_null(&record.endpoints.relay)),
+        "unheard_ms": unheard.map(milliseconds),
+    })
+}
+
+const fn state_label(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Up => "up",
+        NodeState::Draining => "draining",
+        NodeState::Gone => "gone",
+    }
+}
+
+/// Who offers what, cut where it gets too long: taken from a catalog that others wait for.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    services: Vec<(ServiceName, Vec<NodeName>)>,
+    is_truncated: bool,
+}
+
+impl Directory {
+    pub(crate) fn of(catalog: &Catalog) -> Self {
+        let services = catalog.services().take(DIRECTORY_SERVICES_MAX);
+        Self {
+            services: services
+                .map(|(name, nodes)| (name.clone(), nodes.iter().cloned().collect()))
+                .collect(),
+            is_truncated: catalog.service_count() > DIRECTORY_SERVICES_MAX,
+        }
+    }
+
+    /// The page; `here` is what this node has, by name.
+    pub(crate) fn page(&self, here: &[ServiceStatus]) -> Value {
+        let find = |name: &ServiceName| {
+            here.binary_search_by(|status| status.name.cmp(name)).ok().and_then(|at| here.get(at))
+        };
+        let services = self.services.iter().map(|(name, nodes)| {
+            let status = find(name);
+            json!({
+                "name": name.to_string(),
+                "nodes": nodes.iter().map(NodeName::as_str).collect::<Vec<_>>(),
+                "workers": status.map_or(0, |status| status.workers),
+                "idle": status.map_or(0, |status| status.idle),
+                "queued": status.map_or(0, |status| status.queued),
+            })
+        });
+        truncated("services", services.collect(), self.is_truncated)
+    }
+}
+
+/// The page of `/api/v1/services` and `mmi.directory`. `here` is what this node has, by name.
+pub(crate) fn services_page(catalog: &Catalog, here: &[ServiceStatus]) -> Value {
+    Directory::of(catalog).page(here)
+}
+
+/// The page of `/api/v1/workers`: the workers of this node, in this order.
+pub(crate) fn workers_page(workers: &[WorkerStatus], is_truncated: bool) -> Value {
+    let workers: Vec<Value> = workers
+        .iter()
+        .map(|worker| {
+            json!({
+                "service": worker.service.to_string(),
+                "peer": worker.peer.to_string(),
+                "version": worker.version.to_string(),
+                "state": match worker.activity {
+                    WorkerActivity::Registering => "registering",
+                    WorkerActivity::Idle => "idle",
+                    WorkerActivity::Busy => "busy",
+                },
+                "silent_ms": milliseconds(worker.silent_for),
+            })
+        })
+        .collect();
+    truncated("workers", workers, is_truncated)
+}
+
+fn truncated(key: &str, entries: Vec<Value>, is_truncated: bool) -> Value {
+    let mut page = Map::new();
+    page.insert(key.to_owned(), Value::Array(entries));
+    if is_truncated {
+        page.insert("truncated".to_owned(), Value::Bool(true));
+    }
+    Value::Object(page)
+}
+
+/// The page of `mmi.endpoints`: where clients can go.
+pub(crate) fn endpoints_page(catalog: &Catalog) -> Value {
+    let endpoints: Vec<Value> = catalog
+        .nodes()
+        .filter(|(_, record)| record.state == NodeState::Up)
+        .filter(|(_, record)| !record.endpoints.client.is_empty())
+        .map(|(name, record)| json!({ "node": name.as_str(), "endpoint": record.endpoints.client }))
+        .collect();
+    json!({ "endpoints": endpoints })
+}
+
+/// A page of the management interface.
+pub(crate) fn page(
+    page: Page,
+    cluster: &ClusterFacts<'_>,
+    view: &View<'_>,
+    started_at: Instant,
+) -> Vec<u8> {
+    let page = match page {
+        Page::Directory => {
+            let mut here: Vec<ServiceStatus> = view.broker.services().collect();
+            here.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            services_page(cluster.catalog, &here)
+        }
+        Page::Endpoints => endpoints_page(cluster.catalog),
+        Page::Status => {
+            let numbers = NodeNumbers {
+                uptime: view.now.saturating_duration_since(started_at),
+                gauges: view.broker.gauges(),
+                counters: view.broker.counters(),
+                outgoing: view.outgoing,
+            };
+            status_page(cluster, &numbers)
+        }
+    };
+    page.to_string().into_bytes()
+}
+
+/// What a node says of itself in numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeNumbers<'a> {
+    pub(crate) uptime: Duration,
+    pub(crate) gauges: Gauges,
+    pub(crate) counters: &'a Counters,
+    pub(crate) outgoing: OutgoingTotals,
+}
+
+/// The page of `mmi.status`: the page about the cluster, and this node in numbers.
+pub(crate) fn status_page(cluster: &ClusterFacts<'_>, node: &NodeNumbers<'_>) -> Value {
+    let mut page = cluster_page(cluster);
+    if let Some(page) = page.as_object_mut() {
+        page.insert("version".to_owned(), Value::from(VERSION));
+        page.insert("uptime_ms".to_owned(), Value::from(milliseconds(node.uptime)));
+        page.insert("gauges".to_owned(), json!(gauges(node.gauges, node.outgoing)));
+        page.insert("counters".to_owned(), json!(counters(node.counters, node.outgoing)));
+    }
+    page
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Serialize)]
+struct GaugesPage {
+    services: usize,
+    workers: usize,
+    idle: usize,
+    queued: usize,
+    held: usize,
+    queued_bytes: usize,
+    outgoing_messages: usize,
+    outgoing_bytes: usize,
+}
+
+fn gauges(gauges: Gauges, outgoing: OutgoingTotals) -> GaugesPage {
+    GaugesPage {
+        services: gauges.services,
+        workers: gauges.workers,
+        idle: gauges.idle_workers,
+        queued: gauges.queued_requests,
+        held: gauges.held_requests,
+        queued_bytes: gauges.queued_bytes,
+        outgoing_messages: outgoing.messages,
+        outgoing_bytes: outgoing.bytes,
+    }
+}
+
+#[derive(Serialize)]
+struct CountersPage {
+    requests: u64,
+    mmi_requests: u64,
+    dispatched: u64,
+    replied: u64,
+    partials: u64,
+    redispatched: u64,
+    registrations: u64,
+    refused_registrations: u64,
+    expired_workers: u64,
+    pauses: u64,
+    stalled_peers: u64,
+    overflowed_peers: u64,
+    /// By reason.
+    dropped: Map<String, Value>,
+}
+
+fn counters(counters: &Counters, outgoing: OutgoingTotals) -> CountersPage {
+    let mut dropped: Map<String, Value> = counters
+        .dropped
+        .iter()
+        .map(|(reason, count)| (reason.label().to_owned(), Value::from(*count)))
+        .collect();
+    if outgoing.dropped_messages > 0 {
+        dropped.insert("peer_not_reading".to_owned(), Value::from(outgoing.dropped_messages));
+    }
+    CountersPage {
+        requests: counters.requests,
+        mmi_requests: counters.mmi_requests,
+        dispatched: counters.dispatched,
+        replied: counters.replied,
+        partials: counters.partials,
+        redispatched: counters.redispatched,
+        registrations: counters.registrations,
+        refused_registrations: counters.refused_registrations,
+        expired_workers: counters.expired_workers,
+        pauses: counters.pauses,
+        stalled_peers: outgoing.stalled_peers,
+        overflowed_peers: outgoing.overflowed_peers,
+        dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+use mdp_broker::PeerId;
+use mdp_catalog::{Boot, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeUp, Seq};
+use mdp_wire::Version;
+
+use super::*;
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn service(text: &str) -> ServiceName {
+    ServiceName::try_from(text).unwrap()
+}
+
+fn up(catalog: &mut Catalog, index: u64, node: &str) -> Incarnation {
+    let entry = CatalogEntry::NodeUp(NodeUp {
+        node: name(node),
+        node_id: NodeId(index),
+        boot: Boot { process: index, attempt: 0 },
+        expected_epoch: Epoch(0),
+        endpoints: Endpoints {
+            client: format!("tcp://{node}:5555"),
+            cluster: format!("tcp://{node}:5556"),
+            relay: String::new(),
+        },
+        version: "0.1.0".parse().unwrap(),
+    });
+    catalog.apply(index, entry).unwrap();
+    Incarnation { node: name(node), epoch: Epoch(index) }
+}
+
+fn member(node: &str, id: u64, role: Role) -> MemberStatus {
+    MemberStatus {
+        name: name(node),
+        node_id: NodeId(id),
+        role,
+        endpoint: format!("tcp://{node}:7777"),
+        unheard_for: None,
+    }
+}
+
+fn status() -> ClusterStatus {
+    let mut heard = member("node-2", 2, Role::Voter);
+    heard.unheard_for = Some(Duration::from_millis(40));
+    ClusterStatus {
+        name: name("node-1"),
+        node_id: NodeId(1),
+        cluster_id: Some("00ff".to_owned()),
+        leader: Some(name("node-2")),
+        term: 3,
+        committed_index: 12,
+        applied_index: 11,
+        last_log_index: 13,
+        snapshot_index: 0,
+        members: vec![heard, member("node-3", 0xabc, Role::Learner)],
+        not_ready: Vec::new(),
+    }
+}
+
+#[test]
+fn cluster_page_names_members_and_all_that_had_a_life() {
+    let mut catalog = Catalog::new();
+    up(&mut catalog, 1, "node-1");
+    let second = up(&mut catalog, 2, "node-2");
+    catalog.apply(3, CatalogEntry::NodeDraining { incarnation: second, seq: Seq(1) }).unwrap();
+    let (node, status) = (name("node-1"), status());
+
+    let page = cluster_page(&ClusterFacts {
+        node: &node,
+        catalog: &catalog,
+        applied_index: 10,
+        status: Some(&status),
+    });
+
+    let former = json!({
+        "name": "node-1", "raft_id": "0000000000000001", "role": null, "state": "up",
+        "epoch": 1, "version": "0.1.0", "client_endpoint": "tcp://node-1:5555",
+        "cluster_endpoint": "tcp://node-1:5556", "relay_endpoint": null, "unheard_ms": null,
+    });
+    let voter = json!({
+        "name": "node-2", "raft_id": "0000000000000002", "role": "voter", "state": "draining",
+        "epoch": 2, "version": "0.1.0", "client_endpoint": "tcp://node-2:5555",
+        "cluster_endpoint": "tcp://node-2:7777", "relay_endpoint": null, "unheard_ms": 40,
+    });
+    let newcomer = json!({
+        "name": "node-3", "raft_id": "0000000000000abc", "role": "learner", "state": "gone",
+        "epoch": 0, "version": null, "client_endpoint": null,
+        "cluster_endpoint": "tcp://node-3:7777", "relay_endpoint": null, "unheard_ms": null,
+    });
+    let expected = json!({
+        "node": "node-1", "cluster_id": "00ff", "cluster_version": null, "leader": "node-2",
+        "term": 3, "committed_index": 12, "applied_index": 10, "nodes": [former, voter, newcomer],
+    });
+    assert_eq!(page, expected);
+}
+
+#[test]
+fn node_alone_leads_itself() {
+    let mut catalog = Catalog::new();
+    up(&mut catalog, 1, "node-1");
+    let node = name("node-1");
+
+    let page = cluster_page(&ClusterFacts {
+        node: &node,
+        catalog: &catalog,
+        applied_index: 1,
+        status: None,
+    });
+
+    assert_eq!((&page["leader"], &page["cluster_id"]), (&json!("node-1"), &Value::Null));
+    assert_eq!((&page["applied_index"], &page["committed_index"]), (&json!(1), &json!(1)));
+    let [only] = page["nodes"].as_array().unwrap().as_slice() else { panic!("{page}") };
+    assert_eq!((&only["role"], &only["raft_id"]), (&json!("voter"), &Value::Null));
+}
+
+#[test]
+fn services_page_tells_what_this_node_has_and_who_else_offers() {
+    let mut catalog = Catalog::new();
+    for (index, node) in [(1, "node-1"), (2, "node-2")] {
+        let incarnation = up(&mut catalog, index, node);
+        let services = vec![service("both"), service(node)];
+        catalog.apply(index, CatalogEntry::Offer { incarnation, seq: Seq(1), services }).unwrap();
+    }
+    let here = [ServiceStatus { name: service("both"), workers: 3, idle: 2, queued: 1 }];
+
+    let page = services_page(&catalog, &here);
+
+    let entry = |name: &str, nodes: &[&str], numbers: [u64; 3]| {
+        let [workers, idle, queued] = numbers;
+        json!({
+            "name": name, "nodes": nodes, "workers": workers, "idle": idle, "queued": queued,
+        })
+    };
+    let expected = [
+        entry("both", &["node-1", "node-2"], [3, 2, 1]),
+        entry("node-1", &["node-1"], [0, 0, 0]),
+        entry("node-2", &["node-2"], [0, 0, 0]),
+    ];
+    assert_eq!(page, json!({ "services": expected }));
+}
+
+#[test]
+fn workers_page_tells_what_each_one_does() {
+    let worker = WorkerStatus {
+        peer: PeerId::from(b"w1".as_slice()),
+        service: service("echo"),
+        version: Version::V01,
+        activity: WorkerActivity::Busy,
+        silent_for: Duration::from_millis(1_500),
+    };
+    let peer = worker.peer.to_string();
+
+    let page = workers_page(&[worker], true);
+
+    let version = Version::V01.to_string();
+    let worker = json!({
+        "service": "echo", "peer": peer, "version": version, "state": "busy", "silent_ms": 1_500,
+    });
+    assert_eq!(page, json!({ "workers": [worker], "truncated": true }));
+}

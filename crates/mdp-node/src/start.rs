@@ -1,0 +1,341 @@
+//! From a [`NodeConfig`] to a running [`Node`].
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use mdp_broker::{Broker, Seed};
+use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName, Refusal};
+use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
+use thiserror::Error;
+use tokio::{
+    runtime::{self, Runtime},
+    sync::mpsc::Receiver,
+};
+
+use crate::{
+    BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError, Node, NodeConfig,
+    NodeView, SocketError, addresses,
+    bell::Ringer,
+    broker_thread::{BrokerThread, DrainTimes, Ending},
+    cluster::Cluster,
+    cluster_link::{ClusterLink, LinkError},
+    inbox::{Inbox, inbox},
+    limits,
+    local_cluster::LocalCluster,
+    node::ClusterParts,
+    outgoing::{OutgoingBuffers, OutgoingLimits},
+    pages::VERSION,
+    replicated_cluster::{IsolationWatch, Membership, RaftAgreement, ReplicatedCluster},
+    router::Router,
+    view::NodeFacts,
+    zeromq::{Context, IoThreads, library_has_curve, library_version},
+};
+
+/// How many threads run consensus, besides those that write to the disk.
+const RUNTIME_THREADS: usize = 2;
+/// A node that has peers keeps one thread of libzmq for them.
+const IO_THREADS_MIN: u8 = 2;
+
+/// The node could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A key holds no address.
+    #[error("{key}: {error}")]
+    Address {
+        /// Which.
+        key: &'static str,
+        /// What is wrong with it.
+        error: EndpointError,
+    },
+    /// A key holds an address that nobody can connect to.
+    #[error(
+        "{key} = \"{address}\": nobody can connect to a wildcard or to port 0; name the host and \
+         port that this node is reached at, or leave it empty"
+    )]
+    AdvertiseNowhere {
+        /// Which.
+        key: &'static str,
+        /// The address.
+        address: Endpoint,
+    },
+    /// `broker.bind` or `cluster.bind` is in use.
+    #[error(transparent)]
+    AddressInUse(BindError),
+    /// `broker.bind` or `cluster.bind` could not be bound for another reason.
+    #[error(transparent)]
+    Bind(BindError),
+    /// The data directory can not be used.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// libzmq could not be set up.
+    #[error("cannot set up libzmq: {0}")]
+    Context(SocketError),
+    /// The catalog refused this node.
+    #[error("the catalog refused this node: {0}")]
+    Catalog(Refusal),
+    /// The operating system refused something.
+    #[error("cannot {what}: {error}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl StartError {
+    /// Whether another configuration would help: exit code 2.
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        match self {
+            Self::Address { .. }
+            | Self::AdvertiseNowhere { .. }
+            | Self::AddressInUse(_)
+            | Self::Bind(_) => true,
+            Self::Storage(_) | Self::Context(_) | Self::Catalog(_) | Self::System { .. } => false,
+        }
+    }
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::AddressInUse { .. } => Self::AddressInUse(error),
+            BindError::Refused { .. } | BindError::Socket(_) => Self::Bind(error),
+        }
+    }
+}
+
+impl From<LinkError> for StartError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Bind(error) => error.into(),
+            LinkError::System { what, error } => Self::System { what, error },
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::System { what, error }
+}
+
+/// A thread that serves.
+pub(crate) type Thread = JoinHandle<Result<Ending, BrokerThreadError>>;
+
+impl Node {
+    /// Starts a node; when this returns, it accepts connections. Whether it has joined its cluster
+    /// is another matter.
+    ///
+    /// # Errors
+    /// A wrong address, or one in use; a data directory that can not be used; or the operating
+    /// system does not give what is needed.
+    pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
+        let bind = addresses::parse("broker.bind", &config.bind)?;
+        limits::raise_open_files();
+        let cluster = config.cluster.take();
+        let (io_threads, front_end) = match &cluster {
+            Some(_) => (config.io_threads.max(IO_THREADS_MIN), IoThreads::FRONT_END),
+            None => (config.io_threads, IoThreads::ANY),
+        };
+        let context = Context::new(i32::from(io_threads)).map_err(StartError::Context)?;
+        let context = Arc::new(context);
+        let router = Router::bind(&context, &bind, config.settings.decode, front_end)?;
+        let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
+        let linked =
+            cluster.map(|cluster| Linked::start(&config.name, cluster, &context)).transpose()?;
+        let told = linked.as_ref().map(|linked| &linked.advertised);
+        let advertised = addresses::for_clients(&config.advertise, router.endpoint(), told)?;
+        log_start(&config.name, router.endpoint(), &advertised);
+        let mut view = NodeView::new(
+            NodeFacts {
+                name: config.name.clone(),
+                endpoint: router.endpoint().to_string(),
+                advertised,
+                cluster_endpoint: linked.as_ref().map(|linked| linked.link.endpoint().to_string()),
+            },
+            postbox,
+        );
+        let Some(linked) = linked else {
+            let thread = spawn_alone(config, router, inbox, &view)?;
+            return Ok(Self::new(view, thread, None));
+        };
+        let minority = linked.config.minority;
+        config.settings.minority = minority;
+        let (parts, cluster) = linked.join(&config.name, &mut view)?;
+        let incarnation = Incarnation { node: config.name.clone(), epoch: Epoch(0) };
+        let thread = Shell { config, router, inbox }.spawn(cluster, incarnation, &view)?;
+        Ok(Self::new(view, thread, Some(parts)))
+    }
+}
+
+fn spawn_alone(
+    config: NodeConfig,
+    router: Router,
+    inbox: Inbox,
+    view: &NodeView,
+) -> Result<Thread, StartError> {
+    let advertised = view.advertised().to_owned();
+    let cluster = LocalCluster::new(config.name.clone(), advertised, Instant::now())
+        .map_err(StartError::Catalog)?;
+    let incarnation = cluster.incarnation().clone();
+    Shell { config, router, inbox }.spawn(cluster, incarnation, view)
+}
+
+/// What the broker thread is made of, whatever the cluster.
+struct Shell {
+    config: NodeConfig,
+    router: Router,
+    inbox: Inbox,
+}
+
+impl Shell {
+    fn spawn<C: Cluster + Send + 'static>(
+        self,
+        cluster: C,
+        incarnation: Incarnation,
+        view: &NodeView,
+    ) -> Result<Thread, StartError> {
+        let Self { config, router, inbox } = self;
+        let seed = seed().map_err(system("read random bytes"))?;
+        let now = Instant::now();
+        let limits = config.settings.decode;
+        let broker = BrokerThread {
+            broker: Broker::new(incarnation, config.settings, seed, now),
+            router,
+            cluster,
+            inbox,
+            outgoing: OutgoingBuffers::new(OutgoingLimits {
+                peer_bytes_max: config.max_outgoing_bytes_per_peer,
+                bytes_max: config.max_outgoing_bytes,
+            }),
+            limits,
+            drain: DrainTimes {
+                timeout: config.drain_timeout,
+                announce: config.drain_announce.min(config.drain_timeout),
+            },
+            turns: view.turns_counter(),
+            started_at: now,
+        };
+        thread::Builder::new()
+            .name("mdp-broker".to_owned())
+            .spawn(move || broker.run())
+            .map_err(system("start the broker thread"))
+    }
+}
+
+/// A node that other nodes can connect to, and that does not take part yet.
+struct Linked {
+    config: ClusterConfig,
+    link: ClusterLink,
+    runtime: Runtime,
+    advertised: Endpoint,
+}
+
+impl Linked {
+    fn start(
+        node: &NodeName,
+        mut config: ClusterConfig,
+        context: &Arc<Context>,
+    ) -> Result<Self, StartError> {
+        let bind = addresses::parse("cluster.bind", &config.bind)?;
+        if !config.relay_bind.is_empty() {
+            addresses::parse("cluster.relay_bind", &config.relay_bind)?;
+        }
+        for seed in &mut config.seeds {
+            seed.endpoint = addresses::parse("cluster.peers", &seed.endpoint)?.to_string();
+        }
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .thread_name("mdp-raft")
+            .enable_all()
+            .build()
+            .map_err(system("start the threads of consensus"))?;
+        let link = ClusterLink::start(context, &bind, runtime.handle().clone())?;
+        let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
+        Ok(Self { config, link, runtime, advertised })
+    }
+
+    /// Opens the data directory and takes part.
+    fn join(
+        self,
+        node: &NodeName,
+        view: &mut NodeView,
+    ) -> Result<(ClusterParts, ReplicatedCluster<RaftAgreement>), StartError> {
+        let Self { config, link, runtime, advertised } = self;
+        let consensus_config = ConsensusConfig {
+            name: node.clone(),
+            data_dir: config.data_dir.clone(),
+            seeds: config.seeds.clone(),
+            endpoints: Endpoints {
+                client: view.advertised().to_owned(),
+                cluster: advertised.to_string(),
+                relay: String::new(),
+            },
+            version: VERSION.parse().unwrap_or_default(),
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout_min: config.election_timeout_min,
+            election_timeout_max: config.election_timeout_max,
+            node_timeout: config.node_timeout,
+            read_timeout: config.read_timeout,
+        };
+        let (sender, feed) = feed(view.ringer().clone());
+        let starting = Consensus::start(consensus_config, Arc::new(link.caller()), sender);
+        let consensus = runtime.block_on(starting).map_err(StartError::Storage)?;
+        let answering = consensus.clone();
+        link.serve(Arc::new(move |request| {
+            let consensus = answering.clone();
+            Box::pin(async move { consensus.answer(request).await })
+        }));
+        let now = Instant::now();
+        let membership = Membership {
+            node: node.clone(),
+            process: consensus.boot_process(),
+            consistency: config.consistency,
+            isolation: isolation(&config, now),
+        };
+        view.join(consensus.clone(), runtime.handle().clone(), link.counters());
+        let agreement =
+            RaftAgreement { consensus: consensus.clone(), runtime: runtime.handle().clone() };
+        let cluster = ReplicatedCluster::new(agreement, feed, membership, now);
+        Ok((ClusterParts { link, consensus, runtime }, cluster))
+    }
+}
+
+/// The feed of news, which wakes the broker thread.
+fn feed(ringer: Ringer) -> (NewsSender, Receiver<News>) {
+    news(move || ringer.ring())
+}
+
+fn isolation(config: &ClusterConfig, now: Instant) -> Option<IsolationWatch> {
+    match config.minority {
+        mdp_broker::Minority::Serve => None,
+        mdp_broker::Minority::Fail => {
+            Some(IsolationWatch::new(config.node_timeout.max(Duration::from_millis(1)), now))
+        }
+    }
+}
+
+fn log_start(name: &NodeName, bound: &Endpoint, advertised: &str) {
+    let (major, minor, patch) = library_version();
+    let curve = library_has_curve();
+    tracing::debug!(node = %name, endpoint = %bound, advertised, "bound");
+    tracing::debug!(major, minor, patch, curve, "libzmq");
+    if !bound.is_loopback() {
+        tracing::warn!(
+            endpoint = %bound,
+            "other machines can connect, and there is no transport security yet: use it in trusted \
+             networks only"
+        );
+    }
+}
+
+fn seed() -> io::Result<Seed> {
+    let mut bytes = [0_u8; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(Seed(bytes))
+}

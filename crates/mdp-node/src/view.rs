@@ -1,0 +1,230 @@
+//! [`NodeView`]: what other threads can see of a running node, for pages, probes and metrics.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mdp_broker::{Counters, Gauges, ServiceStatus, WorkerStatus};
+use mdp_catalog::NodeName;
+use mdp_raft::Consensus;
+use thiserror::Error;
+use tokio::{runtime::Handle, sync::oneshot};
+
+use crate::{
+    Drainer, LinkTotals,
+    bell::Ringer,
+    cluster_link::LinkCounters,
+    inbox::{Message, Postbox},
+    outgoing::OutgoingTotals,
+};
+
+/// How many services one report names: collecting them must not hold up the broker.
+pub const REPORT_SERVICES_MAX: usize = 20_000;
+/// How many workers one report names.
+pub const REPORT_WORKERS_MAX: usize = 20_000;
+
+/// How much a report tells: what is not asked for costs the broker thread nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportScope {
+    /// Sums and counters.
+    Totals,
+    /// Also each service of this node.
+    Services,
+    /// Also each worker of this node.
+    Workers,
+}
+
+/// What the broker thread says of itself.
+#[derive(Clone, Debug)]
+pub struct NodeReport {
+    /// What the engine holds now.
+    pub gauges: Gauges,
+    /// What the engine counted since the start.
+    pub counters: Counters,
+    /// What waits for peers that read slowly.
+    pub outgoing: OutgoingTotals,
+    /// What the questions to the cluster came to.
+    pub reads: ReadTotals,
+    /// The index up to which the copy of the catalog that answers was applied.
+    pub applied_index: u64,
+    /// How long the node has been running.
+    pub uptime: Duration,
+    /// The services that have workers or requests here, by name, at most [`REPORT_SERVICES_MAX`];
+    /// none unless asked for.
+    pub services: Vec<ServiceStatus>,
+    /// The workers of this node, by service and peer, at most [`REPORT_WORKERS_MAX`]; none unless
+    /// asked for.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// What the questions to the cluster came to, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadTotals {
+    /// Questions asked.
+    pub lookups: u64,
+    /// Rounds of reads that carried them.
+    pub rounds: u64,
+    /// Questions that ended without quorum.
+    pub without_quorum: u64,
+}
+
+/// No report came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReportError {
+    /// Too much waits for the broker thread.
+    #[error("too much waits for the broker thread; try again")]
+    Busy,
+    /// The broker thread did not answer in time.
+    #[error("the broker thread did not answer in time")]
+    Timeout,
+    /// The broker thread has ended.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// A handle that sees a running node. Cheap to clone, and it keeps nothing alive.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    facts: Arc<NodeFacts>,
+    postbox: Postbox,
+    drainer: Drainer,
+    turns: Arc<AtomicU64>,
+    cluster: Option<ClusterHandles>,
+}
+
+#[derive(Clone, Debug)]
+struct ClusterHandles {
+    consensus: Consensus,
+    runtime: Handle,
+    link: Arc<LinkCounters>,
+}
+
+/// What does not change while a node runs.
+#[derive(Debug)]
+pub(crate) struct NodeFacts {
+    pub(crate) name: NodeName,
+    pub(crate) endpoint: String,
+    pub(crate) advertised: String,
+    pub(crate) cluster_endpoint: Option<String>,
+}
+
+impl NodeView {
+    pub(crate) fn new(facts: NodeFacts, postbox: Postbox) -> Self {
+        Self {
+            facts: Arc::new(facts),
+            drainer: Drainer::new(postbox.clone()),
+            postbox,
+            turns: Arc::default(),
+            cluster: None,
+        }
+    }
+
+    /// From now on the node has peers.
+    pub(crate) fn join(&mut self, consensus: Consensus, runtime: Handle, link: Arc<LinkCounters>) {
+        self.cluster = Some(ClusterHandles { consensus, runtime, link });
+    }
+
+    /// Tells the broker thread to end at once; false if it does not listen.
+    pub(crate) fn stop(&self) -> bool {
+        self.postbox.post(Message::Stop).is_ok()
+    }
+
+    /// What wakes the broker thread.
+    pub(crate) const fn ringer(&self) -> &Ringer {
+        self.postbox.ringer()
+    }
+
+    /// For the broker thread, to show that it lives.
+    pub(crate) fn turns_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.turns)
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &NodeName {
+        &self.facts.name
+    }
+
+    /// Where clients and workers connect, as bound.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.facts.endpoint
+    }
+
+    /// The address that clients are told; empty if there is none.
+    #[must_use]
+    pub fn advertised(&self) -> &str {
+        &self.facts.advertised
+    }
+
+    /// Where other nodes connect, as bound; `None` for a node without peers.
+    #[must_use]
+    pub fn cluster_endpoint(&self) -> Option<&str> {
+        self.facts.cluster_endpoint.as_deref()
+    }
+
+    /// A number that rises at least once in a second while the broker thread works.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Whether the node was asked to drain.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drainer.is_asked()
+    }
+
+    /// For asking the node to drain.
+    #[must_use]
+    pub const fn drainer(&self) -> &Drainer {
+        &self.drainer
+    }
+
+    /// This node's part in its cluster; `None` for a node without peers.
+    #[must_use]
+    pub fn consensus(&self) -> Option<&Consensus> {
+        self.cluster.as_ref().map(|cluster| &cluster.consensus)
+    }
+
+    /// The runtime of consensus; `None` for a node without peers.
+    #[must_use]
+    pub fn runtime(&self) -> Option<&Handle> {
+        self.cluster.as_ref().map(|cluster| &cluster.runtime)
+    }
+
+    /// What the calls between nodes came to; `None` for a node without peers.
+    #[must_use]
+    pub fn link_totals(&self) -> Option<LinkTotals> {
+        self.cluster.as_ref().map(|cluster| cluster.link.totals())
+    }
+
+    /// Asks the broker thread for a report. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    /// The broker thread is overloaded, late, or gone.
+    pub async fn report(
+        &self,
+        scope: ReportScope,
+        timeout: Duration,
+    ) -> Result<NodeReport, ReportError> {
+        let (reply, answer) = oneshot::channel();
+        self.postbox.post(Message::Report { scope, reply })?;
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(report)) => {
+                let mut report = *report;
+                report.services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+                report
+                    .workers
+                    .sort_unstable_by(|a, b| (&a.service, &a.peer).cmp(&(&b.service, &b.peer)));
+                Ok(report)
+            }
+            Ok(Err(_)) => Err(ReportError::Stopped),
+            Err(_) => Err(ReportError::Timeout),
+        }
+    }
+}

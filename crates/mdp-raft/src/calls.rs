@@ -1,0 +1,187 @@
+//! What nodes say to each other: calls and answers, as closed types of one format.
+//!
+//! Every call names the cluster, the sender and the target, and a receiver that is not the target
+//! refuses it: a node whose volume was lost never speaks, nor is spoken to, as the one it was.
+
+use mdp_wire::codec::{self, CodecError, Kind};
+use serde::{Deserialize, Serialize};
+
+use crate::stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1};
+
+/// The format that this version speaks, and the only one that it understands.
+pub(crate) const WIRE_FORMAT: u16 = 1;
+
+/// A call with its envelope.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// The sender's cluster; `None` while it belongs to none.
+    pub(crate) cluster: Option<u128>,
+    /// The sender's id.
+    pub(crate) from: u64,
+    /// The sender's name.
+    pub(crate) from_name: String,
+    /// Whom the call is for; `None`: whoever is there.
+    pub(crate) to: Option<u64>,
+    /// What is asked.
+    pub(crate) request: Request,
+}
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Who are you? With the caller's list of seeds, as name and address.
+    Hello { seeds: Vec<(String, String)> },
+    /// Make me a member, reached at this address.
+    Join { endpoint: String },
+    /// Raft: entries, or a heartbeat.
+    Append {
+        vote: VoteV1,
+        previous: Option<LogIdV1>,
+        entries: Vec<EntryV1>,
+        committed: Option<LogIdV1>,
+    },
+    /// Raft: give me your vote.
+    Vote(Ballot),
+    /// Raft: would you give me your vote?
+    PreVote(Ballot),
+    /// Raft: the leader hands over to this member; all are told, and no longer hold to the leader.
+    TakeOver { leader: VoteV1, successor: u64, last: Option<LogIdV1> },
+    /// Raft: a piece of a snapshot.
+    Snapshot { vote: VoteV1, meta: SnapshotMetaV1, offset: u64, total: u64, piece: Vec<u8> },
+    /// At which index may I read? With the vote that the caller has on disk.
+    ReadIndex { vote: Option<VoteV1> },
+    /// Make this true; encoded by [`mdp_catalog::encode_entry`].
+    Propose { entry: Vec<u8> },
+    /// Change the members or the leader.
+    Change(Change),
+}
+
+/// A candidate and its log.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ballot {
+    pub(crate) vote: VoteV1,
+    pub(crate) last: Option<LogIdV1>,
+    pub(crate) is_transfer: bool,
+}
+
+/// A change of the members or the leader.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// Make the node at this address a member.
+    Add { name: String, endpoint: String },
+    /// Make a learner a voter.
+    Promote { name: String },
+    /// Remove a member for ever.
+    Remove { name: String },
+    /// Hand leadership over.
+    Lead { to: Option<String> },
+}
+
+/// An answer with its envelope.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// The answering node's cluster.
+    pub(crate) cluster: Option<u128>,
+    /// What it says.
+    pub(crate) reply: Reply,
+}
+
+/// What is answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Hello(Hello),
+    /// The caller is a member, or becomes one.
+    Joined,
+    Append(Appended),
+    Vote {
+        vote: VoteV1,
+        is_granted: bool,
+        last: Option<LogIdV1>,
+    },
+    /// The answering node takes over, or not.
+    TakeOver {
+        is_accepted: bool,
+    },
+    /// The answering node takes the next piece from here.
+    SnapshotNext {
+        offset: u64,
+    },
+    SnapshotDone {
+        vote: VoteV1,
+    },
+    ReadIndex {
+        index: u64,
+    },
+    Proposed,
+    /// The change was made; the leader's name after it.
+    Changed {
+        leader: String,
+    },
+    Refused(Refusal),
+}
+
+/// Who answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) id: u64,
+    /// Tells two processes apart that have the same id.
+    pub(crate) process: u64,
+    pub(crate) name: String,
+    pub(crate) is_initialised: bool,
+    pub(crate) seeds: Vec<(String, String)>,
+}
+
+/// What became of entries.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Appended {
+    All,
+    UpTo(Option<LogIdV1>),
+    Conflict,
+    HigherVote(VoteV1),
+}
+
+/// Why a call was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// The call is in a format that the answering node does not know.
+    Format { known: u16 },
+    /// The call comes from another cluster than this.
+    ForeignCluster,
+    /// The call is for somebody else.
+    NotTarget,
+    /// The caller was removed from the cluster for ever.
+    Removed,
+    /// The answering node does not lead; it knows this leader, by id, name and address.
+    NotLeader { leader: Option<(u64, String, String)> },
+    /// A living member has the caller's name.
+    NameInUse,
+    /// The change is not possible.
+    Change { reason: String },
+    /// No member has this name; these are there.
+    UnknownMember { name: String, members: String },
+    /// Not now.
+    Unavailable,
+}
+
+impl Call {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(Kind::Call, WIRE_FORMAT, self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(Kind::Call, WIRE_FORMAT, bytes)
+    }
+}
+
+impl Answer {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(Kind::Answer, WIRE_FORMAT, self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(Kind::Answer, WIRE_FORMAT, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,389 @@
+//! [`Consensus`]: the handle through which a node takes part in its cluster.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use mdp_catalog::{Catalog, CatalogEntry, Endpoints, NodeName, SoftwareVersion};
+use openraft::{async_runtime::watch::WatchReceiver as _, errors::Fatal};
+use thiserror::Error;
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport,
+    calls::{Change, Refusal, Reply, Request},
+    expiry, formation,
+    hub::{Hub, Leader, Raft, State, lock},
+    incoming, life, membership,
+    network::Network,
+    peers::{CallFailure, Peers},
+    proposals, reads,
+    state_machine::StateMachine,
+    status,
+    store::Store,
+};
+
+/// A seed: a node that is in the constant list from which a cluster begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// Its name.
+    pub name: NodeName,
+    /// Its cluster address, such as `tcp://node-1:5556`.
+    pub endpoint: String,
+}
+
+/// Everything that consensus can be told.
+#[derive(Clone, Debug)]
+pub struct ConsensusConfig {
+    /// This node's name.
+    pub name: NodeName,
+    /// Where the log and the identity are kept.
+    pub data_dir: PathBuf,
+    /// The constant list of seeds; all nodes have the same one.
+    pub seeds: Vec<Seed>,
+    /// Where this node is reached.
+    pub endpoints: Endpoints,
+    /// This node's version.
+    pub version: SoftwareVersion,
+    /// How often the leader shows that it lives.
+    pub heartbeat_interval: Duration,
+    /// How long a leader may be silent at least before another is elected.
+    pub election_timeout_min: Duration,
+    /// How long at most.
+    pub election_timeout_max: Duration,
+    /// How long a node may be unheard before its workers count as gone.
+    pub node_timeout: Duration,
+    /// How long a round of reads may take.
+    pub read_timeout: Duration,
+}
+
+/// A change of members, or of the leader, was not made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ChangeError {
+    /// No leader is known now.
+    #[error("no leader is known to this node now; try again, or ask another node")]
+    NoLeader,
+    /// No member has this name.
+    #[error("no member is named {name:?}; the members are {members}")]
+    UnknownMember {
+        /// The name.
+        name: String,
+        /// Those that there are, comma-separated.
+        members: String,
+    },
+    /// It would be unsafe, or makes no sense now.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// It was not done in time; it may still be.
+    #[error("not done within {seconds} s; it may still happen: look at the members")]
+    Timeout {
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+/// How long a change may take, with forwarding.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long one attempt at a change may take.
+const CHANGE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long to wait before a change is tried at another leader.
+const CHANGE_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long a snapshot may take to be made.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many entries the log may grow by before a snapshot is made.
+const ENTRIES_PER_SNAPSHOT: u64 = 5_000;
+/// How many entries stay in the log behind a snapshot, for members that are a little behind.
+const ENTRIES_KEPT: u64 = 1_000;
+/// How many entries one call carries at most.
+const ENTRIES_PER_CALL: u64 = 256;
+
+/// A handle to this node's part in the cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Consensus {
+    hub: Arc<Hub>,
+    runtime: Handle,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl Consensus {
+    /// Opens the data directory and takes part. Must be called inside of a tokio runtime.
+    ///
+    /// It returns as soon as the data directory is open: whether the node has joined, and what it
+    /// waits for, is in [`status`](Self::status).
+    ///
+    /// # Errors
+    /// The data directory can not be used.
+    pub async fn start(
+        config: ConsensusConfig,
+        transport: Arc<dyn Transport>,
+        news: NewsSender,
+    ) -> Result<Self, StorageError> {
+        let system = |what, error| StorageError::Io { dir: config.data_dir.clone(), what, error };
+        let process = random_number().map_err(|error| system("read random bytes", error))?;
+        let opened = Store::open(&config.data_dir, &config.name)?;
+        opened.log.report_failures_to(news.clone());
+        let (state_machine, catalog) = StateMachine::new(opened.snapshots, news.clone())?;
+        state_machine.announce().await;
+        let (identity, log) = (opened.identity, opened.log);
+        let peers = Peers::new(transport, identity.clone(), &config.seeds, news.clone());
+        let raft_config = raft_config(&config)
+            .validate()
+            .map_err(|error| system("use these times", std::io::Error::other(error.to_string())))?;
+        let raft = Raft::new(
+            identity.identity().node_id.0,
+            Arc::new(raft_config),
+            Network::new(peers.clone()),
+            log.clone(),
+            state_machine,
+        )
+        .await
+        .map_err(|error| system("start consensus", std::io::Error::other(error.to_string())))?;
+        let state = State::default();
+        let hub = Hub { config, raft, peers, identity, log, catalog, news, process, state };
+        let hub = Arc::new(hub);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(formation::run(Arc::clone(&hub)));
+        tasks.spawn(life::run(Arc::clone(&hub)));
+        tasks.spawn(expiry::run(Arc::clone(&hub)));
+        tasks.spawn(membership::run(Arc::clone(&hub)));
+        tasks.spawn(watch_for_the_end(Arc::clone(&hub)));
+        Ok(Self { hub, runtime: Handle::current(), tasks: Arc::new(Mutex::new(tasks)) })
+    }
+
+    /// The random number by which the catalog knows this process from every other one that had
+    /// this node's name ([`mdp_catalog::Boot::process`]).
+    #[must_use]
+    pub fn boot_process(&self) -> u64 {
+        self.hub.process
+    }
+
+    /// Asks to make an entry true. It never waits, and the entry may be lost.
+    pub fn propose(&self, entry: CatalogEntry) {
+        let hub = Arc::clone(&self.hub);
+        let Ok(place) = Arc::clone(&hub.state.proposals).try_acquire_owned() else { return };
+        self.runtime.spawn(async move {
+            proposals::propose(&hub, &entry).await;
+            drop(place);
+        });
+    }
+
+    /// Begins a round of reads: the answer comes as [`News::Read`](crate::News::Read) within
+    /// `read_timeout`. It never waits; a round that finds no room ends without quorum.
+    pub fn read(&self, round: RoundId) {
+        let hub = Arc::clone(&self.hub);
+        self.runtime.spawn(async move { reads::run(&hub, round).await });
+    }
+
+    /// Answers a call of another node. `None`: the bytes are no call, and get no answer.
+    pub async fn answer(&self, request: Vec<u8>) -> Option<Vec<u8>> {
+        incoming::answer(&self.hub, &request).await
+    }
+
+    /// What this node knows of its cluster.
+    #[must_use]
+    pub fn status(&self) -> ClusterStatus {
+        status::status(&self.hub)
+    }
+
+    /// Looks into the catalog as applied here. Keep it short: applying waits meanwhile.
+    pub fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        self.hub.catalog.with(|catalog, _| look(catalog))
+    }
+
+    /// This node leaves on purpose: it is not ready any more, and if the cluster ends its life, it
+    /// begins no other.
+    pub fn leave(&self) {
+        self.hub.leave();
+    }
+
+    /// Makes a node a learner, which is promoted when it has caught up. Any node forwards this to
+    /// the leader, as it does the other changes.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn add_member(&self, name: NodeName, endpoint: String) -> Result<(), ChangeError> {
+        let name = name.as_str().to_owned();
+        self.change(Change::Add { name, endpoint }).await.map(drop)
+    }
+
+    /// Makes a learner a voter.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn promote_member(&self, name: NodeName) -> Result<(), ChangeError> {
+        self.change(Change::Promote { name: name.as_str().to_owned() }).await.map(drop)
+    }
+
+    /// Removes a member for ever.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn remove_member(&self, name: NodeName) -> Result<(), ChangeError> {
+        self.change(Change::Remove { name: name.as_str().to_owned() }).await.map(drop)
+    }
+
+    /// Hands leadership over, to this member or to the one that has most of the log. Returns the
+    /// new leader.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn transfer_leader(&self, to: Option<NodeName>) -> Result<NodeName, ChangeError> {
+        let to = to.map(|name| name.as_str().to_owned());
+        let leader = self.change(Change::Lead { to }).await?;
+        leader.parse().map_err(|_| ChangeError::NoLeader)
+    }
+
+    /// Makes a change, at whoever leads.
+    async fn change(&self, change: Change) -> Result<String, ChangeError> {
+        let deadline = Instant::now() + CHANGE_TIMEOUT;
+        loop {
+            let refusal = match self.attempt(change.clone()).await {
+                Ok(leader) => return Ok(leader),
+                Err(refusal) => refusal,
+            };
+            match refusal {
+                Refusal::Change { reason } => return Err(ChangeError::Refused { reason }),
+                Refusal::UnknownMember { name, members } => {
+                    return Err(ChangeError::UnknownMember { name, members });
+                }
+                Refusal::NameInUse => {
+                    let reason = "a living member has that name".to_owned();
+                    return Err(ChangeError::Refused { reason });
+                }
+                Refusal::NotLeader { .. } | Refusal::Unavailable if Instant::now() < deadline => {
+                    sleep(CHANGE_RETRY_PAUSE).await;
+                }
+                Refusal::NotLeader { .. } => return Err(ChangeError::NoLeader),
+                Refusal::Unavailable => {
+                    return Err(ChangeError::Timeout { seconds: CHANGE_TIMEOUT.as_secs() });
+                }
+                Refusal::Format { .. }
+                | Refusal::ForeignCluster
+                | Refusal::NotTarget
+                | Refusal::Removed => {
+                    let reason = format!("the leader refused: {refusal:?}");
+                    return Err(ChangeError::Refused { reason });
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, change: Change) -> Result<String, Refusal> {
+        let target = match self.hub.leader() {
+            Some(Leader::Me) => return membership::change(&self.hub, change).await,
+            Some(Leader::Other { target, .. }) => target,
+            None => return Err(Refusal::NotLeader { leader: None }),
+        };
+        let request = Request::Change(change);
+        let reply = self.hub.peers.call(&target, Lane::Bulk, request, CHANGE_ATTEMPT_TIMEOUT).await;
+        match reply {
+            Ok(Reply::Changed { leader }) => Ok(leader),
+            Err(CallFailure::Refused(refusal)) => Err(refusal),
+            Ok(_)
+            | Err(
+                CallFailure::Transport(_) | CallFailure::Foreign(_) | CallFailure::Malformed(_),
+            ) => Err(Refusal::Unavailable),
+        }
+    }
+
+    /// Makes a snapshot and drops the part of the log that it stands for. Returns its index and
+    /// the encoded catalog.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn snapshot(&self) -> Result<(u64, Vec<u8>), ChangeError> {
+        let raft = &self.hub.raft;
+        let fatal = |_| ChangeError::Refused { reason: "this node ends".to_owned() };
+        let wanted = self.hub.catalog.with(|_, applied| applied.map(|applied| applied.index));
+        let nothing = || ChangeError::Refused { reason: "this node has no state yet".to_owned() };
+        let wanted = wanted.ok_or_else(nothing)?;
+        raft.trigger().snapshot().await.map_err(fatal)?;
+        let mut metrics = raft.metrics();
+        let made = reads::until(&mut metrics, |now| {
+            now.snapshot.as_ref().is_some_and(|made| made.index >= wanted)
+        });
+        if timeout(SNAPSHOT_TIMEOUT, made).await.is_err() {
+            return Err(ChangeError::Timeout { seconds: SNAPSHOT_TIMEOUT.as_secs() });
+        }
+        let snapshot = raft.get_snapshot().await;
+        match snapshot {
+            Ok(Some(snapshot)) => {
+                let index = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
+                Ok((index, snapshot.snapshot))
+            }
+            Ok(None) => Err(nothing()),
+            Err(_) => Err(ChangeError::Refused { reason: "this node ends".to_owned() }),
+        }
+    }
+
+    /// Ends this node's part. The store is closed when this returns.
+    pub async fn shutdown(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.shutdown().await;
+        if self.hub.raft.shutdown().await.is_err() {
+            tracing::error!("consensus ended by a panic");
+        }
+        if let Err(error) = self.hub.log.close().await {
+            tracing::warn!(%error, "the data directory was not closed properly");
+        }
+    }
+}
+
+/// Consensus that ends by itself ends the node.
+async fn watch_for_the_end(hub: Arc<Hub>) {
+    let mut metrics = hub.raft.metrics();
+    reads::until(&mut metrics, |now| now.running_state.is_err()).await;
+    let ended = metrics.borrow_watched().running_state.clone();
+    let stop = match ended {
+        Ok(()) | Err(Fatal::Stopped) => return,
+        Err(Fatal::StorageError(error)) => {
+            let reason = hub.log.failure().unwrap_or_else(|| error.to_string());
+            Stop::Storage { reason }
+        }
+        Err(error @ Fatal::Panicked) => Stop::Fatal { reason: error.to_string() },
+    };
+    hub.stop(stop).await;
+}
+
+fn raft_config(config: &ConsensusConfig) -> openraft::Config {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let election_timeout_max = milliseconds(config.election_timeout_max);
+    openraft::Config {
+        cluster_name: "majordomo".to_owned(),
+        heartbeat_interval: milliseconds(config.heartbeat_interval),
+        election_timeout_min: milliseconds(config.election_timeout_min),
+        election_timeout_max,
+        // A returning node must not depose a leader that everybody else hears.
+        enable_pre_vote: Some(true),
+        // A restarted leader must be elected again: its state machine was in memory.
+        enable_leader_restore: Some(false),
+        // At least the lease and an election timeout; see openraft's issue 2080.
+        quorum_loss_probe_interval: Some(election_timeout_max.saturating_mul(3)),
+        snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        max_payload_entries: ENTRIES_PER_CALL,
+        // Links come back within this after a partition.
+        backoff: "20ms 50ms 100ms 100ms 100ms".to_owned(),
+        ..openraft::Config::default()
+    }
+}
+
+fn random_number() -> std::io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! From an empty data directory to membership: the first seed forms the cluster, everybody else
+//! joins it. Nothing here ever times out: a node that can not go on says why, and waits.
+//!
+//! Only the first seed forms a cluster, with all seeds as voters, and only when every other seed
+//! answers that it belongs to none: a node that lost its volume must not form a second cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read as _,
+    sync::Arc,
+    time::Duration,
+};
+
+use openraft::errors::RaftError;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    Lane, NotReady, Seed, Stop,
+    calls::{Hello, Refusal, Reply, Request},
+    hub::{Hub, Leader},
+    membership,
+    network::leader_hint,
+    peers::{CallFailure, Target},
+    reads::until,
+    types::Member,
+};
+
+/// How long a seed may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the leader may take to make a member.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a node that was accepted waits for the log that says so.
+const MEMBERSHIP_WAIT: Duration = Duration::from_secs(3);
+/// How long a member may hear no leader before it asks the others whether it was removed.
+const LEADERLESS_MAX: Duration = Duration::from_secs(2);
+
+/// A seed and what it says, if it says anything.
+struct Heard<'a> {
+    seed: &'a Seed,
+    hello: Result<Hello, CallFailure>,
+}
+
+/// Runs until this node is a member; then goes on to ask for a leader whenever there is none.
+pub(crate) async fn run(hub: Arc<Hub>) {
+    while !hub.is_member() {
+        if !step(&hub).await {
+            sleep(PAUSE).await;
+        }
+    }
+    hub.wait_for(None);
+    stay(&hub).await;
+}
+
+/// A member that hears no leader asks around: it may have been removed, or not be who it thinks.
+async fn stay(hub: &Hub) {
+    loop {
+        tell_address(hub).await;
+        sleep(LEADERLESS_MAX).await;
+        if hub.leaderless_for() <= LEADERLESS_MAX && hub.is_member() {
+            continue;
+        }
+        if let Some(stop) = ask_around(hub).await {
+            return hub.stop(stop).await;
+        }
+    }
+}
+
+/// Tells the leader where this node is now, if its log says otherwise.
+async fn tell_address(hub: &Hub) {
+    let membership = hub.membership();
+    let endpoint = hub.config.endpoints.cluster.clone();
+    let is_known = membership.get_node(&hub.id()).is_none_or(|own| own.endpoint == endpoint);
+    if is_known {
+        return;
+    }
+    match hub.leader() {
+        Some(Leader::Other { target, .. }) => {
+            let request = Request::Join { endpoint };
+            drop(hub.peers.call(&target, Lane::Control, request, JOIN_TIMEOUT).await);
+        }
+        Some(Leader::Me) => {
+            drop(membership::join(hub, hub.id(), hub.name().as_str(), &endpoint).await);
+        }
+        None => {}
+    }
+}
+
+/// Why this node can not go on, if the others say so.
+async fn ask_around(hub: &Hub) -> Option<Stop> {
+    let (mut foreign, mut knows_us) = (None, false);
+    for (id, member) in hub.membership().nodes() {
+        match hello(hub, &hub.peers.target(*id, member)).await {
+            // Whoever is called at this node's address is this node, or has a copy of its data.
+            Ok(hello) if hello.id == hub.id() && hello.process != hub.process => {
+                return Some(Stop::Superseded { name: hub.name().as_str().to_owned() });
+            }
+            Ok(_) => knows_us |= *id != hub.id(),
+            Err(CallFailure::Foreign(theirs)) => foreign = Some(theirs),
+            // One that was removed is told so, and stopped, where the answer is read.
+            Err(CallFailure::Refused(_)) => knows_us = true,
+            Err(CallFailure::Transport(_) | CallFailure::Malformed(_)) => {}
+        }
+    }
+    let ours = hub.identity.identity().cluster_id.filter(|_| !knows_us)?;
+    let theirs = format!("{:032x}", foreign?);
+    Some(Stop::ForeignCluster { ours: format!("{ours:032x}"), theirs })
+}
+
+/// One attempt. Returns whether to go on at once.
+async fn step(hub: &Hub) -> bool {
+    let heard = ask_seeds(hub).await;
+    if let Some(difference) = difference(hub, &heard) {
+        hub.wait_for(Some(difference));
+        return false;
+    }
+    let member = heard.iter().find(|heard| heard.is_initialised());
+    if let Some(member) = member {
+        return join(hub, Target { id: None, endpoint: member.seed.endpoint.clone() }).await;
+    }
+    let is_first = hub.config.seeds.first().is_some_and(|seed| seed.name == *hub.name());
+    let unheard: Vec<_> = heard
+        .iter()
+        .filter(|heard| heard.hello.is_err())
+        .map(|heard| heard.seed.name.as_str())
+        .collect();
+    if is_first && unheard.is_empty() {
+        return form(hub, &heard).await;
+    }
+    hub.wait_for(Some(NotReady {
+        code: "waiting_for_seeds",
+        text: waiting_text(hub, is_first, &unheard),
+    }));
+    false
+}
+
+fn waiting_text(hub: &Hub, is_first: bool, unheard: &[&str]) -> String {
+    let first = hub.config.seeds.first().map_or("", |seed| seed.name.as_str());
+    if is_first {
+        let unheard = unheard.join(", ");
+        format!("the cluster is formed once all seeds are there; not heard yet: {unheard}")
+    } else if unheard.contains(&first) {
+        format!("the first seed, {first}, forms the cluster; it is not heard yet")
+    } else {
+        format!("the first seed, {first}, forms the cluster once it hears all seeds")
+    }
+}
+
+impl Heard<'_> {
+    fn is_initialised(&self) -> bool {
+        self.hello.as_ref().is_ok_and(|hello| hello.is_initialised)
+    }
+}
+
+/// Asks every other seed who it is.
+async fn ask_seeds(hub: &Hub) -> Vec<Heard<'_>> {
+    let others = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
+    let asked = others.map(|seed| async move {
+        let target = Target { id: None, endpoint: seed.endpoint.clone() };
+        Heard { seed, hello: hello(hub, &target).await }
+    });
+    futures_util::future::join_all(asked).await
+}
+
+pub(crate) async fn hello(hub: &Hub, target: &Target) -> Result<Hello, CallFailure> {
+    let request = Request::Hello { seeds: hub.seed_list() };
+    let reply = hub.peers.call(target, Lane::Control, request, HELLO_TIMEOUT).await?;
+    if let Reply::Hello(hello) = reply {
+        return Ok(hello);
+    }
+    Err(CallFailure::Malformed(format!("no hello: {reply:?}")))
+}
+
+/// What is wrong with the list of seeds, if anything is.
+fn difference(hub: &Hub, heard: &[Heard<'_>]) -> Option<NotReady> {
+    let ours = hub.seed_list();
+    let is_seed = hub.config.seeds.iter().any(|seed| seed.name == *hub.name());
+    let answers = heard.iter().filter_map(|heard| Some((heard.seed, heard.hello.as_ref().ok()?)));
+    for (seed, hello) in answers {
+        let text = if hello.name != seed.name.as_str() {
+            format!(
+                "cluster.peers names {} at {}, but the node there is {}",
+                seed.name, seed.endpoint, hello.name
+            )
+        } else if hello.seeds != ours {
+            let list = |seeds: &[(String, String)]| {
+                let names = seeds.iter().map(|(name, endpoint)| format!("{name}={endpoint}"));
+                names.collect::<Vec<_>>().join(",")
+            };
+            let (ours, theirs) = (list(&ours), list(&hello.seeds));
+            format!(
+                "cluster.peers is \"{ours}\" here and \"{theirs}\" on {}; it must be the same on all nodes",
+                hello.name
+            )
+        } else if is_seed && hello.id == hub.id() {
+            format!("{} has this node's id; its data directory is a copy of this one", hello.name)
+        } else {
+            continue;
+        };
+        return Some(NotReady { code: "seeds_differ", text });
+    }
+    None
+}
+
+/// Forms the cluster with all seeds as voters.
+async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
+    let mut members = BTreeMap::new();
+    let member = |name: &str, endpoint: &str| Member {
+        name: name.to_owned(),
+        endpoint: endpoint.to_owned(),
+    };
+    let own = hub.config.endpoints.cluster.as_str();
+    members.insert(hub.id(), member(hub.name().as_str(), own));
+    for Heard { seed, hello } in heard {
+        let Ok(hello) = hello else { return false };
+        members.insert(hello.id, member(seed.name.as_str(), &seed.endpoint));
+    }
+    if members.len() != heard.len() + 1 {
+        let text = "two seeds have the same id; one data directory is a copy of another".to_owned();
+        hub.wait_for(Some(NotReady { code: "seeds_differ", text }));
+        return false;
+    }
+    let id = match hub.identity.identity().cluster_id {
+        Some(id) => id,
+        None => match random_id() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%error, "no random bytes for the cluster's id");
+                return false;
+            }
+        },
+    };
+    if let Err(error) = hub.identity.set_cluster_id(id) {
+        tracing::error!(%error, "the cluster's id can not be stored");
+        return false;
+    }
+    let names: BTreeSet<_> = members.values().map(|member| member.name.clone()).collect();
+    tracing::info!(cluster_id = format!("{id:032x}"), ?names, "forming the cluster");
+    match hub.raft.initialize(members).await {
+        Ok(()) => wait_for_membership(hub).await,
+        Err(RaftError::APIError(error)) => {
+            tracing::warn!(%error, "the cluster is formed already");
+            false
+        }
+        Err(RaftError::Fatal(_)) => false,
+    }
+}
+
+fn random_id() -> std::io::Result<u128> {
+    let mut bytes = [0_u8; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// Asks a member, and then the leader that it names, to make this node a member.
+async fn join(hub: &Hub, mut target: Target) -> bool {
+    for _ in 0..3 {
+        let endpoint = hub.config.endpoints.cluster.clone();
+        let request = Request::Join { endpoint };
+        let failure = match hub.peers.call(&target, Lane::Control, request, JOIN_TIMEOUT).await {
+            Ok(Reply::Joined) => return wait_for_leader(hub).await,
+            Ok(reply) => CallFailure::Malformed(format!("no answer to a join: {reply:?}")),
+            Err(failure) => failure,
+        };
+        let Some((id, member)) = leader_hint(&failure) else {
+            hub.wait_for(Some(join_failed(hub, &failure)));
+            return false;
+        };
+        target = hub.peers.target(id, &member);
+    }
+    hub.wait_for(Some(NotReady { code: "not_joined", text: "the leader changes".to_owned() }));
+    false
+}
+
+async fn wait_for_leader(hub: &Hub) -> bool {
+    let text = "accepted; the leader sends what this node missed".to_owned();
+    hub.wait_for(Some(NotReady { code: "not_joined", text }));
+    wait_for_membership(hub).await
+}
+
+/// Waits until this node's log says that it is a member.
+async fn wait_for_membership(hub: &Hub) -> bool {
+    let (me, mut metrics) = (hub.id(), hub.raft.metrics());
+    let is_member =
+        until(&mut metrics, |now| now.membership_config.membership().get_node(&me).is_some());
+    timeout(MEMBERSHIP_WAIT, is_member).await.is_ok()
+}
+
+fn join_failed(hub: &Hub, failure: &CallFailure) -> NotReady {
+    if let CallFailure::Foreign(_) = failure {
+        return foreign_cluster();
+    }
+    let CallFailure::Refused(refusal) = failure else {
+        let text = format!("the leader could not be asked: {failure}");
+        return NotReady { code: "not_joined", text };
+    };
+    match refusal {
+        Refusal::NameInUse => NotReady {
+            code: "name_in_use",
+            text: format!(
+                "a living member has the name {:?}; choose another node.name, or stop that one: \
+                 after cluster.node_timeout this node takes its place",
+                hub.name().as_str()
+            ),
+        },
+        Refusal::ForeignCluster => NotReady {
+            code: "foreign_cluster",
+            text:
+                "the seeds belong to another cluster than node.data_dir; move the directory away \
+                   to join theirs"
+                    .to_owned(),
+        },
+        Refusal::NotLeader { .. } | Refusal::Unavailable => {
+            NotReady { code: "no_leader", text: "the cluster has no leader now".to_owned() }
+        }
+        Refusal::Format { .. }
+        | Refusal::NotTarget
+        | Refusal::Removed
+        | Refusal::Change { .. }
+        | Refusal::UnknownMember { .. } => {
+            NotReady { code: "not_joined", text: format!("the leader refused: {refusal:?}") }
+        }
+    }
+}
+
+fn foreign_cluster() -> NotReady {
+    let text = "the seeds belong to another cluster than node.data_dir; move the directory away to \
+                join theirs";
+    NotReady { code: "foreign_cluster", text: text.to_owned() }
+}

@@ -1,0 +1,280 @@
+//! Answering the calls of other nodes.
+
+use std::time::Duration;
+
+use mdp_wire::codec::{CodecError, DECODED_BYTES_MAX};
+use openraft::{
+    errors::RaftError,
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
+        VoteResponse,
+    },
+};
+use tokio::time::timeout;
+
+use crate::{
+    Stop,
+    calls::{Answer, Appended, Ballot, Call, Hello, Refusal, Reply, Request, WIRE_FORMAT},
+    hub::{Hub, lock},
+    membership, reads,
+    stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
+    types::{LogId, Snapshot, TypeConfig, Vote},
+};
+
+/// How long the leader tries to write what another node proposes.
+const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Answers a call; `None`: the bytes are no call.
+pub(crate) async fn answer(hub: &Hub, request: &[u8]) -> Option<Vec<u8>> {
+    let reply = match Call::decode(request) {
+        Ok(call) => match admit(hub, &call) {
+            Ok(()) => reply(hub, call).await.unwrap_or_else(Reply::Refused),
+            Err(refusal) => Reply::Refused(refusal),
+        },
+        Err(CodecError::UnknownFormat { .. }) => {
+            Reply::Refused(Refusal::Format { known: WIRE_FORMAT })
+        }
+        Err(error) => {
+            tracing::debug!(%error, "bytes on the cluster port that are no call");
+            return None;
+        }
+    };
+    let cluster = hub.identity.identity().cluster_id;
+    Answer { cluster, reply }.encode().ok()
+}
+
+/// Whether the call is for this node, from a member of its cluster.
+fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+    if hub.is_retired(call.from) {
+        return Err(Refusal::Removed);
+    }
+    if call.to.is_some_and(|to| to != hub.id()) {
+        return Err(Refusal::NotTarget);
+    }
+    match (hub.identity.identity().cluster_id, call.cluster) {
+        (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
+        (Some(_) | None, Some(_) | None) if is_introduction(&call.request) => Ok(()),
+        // Whoever knows this node's random id has asked it before, or learnt it from one who did:
+        // the first seed, when it formed the cluster, or the leader that this node asked to join.
+        (None, Some(theirs)) if call.to.is_some() => {
+            tracing::info!(cluster_id = format!("{theirs:032x}"), "this node belongs to a cluster");
+            hub.identity.set_cluster_id(theirs).map_err(|error| {
+                tracing::error!(%error, "the cluster's id can not be stored");
+                Refusal::Unavailable
+            })
+        }
+        (Some(_) | None, Some(_) | None) => Err(Refusal::ForeignCluster),
+    }
+}
+
+/// What a node may ask before it belongs to a cluster.
+const fn is_introduction(request: &Request) -> bool {
+    match request {
+        Request::Hello { .. } | Request::Join { .. } => true,
+        Request::Append { .. }
+        | Request::Vote(_)
+        | Request::PreVote(_)
+        | Request::TakeOver { .. }
+        | Request::Snapshot { .. }
+        | Request::ReadIndex { .. }
+        | Request::Propose { .. }
+        | Request::Change(_) => false,
+    }
+}
+
+async fn reply(hub: &Hub, call: Call) -> Result<Reply, Refusal> {
+    match call.request {
+        Request::Hello { .. } => Ok(Reply::Hello(hello(hub))),
+        Request::Join { endpoint } => {
+            let is_ours =
+                call.cluster.is_none() || call.cluster == hub.identity.identity().cluster_id;
+            if !is_ours {
+                return Err(Refusal::ForeignCluster);
+            }
+            membership::join(hub, call.from, &call.from_name, &endpoint).await?;
+            Ok(Reply::Joined)
+        }
+        Request::Append { vote, previous, entries, committed } => {
+            let entries: Result<Vec<_>, _> = entries.into_iter().map(EntryV1::read).collect();
+            let entries = match entries {
+                Ok(entries) => entries,
+                Err(error) => return Err(unreadable(hub, &error).await),
+            };
+            let prev_log_id = previous.map(LogId::from);
+            let leader_commit = committed.map(LogId::from);
+            let vote = vote.into();
+            append(hub, AppendEntriesRequest { vote, prev_log_id, entries, leader_commit }).await
+        }
+        Request::Vote(ballot) => {
+            Ok(vote_reply(&hub.raft.vote(vote_request(&ballot)).await.map_err(ended)?))
+        }
+        Request::PreVote(ballot) => {
+            Ok(vote_reply(&hub.raft.pre_vote(vote_request(&ballot)).await.map_err(ended)?))
+        }
+        Request::TakeOver { leader, successor, last } => {
+            let last = last.map(LogId::from);
+            take_over(hub, TransferLeaderRequest::new(leader.into(), successor, last)).await
+        }
+        Request::Snapshot { vote, meta, offset, total, piece } => {
+            let piece = Piece { meta, offset, total, bytes: piece };
+            snapshot(hub, vote, piece).await
+        }
+        Request::ReadIndex { vote } => {
+            let index = reads::read_index_for(hub, call.from, vote.map(Vote::from)).await;
+            Ok(Reply::ReadIndex { index: index.ok_or_else(|| hub.not_leader())? })
+        }
+        Request::Propose { entry } => propose(hub, &entry).await,
+        Request::Change(change) => {
+            membership::change(hub, change).await.map(|leader| Reply::Changed { leader })
+        }
+    }
+}
+
+fn hello(hub: &Hub) -> Hello {
+    Hello {
+        id: hub.id(),
+        process: hub.process,
+        name: hub.name().as_str().to_owned(),
+        // One that knows its cluster's id was asked for its vote, and soon is a member.
+        is_initialised: hub.is_initialised() || hub.identity.identity().cluster_id.is_some(),
+        seeds: hub.seed_list(),
+    }
+}
+
+async fn append(hub: &Hub, rpc: AppendEntriesRequest<TypeConfig>) -> Result<Reply, Refusal> {
+    let appended = hub.raft.append_entries(rpc).await.map_err(ended)?;
+    Ok(Reply::Append(match appended {
+        AppendEntriesResponse::Success => {
+            hub.on_leader_heard();
+            Appended::All
+        }
+        AppendEntriesResponse::PartialSuccess(log_id) => {
+            hub.on_leader_heard();
+            Appended::UpTo(log_id.as_ref().map(LogIdV1::from))
+        }
+        AppendEntriesResponse::Conflict => {
+            hub.on_leader_heard();
+            Appended::Conflict
+        }
+        AppendEntriesResponse::HigherVote(vote) => Appended::HigherVote((&vote).into()),
+    }))
+}
+
+fn vote_request(ballot: &Ballot) -> VoteRequest<TypeConfig> {
+    VoteRequest {
+        vote: ballot.vote.into(),
+        last_log_id: ballot.last.map(LogId::from),
+        leadership_transfer: ballot.is_transfer,
+    }
+}
+
+fn vote_reply(response: &VoteResponse<TypeConfig>) -> Reply {
+    Reply::Vote {
+        vote: (&response.vote).into(),
+        is_granted: response.vote_granted,
+        last: response.last_log_id.as_ref().map(LogIdV1::from),
+    }
+}
+
+async fn take_over(
+    hub: &Hub,
+    request: TransferLeaderRequest<TypeConfig>,
+) -> Result<Reply, Refusal> {
+    let accepted = hub
+        .raft
+        .handle_transfer_leader(request)
+        .await
+        .map_err(|error| ended(RaftError::Fatal(error)))?;
+    Ok(Reply::TakeOver { is_accepted: accepted.is_ok() })
+}
+
+async fn propose(hub: &Hub, entry: &[u8]) -> Result<Reply, Refusal> {
+    // From a node that is newer than its leader: it should know better, and asks again in vain.
+    let entry = mdp_catalog::decode_entry(entry).map_err(|error| {
+        tracing::warn!(%error, "another node proposes what this version can not read");
+        Refusal::Format { known: WIRE_FORMAT }
+    })?;
+    match timeout(PROPOSAL_TIMEOUT, hub.write(entry)).await {
+        Ok(Ok(())) => Ok(Reply::Proposed),
+        Ok(Err(_)) => Err(hub.not_leader()),
+        Err(_) => Err(Refusal::Unavailable),
+    }
+}
+
+/// A node that can not read what the leader has written can not follow: it stops rather than skips.
+async fn unreadable(hub: &Hub, error: &CodecError) -> Refusal {
+    tracing::error!(%error, "the leader sent what this version can not read");
+    if let CodecError::UnknownFormat { .. } = error {
+        hub.stop(Stop::Version { reason: error.to_string() }).await;
+    }
+    Refusal::Format { known: WIRE_FORMAT }
+}
+
+fn ended(error: RaftError<TypeConfig>) -> Refusal {
+    match error {
+        RaftError::Fatal(error) => tracing::debug!(%error, "a call came after consensus ended"),
+        RaftError::APIError(never) => match never {},
+    }
+    Refusal::Unavailable
+}
+
+/// A piece of a snapshot.
+struct Piece {
+    meta: SnapshotMetaV1,
+    offset: u64,
+    total: u64,
+    bytes: Vec<u8>,
+}
+
+/// A snapshot that arrives piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotAssembly {
+    meta: Option<SnapshotMetaV1>,
+    data: Vec<u8>,
+}
+
+impl SnapshotAssembly {
+    /// Takes a piece if it is the next one. Gives the data once it is complete.
+    fn take(&mut self, piece: Piece) -> Result<Vec<u8>, u64> {
+        let length = |data: &Vec<u8>| u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if piece.offset == 0 {
+            self.meta = Some(piece.meta);
+            self.data.clear();
+        } else if self.meta.as_ref() != Some(&piece.meta) || piece.offset != length(&self.data) {
+            *self = Self::default();
+            return Err(0);
+        }
+        let is_too_big = self.data.len().saturating_add(piece.bytes.len()) > DECODED_BYTES_MAX;
+        if is_too_big || piece.bytes.is_empty() && piece.total > 0 {
+            *self = Self::default();
+            return Err(0);
+        }
+        self.data.extend_from_slice(&piece.bytes);
+        if length(&self.data) < piece.total {
+            return Err(length(&self.data));
+        }
+        self.meta = None;
+        Ok(std::mem::take(&mut self.data))
+    }
+}
+
+async fn snapshot(hub: &Hub, vote: VoteV1, piece: Piece) -> Result<Reply, Refusal> {
+    let meta = piece.meta.clone();
+    let data = match lock(&hub.state.assembly).take(piece) {
+        Ok(data) => data,
+        Err(offset) => return Ok(Reply::SnapshotNext { offset }),
+    };
+    // What can not be decoded must not replace what can.
+    let meta = meta.read().and_then(|meta| mdp_catalog::decode_snapshot(&data).map(|_| meta));
+    let meta = match meta {
+        Ok(meta) => meta,
+        Err(error) => return Err(unreadable(hub, &error).await),
+    };
+    let installed = hub
+        .raft
+        .install_full_snapshot(Vote::from(vote), Snapshot { meta, snapshot: data })
+        .await
+        .map_err(|error| ended(RaftError::Fatal(error)))?;
+    hub.on_leader_heard();
+    Ok(Reply::SnapshotDone { vote: (&installed.vote).into() })
+}

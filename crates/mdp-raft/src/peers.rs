@@ -1,0 +1,152 @@
+//! Calling other nodes: envelope, address, deadline, and what a refusal means for this node.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use crate::{
+    CallError, Lane, NewsSender, Seed, Stop, Transport,
+    calls::{Answer, Call, Refusal, Reply, Request},
+    hub::lock,
+    store::IdentityStore,
+    types::{Member, Membership},
+};
+
+/// A call did not bring the answer that it asked for.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum CallFailure {
+    /// It came to nothing.
+    #[error(transparent)]
+    Transport(#[from] CallError),
+    /// The other node refused it.
+    #[error("refused: {0:?}")]
+    Refused(Refusal),
+    /// The other node belongs to this other cluster.
+    #[error("it belongs to cluster {0:032x}")]
+    Foreign(u128),
+    /// The answer makes no sense.
+    #[error("the answer is malformed: {0}")]
+    Malformed(String),
+}
+
+/// To whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The id that must answer; `None`: whoever is there.
+    pub(crate) id: Option<u64>,
+    /// Where.
+    pub(crate) endpoint: String,
+}
+
+/// Calls other nodes in this node's name. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    transport: Arc<dyn Transport>,
+    identity: IdentityStore,
+    seeds: Arc<[Seed]>,
+    news: NewsSender,
+    /// Where members are now: openraft keeps its clients when a member's address changes.
+    addresses: Arc<Mutex<BTreeMap<u64, String>>>,
+    /// Said once: this member was removed.
+    removed: Arc<OnceLock<()>>,
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
+impl Peers {
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        identity: IdentityStore,
+        seeds: &[Seed],
+        news: NewsSender,
+    ) -> Self {
+        Self {
+            transport,
+            identity,
+            seeds: seeds.into(),
+            news,
+            addresses: Arc::default(),
+            removed: Arc::default(),
+        }
+    }
+
+    /// A member's address: that of the seed list before that of the membership, because a person
+    /// can change the list of a node that was moved, and nobody the membership of one without
+    /// a leader.
+    pub(crate) fn target(&self, id: u64, member: &Member) -> Target {
+        let seed = self.seeds.iter().find(|seed| seed.name.as_str() == member.name);
+        let endpoint = match seed {
+            Some(seed) => seed.endpoint.clone(),
+            None => {
+                let now = lock(&self.addresses).get(&id).cloned();
+                now.unwrap_or_else(|| member.endpoint.clone())
+            }
+        };
+        Target { id: Some(id), endpoint }
+    }
+
+    /// Takes over where the members are.
+    pub(crate) fn learn(&self, membership: &Membership) {
+        let addresses = membership.nodes().map(|(id, member)| (*id, member.endpoint.clone()));
+        *lock(&self.addresses) = addresses.collect();
+    }
+
+    /// Calls and waits for the answer.
+    pub(crate) async fn call(
+        &self,
+        target: &Target,
+        lane: Lane,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Reply, CallFailure> {
+        let identity = self.identity.identity();
+        let call = Call {
+            cluster: identity.cluster_id,
+            from: identity.node_id.0,
+            from_name: identity.name.as_str().to_owned(),
+            to: target.id,
+            request,
+        };
+        let bytes = call.encode().map_err(|error| CallFailure::Malformed(error.to_string()))?;
+        let answer = self.transport.call(&target.endpoint, lane, bytes, timeout).await?;
+        let answer =
+            Answer::decode(&answer).map_err(|error| CallFailure::Malformed(error.to_string()))?;
+        if let (Some(ours), Some(theirs)) = (identity.cluster_id, answer.cluster)
+            && ours != theirs
+        {
+            return Err(CallFailure::Foreign(theirs));
+        }
+        let refusal = match answer.reply {
+            Reply::Refused(refusal) => refusal,
+            reply @ (Reply::Hello(_)
+            | Reply::Joined
+            | Reply::Append(_)
+            | Reply::Vote { .. }
+            | Reply::TakeOver { .. }
+            | Reply::SnapshotNext { .. }
+            | Reply::SnapshotDone { .. }
+            | Reply::ReadIndex { .. }
+            | Reply::Proposed
+            | Reply::Changed { .. }) => return Ok(reply),
+        };
+        if matches!(refusal, Refusal::Removed) {
+            self.on_removed().await;
+        }
+        Err(CallFailure::Refused(refusal))
+    }
+
+    async fn on_removed(&self) {
+        if self.removed.set(()).is_ok() {
+            self.news.send(crate::News::Stopped(Stop::Removed)).await;
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What a node knows of its cluster, for pages and probes.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use mdp_catalog::{NodeId, NodeName};
+
+use crate::{
+    hub::Hub,
+    life::{self, Life},
+    types::LogId,
+};
+
+/// How a member takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It votes.
+    Voter,
+    /// It only follows the log.
+    Learner,
+}
+
+/// One member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: NodeName,
+    /// Its id.
+    pub node_id: NodeId,
+    /// How it takes part.
+    pub role: Role,
+    /// Where other nodes reach it.
+    pub endpoint: String,
+    /// How long it has been unheard; only the leader knows, and not of itself.
+    pub unheard_for: Option<Duration>,
+}
+
+/// Why a node is not ready, as a word for probes and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// A word such as `no_leader`, `not_joined`, `catching_up`, `seeds_differ`, `name_in_use`.
+    pub code: &'static str,
+    /// What is waited for.
+    pub text: String,
+}
+
+/// A node's own view of its cluster. Another node may know more, or less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// This node's name.
+    pub name: NodeName,
+    /// This node's id.
+    pub node_id: NodeId,
+    /// The cluster's id, as 32 hexadecimal digits; `None` before this node belongs to one.
+    pub cluster_id: Option<String>,
+    /// The leader, if one is known.
+    pub leader: Option<NodeName>,
+    /// Raft's term.
+    pub term: u64,
+    /// The index of the last entry known to be committed.
+    pub committed_index: u64,
+    /// The index of the last entry that was applied.
+    pub applied_index: u64,
+    /// The index of the last entry of the log.
+    pub last_log_index: u64,
+    /// The index that the last snapshot stands for.
+    pub snapshot_index: u64,
+    /// The members, by name.
+    pub members: Vec<MemberStatus>,
+    /// Why the node is not ready; empty: it is.
+    pub not_ready: Vec<NotReady>,
+}
+
+impl ClusterStatus {
+    /// Whether this node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.leader.as_ref() == Some(&self.name)
+    }
+}
+
+/// How far behind the known end of the log a node may be and still count as caught up.
+const LAG_MAX: u64 = 1_000;
+
+/// What this node knows of its cluster.
+pub(crate) fn status(hub: &Hub) -> ClusterStatus {
+    let metrics = hub.metrics();
+    let membership = metrics.membership_config.membership();
+    let leader = metrics.current_leader.filter(|_| hub.hears_leader());
+    let name_of = |id: u64| membership.get_node(&id).and_then(|member| member.name.parse().ok());
+    let index = |log_id: Option<&LogId>| log_id.map_or(0, |log_id| log_id.index);
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let mut members: Vec<_> = membership
+        .nodes()
+        .filter_map(|(id, member)| {
+            Some(MemberStatus {
+                name: member.name.parse().ok()?,
+                node_id: NodeId(*id),
+                role: if voters.contains(id) { Role::Voter } else { Role::Learner },
+                endpoint: member.endpoint.clone(),
+                unheard_for: hub.silence_of(*id),
+            })
+        })
+        .collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    let committed =
+        index(metrics.local_committed.as_ref()).max(index(metrics.cluster_committed.as_ref()));
+    let applied = hub.catalog.with(|_, applied| index(applied));
+    ClusterStatus {
+        name: hub.name().clone(),
+        node_id: NodeId(hub.id()),
+        cluster_id: hub.identity.identity().cluster_id.map(|id| format!("{id:032x}")),
+        leader: leader.and_then(name_of),
+        term: metrics.current_term,
+        committed_index: committed.max(applied),
+        applied_index: applied,
+        last_log_index: metrics.last_log_index.unwrap_or(0),
+        snapshot_index: index(metrics.snapshot.as_ref()),
+        members,
+        not_ready: not_ready(hub, leader.is_some(), committed.saturating_sub(applied)),
+    }
+}
+
+fn not_ready(hub: &Hub, has_leader: bool, lag: u64) -> Vec<NotReady> {
+    let mut reasons: Vec<NotReady> = hub.waiting_for().into_iter().collect();
+    let mut add = |code, text: String| {
+        if reasons.iter().all(|reason| reason.code != code) {
+            reasons.push(NotReady { code, text });
+        }
+    };
+    if hub.is_leaving() {
+        add("draining", "this node leaves".to_owned());
+    }
+    if !hub.is_member() {
+        add("not_joined", "this node is no member of a cluster yet".to_owned());
+        return reasons;
+    }
+    if !has_leader {
+        add("no_leader", "no leader is known: too few members hear each other".to_owned());
+    } else if life::look(hub, false) != Life::Lives {
+        add("not_joined", "this node's life in the catalog has not begun yet".to_owned());
+    }
+    if hub.membership().voter_ids().all(|id| id != hub.id()) {
+        add("catching_up", "this member learns, and votes once it has caught up".to_owned());
+    } else if lag > LAG_MAX {
+        add("catching_up", format!("{lag} entries of the log are not applied yet"));
+    }
+    reasons
+}

@@ -1,0 +1,267 @@
+//! The database and its watermark: opened with every check, and changed by whole commits.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use mdp_catalog::NodeName;
+use mdp_wire::codec;
+use redb::{
+    DatabaseError, Durability, ReadableDatabase as _, StorageBackend, Table, WriteTransaction,
+    backends::FileBackend,
+};
+
+use super::{
+    Identity, StorageError,
+    contents::{
+        COMMITS, COMMITTED, Contents, DATABASE_FILE, IDENTITY, LOG, LoadError, META, PURGED,
+        SNAPSHOT, SNAPSHOT_META, VOTE,
+    },
+    watermark::{Mark, WATERMARK_FILE, Watermark},
+};
+use crate::{stored, types::Snapshot};
+
+/// redb would take 1 GiB. All is read once, at the start, and the log is small.
+const CACHE_BYTES_MAX: usize = 16 << 20;
+
+/// A snapshot is stored in pieces, because redb gives each value consecutive pages.
+const SNAPSHOT_PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// One change of what is stored. Records are encoded and sealed.
+#[derive(Debug)]
+pub(super) enum Change {
+    Identity(Vec<u8>),
+    Vote(Vec<u8>),
+    Committed(Vec<u8>),
+    /// Entries by their index.
+    Append(Vec<(u64, Vec<u8>)>),
+    /// Removes the entries from this index on.
+    Truncate {
+        from: u64,
+    },
+    /// Removes the entries up to this index.
+    Purge {
+        upto: u64,
+        log_id: Vec<u8>,
+    },
+    Snapshot {
+        meta: Vec<u8>,
+        snapshot: Arc<Snapshot>,
+    },
+}
+
+/// The open database.
+#[derive(Debug)]
+pub(super) struct Database {
+    database: redb::Database,
+    commits: u64,
+    // Last, so that the directory is locked until the database is closed.
+    watermark: Watermark,
+}
+
+impl Database {
+    /// Opens a directory, or makes a new one.
+    pub(super) fn open<B: StorageBackend>(
+        dir: &Path,
+        name: &NodeName,
+        backend: impl FnOnce(FileBackend) -> B,
+    ) -> Result<(Self, Contents), StorageError> {
+        make_directory(dir).map_err(StorageError::io(dir, "make it"))?;
+        let watermark = Watermark::lock(dir)?;
+        let promised = promised_commits(dir, &watermark)?;
+        let database = open_database(dir, promised.is_none(), backend)?;
+        let mut database = Self { database, commits: 0, watermark };
+        if promised.is_none() {
+            database.make(dir, name).map_err(StorageError::io(dir, "write a new raft.redb"))?;
+        }
+        let contents = database.load().map_err(|error| error.at(dir))?;
+        database.commits = contents.commits;
+        if contents.commits < promised.unwrap_or_default() {
+            let lost = promised.unwrap_or_default().saturating_sub(contents.commits);
+            let reason = format!("its last {lost} commits are lost");
+            return Err(StorageError::corrupt(dir, DATABASE_FILE, &reason));
+        }
+        if contents.identity.name != *name {
+            return Err(StorageError::ForeignNode {
+                dir: dir.to_owned(),
+                found: contents.identity.name.as_str().to_owned(),
+                wanted: name.as_str().to_owned(),
+            });
+        }
+        Ok((database, contents))
+    }
+
+    /// Makes the changes, in order, in one durable commit.
+    pub(super) fn commit(&mut self, changes: &[Change]) -> io::Result<()> {
+        let commits = self.commits.saturating_add(1);
+        self.write(changes, commits).map_err(into_io)?;
+        self.commits = commits;
+        self.watermark.write(commits)
+    }
+
+    /// Closes the file so that the next start has nothing to repair.
+    pub(super) fn close(self) -> io::Result<()> {
+        self.database.close().map_err(|error| into_io(error.into()))
+    }
+
+    /// Writes the first commit. The directory is in use from the moment that the watermark says
+    /// one; before that nobody has heard of the node id, and it may start anew.
+    fn make(&self, dir: &Path, name: &NodeName) -> io::Result<()> {
+        let identity = Identity::new(name.clone())?;
+        let identity = sealed(stored::encode_identity(&identity))?;
+        self.write(&[Change::Identity(identity)], 1).map_err(into_io)?;
+        sync_directory(dir)?;
+        self.watermark.write(1)?;
+        self.watermark.sync()
+    }
+
+    fn load(&self) -> Result<Contents, LoadError> {
+        Contents::load(&self.database.begin_read()?)
+    }
+
+    fn write(&self, changes: &[Change], commits: u64) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        Tables::open(&transaction)?.write(changes, commits)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// The tables within one transaction.
+struct Tables<'t> {
+    meta: Table<'t, &'static str, &'static [u8]>,
+    log: Table<'t, u64, &'static [u8]>,
+    snapshot: Table<'t, u64, &'static [u8]>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            meta: transaction.open_table(META)?,
+            log: transaction.open_table(LOG)?,
+            snapshot: transaction.open_table(SNAPSHOT)?,
+        })
+    }
+
+    fn write(mut self, changes: &[Change], commits: u64) -> Result<(), redb::Error> {
+        for change in changes {
+            self.make(change)?;
+        }
+        let commits = sealed(stored::encode_commits(commits))?;
+        self.meta.insert(COMMITS, commits.as_slice())?;
+        Ok(())
+    }
+
+    fn make(&mut self, change: &Change) -> Result<(), redb::Error> {
+        match change {
+            Change::Identity(record) => drop(self.meta.insert(IDENTITY, record.as_slice())?),
+            Change::Vote(record) => drop(self.meta.insert(VOTE, record.as_slice())?),
+            Change::Committed(record) => drop(self.meta.insert(COMMITTED, record.as_slice())?),
+            Change::Append(entries) => {
+                for (index, record) in entries {
+                    self.log.insert(index, record.as_slice())?;
+                }
+            }
+            Change::Truncate { from } => self.log.retain_in(*from.., |_, _| false)?,
+            Change::Purge { upto, log_id } => {
+                self.log.retain_in(..=*upto, |_, _| false)?;
+                self.meta.insert(PURGED, log_id.as_slice())?;
+            }
+            Change::Snapshot { meta, snapshot } => {
+                self.snapshot.retain(|_, _| false)?;
+                for (number, piece) in (0..).zip(snapshot.snapshot.chunks(SNAPSHOT_PIECE_BYTES_MAX))
+                {
+                    self.snapshot.insert(number, codec::seal(piece.to_vec()).as_slice())?;
+                }
+                self.meta.insert(SNAPSHOT_META, meta.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An encoded record, ready to be stored.
+pub(super) fn sealed(record: Result<Vec<u8>, codec::CodecError>) -> io::Result<Vec<u8>> {
+    record.map(codec::seal).map_err(io::Error::other)
+}
+
+/// How many commits the directory must have; `None`: it is new, or was never used. A new one has
+/// its watermark before it has anything else.
+fn promised_commits(dir: &Path, watermark: &Watermark) -> Result<Option<u64>, StorageError> {
+    let mark = watermark.read().map_err(StorageError::io(dir, "read raft.watermark"))?;
+    let database_bytes = match fs::metadata(dir.join(DATABASE_FILE)) {
+        Ok(file) => file.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(StorageError::io(dir, "look at raft.redb")(error)),
+    };
+    match (mark, database_bytes) {
+        (Mark::Unreadable(_), 0) => {
+            let made = watermark.make().and_then(|()| sync_directory(dir));
+            made.map_err(StorageError::io(dir, "write raft.watermark"))?;
+            Ok(None)
+        }
+        // The process or the machine stopped before the directory was in use.
+        (Mark::Commits(0), _) => Ok(None),
+        (Mark::Commits(_), 0) => {
+            Err(StorageError::corrupt(dir, DATABASE_FILE, &"it is missing or empty"))
+        }
+        (Mark::Commits(commits), _) => Ok(Some(commits)),
+        (Mark::Unreadable(reason), _) => Err(StorageError::corrupt(dir, WATERMARK_FILE, &reason)),
+    }
+}
+
+fn open_database<B: StorageBackend>(
+    dir: &Path,
+    is_new: bool,
+    backend: impl FnOnce(FileBackend) -> B,
+) -> Result<redb::Database, StorageError> {
+    let mut options = OpenOptions::new();
+    // A file that was begun and never used is begun again.
+    let file = options.read(true).write(true).create(is_new).truncate(is_new);
+    let file = file.open(dir.join(DATABASE_FILE)).map_err(StorageError::io(dir, "open raft.redb"));
+    FileBackend::new(file?)
+        .and_then(|file| {
+            redb::Database::builder()
+                .set_cache_size(CACHE_BYTES_MAX)
+                .set_check_integrity_on_open(true)
+                .create_with_backend(backend(file))
+        })
+        .map_err(|error| open_error(dir, error))
+}
+
+fn open_error(dir: &Path, error: DatabaseError) -> StorageError {
+    if let DatabaseError::DatabaseAlreadyOpen = error {
+        return StorageError::Locked { dir: dir.to_owned() };
+    }
+    LoadError::Database(error.into()).at(dir)
+}
+
+/// Whether the file has other bytes, or fewer, than a database has.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+fn into_io(error: redb::Error) -> io::Error {
+    if let redb::Error::Io(error) = error { error } else { io::Error::other(error) }
+}
+
+fn make_directory(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    match dir.parent() {
+        None => Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")),
+        Some(parent) => sync_directory(parent),
+    }
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,310 @@
+//! One node of a cluster as a process.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    ClusterView, Links, Page, Reachable, Readiness, free_port, http_get,
+    process::{Process, variable, without_settings},
+    program, wait_until,
+};
+
+/// How long a node may take until it is ready, by itself, whatever happened before.
+pub const READY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many clock ticks of `/proc/PID/stat` a second has.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// The three addresses of a node; they stay the same over its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// For clients and workers.
+    pub broker: u16,
+    /// For other nodes.
+    pub cluster: u16,
+    /// For people and probes.
+    pub admin: u16,
+}
+
+impl Ports {
+    /// Three that are free.
+    #[must_use]
+    pub fn free() -> Self {
+        Self { broker: free_port(), cluster: free_port(), admin: free_port() }
+    }
+}
+
+/// A node of a cluster: its configuration, its folder and, while it runs, its process.
+#[derive(Debug)]
+pub struct ClusterNode {
+    name: String,
+    ports: Ports,
+    directory: PathBuf,
+    settings: Vec<(String, String)>,
+    process: Option<Process>,
+    link: Option<(Arc<Links>, usize)>,
+    /// What it has written to its log in earlier lives.
+    past_log: Vec<String>,
+}
+
+impl ClusterNode {
+    /// A node that does not run yet, with its files below this directory.
+    #[must_use]
+    pub fn new(name: &str, ports: Ports, directory: PathBuf) -> Self {
+        fs::create_dir_all(&directory).unwrap();
+        let mut node = Self {
+            name: name.to_owned(),
+            ports,
+            settings: Vec::new(),
+            process: None,
+            link: None,
+            past_log: Vec::new(),
+            directory,
+        };
+        let data_dir = node.data_dir().display().to_string();
+        for (key, value) in [
+            ("node.name", name),
+            ("node.data_dir", &data_dir),
+            ("broker.bind", &node.endpoint()),
+            ("cluster.bind", &format!("tcp://127.0.0.1:{}", ports.cluster)),
+            ("admin.bind", &node.admin().to_string()),
+        ] {
+            node.set(key, value);
+        }
+        node
+    }
+
+    /// Lets the node's connections be known by these links as those of node number `index`.
+    pub(crate) fn linked(&mut self, links: &Arc<Links>, index: usize) {
+        self.link = Some((Arc::clone(links), index));
+    }
+
+    /// Changes a setting; it counts from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(other, _)| other != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Starts the process and waits for nothing.
+    #[track_caller]
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let mut command = Command::new(program());
+        command.arg("serve").current_dir(&self.directory);
+        without_settings(&mut command);
+        command.envs(self.settings.iter().map(|(key, value)| (variable(key), value)));
+        let process = Process::spawn(&self.name, &mut command);
+        if let Some((links, index)) = &self.link {
+            links.own(*index, process.pid());
+        }
+        self.process = Some(process);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process().signal(signal);
+    }
+
+    /// Kills the process at once and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+            self.past_log.extend(process.log());
+        }
+    }
+
+    /// Kills the process and starts it again with what is in its folder.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.start();
+    }
+
+    /// Stops the process in its tracks, as a frozen machine.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Waits until the process ends by itself, and returns its exit code.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self, patience: Duration) -> Option<i32> {
+        let process = self.process.as_mut().unwrap_or_else(|| panic!("{} runs not", self.name));
+        let code = process.wait_for_exit(patience).code();
+        self.past_log.extend(process.log());
+        self.process = None;
+        code
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_alive)
+    }
+
+    /// Loses the volume: the next start finds no data directory.
+    pub fn lose_data(&self) {
+        assert!(self.process.is_none(), "{} still runs", self.name);
+        if self.data_dir().exists() {
+            fs::remove_dir_all(self.data_dir()).unwrap();
+        }
+    }
+
+    /// Waits until the node says that it is ready.
+    #[track_caller]
+    pub fn wait_until_ready(&self) -> Duration {
+        let what = format!("{} is ready", self.name);
+        wait_until(&what, READY_PATIENCE, || self.readiness().is_some_and(|now| now.is_ready))
+    }
+
+    /// Waits until the node says that this is why it is not ready.
+    #[track_caller]
+    pub fn wait_for_reason(&self, code: &str) {
+        let what = format!("{} is not ready: {code}", self.name);
+        let has = |now: Readiness| !now.is_ready && now.reasons.iter().any(|other| other == code);
+        wait_until(&what, READY_PATIENCE, || self.readiness().is_some_and(has));
+    }
+
+    /// What the node says of itself; none if it does not answer.
+    #[must_use]
+    pub fn readiness(&self) -> Option<Readiness> {
+        Readiness::read(&self.page("/readyz")?)
+    }
+
+    /// The node's view of its cluster; none if it does not answer.
+    #[must_use]
+    pub fn view(&self) -> Option<ClusterView> {
+        ClusterView::read(&self.page("/api/v1/cluster")?)
+    }
+
+    /// The node's view of its cluster, which it must give.
+    #[must_use]
+    #[track_caller]
+    pub fn expect_view(&self) -> ClusterView {
+        self.view().unwrap_or_else(|| panic!("{} shows no view of its cluster", self.name))
+    }
+
+    /// A page of the administration port; none if it does not answer.
+    #[must_use]
+    pub fn page(&self, path: &str) -> Option<Page> {
+        // A frozen process is not asked: its kernel would take the connection.
+        self.process.as_ref()?;
+        http_get(self.admin(), path).ok()
+    }
+
+    /// The CPU time that the process has used since it started.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // After the name, which may hold anything: state, and ten fields on, utime and stime.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 =
+            fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
+    }
+
+    /// Writes the configuration as a file, for commands that want one.
+    #[must_use]
+    pub fn write_config(&self) -> PathBuf {
+        let path = self.directory.join("majordomo.toml");
+        let lines: Vec<String> =
+            self.settings.iter().map(|(key, value)| line(key, value)).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        path
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub const fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// The address of the administration port.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.admin))
+    }
+
+    /// The administration port as commands want it.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin())
+    }
+
+    /// The folder that the process runs in.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The folder that holds what must survive.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process().pid()
+    }
+
+    /// The log of all lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let mut lines = self.past_log.clone();
+        lines.extend(self.process.iter().flat_map(Process::log));
+        lines.join("\n")
+    }
+
+    #[track_caller]
+    fn process(&self) -> &Process {
+        self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+}
+
+impl Reachable for ClusterNode {
+    fn endpoint(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.ports.broker)
+    }
+}
+
+/// A line of TOML with dotted keys.
+fn line(key: &str, value: &str) -> String {
+    if key == "cluster.peers" {
+        let peers: Vec<String> = value.split(',').map(|peer| format!("{peer:?}")).collect();
+        return format!("{key} = [{}]", peers.join(", "));
+    }
+    match value.parse::<u64>() {
+        Ok(number) => format!("{key} = {number}"),
+        Err(_) => format!("{key} = {value:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_become_lines_of_a_file() {
+        assert_eq!(line("cluster.expect", "3"), "cluster.expect = 3");
+        assert_eq!(line("node.name", "node-1"), "node.name = \"node-1\"");
+        assert_eq!(line("cluster.peers", "a=b:1,c=d:2"), "cluster.peers = [\"a=b:1\", \"c=d:2\"]");
+    }
+}

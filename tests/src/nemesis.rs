@@ -1,0 +1,123 @@
+//! Faults that need more than a signal. One that can not be brought about fails the test: what was
+//! not installed did not pass.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::process::Process;
+
+/// Set to 1 where nobody can be root, to do without the faults that only root can bring about.
+const WITHOUT_ROOT: &str = "MAJORDOMO_TEST_WITHOUT_ROOT";
+
+/// Whether whoever runs the tests has said to do without the faults that need root.
+#[must_use]
+pub fn is_without_root() -> bool {
+    env::var(WITHOUT_ROOT).is_ok_and(|value| value == "1")
+}
+
+/// A small file system of its own; gone when dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Puts a file system of this size into an empty directory.
+    #[must_use]
+    pub fn mount(path: &Path, bytes: u64) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(path);
+        let outcome = mount.output().unwrap();
+        assert!(
+            outcome.status.success(),
+            "a small disk can not be mounted, which needs root: {}; to do without this test, set \
+             {WITHOUT_ROOT}=1",
+            String::from_utf8_lossy(&outcome.stderr)
+        );
+        Self { path: path.to_owned() }
+    }
+
+    /// Fills it until nothing more fits.
+    pub fn fill(&self) {
+        let mut file = std::fs::File::create(self.path.join("ballast")).unwrap();
+        let copied = std::io::copy(&mut std::io::repeat(0), &mut file);
+        assert_eq!(copied.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut unmount = Command::new("umount");
+        drop(unmount.arg("--lazy").arg(&self.path).stderr(Stdio::null()).status());
+    }
+}
+
+/// Makes system calls of a running process fail, until dropped.
+#[derive(Debug)]
+pub struct FailingCalls {
+    _tracer: Process,
+}
+
+impl FailingCalls {
+    /// From now on these system calls fail with this error, without having done anything.
+    #[must_use]
+    #[track_caller]
+    pub fn inject(pid: u32, calls: &str, error: &str) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        strace.args(["-e", &format!("inject={calls}:error={error}"), "-p", &pid.to_string()]);
+        assert!(
+            Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok(),
+            "strace is missing: run `cargo xtask install`, or set {WITHOUT_ROOT}=1 to do without \
+             this test"
+        );
+        let tracer = Process::spawn("strace", &mut strace);
+        let _attached = tracer.wait_for_log(|line| line.contains("attached"));
+        Self { _tracer: tracer }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn small_disk_fills_up() {
+        if is_without_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        let disk = SmallDisk::mount(&path, 1 << 20);
+        let mut file = std::fs::File::create(path.join("file")).unwrap();
+        file.write_all(b"there is room").unwrap();
+
+        disk.fill();
+
+        assert!(file.write_all(&[0; 8_192]).is_err());
+        drop(disk);
+        assert!(!path.join("file").exists());
+    }
+
+    #[test]
+    fn calls_fail_while_they_are_made_to() {
+        if is_without_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mut victim = Command::new("sh");
+        victim.args(["-c", "while mkdir made && rmdir made; do sleep 0.01; done; echo ended >&2"]);
+        let mut victim = Process::spawn("victim", victim.current_dir(directory.path()));
+        assert!(victim.is_alive());
+
+        let _failing = FailingCalls::inject(victim.pid(), "mkdir,mkdirat", "EIO");
+
+        assert!(victim.wait_for_log(|line| line.contains("Input/output error")).contains("made"));
+    }
+}
