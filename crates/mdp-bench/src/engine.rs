@@ -197,7 +197,11 @@ impl Driver {
                     let outcome = LookupOutcome::OfferedHere;
                     self.broker.handle_input(self.now, Input::LookedUp { query, outcome });
                 }
-                Effect::Describe { .. } | Effect::Note(_) | Effect::Drained(_) => {}
+                Effect::Describe { .. }
+                | Effect::ToOwner { .. }
+                | Effect::ToOrigin { .. }
+                | Effect::Note(_)
+                | Effect::Drained(_) => {}
             }
         }
     }

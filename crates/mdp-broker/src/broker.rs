@@ -2,8 +2,11 @@
 
 mod audit;
 mod drain;
+mod links;
 mod mmi;
 mod offers;
+mod origin;
+mod owner;
 mod registration;
 mod requests;
 mod timeouts;
@@ -17,7 +20,7 @@ use std::{
 use mdp_catalog::Incarnation;
 use mdp_wire::{AtBroker, Frame, ServiceName, Token, Version, worker::FromBroker};
 
-use self::{drain::Drain, mmi::Query, offers::Offers, registration::Caller};
+use self::{drain::Drain, links::Links, mmi::Query, offers::Offers, registration::Caller};
 use crate::{
     Counters, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed, Settings,
     clients::Clients,
@@ -73,7 +76,8 @@ pub struct WorkerStatus {
 struct Totals {
     queued_requests: usize,
     held_requests: usize,
-    /// Of waiting and held requests, with [`crate::request::REQUEST_OVERHEAD_BYTES`] each.
+    forwarded_requests: usize,
+    /// Of waiting, held and forwarded requests, with [`crate::request::REQUEST_OVERHEAD_BYTES`] each.
     bytes: usize,
     idle_workers: usize,
     services_with_workers: usize,
@@ -90,12 +94,15 @@ pub struct Broker<F> {
     services: Services<F>,
     workers: Workers<F>,
     clients: Clients,
+    links: Links<F>,
     offers: Offers,
     queries: BTreeMap<QueryId, Query<F>>,
     next_query: QueryId,
     has_queries_timer: bool,
     next_arrival: u64,
     next_idle_order: u64,
+    /// When a client last asked for a service.
+    last_request_at: Moment,
     refusals: Refusals,
     drain: Option<Drain>,
     totals: Totals,
@@ -116,12 +123,14 @@ impl<F: Frame> Broker<F> {
             services: Services::default(),
             workers: Workers::default(),
             clients: Clients::default(),
+            links: Links::default(),
             offers: Offers::default(),
             queries: BTreeMap::new(),
             next_query: QueryId(1),
             has_queries_timer: false,
             next_arrival: 1,
             next_idle_order: 1,
+            last_request_at: clock.now(),
             refusals: Refusals::new(clock.now()),
             drain: None,
             totals: Totals::default(),
@@ -146,6 +155,10 @@ impl<F: Frame> Broker<F> {
             Input::Committed(change) => self.on_committed(change),
             Input::LookedUp { query, outcome } => self.on_looked_up(query, outcome),
             Input::Described { query, json } => self.on_described(query, &json),
+            Input::LinkUp { link, role } => self.on_link_up(link, role),
+            Input::LinkDown { link, unsent } => self.on_link_down(link, unsent),
+            Input::FromOrigin { link, message } => self.on_from_origin(link, message),
+            Input::FromOwner { link, message } => self.on_from_owner(link, message),
             Input::Isolated => self.on_isolated(),
             Input::Drain { deadline } => self.on_drain(deadline),
         }
@@ -187,6 +200,7 @@ impl<F: Frame> Broker<F> {
             idle_workers: self.totals.idle_workers,
             queued_requests: self.totals.queued_requests,
             held_requests: self.totals.held_requests,
+            forwarded_requests: self.totals.forwarded_requests,
             queued_bytes: self.totals.bytes,
         }
     }
@@ -229,9 +243,10 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    /// What follows from any change: tell the cluster, end the drain.
+    /// What follows from any change: tell the cluster and the other nodes, end the drain.
     fn settle(&mut self) {
         self.propose_if_needed();
+        self.tell_origins_if_due();
         if self.drain.is_some() {
             self.finish_drain_if_done();
         }
@@ -244,6 +259,8 @@ impl<F: Frame> Broker<F> {
             TimerKey::Queries => self.on_queries_timer(),
             TimerKey::Proposal => self.on_proposal_timer(),
             TimerKey::Refusals => self.on_refusals_timer(),
+            TimerKey::Load => self.on_load_timer(),
+            TimerKey::DrainStep => self.on_drain_step(),
             TimerKey::Drain => self.on_drain_timer(),
         }
     }

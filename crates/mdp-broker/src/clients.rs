@@ -1,10 +1,10 @@
-//! What each client connection has waiting, so that one cannot crowd out the others.
+//! What each client has waiting, of this node or of others, so that one cannot crowd out the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{PeerId, service::ServiceId};
+use crate::{request::ClientId, service::ServiceId};
 
-/// What one client connection has waiting, over all services.
+/// What one client has waiting, over all services.
 #[derive(Debug, Default)]
 pub(crate) struct ClientUse {
     pub(crate) requests: usize,
@@ -26,18 +26,18 @@ impl ClientUse {
 /// The clients that have something waiting; others leave no trace.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
-    by_peer: BTreeMap<PeerId, ClientUse>,
+    by_peer: BTreeMap<ClientId, ClientUse>,
     /// Clients by the power of two that their bytes reach: the greediest is found at once, and a
     /// client moves only when it doubles or halves.
-    by_level: BTreeMap<u32, BTreeSet<PeerId>>,
+    by_level: BTreeMap<u32, BTreeSet<ClientId>>,
 }
 
 impl Clients {
-    pub(crate) fn find(&self, client: &PeerId) -> Option<&ClientUse> {
+    pub(crate) fn find(&self, client: &ClientId) -> Option<&ClientUse> {
         self.by_peer.get(client)
     }
 
-    pub(crate) fn add(&mut self, client: &PeerId, service: ServiceId, bytes: usize) {
+    pub(crate) fn add(&mut self, client: &ClientId, service: ServiceId, bytes: usize) {
         let mut old_level = None;
         let entry = match self.by_peer.get_mut(client) {
             Some(entry) => {
@@ -53,7 +53,7 @@ impl Clients {
         self.change_level(client, old_level, Some(new_level));
     }
 
-    pub(crate) fn remove(&mut self, client: &PeerId, service: ServiceId, bytes: usize) {
+    pub(crate) fn remove(&mut self, client: &ClientId, service: ServiceId, bytes: usize) {
         let Some(entry) = self.by_peer.get_mut(client) else { return };
         let old_level = entry.level();
         entry.requests = entry.requests.saturating_sub(1);
@@ -71,7 +71,7 @@ impl Clients {
         self.change_level(client, Some(old_level), new_level);
     }
 
-    fn change_level(&mut self, client: &PeerId, old: Option<u32>, new: Option<u32>) {
+    fn change_level(&mut self, client: &ClientId, old: Option<u32>, new: Option<u32>) {
         if old == new {
             return;
         }
@@ -89,18 +89,18 @@ impl Clients {
     }
 
     /// A client with the most bytes waiting, to within a factor of two.
-    pub(crate) fn greediest(&self) -> Option<&PeerId> {
+    pub(crate) fn greediest(&self) -> Option<&ClientId> {
         self.by_level.last_key_value().and_then(|(_, peers)| peers.first())
     }
 
     /// Whether the client would be among the greediest with so many more bytes.
-    pub(crate) fn is_greediest_with(&self, client: &PeerId, more_bytes: usize) -> bool {
+    pub(crate) fn is_greediest_with(&self, client: &ClientId, more_bytes: usize) -> bool {
         let bytes = self.find(client).map_or(0, |entry| entry.bytes).saturating_add(more_bytes);
         let level = usize::BITS - bytes.leading_zeros();
         self.by_level.last_key_value().is_none_or(|(highest, _)| level >= *highest)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &ClientUse)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ClientId, &ClientUse)> {
         self.by_peer.iter()
     }
 }

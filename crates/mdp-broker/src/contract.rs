@@ -4,7 +4,10 @@ use std::{net::IpAddr, time::Instant};
 
 use mdp_catalog::{CatalogChange, CatalogEntry};
 use mdp_wire::{
-    AtBroker, DecodeError, ServiceName, Token, Version, client::Reply, worker::FromBroker,
+    AtBroker, DecodeError, ServiceFrame, ServiceName, Token, Version,
+    client::Reply,
+    relay::{ForwardId, ToOrigin, ToOwner},
+    worker::FromBroker,
 };
 
 use crate::PeerId;
@@ -12,6 +15,19 @@ use crate::PeerId;
 /// Names one question to the cluster; never reused within an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueryId(pub u64);
+
+/// Names one connection with another node, in one direction; never reused within a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// What this node is on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkRole {
+    /// It may forward requests: the other node is their owner.
+    Origin,
+    /// It is given requests: the other node is their origin.
+    Owner,
+}
 
 /// What happened outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +70,35 @@ pub enum Input<F> {
         query: QueryId,
         /// The page as JSON.
         json: Vec<u8>,
+    },
+    /// A link with another node is there. Nothing of it was said before, and no other link in this
+    /// direction with that node is left.
+    LinkUp {
+        /// Which.
+        link: LinkId,
+        /// What this node is on it.
+        role: LinkRole,
+    },
+    /// A link is gone, and everything on its way with it.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// Requests that were certainly not handed over.
+        unsent: Vec<ForwardId>,
+    },
+    /// The origin of requests sent this, on a link where this node is their owner.
+    FromOrigin {
+        /// Which link.
+        link: LinkId,
+        /// What.
+        message: ToOwner<ServiceFrame<F>, F>,
+    },
+    /// The owner of requests sent this, on a link where this node is their origin.
+    FromOwner {
+        /// Which link.
+        link: LinkId,
+        /// What.
+        message: ToOrigin<F>,
     },
     /// There has been no quorum for so long that the workers may be offered elsewhere by now.
     Isolated,
@@ -121,6 +166,21 @@ pub enum Effect<F> {
         to: PeerId,
         /// What.
         message: Outgoing<F>,
+    },
+    /// Send this to another node, on a link where this node is the origin. A link that cannot take
+    /// it in time is down.
+    ToOwner {
+        /// Which link; it may be gone.
+        link: LinkId,
+        /// What.
+        message: ToOwner<ServiceName, F>,
+    },
+    /// Send this to another node, on a link where this node is the owner.
+    ToOrigin {
+        /// Which link; it may be gone.
+        link: LinkId,
+        /// What.
+        message: ToOrigin<F>,
     },
     /// Make this true in the cluster. Losing or repeating it is harmless.
     Propose(CatalogEntry),
@@ -228,9 +288,9 @@ pub enum Note {
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// Requests answered since the drain began.
+    /// Requests answered by this node's workers since the drain began.
     pub finished: u64,
-    /// Requests given to other nodes.
+    /// Requests given to other nodes: answered there, or returned to where they came from.
     pub handed_over: u64,
     /// Requests that were accepted and got no reply: nobody could serve them in time, their client
     /// went, or the worker that had them was lost.

@@ -35,6 +35,12 @@ pub enum DropReason {
     ClientGone,
     /// This node drains, and nobody can serve the request.
     Draining,
+    /// A request that another node sent a second time.
+    RepeatedForward,
+    /// A request of another node that is gone, or the reply to one.
+    OriginGone,
+    /// A reply of another node to a request that it does not have any more.
+    LateReply,
     /// A reply to a token that its worker does not hold.
     UnknownToken,
     /// A command from a peer that is not a registered worker.
@@ -60,6 +66,9 @@ impl DropReason {
             Self::TooManyQueries => "too_many_queries",
             Self::ClientGone => "client_gone",
             Self::Draining => "draining",
+            Self::RepeatedForward => "repeated_forward",
+            Self::OriginGone => "origin_gone",
+            Self::LateReply => "late_reply",
             Self::UnknownToken => "unknown_token",
             Self::NotRegistered => "not_registered",
         }
@@ -81,6 +90,16 @@ pub struct Counters {
     pub partials: u64,
     /// Requests taken back from a lost worker to be given to another.
     pub redispatched: u64,
+    /// Requests of this node's clients that were sent to another node, a second time counted again.
+    pub forwarded: u64,
+    /// Of those, the ones that came back and no worker had had.
+    pub returned: u64,
+    /// Of those, the ones asked back because a worker elsewhere was free.
+    pub recalled: u64,
+    /// Requests that other nodes sent to this one.
+    pub forwards_received: u64,
+    /// Final replies sent to other nodes.
+    pub forwards_replied: u64,
     /// Registrations proven and acknowledged.
     pub registrations: u64,
     /// Registrations refused.
@@ -120,10 +139,12 @@ pub struct Gauges {
     pub workers: usize,
     /// Workers that wait for work.
     pub idle_workers: usize,
-    /// Requests that wait for a worker.
+    /// Requests that wait for a worker here.
     pub queued_requests: usize,
-    /// Requests that a worker has.
+    /// Requests that a worker of this node has.
     pub held_requests: usize,
-    /// Bytes of waiting and held requests, with the overhead of each.
+    /// Requests of this node's clients that another node has.
+    pub forwarded_requests: usize,
+    /// Bytes of waiting, held and forwarded requests, with the overhead of each.
     pub queued_bytes: usize,
 }

@@ -33,8 +33,8 @@ mod worker;
 
 pub use broker::{Broker, ServiceStatus, WorkerActivity, WorkerStatus};
 pub use contract::{
-    Effect, Input, LookupOutcome, LookupPurpose, Note, Outgoing, Page, QueryId, Receipt,
-    RegistrationRefusal, WorkerEnd,
+    Effect, Input, LinkId, LinkRole, LookupOutcome, LookupPurpose, Note, Outgoing, Page, QueryId,
+    Receipt, RegistrationRefusal, WorkerEnd,
 };
 pub use counters::{Counters, DropReason, Gauges};
 pub use peer::{PeerBytes, PeerId};

@@ -5,23 +5,33 @@ use std::{
     ops::Bound,
 };
 
+use mdp_wire::relay::ForwardId;
+
 use crate::{
-    PeerId,
-    request::{Arrival, Request},
+    request::{Arrival, ClientId, Request},
     time::Moment,
 };
 
 /// The requests of one client, in the order of their arrival, and so of their deadlines: requests
-/// of one service all have the same time to live.
+/// of one service all have the same time to live, and a link keeps the order of its node.
 type Line<F> = VecDeque<Box<Request<F>>>;
 
-/// Requests by client. A client without waiting requests has no line.
+/// Whose requests are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Everybody's.
+    All,
+    /// Those of this node's clients: the others are never forwarded.
+    Own,
+}
+
+/// Requests by client, of this node and of others. A client without waiting requests has no line.
 #[derive(Debug)]
 pub(crate) struct Queue<F> {
-    line_by_client: BTreeMap<PeerId, Line<F>>,
+    line_by_client: BTreeMap<ClientId, Line<F>>,
     len: usize,
     /// Whose turn it was last.
-    served: Option<PeerId>,
+    served: Option<ClientId>,
 }
 
 impl<F> Default for Queue<F> {
@@ -35,10 +45,7 @@ impl<F> Queue<F> {
     /// of those that arrived after it.
     pub(crate) fn insert(&mut self, request: Box<Request<F>>) {
         self.len += 1;
-        let line = match self.line_by_client.get_mut(&request.client) {
-            Some(line) => line,
-            None => self.line_by_client.entry(request.client.clone()).or_default(),
-        };
+        let line = self.line_by_client.entry(request.client_id()).or_default();
         if line.back().is_none_or(|last| last.arrival < request.arrival) {
             line.push_back(request);
         } else {
@@ -48,8 +55,8 @@ impl<F> Queue<F> {
     }
 
     /// The first request of the client whose turn it is.
-    pub(crate) fn pop_next(&mut self) -> Option<Box<Request<F>>> {
-        let client = self.next_client()?;
+    pub(crate) fn pop_next(&mut self, whose: Whose) -> Option<Box<Request<F>>> {
+        let client = self.next_client(whose)?;
         let line = self.line_by_client.get_mut(&client)?;
         let request = line.pop_front();
         if line.is_empty() {
@@ -61,14 +68,40 @@ impl<F> Queue<F> {
     }
 
     /// The client behind the one that was served last, in the order of their names.
-    fn next_client(&self) -> Option<PeerId> {
+    fn next_client(&self, whose: Whose) -> Option<ClientId> {
+        let is_wanted =
+            |client: &ClientId| whose == Whose::All || *client < ClientId::FIRST_ELSEWHERE;
         let behind = self.served.as_ref().filter(|_| self.line_by_client.len() > 1);
         let behind = behind.and_then(|served| {
             let others = (Bound::Excluded(served), Bound::Unbounded);
-            self.line_by_client.range::<PeerId, _>(others).next()
+            self.line_by_client.range::<ClientId, _>(others).next()
         });
-        let next = behind.or_else(|| self.line_by_client.first_key_value());
-        next.map(|(client, _)| client.clone())
+        let next = behind.filter(|(client, _)| is_wanted(client));
+        let next = next.or_else(|| self.line_by_client.first_key_value());
+        next.map(|(client, _)| client).filter(|client| is_wanted(client)).cloned()
+    }
+
+    /// Whether a client of this node waits.
+    pub(crate) fn has_own(&self) -> bool {
+        self.line_by_client
+            .first_key_value()
+            .is_some_and(|(client, _)| *client < ClientId::FIRST_ELSEWHERE)
+    }
+
+    /// The request that a link calls so.
+    pub(crate) fn take_forward(
+        &mut self,
+        client: &ClientId,
+        id: ForwardId,
+    ) -> Option<Box<Request<F>>> {
+        let line = self.line_by_client.get_mut(client)?;
+        let place = line.iter().position(|request| request.is_forward(id))?;
+        let request = line.remove(place);
+        if line.is_empty() {
+            self.line_by_client.remove(client);
+        }
+        self.len = self.len.saturating_sub(usize::from(request.is_some()));
+        request
     }
 
     /// Every request that has waited long enough.
@@ -85,7 +118,7 @@ impl<F> Queue<F> {
     }
 
     /// The newest request of a client.
-    pub(crate) fn pop_newest_of(&mut self, client: &PeerId) -> Option<Box<Request<F>>> {
+    pub(crate) fn pop_newest_of(&mut self, client: &ClientId) -> Option<Box<Request<F>>> {
         let line = self.line_by_client.get_mut(client)?;
         let request = line.pop_back();
         if line.is_empty() {
@@ -96,7 +129,7 @@ impl<F> Queue<F> {
     }
 
     /// When the newest request of a client arrived.
-    pub(crate) fn newest_of(&self, client: &PeerId) -> Option<Arrival> {
+    pub(crate) fn newest_of(&self, client: &ClientId) -> Option<Arrival> {
         self.line_by_client.get(client)?.back().map(|request| request.arrival)
     }
 

@@ -1,8 +1,11 @@
 //! One accepted request, from its arrival to its last reply.
 
-use mdp_wire::{Body, Frame, ServiceFrame, Version, client};
+use mdp_wire::{
+    Body, Frame, ServiceFrame, Version, client,
+    relay::{Forward, ForwardId},
+};
 
-use crate::{PeerId, time::Moment};
+use crate::{LinkId, PeerId, time::Moment};
 
 /// What one request costs besides its frames: the request itself, its places in the queue's maps
 /// and libzmq's share of the receive buffer. Measured at 420 to 480 bytes.
@@ -15,11 +18,46 @@ const DETACHED_BYTES_MAX: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrival(pub(crate) u64);
 
+/// Who asks: what a node is fair to (AM-20). Clients of this node come first in the order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ClientId {
+    /// A client of this node.
+    Here(PeerId),
+    /// A client of another node.
+    Elsewhere {
+        /// The link to its node.
+        origin: LinkId,
+        /// What its node calls it.
+        client: u64,
+    },
+}
+
+impl ClientId {
+    /// No client of this node is behind it, and none of another node before it.
+    pub(crate) const FIRST_ELSEWHERE: Self = Self::Elsewhere { origin: LinkId(0), client: 0 };
+}
+
+/// Where the replies go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// To a client of this node.
+    Client(PeerId),
+    /// To the node that forwarded it.
+    Origin {
+        /// By this link, or to nobody.
+        link: LinkId,
+        /// What the link calls the request.
+        id: ForwardId,
+        /// Which of its node's clients asked.
+        client: u64,
+    },
+}
+
 /// One accepted request.
 #[derive(Debug)]
 pub(crate) struct Request<F> {
     pub(crate) arrival: Arrival,
-    pub(crate) client: PeerId,
+    pub(crate) source: Source,
     pub(crate) version: Version,
     /// Given back in front of every reply (AM-12).
     pub(crate) envelope: Vec<F>,
@@ -28,7 +66,7 @@ pub(crate) struct Request<F> {
     pub(crate) bytes: usize,
     /// When it has waited long enough (MDP7-17).
     pub(crate) deadline: Moment,
-    /// How many workers it was handed to.
+    /// How many workers, or nodes with workers, it was handed to.
     pub(crate) attempts: u32,
     /// A part of the reply has reached the client: nobody else may answer it now.
     pub(crate) is_partly_answered: bool,
@@ -44,15 +82,38 @@ impl<F: Frame> Request<F> {
         arrival: Arrival,
         deadline: Moment,
     ) -> Box<Self> {
-        let frames = message.body.iter().chain(&message.envelope);
-        let frame_bytes = frames.fold(0_usize, |sum, f| sum.saturating_add(f.as_ref().len()));
+        let bytes = bytes_of(&message.body).saturating_add(bytes_of(&message.envelope));
         Box::new(Self {
             arrival,
-            client,
+            source: Source::Client(client),
             version: message.version,
             envelope: message.envelope,
             body: message.body,
-            bytes: frame_bytes.saturating_add(REQUEST_OVERHEAD_BYTES),
+            bytes: bytes.saturating_add(REQUEST_OVERHEAD_BYTES),
+            deadline,
+            attempts: 0,
+            is_partly_answered: false,
+            kept_partials: Vec::new(),
+            kept_partial_bytes: 0,
+        })
+    }
+
+    /// A request of another node. What its client speaks is that node's matter: all parts of the
+    /// reply go there.
+    pub(crate) fn forwarded(
+        link: LinkId,
+        forward: Forward<ServiceFrame<F>, F>,
+        arrival: Arrival,
+        deadline: Moment,
+    ) -> Box<Self> {
+        let bytes = bytes_of(&forward.body).saturating_add(REQUEST_OVERHEAD_BYTES);
+        Box::new(Self {
+            arrival,
+            source: Source::Origin { link, id: forward.id, client: forward.client },
+            version: Version::V02,
+            envelope: Vec::new(),
+            body: forward.body,
+            bytes,
             deadline,
             attempts: 0,
             is_partly_answered: false,
@@ -70,4 +131,36 @@ impl<F: Frame> Request<F> {
             }
         }
     }
+}
+
+impl<F> Request<F> {
+    /// Who asks.
+    pub(crate) fn client_id(&self) -> ClientId {
+        match &self.source {
+            Source::Client(peer) => ClientId::Here(peer.clone()),
+            Source::Origin { link, client, .. } => {
+                ClientId::Elsewhere { origin: *link, client: *client }
+            }
+        }
+    }
+
+    /// Whether it may be forwarded: what came from another node never is.
+    pub(crate) const fn is_own(&self) -> bool {
+        match self.source {
+            Source::Client(_) => true,
+            Source::Origin { .. } => false,
+        }
+    }
+
+    /// Whether this is what the link calls so.
+    pub(crate) fn is_forward(&self, forward: ForwardId) -> bool {
+        match self.source {
+            Source::Client(_) => false,
+            Source::Origin { id, .. } => id == forward,
+        }
+    }
+}
+
+fn bytes_of<F: AsRef<[u8]>>(frames: &[F]) -> usize {
+    frames.iter().fold(0, |sum, frame| sum.saturating_add(frame.as_ref().len()))
 }

@@ -1,11 +1,17 @@
-//! Services: those that have a local worker or a waiting request, and no others.
+//! Services: those that have a worker, here or where requests can be forwarded to, or a request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mdp_wire::{ServiceName, ServiceNameRef};
+use mdp_wire::{ServiceName, ServiceNameRef, relay::ForwardId};
 use slab::Slab;
 
-use crate::{QueryId, ServicePolicy, queue::Queue, time::Moment, worker::WorkerId};
+use crate::{
+    Delivery, LinkId, QueryId, ServicePolicy, queue::Queue, time::Moment, worker::WorkerId,
+};
+
+/// How many requests may wait at an owner for one of its workers, so that none of them is idle for
+/// a journey between two requests; for fewer workers, as many as there are.
+const PREFETCH_PER_OWNER_MAX: u32 = 64;
 
 /// Names a service while it is known; reused later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +26,44 @@ pub(crate) enum OfferState {
     Offered,
     /// A proposal got lost, or its answer did: nothing is trusted until the next one is applied.
     Unknown,
+}
+
+/// A node that has, or had, workers for a service, as this node knows it as an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) link: LinkId,
+    /// As it said last.
+    pub(crate) workers: u32,
+    /// As it said last.
+    pub(crate) share: u32,
+    /// How many requests it has from here.
+    pub(crate) outstanding: u32,
+}
+
+impl Owner {
+    /// How many more requests would find an idle worker.
+    pub(crate) const fn idle(&self) -> u32 {
+        self.share.saturating_sub(self.outstanding)
+    }
+
+    /// How many requests from here must be waiting there.
+    const fn excess(&self) -> u32 {
+        self.outstanding.saturating_sub(self.share)
+    }
+
+    fn may_prefetch(&self) -> bool {
+        self.excess() < self.workers.min(PREFETCH_PER_OWNER_MAX)
+    }
+}
+
+/// A node whose requests for a service are executed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) link: LinkId,
+    /// How many of its requests workers have.
+    pub(crate) started: u32,
+    /// The capacity that it was told last: workers and share.
+    pub(crate) told: (u32, u32),
 }
 
 /// One service.
@@ -43,6 +87,16 @@ pub(crate) struct Service<F> {
     pub(crate) proof_retry_at: Option<Moment>,
     /// Its entry in the timer table.
     pub(crate) timer_at: Option<Moment>,
+    /// Nodes that requests can be forwarded to, or that have some.
+    pub(crate) owners: Vec<Owner>,
+    /// Forwarded requests that wait at their owner, as it said, and were not asked back.
+    pub(crate) waiting_elsewhere: BTreeSet<(LinkId, ForwardId)>,
+    /// How many forwarded requests were asked back and are on their way.
+    pub(crate) recalled: usize,
+    /// Nodes that were told of capacity, or whose requests workers have.
+    pub(crate) origins: Vec<Origin>,
+    /// What origins may use may have changed since they were told.
+    pub(crate) is_capacity_news: bool,
 }
 
 impl<F> Service<F> {
@@ -59,6 +113,54 @@ impl<F> Service<F> {
             proof: None,
             proof_retry_at: None,
             timer_at: None,
+            owners: Vec::new(),
+            waiting_elsewhere: BTreeSet::new(),
+            recalled: 0,
+            origins: Vec::new(),
+            is_capacity_news: false,
+        }
+    }
+
+    pub(crate) fn owner_mut(&mut self, link: LinkId) -> Option<&mut Owner> {
+        self.owners.iter_mut().find(|owner| owner.link == link)
+    }
+
+    /// Whether another node has workers, and can be reached.
+    pub(crate) fn is_served_elsewhere(&self) -> bool {
+        self.owners.iter().any(|owner| owner.workers > 0)
+    }
+
+    /// Where to forward the next request: to the most idle workers, or else to where the fewest
+    /// requests from here wait for each worker. Under at-most-once none is sent ahead: a link that
+    /// is lost takes what waits behind it.
+    pub(crate) fn best_owner(&self) -> Option<LinkId> {
+        let idle = self.owners.iter().filter(|owner| owner.idle() > 0).max_by_key(|o| o.idle());
+        let best = idle.or_else(|| match self.policy.delivery {
+            Delivery::AtMostOnce => None,
+            Delivery::AtLeastOnce => {
+                let open = self.owners.iter().filter(|owner| owner.may_prefetch());
+                open.min_by_key(|o| u64::from(o.excess()) * 1_024 / u64::from(o.workers.max(1)))
+            }
+        });
+        best.map(|owner| owner.link)
+    }
+
+    pub(crate) fn origin_mut(&mut self, link: LinkId) -> Option<&mut Origin> {
+        self.origins.iter_mut().find(|origin| origin.link == link)
+    }
+
+    /// A worker has got a request of this origin.
+    pub(crate) fn count_started(&mut self, link: LinkId) {
+        match self.origin_mut(link) {
+            Some(origin) => origin.started = origin.started.saturating_add(1),
+            None => self.origins.push(Origin { link, started: 1, told: (0, 0) }),
+        }
+    }
+
+    /// A worker has a request of this origin no more.
+    pub(crate) fn count_ended(&mut self, link: LinkId) {
+        if let Some(origin) = self.origin_mut(link) {
+            origin.started = origin.started.saturating_sub(1);
         }
     }
 
@@ -82,6 +184,9 @@ impl<F> Service<F> {
             && self.queue.is_empty()
             && self.offer == OfferState::Absent
             && !self.is_in_flight
+            && self.owners.is_empty()
+            && self.origins.is_empty()
+            && !self.is_capacity_news
     }
 }
 

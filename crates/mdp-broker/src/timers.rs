@@ -17,6 +17,10 @@ pub(crate) enum TimerKey {
     Proposal,
     /// The oldest refusal that was held back.
     Refusals,
+    /// What other nodes are to be told.
+    Load,
+    /// A step of a drain.
+    DrainStep,
     /// The end of a drain.
     Drain,
 }

@@ -11,13 +11,15 @@
 //! | worker → broker | [`worker::ToBroker`] | [`decode_at_broker`] | [`worker::ToBroker::encode`] |
 //! | broker → worker | [`worker::FromBroker`] | [`worker::FromBroker::decode`] | [`worker::FromBroker::encode`] |
 //!
-//! What nodes store and tell each other is encoded by [`codec`].
+//! What nodes tell each other about requests is in [`relay`]; what they store, and everything else
+//! that they tell each other, is encoded by [`codec`].
 
 pub mod client;
 pub mod codec;
 mod decode;
 mod error;
 mod frame;
+pub mod relay;
 mod service;
 mod token;
 mod version;

@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use mdp_wire::Frame;
 
 use super::Broker;
-use crate::worker::{WorkerId, WorkerState};
+use crate::{
+    service::ServiceId,
+    worker::{WorkerId, WorkerState},
+};
 
 /// What is counted once more from the bottom.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Recount {
     queued_requests: usize,
     held_requests: usize,
+    forwarded_requests: usize,
     bytes: usize,
     idle_workers: usize,
 }
@@ -24,10 +28,11 @@ impl<F: Frame> Broker<F> {
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
         let mut recount = Recount::default();
-        for (_, service) in self.services.iter() {
+        for (id, service) in self.services.iter() {
             recount.queued_requests += service.queue.len();
             recount.bytes += service.queue.iter().map(|request| request.bytes).sum::<usize>();
             recount.idle_workers += service.idle.len();
+            self.audit_owners(id)?;
             if service.is_unused() {
                 return Err(format!("service {:?} is unused but kept", service.name));
             }
@@ -48,9 +53,14 @@ impl<F: Frame> Broker<F> {
             }
             self.audit_worker(id)?;
         }
+        for forwarded in self.links.to_owners.values().flat_map(|link| link.forwarded.values()) {
+            recount.forwarded_requests += 1;
+            recount.bytes += forwarded.request.bytes;
+        }
         let kept = Recount {
             queued_requests: self.totals.queued_requests,
             held_requests: self.totals.held_requests,
+            forwarded_requests: self.totals.forwarded_requests,
             bytes: self.totals.bytes,
             idle_workers: self.totals.idle_workers,
         };
@@ -58,6 +68,28 @@ impl<F: Frame> Broker<F> {
             return Err(format!("sums are {kept:?}, counted anew {recount:?}"));
         }
         self.audit_clients(recount.queued_requests)
+    }
+
+    /// What owners have, and whether somebody waits who could be served.
+    fn audit_owners(&self, id: ServiceId) -> Result<(), String> {
+        let Some(service) = self.services.find(id) else { return Ok(()) };
+        for owner in &service.owners {
+            let of_link = self.links.to_owners.get(&owner.link);
+            let forwarded = of_link.into_iter().flat_map(|link| link.forwarded.values());
+            let outstanding = forwarded.filter(|forwarded| forwarded.service == id).count();
+            if of_link.is_none() || usize::try_from(owner.outstanding) != Ok(outstanding) {
+                return Err(format!("{:?}: {owner:?} has {outstanding} requests", service.name));
+            }
+        }
+        if service.queue.has_own() && service.best_owner().is_some() {
+            return Err(format!("{:?} has waiting requests and an owner", service.name));
+        }
+        let waiting = service.queue.iter().filter(|request| !request.is_own()).count();
+        let links = self.links.to_origins.values().flat_map(|link| link.waiting.values());
+        if links.filter(|place| place.service == id).count() != waiting {
+            return Err(format!("{:?}: {waiting} requests of other nodes wait", service.name));
+        }
+        Ok(())
     }
 
     /// A worker is in exactly the lists that fit its state.
@@ -95,7 +127,7 @@ impl<F: Frame> Broker<F> {
         }
         let mut waiting = BTreeSet::new();
         for (_, service) in self.services.iter() {
-            waiting.extend(service.queue.iter().map(|request| request.client.clone()));
+            waiting.extend(service.queue.iter().map(|request| request.client_id()));
         }
         let known: BTreeSet<_> = self.clients.iter().map(|(peer, _)| peer.clone()).collect();
         if waiting == known { Ok(()) } else { Err("clients without waiting requests".to_owned()) }

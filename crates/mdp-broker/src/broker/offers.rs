@@ -10,7 +10,7 @@ use mdp_wire::{Frame, ServiceName};
 
 use super::{Broker, Dirty};
 use crate::{
-    DropReason, Effect,
+    Effect,
     service::{OfferState, ServiceId},
     time::Moment,
     timers::TimerKey,
@@ -57,10 +57,11 @@ impl<F: Frame> Broker<F> {
     /// After any change of a service's workers, or of what is known of its offer.
     pub(super) fn on_worker_count_changed(&mut self, id: ServiceId) {
         let Some(service) = self.services.find(id) else { return };
-        // While this node drains, requests of a service without workers are served by nobody.
-        if service.worker_count == 0 && self.drain.is_some() {
-            self.drop_queue(id, DropReason::Draining);
+        if service.registered_count() == 0 {
+            self.return_waiting(id);
+            self.drop_if_hopeless(id);
         }
+        self.on_capacity_changed(id);
         let Some(service) = self.services.find(id) else { return };
         if service.needs_proposal() && !service.is_in_flight {
             self.offers.dirty.insert(id);

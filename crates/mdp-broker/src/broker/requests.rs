@@ -3,13 +3,15 @@
 use mdp_wire::{
     Body, Frame, ServiceFrame, Token, Version,
     client::{self, Reply, ReplyCommand},
+    relay::{ReturnCause, ToOrigin},
     worker::FromBroker,
 };
 
-use super::Broker;
+use super::{Broker, Totals};
 use crate::{
-    Delivery, DropReason, Effect, Outgoing, PeerId,
-    request::{Arrival, Request},
+    Delivery, DropReason, Effect, Outgoing, PeerId, Settings,
+    queue::Whose,
+    request::{Arrival, ClientId, Request, Source},
     service::ServiceId,
     worker::{WorkerId, WorkerState},
 };
@@ -21,13 +23,55 @@ const SHED_PER_REQUEST_MAX: usize = 64;
 /// worst). Beyond that small frames are copied, so that memory follows the byte budget.
 const ATTACHED_REQUESTS_MAX: usize = 1_024;
 
-/// Whether a request was certainly not handed to the worker that is lost.
+/// Whether a request was certainly not handed to a worker that is lost, or is out of sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandOver {
     /// It was, or may have been.
     Possible,
-    /// The send failed.
+    /// The send failed, or its owner says so.
     Failed,
+}
+
+/// A part of a reply on its way to a client of 0.2.
+#[derive(Debug)]
+pub(super) struct PartialReply<F> {
+    to: PeerId,
+    envelope: Vec<F>,
+    body: Body<F>,
+}
+
+impl Totals {
+    /// Passes a part of a reply on. A 0.1 client knows only one reply, so its parts are kept.
+    ///
+    /// # Errors
+    /// They are too large to be kept.
+    pub(super) fn pass_partial<F: Frame>(
+        &mut self,
+        request: &mut Request<F>,
+        body: Body<F>,
+        settings: &Settings,
+    ) -> Result<Option<PartialReply<F>>, DropReason> {
+        if let (Version::V02, Source::Client(to)) = (request.version, &request.source) {
+            request.is_partly_answered = true;
+            let (to, envelope) = (to.clone(), request.envelope.clone());
+            return Ok(Some(PartialReply { to, envelope, body }));
+        }
+        let bytes = body.iter().fold(0_usize, |sum, f| sum.saturating_add(f.as_ref().len()));
+        let kept = request.kept_partial_bytes.saturating_add(bytes);
+        let frames = request.kept_partials.len().saturating_add(body.len());
+        let all = self.bytes.saturating_add(bytes);
+        let is_too_large = kept > settings.decode.message_bytes_max
+            || frames > settings.decode.frames_max
+            || all > settings.max_queued_bytes;
+        if is_too_large {
+            return Err(DropReason::PartialsTooLarge);
+        }
+        self.bytes = all;
+        request.bytes = request.bytes.saturating_add(bytes);
+        request.kept_partial_bytes = kept;
+        request.kept_partials.extend(body);
+        Ok(None)
+    }
 }
 
 impl<F: Frame> Broker<F> {
@@ -41,11 +85,12 @@ impl<F: Frame> Broker<F> {
             return self.on_mmi_request(from, message);
         }
         self.counters.requests += 1;
-        if self.drain.is_some() {
-            return self.counters.drop(DropReason::Draining);
-        }
+        self.last_request_at = self.now();
         let name = message.service.as_name();
         let known = self.services.id_of(name);
+        if self.refuses_while_draining(known) {
+            return self.counters.drop(DropReason::Draining);
+        }
         let id = match known {
             Some(id) => id,
             None if self.services.len() >= self.settings.max_services => {
@@ -54,7 +99,8 @@ impl<F: Frame> Broker<F> {
             None => self.services.insert(name, *self.settings.policy_of(name.as_bytes())),
         };
         let Some(service) = self.services.find(id) else { return };
-        let (ttl, has_idle) = (service.policy.request_ttl, !service.idle.is_empty());
+        let ttl = service.policy.request_ttl;
+        let has_idle = !service.idle.is_empty() || service.best_owner().is_some();
         let arrival = Arrival(self.next_arrival);
         self.next_arrival = self.next_arrival.saturating_add(1);
         let request = Request::new(from, message, arrival, self.now().after(ttl));
@@ -84,7 +130,8 @@ impl<F: Frame> Broker<F> {
     ) -> Result<(), DropReason> {
         if !has_idle {
             let Some(service) = self.services.find(id) else { return Ok(()) };
-            let of_client = self.clients.find(&request.client).map_or(0, |entry| entry.requests);
+            let of_client =
+                self.clients.find(&request.client_id()).map_or(0, |entry| entry.requests);
             if of_client >= self.settings.max_queued_requests_per_client {
                 return Err(DropReason::ClientQueueFull);
             }
@@ -109,6 +156,7 @@ impl<F: Frame> Broker<F> {
         request: &Request<F>,
         full: DropReason,
     ) -> Result<(), DropReason> {
+        let asker = request.client_id();
         for _ in 0..SHED_PER_REQUEST_MAX {
             let bytes = self.totals.bytes.saturating_add(request.bytes);
             let fits = bytes <= self.settings.max_queued_bytes
@@ -116,7 +164,7 @@ impl<F: Frame> Broker<F> {
             if fits {
                 return Ok(());
             }
-            if self.clients.is_greediest_with(&request.client, request.bytes) {
+            if self.clients.is_greediest_with(&asker, request.bytes) {
                 return Err(full);
             }
             let Some(greediest) = self.clients.greediest().cloned() else { return Err(full) };
@@ -131,7 +179,7 @@ impl<F: Frame> Broker<F> {
     }
 
     /// The newest waiting request of a client, over all services.
-    fn take_newest_of(&mut self, client: &PeerId) -> Option<(ServiceId, Box<Request<F>>)> {
+    fn take_newest_of(&mut self, client: &ClientId) -> Option<(ServiceId, Box<Request<F>>)> {
         let newest = |id: ServiceId| Some((self.services.find(id)?.queue.newest_of(client)?, id));
         let (_, id) = self.clients.find(client)?.services().filter_map(newest).max()?;
         let request = self.services.find_mut(id)?.queue.pop_newest_of(client)?;
@@ -139,7 +187,8 @@ impl<F: Frame> Broker<F> {
         Some((id, request))
     }
 
-    /// Hands the request to an idle worker, or lets it wait. Its bytes are counted already.
+    /// Hands the request to an idle worker, here or elsewhere, or lets it wait. Its bytes are counted
+    /// already.
     pub(super) fn give_or_queue(&mut self, id: ServiceId, mut request: Box<Request<F>>) {
         let now = self.now();
         let Some(service) = self.services.find_mut(id) else {
@@ -149,36 +198,53 @@ impl<F: Frame> Broker<F> {
             self.totals.idle_workers = self.totals.idle_workers.saturating_sub(1);
             return self.hand_over(worker, request);
         }
-        if request.deadline <= now {
+        let is_expired = request.deadline <= now;
+        if request.is_own()
+            && !is_expired
+            && let Some(owner) = service.best_owner()
+        {
+            return self.forward(id, owner, request);
+        }
+        if is_expired {
             self.drop_request(&request, DropReason::Expired);
             return self.release_if_unused(id);
         }
         if self.totals.queued_requests >= ATTACHED_REQUESTS_MAX {
             request.detach();
         }
-        let deadline = request.deadline;
-        self.clients.add(&request.client, id, request.bytes);
+        let (deadline, source) = (request.deadline, request.source.clone());
+        self.clients.add(&request.client_id(), id, request.bytes);
         self.totals.queued_requests += 1;
         service.queue.insert(request);
         self.arm_service(id, deadline);
+        self.on_forward_waits(id, &source);
     }
 
-    /// Gives waiting requests to idle workers, after anything that may have brought them together.
+    /// Gives waiting requests to workers that have nothing to do, here or elsewhere, after anything
+    /// that may have brought them together.
     pub(super) fn dispatch(&mut self, id: ServiceId) {
         let now = self.now();
-        loop {
-            let Some(service) = self.services.find_mut(id) else { return };
-            if service.idle.is_empty() {
-                return;
-            }
-            let Some(request) = service.queue.pop_next() else { return };
+        while let Some(request) = self.next_request(id) {
             self.count_dequeued(id, &request);
             if request.deadline <= now {
                 self.drop_request(&request, DropReason::Expired);
-                continue;
+            } else {
+                self.give_or_queue(id, request);
             }
-            self.give_or_queue(id, request);
         }
+    }
+
+    /// The next waiting request that somebody can take.
+    fn next_request(&mut self, id: ServiceId) -> Option<Box<Request<F>>> {
+        let service = self.services.find_mut(id)?;
+        if !service.idle.is_empty() {
+            return service.queue.pop_next(Whose::All);
+        }
+        if !service.queue.has_own() {
+            return None;
+        }
+        service.best_owner()?;
+        service.queue.pop_next(Whose::Own)
     }
 
     fn hand_over(&mut self, id: WorkerId, mut request: Box<Request<F>>) {
@@ -188,52 +254,41 @@ impl<F: Frame> Broker<F> {
             return self.drop_request(&request, DropReason::Expired);
         };
         request.attempts = request.attempts.saturating_add(1);
-        let body = request.body.clone();
+        let (body, source) = (request.body.clone(), request.source.clone());
         worker.last_sent = now;
-        let (to, version) = (worker.peer.clone(), worker.version);
+        let (to, version, service) = (worker.peer.clone(), worker.version, worker.service);
         worker.state = WorkerState::Busy { token, request, since: now };
         self.totals.held_requests += 1;
         self.counters.dispatched += 1;
+        self.count_forward_started(service, &source);
         self.send_to_worker(to, version, FromBroker::Request { client: token, body });
     }
 
-    /// Passes a part of a reply on. A 0.1 client knows only one reply, so its parts are kept.
+    /// Passes a part of a reply on.
     pub(super) fn on_partial(&mut self, id: WorkerId, body: Body<F>) {
         let Some(worker) = self.workers.find_mut(id) else { return };
+        let service = worker.service;
         let WorkerState::Busy { request, .. } = &mut worker.state else { return };
-        match request.version {
-            Version::V02 => {
-                request.is_partly_answered = true;
-                let (to, envelope) = (request.client.clone(), request.envelope.clone());
-                let (command, service) = (ReplyCommand::Partial, worker.service);
-                self.counters.partials += 1;
-                self.reply(to, Reply { command, envelope, service, body });
-            }
-            Version::V01 => {
-                let bytes =
-                    body.iter().fold(0_usize, |sum, f| sum.saturating_add(f.as_ref().len()));
-                let kept = request.kept_partial_bytes.saturating_add(bytes);
-                let frames = request.kept_partials.len().saturating_add(body.len());
-                let limits = self.settings.decode;
-                let all = self.totals.bytes.saturating_add(bytes);
-                let is_too_large = kept > limits.message_bytes_max
-                    || frames > limits.frames_max
-                    || all > self.settings.max_queued_bytes;
-                if is_too_large {
-                    return self.on_partials_too_large(id);
-                }
-                self.totals.bytes = all;
-                request.bytes = request.bytes.saturating_add(bytes);
-                request.kept_partial_bytes = kept;
-                request.kept_partials.extend(body);
-            }
+        if let Source::Origin { link, id, .. } = request.source {
+            return self.reply_to_origin(link, ToOrigin::Reply { id, is_last: false, body });
+        }
+        match self.totals.pass_partial(request, body, &self.settings) {
+            Ok(reply) => self.send_partial(service, reply),
+            Err(reason) => self.on_partials_too_large(id, reason),
+        }
+    }
+
+    pub(super) fn send_partial(&mut self, service: ServiceId, reply: Option<PartialReply<F>>) {
+        if let Some(PartialReply { to, envelope, body }) = reply {
+            self.counters.partials += 1;
+            self.reply(to, Reply { command: ReplyCommand::Partial, envelope, service, body });
         }
     }
 
     /// The request cannot be answered as it asked to be, by no worker: it is dropped.
-    fn on_partials_too_large(&mut self, id: WorkerId) {
+    fn on_partials_too_large(&mut self, id: WorkerId, reason: DropReason) {
         if let Some(request) = self.take_held(id) {
-            self.drop_request(&request, DropReason::PartialsTooLarge);
+            self.drop_request(&request, reason);
         }
         self.end_worker_with_protocol_error(id);
     }
@@ -241,30 +296,58 @@ impl<F: Frame> Broker<F> {
     /// Passes the reply on and frees the worker.
     pub(super) fn on_final(&mut self, id: WorkerId, body: Body<F>) {
         let Some(request) = self.take_held(id) else { return };
-        let request = *request;
         let Some(service) = self.workers.find(id).map(|worker| worker.service) else { return };
+        self.count_finished_while_draining();
+        match request.source {
+            Source::Client(_) => self.finish_request(service, *request, body),
+            Source::Origin { link, id, .. } => {
+                self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
+                self.counters.forwards_replied += 1;
+                self.reply_to_origin(link, ToOrigin::Reply { id, is_last: true, body });
+            }
+        }
+        self.on_worker_free(id);
+    }
+
+    /// Ends a request of a client of this node with its reply.
+    pub(super) fn finish_request(
+        &mut self,
+        service: ServiceId,
+        request: Request<F>,
+        body: Body<F>,
+    ) {
         self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
+        let Source::Client(client) = request.source else { return };
         let body = if request.kept_partials.is_empty() {
             body
         } else {
             request.kept_partials.into_iter().chain(body).collect()
         };
         self.counters.replied += 1;
-        self.count_finished_while_draining();
         let command = ReplyCommand::last(request.version);
         let envelope = request.envelope;
-        self.reply(request.client, Reply { command, envelope, service, body });
-        self.on_worker_free(id);
+        self.reply(client, Reply { command, envelope, service, body });
+    }
+
+    /// Sends a reply, or a part of one, to the node that the request came from, if it is there.
+    fn reply_to_origin(&mut self, link: crate::LinkId, message: ToOrigin<F>) {
+        if self.links.to_origins.contains_key(&link) {
+            self.effects.push_back(Effect::ToOrigin { link, message });
+        } else {
+            self.counters.drop(DropReason::OriginGone);
+        }
     }
 
     /// Takes the request from its worker, which is then neither busy nor idle.
     pub(super) fn take_held(&mut self, id: WorkerId) -> Option<Box<Request<F>>> {
         let worker = self.workers.find_mut(id)?;
+        let service = worker.service;
         // Out of the idle order; the caller makes it idle or ends it.
         let out_of_order = WorkerState::Idle { order: u64::MAX };
         match std::mem::replace(&mut worker.state, out_of_order) {
             WorkerState::Busy { request, .. } => {
                 self.totals.held_requests = self.totals.held_requests.saturating_sub(1);
+                self.count_forward_ended(service, &request.source);
                 Some(request)
             }
             other @ (WorkerState::Registering { .. } | WorkerState::Idle { .. }) => {
@@ -282,7 +365,8 @@ impl<F: Frame> Broker<F> {
         self.effects.push_back(Effect::Send { to, message });
     }
 
-    /// Decides about the request of a lost worker (AM-09): again to another, or not.
+    /// Decides about the request of a lost worker or owner (AM-09): again to another, or not.
+    /// About a request of another node, that node decides.
     pub(super) fn take_back(
         &mut self,
         id: ServiceId,
@@ -292,6 +376,12 @@ impl<F: Frame> Broker<F> {
         let Some(policy) = self.services.find(id).map(|service| service.policy) else { return };
         if hand_over == HandOver::Failed {
             request.attempts = request.attempts.saturating_sub(1);
+        }
+        if let Source::Origin { link, id: forward, .. } = request.source
+            && hand_over == HandOver::Possible
+        {
+            self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
+            return self.return_to_origin(link, forward, ReturnCause::WorkerLost);
         }
         let reason = if request.is_partly_answered {
             Some(DropReason::PartiallyAnswered)
@@ -311,29 +401,43 @@ impl<F: Frame> Broker<F> {
         request.bytes = request.bytes.saturating_sub(request.kept_partial_bytes);
         request.kept_partials = Vec::new();
         request.kept_partial_bytes = 0;
-        self.counters.redispatched += 1;
+        self.counters.redispatched += u64::from(hand_over == HandOver::Possible);
         self.give_or_queue(id, request);
     }
 
     /// Forgets what a vanished client has waiting: nobody is left to take the replies.
     pub(super) fn drop_requests_of(&mut self, client: &PeerId) {
-        while let Some((id, request)) = self.take_newest_of(client) {
+        let client = ClientId::Here(client.clone());
+        while let Some((id, request)) = self.take_newest_of(&client) {
             self.drop_request(&request, DropReason::ClientGone);
             self.release_if_unused(id);
         }
     }
 
-    /// Forgets a request that is in no queue and with no worker.
+    /// Forgets a request that is in no queue and with no worker. One of another node is returned.
     pub(super) fn drop_request(&mut self, request: &Request<F>, reason: DropReason) {
         self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
+        if let Source::Origin { link, id, .. } = request.source {
+            let cause = if request.attempts > 0 {
+                ReturnCause::WorkerLost
+            } else if reason == DropReason::Expired {
+                ReturnCause::Expired
+            } else if reason == DropReason::Draining {
+                ReturnCause::NoWorker
+            } else {
+                ReturnCause::NoRoom
+            };
+            return self.return_to_origin(link, id, cause);
+        }
         self.counters.drop(reason);
         self.count_dropped_while_draining();
     }
 
     /// Keeps the sums when a request leaves a queue.
     pub(super) fn count_dequeued(&mut self, id: ServiceId, request: &Request<F>) {
-        self.clients.remove(&request.client, id, request.bytes);
+        self.clients.remove(&request.client_id(), id, request.bytes);
         self.totals.queued_requests = self.totals.queued_requests.saturating_sub(1);
+        self.on_forward_dequeued(&request.source);
     }
 
     /// Whether this is the token of the request that the worker has.

@@ -198,7 +198,9 @@ impl<F: Frame> Broker<F> {
         let Some(worker) = self.workers.find_mut(id) else { return };
         let service_id = worker.service;
         let Some(service) = self.services.find_mut(service_id) else { return };
-        if self.drain.is_some() && service.queue.is_empty() {
+        // While this node drains, others go on if they can.
+        let is_needed = !service.queue.is_empty() && !service.is_served_elsewhere();
+        if self.drain.is_some() && !is_needed {
             return self.end_worker(id, WorkerEnd::Draining, Farewell::Disconnect);
         }
         let order = self.next_idle_order;
@@ -206,7 +208,9 @@ impl<F: Frame> Broker<F> {
         worker.state = WorkerState::Idle { order };
         service.idle.insert(order, id);
         self.totals.idle_workers += 1;
+        self.on_capacity_changed(service_id);
         self.dispatch(service_id);
+        self.recall(service_id);
         // What waited had waited too long: no work after all.
         let is_idle = self.workers.find(id).is_some_and(|worker| match worker.state {
             WorkerState::Idle { .. } => true,

@@ -24,6 +24,8 @@ fn served(test: &mut BrokerTest, worker: &str, count: usize) -> Vec<String> {
             | Effect::Propose(_)
             | Effect::Lookup { .. }
             | Effect::Describe { .. }
+            | Effect::ToOwner { .. }
+            | Effect::ToOrigin { .. }
             | Effect::Note(_)
             | Effect::Drained(_) => None,
         });

@@ -290,7 +290,11 @@ impl BrokerTest {
             Effect::Describe { query, .. } => {
                 self.input(Input::Described { query, json: b"{}".to_vec() });
             }
-            Effect::Send { .. } | Effect::Note(_) | Effect::Drained(_) => {}
+            Effect::Send { .. }
+            | Effect::ToOwner { .. }
+            | Effect::ToOrigin { .. }
+            | Effect::Note(_)
+            | Effect::Drained(_) => {}
         }
     }
 
@@ -318,6 +322,8 @@ impl BrokerTest {
                     questions.push(effect.clone());
                 }
                 Effect::Send { message: Outgoing::Client(_), .. }
+                | Effect::ToOwner { .. }
+                | Effect::ToOrigin { .. }
                 | Effect::Note(_)
                 | Effect::Drained(_) => {}
             }

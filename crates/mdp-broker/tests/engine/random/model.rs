@@ -270,6 +270,10 @@ impl Model {
                     self.expected.to_clients.push(question.asker.last_reply(body));
                 }
             }
+            Input::LinkUp { .. }
+            | Input::LinkDown { .. }
+            | Input::FromOrigin { .. }
+            | Input::FromOwner { .. } => return Err("a node without links hears others".to_owned()),
             Input::Isolated => self.expected.is_isolated = true,
             Input::Drain { .. } => self.is_draining = true,
         }

@@ -230,7 +230,10 @@ impl World {
                 }
                 Effect::Propose(_) | Effect::Describe { .. } => self.pending.push_back(effect),
                 Effect::Drained(_) => self.is_drained = true,
-                Effect::Send { .. } | Effect::Note(_) => {}
+                Effect::Send { .. }
+                | Effect::ToOwner { .. }
+                | Effect::ToOrigin { .. }
+                | Effect::Note(_) => {}
             }
         }
         Ok(())
@@ -269,7 +272,11 @@ impl World {
             Effect::Describe { query, .. } => {
                 self.take(Input::Described { query, json: b"{}".to_vec() })
             }
-            Effect::Send { .. } | Effect::Note(_) | Effect::Drained(_) => Ok(()),
+            Effect::Send { .. }
+            | Effect::ToOwner { .. }
+            | Effect::ToOrigin { .. }
+            | Effect::Note(_)
+            | Effect::Drained(_) => Ok(()),
         }
     }
 

@@ -25,6 +25,9 @@ const fn is_of_request(reason: DropReason) -> bool {
         | DropReason::Draining => true,
         DropReason::Malformed(_)
         | DropReason::TooManyQueries
+        | DropReason::RepeatedForward
+        | DropReason::OriginGone
+        | DropReason::LateReply
         | DropReason::UnknownToken
         | DropReason::NotRegistered => false,
     }

@@ -45,6 +45,9 @@ impl Model {
                 }
                 Effect::Describe { query, .. } => self.on_question(*query),
                 Effect::Note(note) => self.on_note(note)?,
+                Effect::ToOwner { .. } | Effect::ToOrigin { .. } => {
+                    return Err("a node without links relays".to_owned());
+                }
                 Effect::Drained(_) => is_drained = true,
             }
         }
