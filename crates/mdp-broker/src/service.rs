@@ -36,6 +36,8 @@ pub(crate) struct Owner {
     pub(crate) workers: u32,
     /// As it said last.
     pub(crate) share: u32,
+    /// It had no room for one, and has said nothing of the service since.
+    pub(crate) is_full: bool,
     /// How many requests it has from here.
     pub(crate) outstanding: u32,
 }
@@ -43,7 +45,7 @@ pub(crate) struct Owner {
 impl Owner {
     /// How many more requests would find an idle worker.
     pub(crate) const fn idle(&self) -> u32 {
-        self.share.saturating_sub(self.outstanding)
+        if self.is_full { 0 } else { self.share.saturating_sub(self.outstanding) }
     }
 
     /// How many requests from here must be waiting there.
@@ -52,7 +54,7 @@ impl Owner {
     }
 
     fn may_prefetch(&self) -> bool {
-        self.excess() < self.workers.min(PREFETCH_PER_OWNER_MAX)
+        !self.is_full && self.excess() < self.workers.min(PREFETCH_PER_OWNER_MAX)
     }
 }
 

@@ -166,6 +166,11 @@ impl<F> Service<F> {
         Some(Capacity { service: self.name.clone(), workers, share })
     }
 
+    /// Whatever comes next is news to this origin.
+    pub(super) fn forget_told(&mut self, link: LinkId) {
+        self.set_told(link, (u32::MAX, u32::MAX));
+    }
+
     fn set_told(&mut self, link: LinkId, told: (u32, u32)) {
         match self.origin_mut(link) {
             Some(origin) => origin.told = told,

@@ -119,10 +119,14 @@ impl<F: Frame> Broker<F> {
         };
         let Some(service) = self.services.find_mut(id) else { return };
         match service.owner_mut(link) {
-            Some(owner) => (owner.workers, owner.share) = (capacity.workers, capacity.share),
+            Some(owner) => {
+                (owner.workers, owner.share) = (capacity.workers, capacity.share);
+                owner.is_full = false;
+            }
             None => {
                 let (workers, share) = (capacity.workers, capacity.share);
-                service.owners.push(Owner { link, workers, share, outstanding: 0 });
+                let owner = Owner { link, workers, share, is_full: false, outstanding: 0 };
+                service.owners.push(owner);
             }
         }
         self.forget_idle_owner(id, link);
@@ -229,7 +233,7 @@ impl<F: Frame> Broker<F> {
             match cause {
                 // No more of it until the owner says what it has.
                 ReturnCause::NoWorker => (owner.workers, owner.share) = (0, 0),
-                ReturnCause::NoRoom => owner.share = owner.share.min(owner.outstanding),
+                ReturnCause::NoRoom => owner.is_full = true,
                 ReturnCause::Cancelled | ReturnCause::Expired | ReturnCause::WorkerLost => {}
             }
         }

@@ -79,8 +79,12 @@ impl<F: Frame> Broker<F> {
         if self.has_room_for(id, &request) {
             self.totals.bytes = self.totals.bytes.saturating_add(request.bytes);
             self.give_or_queue(id, request);
-        } else if let Source::Origin { id, .. } = request.source {
-            self.return_to_origin(link, id, ReturnCause::NoRoom);
+        } else if let Source::Origin { id: forward, .. } = request.source {
+            // It sends no more until it is told something, so it is with the next change.
+            if let Some(service) = self.services.find_mut(id) {
+                service.forget_told(link);
+            }
+            self.return_to_origin(link, forward, ReturnCause::NoRoom);
         }
     }
 

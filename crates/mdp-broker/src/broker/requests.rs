@@ -378,7 +378,7 @@ impl<F: Frame> Broker<F> {
             request.attempts = request.attempts.saturating_sub(1);
         }
         if let Source::Origin { link, id: forward, .. } = request.source
-            && hand_over == HandOver::Possible
+            && (hand_over == HandOver::Possible || !self.links.to_origins.contains_key(&link))
         {
             self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
             return self.return_to_origin(link, forward, ReturnCause::WorkerLost);

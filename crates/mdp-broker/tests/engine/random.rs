@@ -78,7 +78,7 @@ impl Coverage {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     let asked = std::env::var(name).ok();
     asked.map_or(default, |number| number.parse().expect("a number"))
 }

@@ -353,6 +353,12 @@ impl BrokerTest {
         std::mem::take(&mut self.effects)
     }
 
+    /// Effects that somebody took and did not want.
+    pub(crate) fn put_back(&mut self, mut effects: Effects) {
+        effects.append(&mut self.effects);
+        self.effects = effects;
+    }
+
     /// The effects since the last call that are messages to peers.
     pub(crate) fn sends(&mut self) -> Effects {
         let is_send = |effect: &Effect<Bytes>| matches!(effect, Effect::Send { .. });
