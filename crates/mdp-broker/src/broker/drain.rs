@@ -62,9 +62,11 @@ impl<F: Frame> Broker<F> {
     }
 
     /// Whether a new request is refused, for this node leaves. Where clients can go nowhere else,
-    /// every one is, so that there is an end.
+    /// every one is, so that there is an end; and after the end, when replies would be lost.
     pub(super) fn refuses_while_draining(&self, known: Option<ServiceId>) -> bool {
-        self.drain.is_some() && (!self.has_replacement() || self.is_hopeless(known))
+        self.drain.as_ref().is_some_and(|drain| {
+            drain.is_done || !self.has_replacement() || self.is_hopeless(known)
+        })
     }
 
     /// Whether this node drains, and the service has nobody who could serve what waits.

@@ -539,6 +539,18 @@ fn node_that_drains_gives_its_clients_time_to_leave_but_not_for_ever() {
 }
 
 #[test]
+fn node_that_has_drained_takes_nothing_more() {
+    let mut mesh = served_elsewhere(&["w"], &Settings::default());
+    mesh.at(A, |node| node.drain(Duration::from_secs(20)));
+    mesh.advance(Duration::from_millis(200));
+    assert!(receipt_of(&mesh.effects(A)).is_some());
+
+    mesh.at(A, |node| node.request("c", "echo", "too late"));
+    assert_eq!(mesh.forwarded_bodies(), Vec::<String>::new());
+    assert_eq!(dropped(&mesh, A, DropReason::Draining), 1);
+}
+
+#[test]
 fn every_link_counts_down_to_nothing() {
     let mut mesh = Mesh::new(3);
     mesh.worker(B, "w");
