@@ -214,6 +214,11 @@ impl Catalog {
             && self.offers.get(service).is_some_and(|nodes| nodes.contains(&incarnation.node))
     }
 
+    /// The nodes that offer the service, by name.
+    pub fn offering(&self, service: &[u8]) -> impl Iterator<Item = &NodeName> {
+        self.offers.get(service).into_iter().flatten()
+    }
+
     /// Whether this is the current life of its node, and not over.
     #[must_use]
     pub fn is_current(&self, incarnation: &Incarnation) -> bool {

@@ -5,6 +5,7 @@
 
 mod backend;
 mod change;
+mod drain;
 mod failure;
 mod listener;
 mod liveness;

@@ -1,4 +1,6 @@
-//! The thread that owns the front-end socket and the engine: the only place that sleeps.
+//! The thread that owns the front-end socket, the links and the engine: the only place that sleeps.
+
+mod relay;
 
 use std::{
     sync::{
@@ -15,6 +17,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
+use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use crate::{
@@ -23,6 +26,7 @@ use crate::{
     inbox::{INBOX_BATCH_MAX, Inbox, Message},
     notes,
     outgoing::{LostPeer, OutgoingBuffers, request_token},
+    relay_link::RelayLinks,
     router::{Router, SendOutcome},
     zeromq::Frame,
 };
@@ -38,6 +42,8 @@ const TIMERS_STARVED_MAX: Duration = Duration::from_millis(50);
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How long the last replies may wait for slow peers after a drain.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// How often is looked whether other nodes have closed their ends.
+const FLUSH_STEP_MAX: Duration = Duration::from_millis(10);
 
 /// The broker thread cannot go on.
 #[derive(Debug, Error)]
@@ -48,6 +54,9 @@ pub enum BrokerThreadError {
     /// Sending failed for a reason other than the peer.
     #[error("cannot send to the front-end socket: {0}")]
     Send(SocketError),
+    /// A socket between nodes failed for a reason other than the node.
+    #[error("cannot use the sockets that carry requests between nodes: {0}")]
+    Relay(SocketError),
     /// Waiting failed.
     #[error("cannot wait for the front-end socket: {0}")]
     Wait(std::io::Error),
@@ -103,11 +112,18 @@ enum Phase {
     Ended(Ending),
 }
 
-/// Whether the ROUTER was read until nothing was left.
+/// Whether a socket was read until nothing was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RouterState {
     Emptied,
     MoreWaits,
+}
+
+/// Whether the descriptors were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Polled,
+    Skipped,
 }
 
 /// Everything that the broker thread owns.
@@ -115,6 +131,8 @@ enum RouterState {
 pub(crate) struct BrokerThread<C> {
     pub(crate) broker: Broker<Frame>,
     pub(crate) router: Router,
+    /// `None`: the node is alone.
+    pub(crate) relay: Option<RelayLinks>,
     pub(crate) cluster: C,
     pub(crate) inbox: Inbox,
     pub(crate) outgoing: OutgoingBuffers,
@@ -153,7 +171,9 @@ impl<C: Cluster> Running<C> {
             self.read_inbox()?;
             let news = self.read_news()?;
             let router = self.read_router()?;
+            let relay = self.read_relay()?;
             self.retry_outgoing()?;
+            self.tend_relay()?;
             self.run_timers(router)?;
             self.it.cluster.flush(self.now);
             self.end_if_left();
@@ -164,8 +184,16 @@ impl<C: Cluster> Running<C> {
                 }
                 return Ok(ending);
             }
-            if router == RouterState::Emptied && news == NewsState::Emptied {
-                self.wait()?;
+            let is_all_read = [router, relay] == [RouterState::Emptied; 2];
+            let wait = if is_all_read && news == NewsState::Emptied {
+                self.wait()?
+            } else {
+                Wait::Skipped
+            };
+            if wait == Wait::Skipped
+                && let Some(relay) = &mut self.it.relay
+            {
+                relay.wake_all();
             }
         }
     }
@@ -235,6 +263,7 @@ impl<C: Cluster> Running<C> {
             counters: broker.counters().clone(),
             outgoing: self.it.outgoing.totals(),
             reads: self.it.cluster.read_totals(),
+            relay: self.relay_report(),
             applied_index: self.it.cluster.applied_index(),
             uptime: self.now.saturating_duration_since(self.it.started_at),
             services,
@@ -324,27 +353,41 @@ impl<C: Cluster> Running<C> {
             while let Some(effect) = self.it.broker.poll_effect() {
                 self.run_effect(effect)?;
             }
-            let input = match self.it.outgoing.poll_lost() {
-                Some(lost) => peer_lost(lost),
-                None => match self.it.cluster.poll_answer() {
-                    Some(answer) => answer,
-                    None => return Ok(()),
-                },
-            };
+            let Some(input) = self.poll_input() else { return Ok(()) };
             self.it.broker.handle_input(self.now, input);
         }
+    }
+
+    /// What came of the effects, once all of them have been run.
+    fn poll_input(&mut self) -> Option<Input<Frame>> {
+        let lost = self.it.outgoing.poll_lost().map(peer_lost);
+        let lost = lost.or_else(|| self.it.relay.as_mut()?.poll_input());
+        lost.or_else(|| self.it.cluster.poll_answer())
     }
 
     fn run_effect(&mut self, effect: Effect<Frame>) -> Result<(), BrokerThreadError> {
         match effect {
             Effect::Send { to, message } => self.run_send(&to, message)?,
+            Effect::ToOwner { link, message } => {
+                if let Some(relay) = &mut self.it.relay {
+                    let sent = relay.send_to_owner(link, message);
+                    sent.map_err(BrokerThreadError::Relay)?;
+                }
+            }
+            Effect::ToOrigin { link, message } => {
+                if let Some(relay) = &mut self.it.relay {
+                    let sent = relay.send_to_origin(self.now, link, message);
+                    sent.map_err(BrokerThreadError::Relay)?;
+                }
+            }
             Effect::Propose(entry) => self.it.cluster.propose(entry),
             Effect::Lookup { query, service, purpose } => {
                 self.it.cluster.lookup(query, service, purpose);
             }
             Effect::Describe { query, page } => {
                 let outgoing = self.it.outgoing.totals();
-                let view = View { broker: &self.it.broker, outgoing, now: self.now };
+                let links = self.it.relay.as_ref().map(RelayLinks::states).unwrap_or_default();
+                let view = View { broker: &self.it.broker, outgoing, links: &links, now: self.now };
                 self.it.cluster.describe(query, page, &view);
             }
             Effect::Note(note) => notes::log(&note),
@@ -376,10 +419,15 @@ impl<C: Cluster> Running<C> {
     }
 
     /// Sleeps until something may have to be done.
-    fn wait(&self) -> Result<(), BrokerThreadError> {
-        // Timers may have sent something since the ROUTER was read empty.
+    fn wait(&mut self) -> Result<Wait, BrokerThreadError> {
+        // Timers may have sent something since the sockets were read empty.
         if self.it.router.is_readable().map_err(BrokerThreadError::Receive)? {
-            return Ok(());
+            return Ok(Wait::Skipped);
+        }
+        if let Some(relay) = &mut self.it.relay
+            && relay.look().map_err(BrokerThreadError::Relay)?
+        {
+            return Ok(Wait::Skipped);
         }
         let announced = match self.phase {
             Phase::Announcing { asked_at } => Some(asked_at + self.it.drain.announce),
@@ -391,19 +439,24 @@ impl<C: Cluster> Running<C> {
             self.it.broker.poll_timeout(),
             self.it.cluster.poll_timeout(),
             self.it.outgoing.next_retry(),
+            self.it.relay.as_ref().and_then(RelayLinks::poll_timeout),
             announced,
         ];
         let due = due.into_iter().flatten().min();
         let sleep = due.map_or(SLEEP_MAX, |at| at.saturating_duration_since(Instant::now()));
-        self.poll(sleep.min(SLEEP_MAX))
+        self.poll(sleep.min(SLEEP_MAX))?;
+        Ok(Wait::Polled)
     }
 
-    fn poll(&self, sleep: Duration) -> Result<(), BrokerThreadError> {
+    fn poll(&mut self, sleep: Duration) -> Result<(), BrokerThreadError> {
         let router = self.it.router.descriptor().map_err(BrokerThreadError::Receive)?;
-        let mut descriptors = [
-            PollFd::from_borrowed_fd(router, PollFlags::IN),
+        let mut descriptors: SmallVec<[PollFd<'_>; 8]> = smallvec![
             PollFd::from_borrowed_fd(self.it.inbox.bell(), PollFlags::IN),
+            PollFd::from_borrowed_fd(router, PollFlags::IN),
         ];
+        if let Some(relay) = &self.it.relay {
+            relay.descriptors(&mut descriptors).map_err(BrokerThreadError::Relay)?;
+        }
         // A turn that comes a little early finds nothing due and sleeps again.
         let timeout = Timespec {
             tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(i64::MAX),
@@ -413,29 +466,44 @@ impl<C: Cluster> Running<C> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(BrokerThreadError::Wait(error.into())),
         }
-        let [_, bell] = descriptors;
-        if !bell.revents().is_empty() {
+        let rang: SmallVec<[bool; 8]> =
+            descriptors.iter().map(|descriptor| !descriptor.revents().is_empty()).collect();
+        drop(descriptors);
+        if rang.first() == Some(&true) {
             self.it.inbox.silence();
+        }
+        if let Some(relay) = &mut self.it.relay {
+            relay.wake(rang.into_iter().skip(2));
         }
         Ok(())
     }
 
-    /// Gives slow peers a last chance to take what was meant for them.
+    /// Gives slow peers and other nodes a last chance to take what was meant for them.
     fn flush(&mut self) -> Result<(), BrokerThreadError> {
         let deadline = Instant::now() + FLUSH_MAX;
-        while let Some(retry_at) = self.it.outgoing.next_retry() {
-            self.now = Instant::now();
-            if self.now >= deadline {
-                let outgoing = self.it.outgoing.totals();
-                tracing::warn!(messages = outgoing.messages, "replies dropped: not read in time");
-                return Ok(());
-            }
-            self.poll(retry_at.saturating_duration_since(self.now).min(FLUSH_MAX))?;
+        loop {
             self.now = Instant::now();
             let retried = self.it.outgoing.retry(self.now, &mut self.it.router);
             retried.map_err(BrokerThreadError::Send)?;
+            // What comes now goes back, for there are no workers any more.
+            self.read_relay()?;
+            let are_nodes_done = self.say_bye()?;
+            let retry_at = self.it.outgoing.next_retry();
+            if retry_at.is_none() && are_nodes_done {
+                return Ok(());
+            }
+            if self.now >= deadline {
+                let outgoing = self.it.outgoing.totals();
+                if outgoing.messages > 0 {
+                    let messages = outgoing.messages;
+                    tracing::warn!(messages, "replies dropped: not read in time");
+                }
+                return Ok(());
+            }
+            let sleep =
+                retry_at.map_or(FLUSH_STEP_MAX, |at| at.saturating_duration_since(self.now));
+            self.poll(sleep.min(FLUSH_STEP_MAX))?;
         }
-        Ok(())
     }
 }
 

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use mdp_broker::{Broker, Input, LookupPurpose, Page, QueryId};
-use mdp_catalog::CatalogEntry;
+use mdp_catalog::{CatalogEntry, NodeName};
 use mdp_raft::Stop;
 use mdp_wire::ServiceName;
 
-use crate::{ReadTotals, outgoing::OutgoingTotals, zeromq::Frame};
+use crate::{LinkState, ReadTotals, outgoing::OutgoingTotals, relay_link::Peers, zeromq::Frame};
 
 /// Where the broker thread takes its proposals and questions.
 ///
@@ -39,6 +39,11 @@ pub(crate) trait Cluster {
     fn has_left(&self) -> bool;
     /// Whether the cluster has another leader because this node left.
     fn leader_moved(&self) -> bool;
+    /// Which other nodes there are, once after each change.
+    fn take_peers(&mut self) -> Option<Peers>;
+    /// Whether a service is offered, and only by nodes of which this is true.
+    fn is_only_offered_by(&self, service: &ServiceName, is_one: &dyn Fn(&NodeName) -> bool)
+    -> bool;
     /// Why this node can not go on, once.
     fn take_stop(&mut self) -> Option<Stop>;
     /// The index up to which the copy of the catalog that answers was applied.
@@ -61,6 +66,8 @@ pub(crate) struct View<'a> {
     pub(crate) broker: &'a Broker<Frame>,
     /// What waits for slow peers.
     pub(crate) outgoing: OutgoingTotals,
+    /// The links with other nodes.
+    pub(crate) links: &'a [LinkState],
     /// Now.
     pub(crate) now: Instant,
 }

@@ -194,6 +194,15 @@ fn parse_host(host: &str) -> Result<Host, Problem> {
     }
 }
 
+/// The address to connect to while the current one does not answer: the one after it, or the first.
+pub(crate) fn next_address(
+    addresses: &[SocketAddr],
+    current: Option<SocketAddr>,
+) -> Option<SocketAddr> {
+    let after_current = addresses.iter().skip_while(|address| Some(**address) != current).nth(1);
+    after_current.or_else(|| addresses.first()).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,5 +250,17 @@ mod tests {
         for text in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
             assert!(endpoint(text).is_loopback() && !endpoint(text).is_wildcard(), "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_of_a_name_take_turns() {
+        let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|a| a.parse().unwrap());
+
+        assert_eq!(next_address(&[], Some(a)), None);
+        assert_eq!(next_address(&[a, b], None), Some(a));
+        assert_eq!(next_address(&[a, b], Some(a)), Some(b));
+        assert_eq!(next_address(&[a, b], Some(b)), Some(a));
+        assert_eq!(next_address(&[a, b], Some(c)), Some(a));
+        assert_eq!(next_address(&[a], Some(a)), Some(a));
     }
 }

@@ -36,6 +36,7 @@ mod node;
 mod notes;
 mod outgoing;
 mod pages;
+mod relay_link;
 mod replicated_cluster;
 mod router;
 mod start;
@@ -55,9 +56,10 @@ pub use mdp_raft::{
 };
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
 pub use outgoing::OutgoingTotals;
+pub use relay_link::{LinkLoss, LinkState, RelayTotals};
 pub use start::StartError;
 pub use view::{
-    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, ReadTotals, ReportError,
-    ReportScope,
+    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, ReadTotals, RelayReport,
+    ReportError, ReportScope,
 };
 pub use zeromq::SocketError;

@@ -13,6 +13,7 @@ use crate::{
     ReadTotals,
     cluster::{Cluster, NewsState, View},
     pages::{self, ClusterFacts, VERSION},
+    relay_link::Peers,
     zeromq::Frame,
 };
 
@@ -104,6 +105,7 @@ impl Cluster for LocalCluster {
             catalog: &self.catalog,
             applied_index: self.index,
             status: None,
+            links: view.links,
         };
         let json = pages::page(page, &facts, view, self.started_at);
         self.answers.push_back(Input::Described { query, json });
@@ -132,6 +134,18 @@ impl Cluster for LocalCluster {
     }
 
     fn leader_moved(&self) -> bool {
+        false
+    }
+
+    fn take_peers(&mut self) -> Option<Peers> {
+        None
+    }
+
+    fn is_only_offered_by(
+        &self,
+        _service: &ServiceName,
+        _is_one: &dyn Fn(&NodeName) -> bool,
+    ) -> bool {
         false
     }
 

@@ -11,7 +11,10 @@ use std::{
 use mdp_raft::{Consensus, Stop};
 use serde::Serialize;
 use thiserror::Error;
-use tokio::runtime::Runtime;
+use tokio::{
+    runtime::{self, Runtime},
+    sync::watch,
+};
 
 use crate::{
     BrokerThreadError, NodeView,
@@ -23,6 +26,8 @@ use crate::{
 
 /// How long consensus may take to end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long those who wait for the receipt may take to read it.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A started node ended otherwise than by a drain.
 #[derive(Debug, Error)]
@@ -75,11 +80,12 @@ impl From<Drained> for DrainReceipt {
 pub struct Drainer {
     postbox: Postbox,
     is_asked: Arc<AtomicBool>,
+    receipt: Arc<watch::Sender<Option<DrainReceipt>>>,
 }
 
 impl Drainer {
     pub(crate) fn new(postbox: Postbox) -> Self {
-        Self { postbox, is_asked: Arc::default() }
+        Self { postbox, is_asked: Arc::default(), receipt: Arc::default() }
     }
 
     /// Asks the node to take no new work, finish the old and end. It never waits, and asking again
@@ -97,6 +103,19 @@ impl Drainer {
     pub(crate) fn is_asked(&self) -> bool {
         self.is_asked.load(Ordering::Relaxed)
     }
+
+    /// For waiting for the receipt. [`Node::wait`] gives whoever holds one a while to pass it on.
+    pub(crate) fn receipt(&self) -> watch::Receiver<Option<DrainReceipt>> {
+        self.receipt.subscribe()
+    }
+
+    /// Tells the receipt, and waits until all who wanted it have passed it on.
+    async fn tell(&self, receipt: DrainReceipt) {
+        self.receipt.send_replace(Some(receipt));
+        if tokio::time::timeout(ANSWERS_TIMEOUT, self.receipt.closed()).await.is_err() {
+            tracing::warn!("somebody who waits for the end of the drain does not read about it");
+        }
+    }
 }
 
 /// What a node with peers has running besides its broker thread.
@@ -108,15 +127,16 @@ pub(crate) struct ClusterParts {
 }
 
 impl ClusterParts {
-    /// Ends this node's part in the cluster; the store is closed then.
-    fn shut_down(self) {
+    /// Ends this node's part in the cluster; the store is closed then. What is left is the runtime,
+    /// on which the administration port answers.
+    fn leave(self) -> Runtime {
         let Self { link, consensus, runtime } = self;
         let ending = async { tokio::time::timeout(SHUTDOWN_TIMEOUT, consensus.shutdown()).await };
         if runtime.block_on(ending).is_err() {
             tracing::warn!("consensus did not end in time");
         }
         drop(link);
-        runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        runtime
     }
 }
 
@@ -176,20 +196,33 @@ impl Node {
     /// It ended otherwise.
     pub fn wait(mut self) -> Result<DrainReceipt, NodeError> {
         let Some(thread) = self.thread.take() else { return Err(NodeError::Stopped) };
-        let ended = thread.join();
-        self.end_cluster();
-        match ended {
+        let outcome = match thread.join() {
             Ok(Ok(Ending::Drained(drained))) => Ok(drained.into()),
             Ok(Ok(Ending::Stopped)) => Err(NodeError::Stopped),
             Ok(Ok(Ending::Cluster(stop))) => Err(NodeError::Cluster(stop)),
             Ok(Err(error)) => Err(NodeError::BrokerThread(error)),
             Err(_) => Err(NodeError::Panicked),
-        }
+        };
+        self.end_cluster(outcome.as_ref().ok());
+        outcome
     }
 
-    fn end_cluster(&mut self) {
-        if let Some(cluster) = self.cluster.take() {
-            cluster.shut_down();
+    /// Whoever waits for the receipt gets it last, so that the ports and the data directory of this
+    /// node are free when somebody acts on it.
+    fn end_cluster(&mut self, receipt: Option<&DrainReceipt>) {
+        let runtime = self.cluster.take().map(ClusterParts::leave);
+        if let Some(receipt) = receipt {
+            let telling = self.view.drainer().tell(*receipt);
+            match &runtime {
+                Some(runtime) => runtime.block_on(telling),
+                None => match runtime::Builder::new_current_thread().enable_time().build() {
+                    Ok(runtime) => runtime.block_on(telling),
+                    Err(error) => tracing::warn!(%error, "nobody is told of the end of the drain"),
+                },
+            }
+        }
+        if let Some(runtime) = runtime {
+            runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
         }
     }
 }
@@ -202,7 +235,7 @@ impl Drop for Node {
         {
             tracing::error!("the broker thread panicked");
         }
-        self.end_cluster();
+        self.end_cluster(None);
     }
 }
 

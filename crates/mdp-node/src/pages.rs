@@ -12,7 +12,7 @@ use mdp_wire::ServiceName;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{cluster::View, outgoing::OutgoingTotals};
+use crate::{LinkState, cluster::View, outgoing::OutgoingTotals};
 
 /// How many services one page of the directory names: writing it must not hold up the broker.
 pub(crate) const DIRECTORY_SERVICES_MAX: usize = 10_000;
@@ -31,6 +31,8 @@ pub(crate) struct ClusterFacts<'a> {
     pub(crate) applied_index: u64,
     /// What consensus says; `None`: the node is alone, and agrees with itself.
     pub(crate) status: Option<&'a ClusterStatus>,
+    /// The links with other nodes.
+    pub(crate) links: &'a [LinkState],
 }
 
 /// The page of `/api/v1/cluster`.
@@ -38,8 +40,9 @@ pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
     let name = facts.node.as_str();
     let Some(status) = facts.status else {
         let nodes = facts.catalog.nodes();
-        let nodes: Vec<Value> =
-            nodes.map(|(name, record)| node_entry(name, Some(record), Standing::Alone)).collect();
+        let nodes: Vec<Value> = nodes
+            .map(|(name, record)| node_entry(facts, name, Some(record), Standing::Alone))
+            .collect();
         return json!({
             "node": name,
             "cluster_id": null,
@@ -60,23 +63,26 @@ pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
         "term": status.term,
         "committed_index": status.committed_index,
         "applied_index": facts.applied_index,
-        "nodes": nodes(facts.catalog, status),
+        "nodes": nodes(facts, status),
     })
 }
 
 /// Every member, whether it has begun a life or not, and every other node that once had one.
-fn nodes(catalog: &Catalog, status: &ClusterStatus) -> Vec<Value> {
+fn nodes(facts: &ClusterFacts<'_>, status: &ClusterStatus) -> Vec<Value> {
+    let catalog = facts.catalog;
     let members = status.members.iter();
     let is_member = |name: &NodeName| status.members.iter().any(|member| member.name == *name);
     let mut nodes: BTreeMap<&NodeName, Value> = members
         .map(|member| {
             let record = catalog.node(&member.name);
-            (&member.name, node_entry(&member.name, record, Standing::Member(member)))
+            (&member.name, node_entry(facts, &member.name, record, Standing::Member(member)))
         })
         .collect();
     let others = catalog.nodes().filter(|(name, _)| !is_member(name));
     nodes.extend(
-        others.map(|(name, record)| (name, node_entry(name, Some(record), Standing::Stranger))),
+        others.map(|(name, record)| {
+            (name, node_entry(facts, name, Some(record), Standing::Stranger))
+        }),
     );
     nodes.into_values().collect()
 }
@@ -92,7 +98,12 @@ enum Standing<'a> {
     Stranger,
 }
 
-fn node_entry(name: &NodeName, record: Option<&NodeRecord>, standing: Standing<'_>) -> Value {
+fn node_entry(
+    facts: &ClusterFacts<'_>,
+    name: &NodeName,
+    record: Option<&NodeRecord>,
+    standing: Standing<'_>,
+) -> Value {
     let (raft_id, role, endpoint, unheard) = match standing {
         Standing::Alone => (None, Some("voter"), None, None),
         Standing::Member(member) => {
@@ -106,6 +117,8 @@ fn node_entry(name: &NodeName, record: Option<&NodeRecord>, standing: Standing<'
     };
     let endpoint = endpoint.or_else(|| record.map(|record| &record.endpoints.cluster));
     let or_null = |text: &String| (!text.is_empty()).then(|| text.clone());
+    // No node has a link with itself.
+    let links = (facts.node != name).then(|| facts.links.iter().find(|link| link.node == *name));
     json!({
         "name": name.as_str(),
         "raft_id": raft_id.map(|id| id.to_string()),
@@ -117,6 +130,8 @@ fn node_entry(name: &NodeName, record: Option<&NodeRecord>, standing: Standing<'
         "client_endpoint": record.and_then(|record| or_null(&record.endpoints.client)),
         "cluster_endpoint": endpoint.and_then(or_null),
         "relay_endpoint": record.and_then(|record| or_null(&record.endpoints.relay)),
+        "relay_to": links.map(|links| links.is_some_and(|links| links.to)),
+        "relay_from": links.map(|links| links.is_some_and(|links| links.from)),
         "unheard_ms": unheard.map(milliseconds),
     })
 }
@@ -271,6 +286,7 @@ struct GaugesPage {
     idle: usize,
     queued: usize,
     held: usize,
+    forwarded: usize,
     queued_bytes: usize,
     outgoing_messages: usize,
     outgoing_bytes: usize,
@@ -283,6 +299,7 @@ fn gauges(gauges: Gauges, outgoing: OutgoingTotals) -> GaugesPage {
         idle: gauges.idle_workers,
         queued: gauges.queued_requests,
         held: gauges.held_requests,
+        forwarded: gauges.forwarded_requests,
         queued_bytes: gauges.queued_bytes,
         outgoing_messages: outgoing.messages,
         outgoing_bytes: outgoing.bytes,
@@ -297,6 +314,11 @@ struct CountersPage {
     replied: u64,
     partials: u64,
     redispatched: u64,
+    forwarded: u64,
+    returned: u64,
+    recalled: u64,
+    forwards_received: u64,
+    forwards_replied: u64,
     registrations: u64,
     refused_registrations: u64,
     expired_workers: u64,
@@ -323,6 +345,11 @@ fn counters(counters: &Counters, outgoing: OutgoingTotals) -> CountersPage {
         replied: counters.replied,
         partials: counters.partials,
         redispatched: counters.redispatched,
+        forwarded: counters.forwarded,
+        returned: counters.returned,
+        recalled: counters.recalled,
+        forwards_received: counters.forwards_received,
+        forwards_replied: counters.forwards_replied,
         registrations: counters.registrations,
         refused_registrations: counters.refused_registrations,
         expired_workers: counters.expired_workers,

@@ -11,7 +11,7 @@ mod reads;
 use std::{collections::VecDeque, time::Instant};
 
 use mdp_broker::{Input, LookupOutcome, LookupPurpose, Page, QueryId};
-use mdp_catalog::{Catalog, CatalogChange, CatalogEntry, Incarnation, NodeName, NodeState};
+use mdp_catalog::{Catalog, CatalogChange, CatalogEntry, Epoch, Incarnation, NodeName, NodeState};
 use mdp_raft::{News, RoundId, Stop};
 use mdp_wire::ServiceName;
 use tokio::sync::mpsc::Receiver;
@@ -28,6 +28,7 @@ use crate::{
     Consistency, ReadTotals,
     cluster::{Cluster, NewsState, View},
     pages::{self, ClusterFacts},
+    relay_link::Peers,
     zeromq::Frame,
 };
 
@@ -58,6 +59,10 @@ pub(crate) struct ReplicatedCluster<A> {
     applied: u64,
     /// This process's current life, as far as applied here.
     life: Option<Incarnation>,
+    /// The current life of this process, or its last one.
+    last_epoch: Option<Epoch>,
+    /// Whether the nodes are not those that were told last.
+    have_peers_changed: bool,
     reads: Reads,
     leaving: Option<Leaving>,
     stop: Option<Stop>,
@@ -80,6 +85,8 @@ impl<A: Agreement> ReplicatedCluster<A> {
             catalog: Catalog::new(),
             applied: 0,
             life: None,
+            last_epoch: None,
+            have_peers_changed: false,
             reads: Reads::default(),
             leaving: None,
             stop: None,
@@ -122,6 +129,7 @@ impl<A: Agreement> ReplicatedCluster<A> {
     /// A life under this node's name is not always this process's: what the one before, or another
     /// one, says of its life must not look like this engine's own word.
     fn on_life(&mut self, change: CatalogChange) {
+        self.have_peers_changed = true;
         let is_under_our_name = match &change {
             CatalogChange::NodeUp { incarnation } | CatalogChange::NodeGone { incarnation } => {
                 incarnation.node == self.membership.node
@@ -144,6 +152,7 @@ impl<A: Agreement> ReplicatedCluster<A> {
     /// The engine is told of its own life only; its offers it states again by itself.
     fn replace(&mut self, catalog: Catalog) {
         self.catalog = catalog;
+        self.have_peers_changed = true;
         self.tell_life();
     }
 
@@ -153,6 +162,7 @@ impl<A: Agreement> ReplicatedCluster<A> {
         if self.life == before {
             return;
         }
+        self.last_epoch = self.life.as_ref().map(|life| life.epoch).or(self.last_epoch);
         let change = match (&self.life, before) {
             (Some(life), _) => CatalogChange::NodeUp { incarnation: life.clone() },
             (None, Some(incarnation)) => CatalogChange::NodeGone { incarnation },
@@ -283,6 +293,7 @@ impl<A: Agreement> Cluster for ReplicatedCluster<A> {
             catalog: &self.catalog,
             applied_index: self.applied,
             status: Some(&status),
+            links: view.links,
         };
         let json = pages::page(page, &facts, view, self.started_at);
         self.answers.push_back(Input::Described { query, json });
@@ -344,6 +355,32 @@ impl<A: Agreement> Cluster for ReplicatedCluster<A> {
 
     fn leader_moved(&self) -> bool {
         self.leaving.as_ref().is_some_and(Leaving::leader_moved)
+    }
+
+    /// Before this process has begun a life, it takes part in nothing.
+    fn take_peers(&mut self) -> Option<Peers> {
+        if !self.have_peers_changed {
+            return None;
+        }
+        let epoch = self.last_epoch?;
+        let cluster = self.agreement.status().cluster_id?;
+        self.have_peers_changed = false;
+        let others = self.catalog.nodes().filter(|(name, record)| {
+            **name != self.membership.node
+                && record.state != NodeState::Gone
+                && !record.endpoints.relay.is_empty()
+        });
+        let nodes = others.map(|(name, record)| (name.clone(), record.endpoints.relay.clone()));
+        Some(Peers { cluster, epoch, nodes: nodes.collect() })
+    }
+
+    fn is_only_offered_by(
+        &self,
+        service: &ServiceName,
+        is_one: &dyn Fn(&NodeName) -> bool,
+    ) -> bool {
+        let mut nodes = self.catalog.offering(service.as_bytes()).peekable();
+        nodes.peek().is_some() && nodes.all(is_one)
     }
 
     fn take_stop(&mut self) -> Option<Stop> {

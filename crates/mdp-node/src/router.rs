@@ -130,7 +130,7 @@ impl Router {
         message: Outgoing<Frame>,
     ) -> Result<SendOutcome, SocketError> {
         match self.open(to)? {
-            Door::Open => encode(message, &mut Wire { socket: &mut self.socket })?,
+            Door::Open => encode(message, &mut Wire::new(&mut self.socket))?,
             Door::Full => return Ok(SendOutcome::Full(message)),
             Door::Gone => return Ok(SendOutcome::Gone(message)),
         }
@@ -151,7 +151,7 @@ impl Router {
 
     /// Sends one frame of the message that [`Router::open`] began.
     pub(crate) fn put(&mut self, bytes: &[u8], position: Position) -> Result<(), SocketError> {
-        Wire { socket: &mut self.socket }.put(Part::Bytes(bytes), position)
+        Wire::new(&mut self.socket).put(Part::Bytes(bytes), position)
     }
 }
 
@@ -178,8 +178,15 @@ pub(crate) fn encode<K: FrameSink<Frame>>(
 }
 
 /// Where the frames of a message go once its routing id was taken.
-struct Wire<'a> {
+pub(crate) struct Wire<'a> {
     socket: &'a mut Socket,
+}
+
+impl<'a> Wire<'a> {
+    /// The frames go to this socket.
+    pub(crate) const fn new(socket: &'a mut Socket) -> Self {
+        Self { socket }
+    }
 }
 
 impl FrameSink<Frame> for Wire<'_> {

@@ -24,12 +24,13 @@ use crate::{
     broker_thread::{BrokerThread, DrainTimes, Ending},
     cluster::Cluster,
     cluster_link::{ClusterLink, LinkError},
-    inbox::{Inbox, inbox},
+    inbox::{Inbox, Postbox, inbox},
     limits,
     local_cluster::LocalCluster,
     node::ClusterParts,
     outgoing::{OutgoingBuffers, OutgoingLimits},
     pages::VERSION,
+    relay_link::{RelayLinks, RelaySettings, Resolver},
     replicated_cluster::{IsolationWatch, Membership, RaftAgreement, ReplicatedCluster},
     router::Router,
     view::NodeFacts,
@@ -63,10 +64,10 @@ pub enum StartError {
         /// The address.
         address: Endpoint,
     },
-    /// `broker.bind` or `cluster.bind` is in use.
+    /// `broker.bind`, `cluster.bind` or `cluster.relay_bind` is in use.
     #[error(transparent)]
     AddressInUse(BindError),
-    /// `broker.bind` or `cluster.bind` could not be bound for another reason.
+    /// `broker.bind`, `cluster.bind` or `cluster.relay_bind` could not be bound for another reason.
     #[error(transparent)]
     Bind(BindError),
     /// The data directory can not be used.
@@ -147,7 +148,8 @@ impl Node {
         let router = Router::bind(&context, &bind, config.settings.decode, front_end)?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
         let linked =
-            cluster.map(|cluster| Linked::start(&config.name, cluster, &context)).transpose()?;
+            cluster.map(|cluster| Linked::start(&config.name, cluster, &context, &postbox));
+        let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
         let advertised = addresses::for_clients(&config.advertise, router.endpoint(), told)?;
         log_start(&config.name, router.endpoint(), &advertised);
@@ -157,6 +159,8 @@ impl Node {
                 endpoint: router.endpoint().to_string(),
                 advertised,
                 cluster_endpoint: linked.as_ref().map(|linked| linked.link.endpoint().to_string()),
+                relay_endpoint: linked.as_ref().map(|linked| linked.relay.endpoint().to_string()),
+                drain_timeout: config.drain_timeout,
             },
             postbox,
         );
@@ -166,9 +170,10 @@ impl Node {
         };
         let minority = linked.config.minority;
         config.settings.minority = minority;
-        let (parts, cluster) = linked.join(&config.name, &mut view)?;
+        let (parts, relay, cluster) = linked.join(&config.name, &mut view)?;
         let incarnation = Incarnation { node: config.name.clone(), epoch: Epoch(0) };
-        let thread = Shell { config, router, inbox }.spawn(cluster, incarnation, &view)?;
+        let shell = Shell { config, router, relay: Some(relay), inbox };
+        let thread = shell.spawn(cluster, incarnation, &view)?;
         Ok(Self::new(view, thread, Some(parts)))
     }
 }
@@ -183,13 +188,14 @@ fn spawn_alone(
     let cluster = LocalCluster::new(config.name.clone(), advertised, Instant::now())
         .map_err(StartError::Catalog)?;
     let incarnation = cluster.incarnation().clone();
-    Shell { config, router, inbox }.spawn(cluster, incarnation, view)
+    Shell { config, router, relay: None, inbox }.spawn(cluster, incarnation, view)
 }
 
 /// What the broker thread is made of, whatever the cluster.
 struct Shell {
     config: NodeConfig,
     router: Router,
+    relay: Option<RelayLinks>,
     inbox: Inbox,
 }
 
@@ -200,13 +206,14 @@ impl Shell {
         incarnation: Incarnation,
         view: &NodeView,
     ) -> Result<Thread, StartError> {
-        let Self { config, router, inbox } = self;
+        let Self { config, router, relay, inbox } = self;
         let seed = seed().map_err(system("read random bytes"))?;
         let now = Instant::now();
         let limits = config.settings.decode;
         let broker = BrokerThread {
             broker: Broker::new(incarnation, config.settings, seed, now),
             router,
+            relay,
             cluster,
             inbox,
             outgoing: OutgoingBuffers::new(OutgoingLimits {
@@ -232,6 +239,7 @@ impl Shell {
 struct Linked {
     config: ClusterConfig,
     link: ClusterLink,
+    relay: RelayLinks,
     runtime: Runtime,
     advertised: Endpoint,
 }
@@ -241,11 +249,13 @@ impl Linked {
         node: &NodeName,
         mut config: ClusterConfig,
         context: &Arc<Context>,
+        postbox: &Postbox,
     ) -> Result<Self, StartError> {
         let bind = addresses::parse("cluster.bind", &config.bind)?;
-        if !config.relay_bind.is_empty() {
-            addresses::parse("cluster.relay_bind", &config.relay_bind)?;
-        }
+        let relay_bind = match config.relay_bind.as_str() {
+            "" => bind.at_port(0),
+            address => addresses::parse("cluster.relay_bind", address)?,
+        };
         for seed in &mut config.seeds {
             seed.endpoint = addresses::parse("cluster.peers", &seed.endpoint)?.to_string();
         }
@@ -257,7 +267,12 @@ impl Linked {
             .map_err(system("start the threads of consensus"))?;
         let link = ClusterLink::start(context, &bind, runtime.handle().clone())?;
         let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
-        Ok(Self { config, link, runtime, advertised })
+        let Seed(random) = seed().map_err(system("read random bytes"))?;
+        let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let settings = RelaySettings::new(node.clone(), relay_bind, random);
+        let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
+        let relay = RelayLinks::bind(context, settings, resolver)?;
+        Ok(Self { config, link, relay, runtime, advertised })
     }
 
     /// Opens the data directory and takes part.
@@ -265,8 +280,8 @@ impl Linked {
         self,
         node: &NodeName,
         view: &mut NodeView,
-    ) -> Result<(ClusterParts, ReplicatedCluster<RaftAgreement>), StartError> {
-        let Self { config, link, runtime, advertised } = self;
+    ) -> Result<(ClusterParts, RelayLinks, ReplicatedCluster<RaftAgreement>), StartError> {
+        let Self { config, link, relay, runtime, advertised } = self;
         let consensus_config = ConsensusConfig {
             name: node.clone(),
             data_dir: config.data_dir.clone(),
@@ -274,7 +289,7 @@ impl Linked {
             endpoints: Endpoints {
                 client: view.advertised().to_owned(),
                 cluster: advertised.to_string(),
-                relay: String::new(),
+                relay: advertised.at_port(relay.endpoint().port()).to_string(),
             },
             version: VERSION.parse().unwrap_or_default(),
             heartbeat_interval: config.heartbeat_interval,
@@ -298,11 +313,11 @@ impl Linked {
             consistency: config.consistency,
             isolation: isolation(&config, now),
         };
-        view.join(consensus.clone(), runtime.handle().clone(), link.counters());
+        view.join(consensus.clone(), runtime.handle().clone(), link.counters(), relay.watch());
         let agreement =
             RaftAgreement { consensus: consensus.clone(), runtime: runtime.handle().clone() };
         let cluster = ReplicatedCluster::new(agreement, feed, membership, now);
-        Ok((ClusterParts { link, consensus, runtime }, cluster))
+        Ok((ClusterParts { link, consensus, runtime }, relay, cluster))
     }
 }
 

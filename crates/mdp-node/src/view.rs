@@ -12,10 +12,13 @@ use mdp_broker::{Counters, Gauges, ServiceStatus, WorkerStatus};
 use mdp_catalog::NodeName;
 use mdp_raft::Consensus;
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
 
 use crate::{
-    Drainer, LinkTotals,
+    Drainer, LinkState, LinkTotals, RelayTotals,
     bell::Ringer,
     cluster_link::LinkCounters,
     inbox::{Message, Postbox},
@@ -49,6 +52,8 @@ pub struct NodeReport {
     pub outgoing: OutgoingTotals,
     /// What the questions to the cluster came to.
     pub reads: ReadTotals,
+    /// The links with other nodes; `None`: the node is alone.
+    pub relay: Option<RelayReport>,
     /// The index up to which the copy of the catalog that answers was applied.
     pub applied_index: u64,
     /// How long the node has been running.
@@ -59,6 +64,17 @@ pub struct NodeReport {
     /// The workers of this node, by service and peer, at most [`REPORT_WORKERS_MAX`]; none unless
     /// asked for.
     pub workers: Vec<WorkerStatus>,
+}
+
+/// The links with other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelayReport {
+    /// Which there are, by the other node.
+    pub links: Vec<LinkState>,
+    /// What they came to, and what waits in them.
+    pub totals: RelayTotals,
+    /// Requests that wait for services which only nodes offer that this one has no link to.
+    pub unreachable_requests: usize,
 }
 
 /// What the questions to the cluster came to, since the start.
@@ -101,6 +117,7 @@ struct ClusterHandles {
     consensus: Consensus,
     runtime: Handle,
     link: Arc<LinkCounters>,
+    relay: watch::Receiver<Vec<LinkState>>,
 }
 
 /// What does not change while a node runs.
@@ -110,6 +127,8 @@ pub(crate) struct NodeFacts {
     pub(crate) endpoint: String,
     pub(crate) advertised: String,
     pub(crate) cluster_endpoint: Option<String>,
+    pub(crate) relay_endpoint: Option<String>,
+    pub(crate) drain_timeout: Duration,
 }
 
 impl NodeView {
@@ -124,8 +143,14 @@ impl NodeView {
     }
 
     /// From now on the node has peers.
-    pub(crate) fn join(&mut self, consensus: Consensus, runtime: Handle, link: Arc<LinkCounters>) {
-        self.cluster = Some(ClusterHandles { consensus, runtime, link });
+    pub(crate) fn join(
+        &mut self,
+        consensus: Consensus,
+        runtime: Handle,
+        link: Arc<LinkCounters>,
+        relay: watch::Receiver<Vec<LinkState>>,
+    ) {
+        self.cluster = Some(ClusterHandles { consensus, runtime, link, relay });
     }
 
     /// Tells the broker thread to end at once; false if it does not listen.
@@ -165,6 +190,24 @@ impl NodeView {
     #[must_use]
     pub fn cluster_endpoint(&self) -> Option<&str> {
         self.facts.cluster_endpoint.as_deref()
+    }
+
+    /// How long a drain may take, besides telling the others.
+    #[must_use]
+    pub fn drain_timeout(&self) -> Duration {
+        self.facts.drain_timeout
+    }
+
+    /// Where other nodes bring requests, as bound; `None` for a node without peers.
+    #[must_use]
+    pub fn relay_endpoint(&self) -> Option<&str> {
+        self.facts.relay_endpoint.as_deref()
+    }
+
+    /// The links with other nodes; none for a node without peers.
+    #[must_use]
+    pub fn relay_links(&self) -> Vec<LinkState> {
+        self.cluster.as_ref().map(|cluster| cluster.relay.borrow().clone()).unwrap_or_default()
     }
 
     /// A number that rises at least once in a second while the broker thread works.

@@ -41,6 +41,26 @@ pub enum Kind {
     Answer = 9,
     /// How far a log has been written.
     Watermark = 10,
+    /// A request on its way to another node, see [`relay`](crate::relay).
+    Forward = 11,
+    /// A request that is asked back.
+    Cancel = 12,
+    /// What has changed at an owner of requests.
+    Load = 13,
+    /// A reply to a request of another node, or a part of one.
+    Reply = 14,
+    /// A request that comes back without a reply.
+    Return = 15,
+    /// The first message on a link.
+    Hello = 16,
+    /// The answer to it.
+    Welcome = 17,
+    /// The other answer to it, or the end of a link.
+    Refusal = 18,
+    /// A sign of life.
+    Ping = 19,
+    /// The last message on a link.
+    Bye = 20,
 }
 
 /// Bytes that are not what they should be.

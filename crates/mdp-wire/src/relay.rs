@@ -11,12 +11,41 @@
 //! | origin → owner | [`Hello`] | [`AtOwner::decode`] | [`Hello::encode`] |
 //! | owner → origin | [`Welcome`], [`Refusal`] | [`AtOrigin::decode`] | [`Welcome::encode`], [`Refusal::encode`] |
 //!
+//! | owner → origin | a sign of life, the end | [`AtOrigin::decode`] | [`encode_ping`], [`encode_bye`] |
+//!
 //! Every message begins with a head: kind, format, and what the message says of itself. The body
 //! frames of a request or reply follow it and pass unchanged.
+//!
+//! The formats of all kinds are one wire version, which the owner chooses in its [`Welcome`] from
+//! those that both sides know. Greetings are outside of it: their format never changes. What newer
+//! versions have to say in one stands behind what there is, where older ones do not look. So nodes
+//! of any two versions can tell each other, by name, that they have none in common.
+
+mod bytes;
+mod decode;
+mod encode;
+mod greeting;
 
 use std::time::Duration;
 
+pub use self::{
+    decode::{AtOrigin, AtOwner, RelayDecodeError},
+    encode::{HEAD_BYTES_MAX, encode_bye, encode_ping},
+    greeting::{Hello, Refusal, RefusalReason, Welcome, WireRange},
+};
 use crate::{Body, ServiceName};
+
+/// The wire versions that this program knows.
+pub const WIRE: WireRange = WireRange { min: 1, max: 1 };
+
+/// The most frames of one message. What a node accepts from its own peers is far below.
+pub const RELAY_FRAMES_MAX: usize = 8_192;
+
+/// The most entries of one list of a [`Load`]: far more than the engine's own limits allow.
+pub const LOAD_ENTRIES_MAX: usize = 1 << 22;
+
+/// The format of everything in wire version 1.
+const FORMAT: u16 = 1;
 
 /// Names one request on one link; it rises and is never used again there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

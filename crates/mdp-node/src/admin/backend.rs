@@ -7,10 +7,11 @@ use std::{fmt, time::Duration};
 use mdp_catalog::{Catalog, NodeName, NodeState};
 use mdp_raft::{BoxFuture, ChangeError, ClusterStatus, Consensus};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::change::MemberChange;
 use crate::{
-    LinkTotals, NodeReport, NodeView, ReportError, ReportScope,
+    DrainReceipt, LinkTotals, NodeReport, NodeView, ReportError, ReportScope,
     pages::{self, ClusterFacts, Directory},
     view::REPORT_WORKERS_MAX,
 };
@@ -51,7 +52,14 @@ pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     fn is_draining(&self) -> bool;
 
+    /// How long a drain may take.
+    fn drain_timeout(&self) -> Duration;
+
     fn drain(&self);
+
+    /// What a drain came to, once this node has left its cluster. As long as somebody has one of
+    /// these, the process waits a while for its last answers.
+    fn receipt(&self) -> watch::Receiver<Option<DrainReceipt>>;
 
     /// What consensus knows; `None`: the node is alone.
     fn status(&self) -> Option<ClusterStatus>;
@@ -102,8 +110,16 @@ impl Backend for NodeView {
         Self::is_draining(self)
     }
 
+    fn drain_timeout(&self) -> Duration {
+        Self::drain_timeout(self)
+    }
+
     fn drain(&self) {
         self.drainer().drain();
+    }
+
+    fn receipt(&self) -> watch::Receiver<Option<DrainReceipt>> {
+        self.drainer().receipt()
     }
 
     fn status(&self) -> Option<ClusterStatus> {
@@ -158,17 +174,18 @@ impl Backend for NodeView {
 
 async fn cluster_page(view: &NodeView) -> Result<Value, ReportError> {
     if let Some(consensus) = view.consensus() {
-        let status = consensus.status();
+        let (status, links) = (consensus.status(), view.relay_links());
         return Ok(consensus.with_catalog(|catalog| {
             let applied_index = status.applied_index;
-            let (node, status) = (view.name(), Some(&status));
-            pages::cluster_page(&ClusterFacts { node, catalog, applied_index, status })
+            let (node, status, links) = (view.name(), Some(&status), links.as_slice());
+            pages::cluster_page(&ClusterFacts { node, catalog, applied_index, status, links })
         }));
     }
     let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
     let catalog = lone::catalog(view, &report);
     let (node, applied_index) = (view.name(), report.applied_index);
-    Ok(pages::cluster_page(&ClusterFacts { node, catalog: &catalog, applied_index, status: None }))
+    let (catalog, status, links) = (&catalog, None, &[][..]);
+    Ok(pages::cluster_page(&ClusterFacts { node, catalog, applied_index, status, links }))
 }
 
 async fn services_page(view: &NodeView) -> Result<Value, ReportError> {

@@ -11,6 +11,8 @@ const MEMBERS_WANTED: &str = "send {\"action\":\"add\",\"name\":NAME,\"endpoint\
      {\"action\":\"remove\" or \"promote\",\"name\":NAME}";
 /// What a body of `/api/v1/leader` should have been.
 const LEADER_WANTED: &str = "send {\"to\":NAME}, or {\"to\":null} for the node that knows most";
+/// What a body of `/api/v1/drain` should have been.
+const DRAIN_WANTED: &str = "send {\"node\":NAME,\"wait\":true or false}, or nothing";
 
 /// A change of the members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,15 @@ pub(super) enum MemberChange {
     },
 }
 
+/// A drain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct DrainRequest {
+    /// The node that is meant; `None`: whoever is asked.
+    pub(super) node: Option<NodeName>,
+    /// Whether the answer shall go on until the receipt.
+    pub(super) wait: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MemberBody {
@@ -46,6 +57,14 @@ struct MemberBody {
 #[serde(deny_unknown_fields)]
 struct LeaderBody {
     to: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainBody {
+    node: Option<String>,
+    #[serde(default)]
+    wait: bool,
 }
 
 impl MemberChange {
@@ -77,6 +96,15 @@ impl MemberChange {
 pub(super) fn read_leader(body: &[u8]) -> Result<Option<NodeName>, Failure> {
     let body = if body.is_empty() { LeaderBody::default() } else { json(body, LEADER_WANTED)? };
     body.to.as_deref().map(node_name).transpose()
+}
+
+impl DrainRequest {
+    /// Reads the body of a request; an empty one means whoever is asked, and does not wait.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Failure> {
+        let body = if body.is_empty() { DrainBody::default() } else { json(body, DRAIN_WANTED)? };
+        let node = body.node.as_deref().map(node_name).transpose()?;
+        Ok(Self { node, wait: body.wait })
+    }
 }
 
 fn json<T: DeserializeOwned>(body: &[u8], wanted: &str) -> Result<T, Failure> {
@@ -135,6 +163,14 @@ mod tests {
             let failure = format!("{:?}", MemberChange::read(body.as_bytes()).unwrap_err());
             assert!(failure.contains(reason) && failure.contains("400"), "{body}: {failure}");
         }
+    }
+
+    #[test]
+    fn drain_may_name_its_node_and_wait() {
+        assert_eq!(DrainRequest::read(b"").unwrap(), DrainRequest::default());
+        let named = DrainRequest::read(br#"{"node":"node-4","wait":true}"#).unwrap();
+        assert_eq!(named, DrainRequest { node: Some(name()), wait: true });
+        assert!(DrainRequest::read(br#"{"wait":"yes"}"#).is_err());
     }
 
     #[test]

@@ -35,6 +35,23 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, reason)
     }
 
+    /// Somebody else was meant; `status` tells whether this node knows that one.
+    pub(super) fn other_node(
+        wanted: &NodeName,
+        node: &NodeName,
+        status: Option<&ClusterStatus>,
+    ) -> Self {
+        let members = status.map_or(&[][..], |status| status.members.as_slice());
+        let Some(other) = members.iter().find(|member| member.name == *wanted) else {
+            let reason = format!("this is {node}, which knows no node named {wanted}");
+            return Self::new(StatusCode::NOT_FOUND, reason);
+        };
+        let other = json!({ "name": wanted.as_str(), "cluster_endpoint": other.endpoint });
+        let error = format!("this is {node}, not {wanted}");
+        let body = json!({ "error": error, "node": node.as_str(), "others": [other] });
+        Self { status: StatusCode::CONFLICT, body }
+    }
+
     /// Why a change was not made. If this node cannot make it now, what it knows is told, too, and
     /// who else could be asked.
     pub(super) fn of_change(error: &ChangeError, status: Option<&ClusterStatus>) -> Self {

@@ -16,7 +16,10 @@ use prometheus_client::{
 };
 
 use super::backend::CatalogTotals;
-use crate::{LinkTotals, NodeReport, ReadTotals, outgoing::OutgoingTotals, pages::VERSION};
+use crate::{
+    LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
+    outgoing::OutgoingTotals, pages::VERSION,
+};
 
 /// What the text is, for whoever scrapes it.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -62,6 +65,9 @@ impl Collector for Scrape {
         page.broker(self)?;
         page.counters(&report.counters)?;
         page.outgoing(&report.outgoing, &report.counters)?;
+        if let Some(relay) = &report.relay {
+            page.relay(relay, &report.counters)?;
+        }
         page.reads(report.reads)?;
         if let Some(status) = &self.status {
             page.raft(status)?;
@@ -123,7 +129,10 @@ impl Writer<'_> {
         let help = "Requests that wait for a worker";
         self.gauge("broker_queued_requests", help, gauges.queued_requests)?;
         self.gauge("broker_held_requests", "Requests that a worker has", gauges.held_requests)?;
-        self.bytes("broker_queued", "Bytes of waiting and held requests", gauges.queued_bytes)?;
+        let help = "Requests that another node has";
+        self.gauge("broker_forwarded_requests", help, gauges.forwarded_requests)?;
+        let help = "Bytes of waiting, held and forwarded requests";
+        self.bytes("broker_queued", help, gauges.queued_bytes)?;
         let help = "Index of the log up to which the answering catalog was applied";
         self.gauge("broker_applied_index", help, scrape.report.applied_index)
     }
@@ -175,6 +184,68 @@ impl Writer<'_> {
         for (reason, count) in reasons.chain([("peer_not_reading", unread)]) {
             let labels = [("reason", reason)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn relay(&mut self, relay: &RelayReport, counters: &Counters) -> fmt::Result {
+        let rows = [
+            ("relay_forwarded_requests", "Requests sent to other nodes", counters.forwarded),
+            (
+                "relay_returned_requests",
+                "Requests that came back, and no worker had had",
+                counters.returned,
+            ),
+            (
+                "relay_recalled_requests",
+                "Requests asked back for a worker elsewhere",
+                counters.recalled,
+            ),
+            ("relay_received_requests", "Requests of other nodes", counters.forwards_received),
+            ("relay_sent_replies", "Final replies sent to other nodes", counters.forwards_replied),
+            ("relay_malformed_messages", "Messages that no node sends", relay.totals.malformed),
+        ];
+        rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))?;
+        let help =
+            "Waiting requests for services that only nodes offer which this one cannot reach";
+        self.gauge("relay_unreachable_requests", help, relay.unreachable_requests)?;
+        let help = "Messages that wait for nodes that read slowly";
+        self.gauge("relay_outgoing_messages", help, relay.totals.waiting_messages)?;
+        let help = "Bytes that wait for nodes that read slowly";
+        self.bytes("relay_outgoing", help, relay.totals.waiting_bytes)?;
+        self.relay_links(&relay.links)?;
+        self.relay_losses(&relay.totals)
+    }
+
+    fn relay_links(&mut self, links: &[LinkState]) -> fmt::Result {
+        let help = "Whether a link is there, by the other node and what this node is on it";
+        let mut family =
+            self.0.encode_descriptor("relay_link_up", help, None, MetricType::Gauge)?;
+        for link in links {
+            for (role, is_up) in [("origin", link.to), ("owner", link.from)] {
+                let labels = [("peer", link.node.as_str()), ("role", role)];
+                ConstGauge::new(i64::from(is_up)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn relay_losses(&mut self, totals: &RelayTotals) -> fmt::Result {
+        let help = "Links that ended, by reason";
+        let mut family =
+            self.0.encode_descriptor("relay_lost_links", help, None, MetricType::Counter)?;
+        for (loss, count) in &totals.lost {
+            let labels = [("reason", loss.label())];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Links that were refused, by reason and what this node would have been";
+        let mut family =
+            self.0.encode_descriptor("relay_refused_links", help, None, MetricType::Counter)?;
+        for (role, refused) in [("origin", &totals.refused_here), ("owner", &totals.refused)] {
+            for (reason, count) in refused {
+                let labels = [("reason", *reason), ("role", role)];
+                ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! [`AdminPort`]: bound, then served.
 
 use std::{
-    future::{Future, IntoFuture as _},
+    future::{Future, pending},
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -161,9 +161,21 @@ impl AdminPort {
         let listener = BoundedListener::new(self.listener).map_err(|error| {
             AdminPortError::System { what: "use the administration port", error }
         })?;
+        let receipt = backend.receipt();
+        let mut drained = receipt.clone();
         let routes = routes::routes(backend, changes);
         let service = routes.into_make_service_with_connect_info::<Remote>();
-        Ok(axum::serve(listener, service).into_future())
+        // The last answers of a node that has drained are those to whoever waits for its receipt.
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+            if drained.wait_for(Option::is_some).await.is_err() {
+                pending::<()>().await;
+            }
+        });
+        Ok(async move {
+            let served = server.await;
+            drop(receipt);
+            served
+        })
     }
 }
 

@@ -16,7 +16,8 @@ use serde_json::json;
 
 use super::{
     backend::{Backend, Changed, Page},
-    change::{self, MemberChange},
+    change::{self, DrainRequest, MemberChange},
+    drain,
     failure::{self, Failure},
     listener::Remote,
     liveness::Liveness,
@@ -51,7 +52,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Route
         .route("/api/v1/members", post(change_members))
         .route("/api/v1/leader", post(transfer_leader))
         .route("/api/v1/snapshot", post(take_snapshot))
-        .route("/api/v1/drain", post(drain))
+        .route("/api/v1/drain", post(ask_to_drain))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed));
     Router::new()
         .route("/livez", get(livez))
@@ -152,10 +153,8 @@ async fn take_snapshot(State(admin): Shared) -> Answer {
     Ok((headers, bytes).into_response())
 }
 
-async fn drain(State(admin): Shared) -> Response {
-    tracing::info!("a drain is asked for");
-    admin.backend.drain();
-    (StatusCode::ACCEPTED, Json(json!({ "draining": true }))).into_response()
+async fn ask_to_drain(State(admin): Shared, body: Body) -> Answer {
+    drain::answer(&admin.backend, &DrainRequest::read(&read(body)?)?)
 }
 
 fn made<T>(admin: &Admin, changed: Changed<T>) -> Result<T, Failure> {

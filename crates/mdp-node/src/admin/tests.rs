@@ -3,7 +3,7 @@
 mod fake;
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -17,6 +17,7 @@ use self::fake::Fake;
 use super::{
     AdminPort, AdminPortError, AdminServer, RemoteChanges, listener::Remote, metrics, routes,
 };
+use crate::DrainReceipt;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -152,6 +153,13 @@ fn metrics_have_the_names_and_units_that_prometheus_expects() {
         "majordomo_catalog_services 9",
         "majordomo_catalog_nodes{state=\"gone\"} 1",
         "majordomo_cluster_calls_total 5",
+        "majordomo_relay_forwarded_requests_total 8",
+        "majordomo_relay_link_up{peer=\"node-2\",role=\"origin\"} 1",
+        "majordomo_relay_link_up{peer=\"node-2\",role=\"owner\"} 0",
+        "majordomo_relay_lost_links_total{reason=\"silent\"} 3",
+        "majordomo_relay_refused_links_total{reason=\"wrong_version\",role=\"origin\"} 4",
+        "majordomo_relay_outgoing_bytes 5",
+        "majordomo_relay_unreachable_requests 6",
     ] {
         assert!(text.lines().any(|other| other == line), "no {line:?} in\n{text}");
     }
@@ -167,7 +175,8 @@ fn metrics_of_a_node_alone_are_without_a_cluster() {
     let text = String::from_utf8(get(&server, "/metrics").body).unwrap();
 
     assert!(text.contains("majordomo_broker_requests_total 7"), "{text}");
-    let of_cluster = ["majordomo_raft_", "majordomo_catalog_", "majordomo_cluster_"];
+    let of_cluster =
+        ["raft_", "catalog_", "cluster_", "relay_"].map(|name| format!("majordomo_{name}"));
     assert!(of_cluster.iter().all(|prefix| !text.contains(prefix)), "{text}");
 }
 
@@ -205,10 +214,59 @@ fn snapshot_comes_with_its_index() {
 fn drain_is_passed_on() {
     let (server, fake) = serve(Fake::alone());
 
+    let page = |again| json!({ "draining": true, "node": "node-1", "again": again });
     let answer = post(&server, "/api/v1/drain", "");
 
-    assert_eq!((answer.status, answer.json()), (202, json!({ "draining": true })));
+    assert_eq!((answer.status, answer.json()), (202, page(false)));
     assert!(fake.is_draining.load(Ordering::Relaxed));
+    let answer = post(&server, "/api/v1/drain", r#"{"node":"node-1"}"#);
+    assert_eq!((answer.status, answer.json()), (202, page(true)));
+}
+
+#[test]
+fn drain_of_another_node_is_refused_with_its_address() {
+    let (server, fake) = serve(Fake::in_cluster(Vec::new()));
+
+    let answer = post(&server, "/api/v1/drain", r#"{"node":"node-2"}"#);
+    assert_eq!((answer.status, answer.error()), (409, "this is node-1, not node-2".to_owned()));
+    let others = json!([{ "name": "node-2", "cluster_endpoint": "tcp://h:2" }]);
+    assert_eq!(answer.json()["others"], others);
+    let answer = post(&server, "/api/v1/drain", r#"{"node":"node-9"}"#);
+    assert_eq!(answer.status, 404);
+    assert!(answer.error().contains("knows no node named node-9"), "{}", answer.error());
+
+    assert!(!fake.is_draining.load(Ordering::Relaxed));
+}
+
+#[test]
+fn who_waits_for_a_drain_is_told_its_progress_and_its_receipt_and_then_the_port_closes() {
+    let (server, fake) = serve(Fake::alone());
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let body = r#"{"wait":true}"#;
+    let head = "POST /api/v1/drain HTTP/1.1\r\nHost: here";
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let mut line = |event: &str| {
+        let of_event = format!("{{\"event\":\"{event}\"");
+        let line = lines.find(|line| line.starts_with(&of_event)).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+
+    let progress = line("draining");
+    assert_eq!((&progress["timeout_ms"], &progress["queued"]), (&json!(20_000), &json!(0)));
+    assert!(fake.is_draining.load(Ordering::Relaxed));
+    let (finished, handed_over, dropped) = (1, 2, 3);
+    let receipt = DrainReceipt { finished, handed_over, dropped, leader_moved: true, took_ms: 4 };
+    fake.receipt.send_replace(Some(receipt));
+    assert_eq!(line("drained"), serde_json::to_value(receipt).unwrap());
+
+    // It is told that nobody holds a receipt any more, so the process may end.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let closed = async { tokio::time::timeout(PATIENCE, fake.receipt.closed()).await };
+    runtime.block_on(closed).unwrap();
+    assert!(lines.all(|line| line.is_empty() || line == "0"));
+    assert!(TcpStream::connect(server.address()).is_err());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Endpoint, SocketError,
+    endpoint::next_address,
     zeromq::{Context, Frame, FrameFlow, Socket, SocketOption},
 };
 
@@ -193,12 +194,6 @@ impl Peer {
     }
 }
 
-/// The address to connect to while the current one does not answer: the one after it, or the first.
-fn next_address(addresses: &[SocketAddr], current: Option<SocketAddr>) -> Option<SocketAddr> {
-    let after_current = addresses.iter().skip_while(|address| Some(**address) != current).nth(1);
-    after_current.or_else(|| addresses.first()).copied()
-}
-
 impl Connection {
     fn open(context: &Arc<Context>, address: SocketAddr) -> Result<Self, SocketError> {
         let socket = Socket::dealer(context)?;
@@ -245,22 +240,5 @@ impl Connection {
             answer = Some(frame);
         }
         Ok(Some(correlation_of(&correlation).zip(answer)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_a_name_take_turns() {
-        let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|a| a.parse().unwrap());
-
-        assert_eq!(next_address(&[], Some(a)), None);
-        assert_eq!(next_address(&[a, b], None), Some(a));
-        assert_eq!(next_address(&[a, b], Some(a)), Some(b));
-        assert_eq!(next_address(&[a, b], Some(b)), Some(a));
-        assert_eq!(next_address(&[a, b], Some(c)), Some(a));
-        assert_eq!(next_address(&[a], Some(a)), Some(a));
     }
 }

@@ -25,7 +25,8 @@ fn offer(cluster: &mut LocalCluster, seq: u64, name: &str) {
 }
 
 fn page(cluster: &mut LocalCluster, broker: &Broker<Frame>, page: Page) -> Value {
-    let view = View { broker, outgoing: OutgoingTotals::default(), now: Instant::now() };
+    let view =
+        View { broker, outgoing: OutgoingTotals::default(), links: &[], now: Instant::now() };
     cluster.describe(QueryId(7), page, &view);
     match cluster.poll_answer() {
         Some(Input::Described { query: QueryId(7), json }) => {

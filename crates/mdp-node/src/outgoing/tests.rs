@@ -4,12 +4,12 @@ use mdp_wire::{
 };
 
 use super::*;
-use crate::router::tests::{dealer, receive, request, router};
+use crate::router::tests::{receive, request, router};
 
 const LIMITS: OutgoingLimits = OutgoingLimits { peer_bytes_max: 16 << 20, bytes_max: 64 << 20 };
 const DEADLINE: Duration = Duration::from_secs(20);
 /// A peer that takes nothing for so long takes nothing until it reads.
-const STAYS_FULL: Duration = Duration::from_millis(100);
+const STAYS_FULL: Duration = Duration::from_millis(300);
 
 fn reply(body: &[u8]) -> Outgoing<Frame> {
     Outgoing::Client(Reply {
@@ -40,7 +40,12 @@ struct FullPeer {
 impl FullPeer {
     fn new() -> Self {
         let (context, mut router) = (zmq::Context::new(), router());
-        let dealer = dealer(&context, &router);
+        // Its side of the connection must not go on taking messages while this side calls it full.
+        let dealer = context.socket(zmq::DEALER).unwrap();
+        dealer.set_linger(0).unwrap();
+        dealer.set_rcvhwm(1).unwrap();
+        dealer.set_rcvtimeo(10_000).unwrap();
+        dealer.connect(&router.endpoint().to_string()).unwrap();
         dealer.send("hello", 0).unwrap();
         let (peer, _) = receive(&mut router);
         let mut full = Self { _context: context, router, dealer, peer, sent: 0 };

@@ -64,28 +64,33 @@ fn cluster_page_names_members_and_all_that_had_a_life() {
     let second = up(&mut catalog, 2, "node-2");
     catalog.apply(3, CatalogEntry::NodeDraining { incarnation: second, seq: Seq(1) }).unwrap();
     let (node, status) = (name("node-1"), status());
+    let links = [LinkState { node: name("node-2"), to: true, from: false }];
 
     let page = cluster_page(&ClusterFacts {
         node: &node,
         catalog: &catalog,
         applied_index: 10,
         status: Some(&status),
+        links: &links,
     });
 
     let former = json!({
         "name": "node-1", "raft_id": "0000000000000001", "role": null, "state": "up",
         "epoch": 1, "version": "0.1.0", "client_endpoint": "tcp://node-1:5555",
-        "cluster_endpoint": "tcp://node-1:5556", "relay_endpoint": null, "unheard_ms": null,
+        "cluster_endpoint": "tcp://node-1:5556", "relay_endpoint": null,
+        "relay_to": null, "relay_from": null, "unheard_ms": null,
     });
     let voter = json!({
         "name": "node-2", "raft_id": "0000000000000002", "role": "voter", "state": "draining",
         "epoch": 2, "version": "0.1.0", "client_endpoint": "tcp://node-2:5555",
-        "cluster_endpoint": "tcp://node-2:7777", "relay_endpoint": null, "unheard_ms": 40,
+        "cluster_endpoint": "tcp://node-2:7777", "relay_endpoint": null,
+        "relay_to": true, "relay_from": false, "unheard_ms": 40,
     });
     let newcomer = json!({
         "name": "node-3", "raft_id": "0000000000000abc", "role": "learner", "state": "gone",
         "epoch": 0, "version": null, "client_endpoint": null,
-        "cluster_endpoint": "tcp://node-3:7777", "relay_endpoint": null, "unheard_ms": null,
+        "cluster_endpoint": "tcp://node-3:7777", "relay_endpoint": null,
+        "relay_to": false, "relay_from": false, "unheard_ms": null,
     });
     let expected = json!({
         "node": "node-1", "cluster_id": "00ff", "cluster_version": null, "leader": "node-2",
@@ -105,6 +110,7 @@ fn node_alone_leads_itself() {
         catalog: &catalog,
         applied_index: 1,
         status: None,
+        links: &[],
     });
 
     assert_eq!((&page["leader"], &page["cluster_id"]), (&json!("node-1"), &Value::Null));

@@ -76,7 +76,11 @@ fn up(node: &str, process: u64, expected: u64) -> CatalogEntry {
         node_id: NodeId(process),
         boot: Boot { process, attempt: u32::try_from(expected).unwrap() },
         expected_epoch: Epoch(expected),
-        endpoints: Endpoints { client: format!("tcp://{node}:5555"), ..Endpoints::default() },
+        endpoints: Endpoints {
+            client: format!("tcp://{node}:5555"),
+            cluster: String::new(),
+            relay: if node == "mute" { String::new() } else { format!("tcp://{node}:5557") },
+        },
         version: SoftwareVersion::default(),
     })
 }
@@ -453,7 +457,8 @@ fn status_page_is_that_of_the_copy_and_of_consensus() {
     let mut test = Test::joined();
     let incarnation = life("node-1", 0);
     let broker = Broker::new(incarnation, Settings::default(), Seed([1; 32]), test.now);
-    let view = View { broker: &broker, outgoing: OutgoingTotals::default(), now: test.now };
+    let view =
+        View { broker: &broker, outgoing: OutgoingTotals::default(), links: &[], now: test.now };
 
     test.cluster.describe(QueryId(1), Page::Status, &view);
     test.cluster.describe(QueryId(2), Page::Endpoints, &view);
@@ -469,4 +474,50 @@ fn status_page_is_that_of_the_copy_and_of_consensus() {
     assert_eq!((&pages[0]["applied_index"], &pages[0]["committed_index"]), (&1.into(), &9.into()));
     assert_eq!((&pages[0]["leader"], &pages[0]["term"]), (&"node-2".into(), &3.into()));
     assert_eq!(pages[1]["endpoints"][0]["endpoint"], "tcp://node-1:5555");
+}
+
+#[test]
+fn peers_are_told_once_after_each_change_and_never_before_this_node_lives() {
+    let mut test = Test::new();
+    let peers = |epoch, nodes: &[&str]| {
+        let node = |node: &&str| (name(node), format!("tcp://{node}:5557"));
+        let nodes = nodes.iter().map(node).collect();
+        Some(Peers { cluster: "00ff".to_owned(), epoch: Epoch(epoch), nodes })
+    };
+    test.apply(1, up("node-2", OTHER, 0));
+    test.apply(2, up("mute", OTHER, 0));
+    assert_eq!(test.cluster.take_peers(), None);
+
+    test.apply(3, up("node-1", PROCESS, 0));
+    assert_eq!(test.cluster.take_peers(), peers(3, &["node-2"]));
+    assert_eq!(test.cluster.take_peers(), None);
+
+    test.apply(4, CatalogEntry::NodeDraining { incarnation: life("node-2", 1), seq: Seq(1) });
+    test.apply(5, offer(&life("node-1", 3), 1, "echo"));
+    assert_eq!(test.cluster.take_peers(), None);
+    test.apply(6, up("node-3", OTHER, 0));
+    assert_eq!(test.cluster.take_peers(), peers(3, &["node-2", "node-3"]));
+
+    // Links stay when this node itself is given up.
+    test.apply(7, CatalogEntry::NodeGone { incarnation: life("node-1", 3) });
+    test.apply(8, CatalogEntry::NodeGone { incarnation: life("node-2", 1) });
+    assert_eq!(test.cluster.take_peers(), peers(3, &["node-3"]));
+    test.replace(9, vec![up("node-1", PROCESS, 0), up("node-4", OTHER, 0)]);
+    assert_eq!(test.cluster.take_peers(), peers(1, &["node-4"]));
+}
+
+#[test]
+fn service_that_others_offer_too_is_not_only_theirs() {
+    let mut test = Test::joined();
+    test.apply(2, up("node-2", OTHER, 0));
+    test.apply(3, up("node-3", OTHER, 0));
+    test.apply(4, offer(&life("node-2", 2), 1, "one"));
+    test.apply(5, offer(&life("node-2", 2), 2, "two"));
+    test.apply(6, offer(&life("node-3", 3), 1, "two"));
+
+    let is_node_2 = |node: &NodeName| node.as_str() == "node-2";
+    let is_only_theirs = ["one", "two", "none"]
+        .map(|name| test.cluster.is_only_offered_by(&service(name), &is_node_2));
+
+    assert_eq!(is_only_theirs, [true, false, false]);
 }

@@ -63,6 +63,8 @@ impl IoThreads {
     pub(crate) const CLUSTER: Self = Self(0b10);
     /// The others, for clients and workers of a node that has peers.
     pub(crate) const FRONT_END: Self = Self(!0b10);
+    /// Requests between nodes, which share the threads of those who send and answer them.
+    pub(crate) const RELAY: Self = Self::FRONT_END;
 }
 
 /// An option of a socket that takes a number.

@@ -14,12 +14,12 @@ use tempfile::TempDir;
 use crate::peers::{DEADLINE_MS, config, dealer, next_command, page, worker};
 
 /// How long anything may take that must happen.
-const DEADLINE: Duration = Duration::from_millis(DEADLINE_MS.unsigned_abs() as u64);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(DEADLINE_MS.unsigned_abs() as u64);
 
 /// Three nodes and a context for their peers.
-struct Trio {
-    configs: Vec<NodeConfig>,
-    nodes: Vec<Option<Node>>,
+pub(crate) struct Trio {
+    pub(crate) configs: Vec<NodeConfig>,
+    pub(crate) nodes: Vec<Option<Node>>,
     context: zmq::Context,
     _dir: TempDir,
 }
@@ -50,7 +50,7 @@ fn node_config(seeds: &[Seed], number: usize, dir: &Path, minority: Minority) ->
 }
 
 impl Trio {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Minority::Serve)
     }
 
@@ -67,11 +67,11 @@ impl Trio {
         trio
     }
 
-    fn node(&self, number: usize) -> &Node {
+    pub(crate) fn node(&self, number: usize) -> &Node {
         self.nodes[number].as_ref().unwrap()
     }
 
-    fn wait_ready(&self, number: usize) {
+    pub(crate) fn wait_ready(&self, number: usize) {
         let view = self.node(number).view();
         until("the node is ready", || view.consensus().unwrap().status().not_ready.is_empty());
     }
@@ -85,16 +85,16 @@ impl Trio {
         self.configs.iter().position(|config| config.name == name).unwrap()
     }
 
-    fn dealer(&self, number: usize) -> zmq::Socket {
+    pub(crate) fn dealer(&self, number: usize) -> zmq::Socket {
         dealer(&self.context, self.node(number).endpoint())
     }
 
-    fn worker(&self, number: usize, service: &str) -> zmq::Socket {
+    pub(crate) fn worker(&self, number: usize, service: &str) -> zmq::Socket {
         worker(self.dealer(number), service)
     }
 
     /// What `mmi.service` says of a service at a node.
-    fn asked(&self, number: usize, service: &str) -> String {
+    pub(crate) fn asked(&self, number: usize, service: &str) -> String {
         let client = self.dealer(number);
         client.send_multipart(["", "MDPC01", "mmi.service", service], 0).unwrap();
         let frames = client.recv_multipart(0).unwrap();
@@ -102,7 +102,7 @@ impl Trio {
     }
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < DEADLINE, "{what}");

@@ -5,4 +5,5 @@ mod cluster;
 mod drain;
 mod flow;
 mod peers;
+mod relay;
 mod serving;

@@ -16,6 +16,7 @@ use mdp_wire::{
     AtBroker, DecodeLimits, ServiceName, Version,
     client::{Reply, Request},
     decode_at_broker,
+    relay::{AtOrigin, AtOwner, Forward, ToOwner},
     worker::{FromBroker, ToBroker},
 };
 
@@ -105,8 +106,36 @@ fn check_from_broker(mut frames: Frames) {
     }
 }
 
+/// The time to live of a request is the same behind a round trip: it comes in milliseconds.
+fn check_at_owner(mut frames: Frames) {
+    let decoded = AtOwner::decode(&mut frames);
+    assert!(frames.is_empty());
+    let Ok(AtOwner::Message(message)) = decoded else { return };
+    let sent = match message.clone() {
+        ToOwner::Forward(Forward { id, client, ttl, service, body }) => {
+            ToOwner::Forward(Forward { id, client, ttl, service: owned(&service), body })
+        }
+        ToOwner::Cancel(id) => ToOwner::Cancel(id),
+    };
+    let mut again = Frames::new();
+    sent.encode(&mut again).expect("a vector takes everything");
+    assert_eq!(AtOwner::decode(&mut again), Ok(AtOwner::Message(message)));
+}
+
+fn check_at_origin(mut frames: Frames) {
+    let decoded = AtOrigin::decode(&mut frames);
+    assert!(frames.is_empty());
+    if let Ok(AtOrigin::Message(message)) = decoded {
+        let mut again = Frames::new();
+        message.clone().encode(&mut again).expect("a vector takes everything");
+        assert_eq!(AtOrigin::decode(&mut again), Ok(AtOrigin::Message(message)));
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let frames = frames_of(data);
+    check_at_owner(frames.clone());
+    check_at_origin(frames.clone());
     check_at_broker(frames.clone());
     check_reply(frames.clone());
     check_from_broker(frames);

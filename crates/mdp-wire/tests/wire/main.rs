@@ -4,5 +4,6 @@
 mod bodies;
 mod layouts;
 mod rejects;
+mod relay;
 mod roundtrip;
 mod support;

@@ -13,12 +13,16 @@ use mdp_broker::{Counters, DropReason, Gauges};
 use mdp_catalog::{NodeId, NodeName};
 use mdp_raft::{BoxFuture, ChangeError, ClusterStatus, MemberStatus, NotReady, Role};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::super::{
     backend::{Backend, CatalogTotals, Changed, Page},
     change::MemberChange,
 };
-use crate::{LinkTotals, NodeReport, ReadTotals, ReportError, outgoing::OutgoingTotals};
+use crate::{
+    DrainReceipt, LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport,
+    RelayTotals, ReportError, outgoing::OutgoingTotals,
+};
 
 /// Says what it was made to say, and remembers what it was asked for.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub(super) struct Fake {
     asked: Mutex<Vec<String>>,
     pub(super) is_draining: AtomicBool,
     pub(super) is_overloaded: AtomicBool,
+    pub(super) receipt: watch::Sender<Option<DrainReceipt>>,
 }
 
 impl Fake {
@@ -43,6 +48,7 @@ impl Fake {
             asked: Mutex::default(),
             is_draining: AtomicBool::new(false),
             is_overloaded: AtomicBool::new(false),
+            receipt: watch::Sender::new(None),
         }
     }
 
@@ -117,6 +123,14 @@ impl Backend for Fake {
         self.is_draining.load(Ordering::Relaxed)
     }
 
+    fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+
+    fn receipt(&self) -> watch::Receiver<Option<DrainReceipt>> {
+        self.receipt.subscribe()
+    }
+
     fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }
@@ -138,9 +152,10 @@ impl Backend for Fake {
         let dropped = BTreeMap::from([(DropReason::Expired, 2)]);
         self.reported(NodeReport {
             gauges: Gauges::default(),
-            counters: Counters { requests: 7, dropped, ..Counters::default() },
+            counters: Counters { requests: 7, forwarded: 8, dropped, ..Counters::default() },
             outgoing: OutgoingTotals::default(),
             reads: ReadTotals::default(),
+            relay: self.status.is_some().then(relay_report),
             applied_index: 42,
             uptime: Duration::from_millis(1_500),
             services: Vec::new(),
@@ -164,6 +179,17 @@ impl Backend for Fake {
     fn snapshot(&self) -> BoxFuture<'_, Changed<(u64, Vec<u8>)>> {
         self.changed("snapshot".to_owned(), (42, b"\0snapshot".to_vec()))
     }
+}
+
+fn relay_report() -> RelayReport {
+    let links = vec![LinkState { node: name("node-2"), to: true, from: false }];
+    let totals = RelayTotals {
+        lost: BTreeMap::from([(LinkLoss::Silent, 3)]),
+        refused_here: BTreeMap::from([("wrong_version", 4)]),
+        waiting_bytes: 5,
+        ..RelayTotals::default()
+    };
+    RelayReport { links, totals, unreachable_requests: 6 }
 }
 
 fn name(text: &str) -> NodeName {

@@ -1,0 +1,133 @@
+//! What the engine is still to be told of links, what was counted, and what was logged.
+
+use std::collections::VecDeque;
+
+use mdp_broker::{Input, LinkId, LinkRole};
+use mdp_catalog::NodeName;
+use mdp_wire::relay::{ForwardId, RefusalReason};
+
+use super::status::{LinkLoss, RelayTotals};
+use crate::zeromq::Frame;
+
+/// How many complaints are remembered, so that each is logged once; of more, the oldest are
+/// forgotten.
+const COMPLAINTS_MAX: usize = 64;
+
+/// What the engine is still to be told of links, what was counted, and what was logged.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// At most two for each link, and taken in every turn.
+    inputs: VecDeque<Input<Frame>>,
+    totals: RelayTotals,
+    links: u64,
+    complaints: VecDeque<(String, &'static str)>,
+    has_changed: bool,
+}
+
+impl Ledger {
+    /// A link is there; this is its name.
+    pub(super) fn up(&mut self, role: LinkRole, node: &NodeName, version: &str) -> LinkId {
+        self.links += 1;
+        let link = LinkId(self.links);
+        self.has_changed = true;
+        self.complaints.retain(|(who, _)| who != node.as_str());
+        tracing::debug!(%node, version, link = link.0, ?role, "relay link up");
+        self.inputs.push_back(Input::LinkUp { link, role });
+        link
+    }
+
+    /// A link is gone.
+    pub(super) fn down(
+        &mut self,
+        link: LinkId,
+        node: &NodeName,
+        loss: LinkLoss,
+        unsent: Vec<ForwardId>,
+    ) {
+        let reason = loss.label();
+        if loss.is_usual() {
+            tracing::debug!(%node, link = link.0, reason, "relay link down");
+        } else {
+            tracing::info!(%node, link = link.0, reason, "relay link lost");
+        }
+        self.has_changed = true;
+        *self.totals.lost.entry(loss).or_default() += 1;
+        self.inputs.push_back(Input::LinkDown { link, unsent });
+    }
+
+    /// A request was meant for a link that is gone. It only matters if the engine is still to be
+    /// told of that.
+    pub(super) fn add_unsent(&mut self, gone: LinkId, id: ForwardId) {
+        for input in &mut self.inputs {
+            if let Input::LinkDown { link, unsent } = input
+                && *link == gone
+            {
+                unsent.push(id);
+            }
+        }
+    }
+
+    pub(super) fn poll_input(&mut self) -> Option<Input<Frame>> {
+        self.inputs.pop_front()
+    }
+
+    pub(super) fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// A message was none; true if that is to be logged.
+    pub(super) fn malformed(&mut self, who: &str) -> bool {
+        self.totals.malformed += 1;
+        self.is_new_complaint(who, "malformed")
+    }
+
+    /// A link was refused; true if that is to be logged.
+    pub(super) fn refused(&mut self, role: LinkRole, who: &str, reason: RefusalReason) -> bool {
+        self.totals.count_refused(role, reason);
+        self.is_new_complaint(who, reason.label())
+    }
+
+    fn is_new_complaint(&mut self, who: &str, what: &'static str) -> bool {
+        if self.complaints.iter().any(|(other, label)| other == who && *label == what) {
+            return false;
+        }
+        self.complaints.push_back((who.to_owned(), what));
+        if self.complaints.len() > COMPLAINTS_MAX {
+            self.complaints.pop_front();
+        }
+        true
+    }
+
+    pub(super) const fn totals(&self) -> &RelayTotals {
+        &self.totals
+    }
+
+    /// What was logged about whom.
+    #[cfg(test)]
+    pub(super) fn complaints(&self) -> Vec<(String, &'static str)> {
+        self.complaints.iter().cloned().collect()
+    }
+
+    /// The links are not what they were.
+    pub(super) const fn note_change(&mut self) {
+        self.has_changed = true;
+    }
+
+    /// Whether the links are not what they were when this was asked last.
+    pub(super) const fn take_change(&mut self) -> bool {
+        std::mem::replace(&mut self.has_changed, false)
+    }
+}
+
+/// Whether it will be otherwise in a moment, without anybody doing anything.
+pub(super) const fn is_passing(reason: RefusalReason) -> bool {
+    match reason {
+        RefusalReason::NotReady | RefusalReason::Superseded | RefusalReason::NotLinked => true,
+        RefusalReason::WrongVersion { .. }
+        | RefusalReason::WrongCluster
+        | RefusalReason::WrongNode
+        | RefusalReason::TooManyLinks
+        | RefusalReason::Malformed
+        | RefusalReason::Unknown => false,
+    }
+}

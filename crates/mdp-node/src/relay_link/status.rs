@@ -1,0 +1,96 @@
+//! What links came to, for pages and metrics.
+
+use std::collections::BTreeMap;
+
+use mdp_broker::LinkRole;
+use mdp_catalog::NodeName;
+use mdp_wire::relay::RefusalReason;
+
+/// The links with one other node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// The other node.
+    pub node: NodeName,
+    /// Whether this node can send requests to it.
+    pub to: bool,
+    /// Whether it can send requests to this node.
+    pub from: bool,
+}
+
+/// Why a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkLoss {
+    /// Its connection is gone.
+    Disconnected,
+    /// The owner said nothing for long.
+    Silent,
+    /// The origin took nothing for long.
+    Stalled,
+    /// Too much waited for the origin.
+    Overflowed,
+    /// The other node made a newer one.
+    Replaced,
+    /// The other node leaves, or the catalog has given it up.
+    Left,
+    /// The other node said something that is no message.
+    Malformed,
+    /// The other node refused it.
+    Refused,
+}
+
+impl LinkLoss {
+    /// The value of the metric label `reason`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Overflowed => "overflowed",
+            Self::Replaced => "replaced",
+            Self::Left => "left",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Whether it is part of the usual life of a cluster.
+    pub(super) const fn is_usual(self) -> bool {
+        match self {
+            Self::Left | Self::Replaced => true,
+            Self::Disconnected
+            | Self::Silent
+            | Self::Stalled
+            | Self::Overflowed
+            | Self::Malformed
+            | Self::Refused => false,
+        }
+    }
+}
+
+/// What links came to, since the start, and what waits in them now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelayTotals {
+    /// Links that ended, by reason.
+    pub lost: BTreeMap<LinkLoss, u64>,
+    /// Links that this node refused to make, by the reason's label.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Links that other nodes refused to this one, by the reason's label.
+    pub refused_here: BTreeMap<&'static str, u64>,
+    /// Messages that were none.
+    pub malformed: u64,
+    /// Messages that wait for origins that do not read.
+    pub waiting_messages: usize,
+    /// Their bytes with overhead.
+    pub waiting_bytes: usize,
+}
+
+impl RelayTotals {
+    pub(super) fn count_refused(&mut self, role: LinkRole, reason: RefusalReason) {
+        let by_reason = match role {
+            LinkRole::Owner => &mut self.refused,
+            LinkRole::Origin => &mut self.refused_here,
+        };
+        *by_reason.entry(reason.label()).or_default() += 1;
+    }
+}
