@@ -5,7 +5,7 @@ mod core;
 pub(crate) mod driver;
 pub(crate) mod outstanding;
 mod pipeline;
-mod replies;
+pub(crate) mod replies;
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use mdp_wire::ServiceName;
 pub(crate) use self::core::Notice;
 pub use self::pipeline::{Completion, Pipeline};
 use crate::{
-    CallError, ClientOptions, ConnectError, Correlation, IntoFrames, PipelineError, Version,
+    CallError, CallOptions, ClientOptions, ConnectError, Correlation, IntoFrames, PipelineError,
+    RequestId, Version,
     client::{
         driver::{Driver, Patience},
         outstanding::Lane,
@@ -25,7 +26,12 @@ use crate::{
 ///
 /// Each attempt waits for [`ClientOptions::timeout`]; then, or at once when the connection is
 /// known to be dead, the request is sent again with a new socket to the next endpoint. 7/MDP
-/// takes services to be idempotent: with more than one attempt a worker may see a request twice.
+/// takes services to be idempotent: with more than one attempt a worker may see a request twice,
+/// unless [`ClientOptions::idempotent`] says that it must not.
+///
+/// A request whose connection is not established goes to any other broker that can be reached
+/// before, without an attempt being counted. Connections are made, and brokers asked, while calls
+/// are made: between calls this client does nothing.
 ///
 /// On the wire the client looks like the REQ client that MDP7-11 asks for. It uses a DEALER, which
 /// adds the empty frame itself (MDP7-13), because a REQ socket cannot pass over a reply that
@@ -81,11 +87,35 @@ impl Client {
         service: impl AsRef<[u8]>,
         body: impl IntoFrames,
     ) -> Result<Reply, CallError> {
+        self.call_with_options(service, body, CallOptions::new())
+    }
+
+    /// As [`Self::call`], with something else than the client's options.
+    ///
+    /// ```no_run
+    /// # use mdp_client::{CallError, CallOptions, Client, ClientOptions};
+    /// # let mut client = Client::connect(ClientOptions::default())?;
+    /// let once = CallOptions::new().idempotent(false);
+    /// match client.call_with_options("billing", "charge 5", once) {
+    ///     Ok(reply) => println!("charged: {}", reply.request_id),
+    ///     Err(CallError::MayHaveBeenExecuted { request_id, .. }) => println!("ask: {request_id}"),
+    ///     Err(error) => println!("not charged: {error}"),
+    /// }
+    /// # Ok::<(), mdp_client::ConnectError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No reply came, or it is too large.
+    pub fn call_with_options(
+        &mut self,
+        service: impl AsRef<[u8]>,
+        body: impl IntoFrames,
+        options: CallOptions,
+    ) -> Result<Reply, CallError> {
         let service = ServiceName::try_from(service.as_ref())?;
         let mut collected = Collected::new(self.reply_bytes_max);
-        let reply = self.ask(service.clone(), body.into_frames(), &mut |partial| {
-            collected.push(&service, partial)
-        })?;
+        let asked = (service.clone(), body.into_frames(), options);
+        let reply = self.ask(asked, &mut |id, partial| collected.push(id, &service, partial))?;
         collected.complete(&service, reply)
     }
 
@@ -129,7 +159,7 @@ impl Client {
         mut on_partial: impl FnMut(Vec<Vec<u8>>),
     ) -> Result<Reply, CallError> {
         let service = ServiceName::try_from(service.as_ref())?;
-        self.ask(service, body.into_frames(), &mut |partial| {
+        self.ask((service, body.into_frames(), CallOptions::new()), &mut |_, partial| {
             on_partial(partial);
             Ok(())
         })
@@ -194,19 +224,18 @@ impl Client {
 
     fn ask(
         &mut self,
-        service: ServiceName,
-        body: Vec<Vec<u8>>,
-        on_partial: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<(), CallError>,
+        (service, body, options): (ServiceName, Vec<Vec<u8>>, CallOptions),
+        on_partial: &mut dyn FnMut(RequestId, Vec<Vec<u8>>) -> Result<(), CallError>,
     ) -> Result<Reply, CallError> {
         // What came unasked since the last call must not be taken for the answer to this one.
         self.driver.turn(Patience::None)?;
-        let asked = self.driver.submit(Lane::Exclusive, service, body);
+        let asked = self.driver.submit(Lane::Exclusive, service, body, options);
         loop {
             while let Some(notice) = self.driver.poll_notice() {
                 match notice {
                     Notice::Done { id, result } if id == asked => return result,
                     Notice::Partial { id, frames } if id == asked => {
-                        on_partial(frames).inspect_err(|_| self.driver.cancel(asked))?;
+                        on_partial(asked, frames).inspect_err(|_| self.driver.cancel(asked))?;
                     }
                     Notice::Done { .. } | Notice::Partial { .. } => {}
                 }
@@ -220,6 +249,8 @@ impl Client {
 /// The reply to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
+    /// The request that it answers, for logs. MDP has no header for it: see [`RequestId`].
+    pub request_id: RequestId,
     /// The body. In 0.2 the frames of all parts that nothing else took, in order.
     pub frames: Vec<Vec<u8>>,
     /// The endpoint that answered.
@@ -254,21 +285,6 @@ impl Availability {
     }
 }
 
-/// Names a request of a pipeline; never reused by its client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
-
-impl RequestId {
-    /// The envelope frame.
-    fn to_frame(self) -> [u8; 8] {
-        self.0.to_be_bytes()
-    }
-
-    fn from_frame(frame: &[u8]) -> Option<Self> {
-        frame.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
-    }
-}
-
 /// What a client has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -285,6 +301,10 @@ pub struct ClientCounters {
     pub replies_malformed: u64,
     /// Attempts that waited in vain.
     pub timeouts: u64,
+    /// Requests that were sent and then sent again, counted each time.
+    pub retries: u64,
+    /// Changes of the broker that new requests go to.
+    pub moves: u64,
     /// Connections that were established and then lost.
     pub connections_lost: u64,
     /// Connections that could not be established.
@@ -306,13 +326,15 @@ impl Collected {
 
     pub(crate) fn push(
         &mut self,
+        request_id: RequestId,
         service: &ServiceName,
         part: Vec<Vec<u8>>,
     ) -> Result<(), CallError> {
         let bytes = part.iter().fold(self.bytes, |sum, frame| sum.saturating_add(frame.len()));
         if bytes > self.bytes_max {
             let service = service.clone();
-            return Err(CallError::ReplyTooLarge { service, bytes_max: self.bytes_max });
+            let bytes_max = self.bytes_max;
+            return Err(CallError::ReplyTooLarge { request_id, service, bytes_max });
         }
         self.bytes = bytes;
         self.frames.extend(part);
@@ -325,7 +347,7 @@ impl Collected {
         service: &ServiceName,
         mut reply: Reply,
     ) -> Result<Reply, CallError> {
-        self.push(service, std::mem::take(&mut reply.frames))?;
+        self.push(reply.request_id, service, std::mem::take(&mut reply.frames))?;
         reply.frames = self.frames;
         Ok(reply)
     }

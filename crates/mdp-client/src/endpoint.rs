@@ -1,13 +1,33 @@
 //! Addresses of brokers.
 
-use crate::EndpointError;
+use crate::{EndpointError, options::ENDPOINTS_MAX};
 
-/// Checks endpoints and completes those that are written without their transport.
+/// Checks endpoints and completes those that are written without their transport. One that is
+/// given twice counts once.
 pub(crate) fn parse_all(endpoints: &[String]) -> Result<Vec<String>, EndpointError> {
     if endpoints.is_empty() {
         return Err(EndpointError::None);
     }
-    endpoints.iter().map(|endpoint| parse(endpoint.trim())).collect()
+    let mut parsed = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        let endpoint = parse(endpoint.trim())?;
+        if !parsed.contains(&endpoint) {
+            parsed.push(endpoint);
+        }
+    }
+    if parsed.len() > ENDPOINTS_MAX {
+        return Err(EndpointError::TooMany { got: parsed.len(), max: ENDPOINTS_MAX });
+    }
+    Ok(parsed)
+}
+
+/// Checks an endpoint that a broker told: only what another machine could mean is taken.
+pub(crate) fn parse_learned(endpoint: &str) -> Option<String> {
+    let parsed = parse(endpoint.trim()).ok()?;
+    let address = parsed.strip_prefix("tcp://")?;
+    // A listener's "any address" is nowhere to go.
+    let is_somewhere = !["*:", "0.0.0.0:", "[::]:"].iter().any(|any| address.starts_with(any));
+    is_somewhere.then_some(parsed)
 }
 
 fn parse(endpoint: &str) -> Result<String, EndpointError> {
@@ -55,5 +75,15 @@ mod tests {
             assert_eq!(refused, Err(EndpointError::Invalid { endpoint: endpoint.to_owned() }));
         }
         assert_eq!(parse_all(&[]), Err(EndpointError::None));
+    }
+
+    #[test]
+    fn endpoints_are_counted_once_and_bounded() {
+        let twice = ["a:1", "tcp://a:1", "b:1"].map(str::to_owned);
+        assert_eq!(parse_all(&twice).unwrap(), ["tcp://a:1", "tcp://b:1"]);
+
+        let many: Vec<_> = (1..=ENDPOINTS_MAX + 1).map(|port| format!("a:{port}")).collect();
+        let (got, max) = (ENDPOINTS_MAX + 1, ENDPOINTS_MAX);
+        assert_eq!(parse_all(&many), Err(EndpointError::TooMany { got, max }));
     }
 }

@@ -5,6 +5,8 @@ use std::{io, time::Duration};
 use mdp_wire::{ServiceName, ServiceNameError};
 use thiserror::Error;
 
+use crate::RequestId;
+
 /// A list of endpoints that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndpointError {
@@ -19,6 +21,14 @@ pub enum EndpointError {
     Invalid {
         /// What was given.
         endpoint: String,
+    },
+    /// There are more than can be kept.
+    #[error("{got} endpoints are given, at most {max} are possible")]
+    TooMany {
+        /// How many were given.
+        got: usize,
+        /// The most.
+        max: usize,
     },
 }
 
@@ -53,9 +63,15 @@ pub enum NoReplyCause {
 /// A call without a reply.
 #[derive(Debug, Error)]
 pub enum CallError {
-    /// Every attempt ended without a reply.
-    #[error("no reply from service `{service}` after {attempts} attempts in {elapsed:?}: {cause}")]
+    /// Every attempt ended without a reply. If the request is not idempotent
+    /// ([`ClientOptions::idempotent`](crate::ClientOptions)), it never left this process.
+    #[error(
+        "no reply from service `{service}` after {attempts} attempts in {elapsed:?}: {cause} \
+         (request {request_id})"
+    )]
     NoReply {
+        /// The request.
+        request_id: RequestId,
         /// The service asked.
         service: ServiceName,
         /// How often it was asked.
@@ -65,10 +81,33 @@ pub enum CallError {
         /// Why the last attempt ended.
         cause: NoReplyCause,
     },
+    /// A request that is not idempotent left this process and got no reply. Whether a worker has
+    /// executed it is unknown, so it is not sent again.
+    #[error(
+        "no reply from service `{service}`: {cause}; the request may have been executed, and is \
+         not sent again because it is not idempotent (request {request_id})"
+    )]
+    MayHaveBeenExecuted {
+        /// The request.
+        request_id: RequestId,
+        /// The service asked.
+        service: ServiceName,
+        /// The attempt that sent it, counted from 1.
+        attempts: u32,
+        /// The time since the request was made.
+        elapsed: Duration,
+        /// Why it will get no reply.
+        cause: NoReplyCause,
+    },
     /// Parts of the reply came, but not its end. The request is not sent again, because its first
     /// parts would come twice.
-    #[error("the reply from service `{service}` broke off after {partials} parts: {cause}")]
+    #[error(
+        "the reply from service `{service}` broke off after {partials} parts: {cause} \
+         (request {request_id})"
+    )]
     Interrupted {
+        /// The request.
+        request_id: RequestId,
         /// The service asked.
         service: ServiceName,
         /// How many parts came.
@@ -76,20 +115,29 @@ pub enum CallError {
         /// What ended it.
         cause: NoReplyCause,
     },
-    /// The reply is larger than `reply_bytes_max`, or its parts came faster than they were taken.
-    #[error("the reply from service `{service}` is larger than {bytes_max} bytes")]
+    /// The reply is larger than `reply_bytes_max`.
+    #[error(
+        "the reply from service `{service}` is larger than {bytes_max} bytes (request {request_id})"
+    )]
     ReplyTooLarge {
+        /// The request.
+        request_id: RequestId,
         /// The service asked.
         service: ServiceName,
-        /// The limit.
+        /// The limit, in bytes.
         bytes_max: usize,
     },
     /// The parts of the reply came faster than the caller took them.
-    #[error("the parts from service `{service}` are not taken: {waiting_max} are waiting")]
+    #[error(
+        "the parts from service `{service}` are not taken: {waiting_max} are waiting \
+         (request {request_id})"
+    )]
     PartsNotTaken {
+        /// The request.
+        request_id: RequestId,
         /// The service asked.
         service: ServiceName,
-        /// The limit.
+        /// The limit, in parts.
         waiting_max: usize,
     },
     /// The name is no service name.
@@ -101,6 +149,21 @@ pub enum CallError {
     /// The thread of the async client is gone.
     #[error("the client is closed")]
     Closed,
+}
+
+impl CallError {
+    /// The request that has no reply, if there is one.
+    #[must_use]
+    pub const fn request_id(&self) -> Option<RequestId> {
+        match self {
+            Self::NoReply { request_id, .. }
+            | Self::MayHaveBeenExecuted { request_id, .. }
+            | Self::Interrupted { request_id, .. }
+            | Self::ReplyTooLarge { request_id, .. }
+            | Self::PartsNotTaken { request_id, .. } => Some(*request_id),
+            Self::InvalidService(_) | Self::Socket(_) | Self::Closed => None,
+        }
+    }
 }
 
 /// A request that a pipeline did not take.

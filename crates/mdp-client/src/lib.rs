@@ -6,6 +6,15 @@
 //! | ask a service | [`Client`], [`Pipeline`] | [`asynchronous::Client`] |
 //! | offer a service | [`Worker`] | [`asynchronous::Worker`] |
 //!
+//! # Fail-over
+//! Both know several endpoints and learn more of a cluster by `mmi.endpoints`. A client sees a dead
+//! connection by the socket's monitor and sends again elsewhere at once, leaves a node that drains
+//! without sending anything twice, and goes back to its preferred broker when that is there again.
+//! A worker that is sent away by a node that leaves is at the next one at once.
+//!
+//! Requests are taken to be idempotent, as 7/MDP does; [`ClientOptions::idempotent`] and
+//! [`CallOptions`] say otherwise. Every request has a [`RequestId`] for logs.
+//!
 //! Both faces stand on the same two state machines, which know neither sockets nor clocks; a thin
 //! shell runs them on ZeroMQ sockets, one new socket per connection.
 //!
@@ -14,26 +23,32 @@
 //!   [`CLIENT_SOCKETS_MAX`]; connections of a worker: [`WORKER_CONCURRENCY_MAX`].
 //! * A reply: [`ClientOptions::reply_bytes_max`]; parts that wait for an async caller:
 //!   [`asynchronous::PARTS_WAITING_MAX`].
+//! * Endpoints: [`ENDPOINTS_MAX`] configured, [`LEARNED_ENDPOINTS_MAX`] learned.
 //! * A service name: 255 bytes. Frames and bodies are opaque.
 
 pub mod asynchronous;
+mod backoff;
 mod bell;
+mod brokers;
 mod client;
 mod endpoint;
 mod error;
 mod frames;
+mod listing;
 mod options;
+mod request_id;
 mod socket;
 mod worker;
 
-pub use client::{Availability, Client, ClientCounters, Completion, Pipeline, Reply, RequestId};
+pub use client::{Availability, Client, ClientCounters, Completion, Pipeline, Reply};
 pub use error::{
     CallError, ConnectError, EndpointError, NoReplyCause, PartialError, PipelineError, WorkerError,
 };
 pub use frames::IntoFrames;
 pub use mdp_wire::{ServiceName, ServiceNameError, Version};
 pub use options::{
-    CLIENT_SOCKETS_MAX, ClientOptions, Correlation, DEFAULT_ENDPOINT, PIPELINED_REQUESTS_MAX,
-    WORKER_CONCURRENCY_MAX, WorkerOptions,
+    CLIENT_SOCKETS_MAX, CallOptions, ClientOptions, Correlation, DEFAULT_ENDPOINT, ENDPOINTS_MAX,
+    LEARNED_ENDPOINTS_MAX, PIPELINED_REQUESTS_MAX, WORKER_CONCURRENCY_MAX, WorkerOptions,
 };
+pub use request_id::RequestId;
 pub use worker::{Request, StopHandle, Worker, WorkerCounters};

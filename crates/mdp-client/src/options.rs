@@ -17,6 +17,12 @@ pub const CLIENT_SOCKETS_MAX: usize = 128;
 /// The most connections of one worker, for the same reason.
 pub const WORKER_CONCURRENCY_MAX: usize = 128;
 
+/// The most endpoints that can be configured.
+pub const ENDPOINTS_MAX: usize = 48;
+
+/// The most endpoints that a client or worker learns by `mmi.endpoints`. More are ignored.
+pub const LEARNED_ENDPOINTS_MAX: usize = 16;
+
 /// How a client finds the request that a reply belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Correlation {
@@ -33,8 +39,9 @@ pub enum Correlation {
 /// What a client does and where it connects. Build it with `..ClientOptions::default()`.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// The brokers, in order of preference. `tcp://` may be left out. The client stays with the
-    /// broker that answered last until that one fails.
+    /// The brokers, in order of preference, at most [`ENDPOINTS_MAX`]. `tcp://` may be left out.
+    /// The client stays with a broker until that one fails or leaves its cluster, and goes back to
+    /// a preferred one when that is there again ([`Self::return_interval`]).
     pub endpoints: Vec<String>,
     /// The version spoken, 0.1 by default.
     pub version: Version,
@@ -44,6 +51,12 @@ pub struct ClientOptions {
     /// connection that carried the request is lost. Endpoints that cannot be reached cost no
     /// attempt: the request never left.
     pub attempts: u32,
+    /// Whether a service may work on a request twice without harm, as 7/MDP assumes (A1). If not,
+    /// a request that left this process is not sent again: when its connection is lost or its time
+    /// is over, the call ends with [`CallError::MayHaveBeenExecuted`](crate::CallError). A request
+    /// that never left is tried like any other. Single calls can say otherwise
+    /// ([`CallOptions`](crate::CallOptions)).
+    pub idempotent: bool,
     /// How replies to pipelined requests are told apart.
     pub correlation: Correlation,
     /// How many requests of an async client are outstanding at a time; more wait for their turn.
@@ -51,8 +64,25 @@ pub struct ClientOptions {
     pub in_flight_max: usize,
     /// How long a connection may take to be established before the next endpoint is tried.
     pub connect_timeout: Duration,
-    /// The pause after every endpoint was found unreachable in a row.
-    pub unreachable_pause: Duration,
+    /// The first pause after a round in which no endpoint could be reached; half of it is random.
+    /// It doubles from round to round, up to `reconnect_max`, until one is reached.
+    pub reconnect_min: Duration,
+    /// The longest pause between rounds over unreachable endpoints.
+    pub reconnect_max: Duration,
+    /// How often a broker is asked by `mmi.endpoints` which nodes of its cluster are up and do not
+    /// drain: when a connection comes up, and then, while requests are made, this often. Zero
+    /// turns it off. A broker that answers `501`, or not at all, is not asked again.
+    ///
+    /// Endpoints that are new are appended to `endpoints`, at most [`LEARNED_ENDPOINTS_MAX`], and
+    /// get requests only after a connection to them was established in the background. When the
+    /// broker in use is listed no more, new requests go to another one as soon as that answers;
+    /// outstanding ones stay, so that nothing is sent twice.
+    pub endpoints_refresh: Duration,
+    /// How often, while requests are made elsewhere, a preferred endpoint is tried in the
+    /// background; if it answers (`mmi.endpoints` again), new requests go there. One that left a
+    /// request unanswered which another broker answered is not tried for five minutes. Zero: the
+    /// client stays where it is.
+    pub return_interval: Duration,
     /// The interval of ZMTP heartbeats, which find a dead host under an idle connection.
     pub zmtp_heartbeat: Duration,
     /// The largest reply in bytes, parts included, and the largest frame that is received at all.
@@ -69,14 +99,44 @@ impl Default for ClientOptions {
             version: Version::V01,
             timeout: Duration::from_millis(2_500),
             attempts: 3,
+            idempotent: true,
             correlation: Correlation::default(),
             in_flight_max: 1_000,
             connect_timeout: Duration::from_secs(1),
-            unreachable_pause: Duration::from_millis(100),
+            reconnect_min: Duration::from_millis(50),
+            reconnect_max: Duration::from_millis(500),
+            endpoints_refresh: Duration::from_secs(1),
+            return_interval: Duration::from_secs(3),
             zmtp_heartbeat: Duration::from_secs(1),
             reply_bytes_max: 64 << 20,
             context: None,
         }
+    }
+}
+
+/// What one call does otherwise than its client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallOptions {
+    idempotent: Option<bool>,
+}
+
+impl CallOptions {
+    /// Nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { idempotent: None }
+    }
+
+    /// Whether this request may be worked on twice: see [`ClientOptions::idempotent`].
+    #[must_use]
+    pub const fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = Some(idempotent);
+        self
+    }
+
+    pub(crate) fn is_idempotent(self, by_default: bool) -> bool {
+        self.idempotent.unwrap_or(by_default)
     }
 }
 
@@ -87,6 +147,7 @@ impl fmt::Debug for ClientOptions {
             .field("version", &self.version)
             .field("timeout", &self.timeout)
             .field("attempts", &self.attempts)
+            .field("idempotent", &self.idempotent)
             .field("correlation", &self.correlation)
             .finish_non_exhaustive()
     }
@@ -96,9 +157,15 @@ impl fmt::Debug for ClientOptions {
 /// default has no service name and is refused.
 #[derive(Clone)]
 pub struct WorkerOptions {
-    /// The brokers, in order of preference; a lost one is followed by the next, in a circle.
-    /// `tcp://` may be left out.
+    /// The brokers, in order of preference, at most [`ENDPOINTS_MAX`]; a lost one is followed by
+    /// the next, in a circle, brokers that failed or left last. A worker stays with the broker
+    /// that took it: it does not go back to a preferred one. `tcp://` may be left out.
     pub endpoints: Vec<String>,
+    /// How often the broker is asked by `mmi.endpoints`, over the worker's own connection, which
+    /// nodes of its cluster are up and do not drain: after the registration, and then this often.
+    /// Zero turns it off. New ones are appended to `endpoints`, at most
+    /// [`LEARNED_ENDPOINTS_MAX`]. A broker that answers `501`, or not at all, is not asked again.
+    pub endpoints_refresh: Duration,
     /// The service offered, as bytes.
     pub service: Vec<u8>,
     /// The version spoken, 0.1 by default.
@@ -108,7 +175,8 @@ pub struct WorkerOptions {
     pub heartbeat_interval: Duration,
     /// How many intervals of silence make a broker dead.
     pub heartbeat_liveness: u32,
-    /// The first pause before a new connection; it doubles up to `reconnect_max`.
+    /// The first pause after a refusal, or after a round in which no endpoint could be reached;
+    /// half of it is random. It doubles up to `reconnect_max`, until a connection lasts.
     pub reconnect_min: Duration,
     /// The longest pause before a new connection.
     pub reconnect_max: Duration,
@@ -130,6 +198,7 @@ impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             endpoints: vec![DEFAULT_ENDPOINT.to_owned()],
+            endpoints_refresh: Duration::from_secs(5),
             service: Vec::new(),
             version: Version::V01,
             heartbeat_interval: Duration::from_millis(2_500),

@@ -1,6 +1,5 @@
 //! The blocking worker.
 
-mod backoff;
 mod core;
 pub(crate) mod driver;
 pub(crate) mod executor;
@@ -25,8 +24,11 @@ use crate::{
 ///   next endpoint, with a growing pause. The interval has to be the broker's; a broker that sends
 ///   no heartbeats to busy workers (the one of the ZeroMQ Guide) needs interval × liveness to be
 ///   longer than any request takes.
-/// * DISCONNECT after an acknowledged registration: the next endpoint at once. DISCONNECT as the
-///   answer to READY: the next endpoint after a pause.
+/// * DISCONNECT after an acknowledged registration: the next endpoint at once, for the node leaves
+///   its cluster. DISCONNECT as the answer to READY: the next endpoint after a pause.
+/// * It asks its broker by `mmi.endpoints` where else it could go, and prefers nodes that are listed
+///   there, which are up and do not drain. Otherwise it stays where it is: it does not go back to a
+///   preferred endpoint, because every move costs a registration and clients reach it anywhere.
 /// * A connection that was lost while the handler works is replaced when the handler returns; the
 ///   reply has nowhere to go and is dropped. The broker may give the request to another worker.
 /// * A handler that panics makes no reply: the worker sends DISCONNECT, so that the broker can give

@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::thread::{Call, CallId, ClientThread, Sink};
 use crate::{
-    Availability, CallError, ClientCounters, ClientOptions, ConnectError, IntoFrames, Reply,
-    ServiceName,
+    Availability, CallError, CallOptions, ClientCounters, ClientOptions, ConnectError, IntoFrames,
+    Reply, ServiceName,
     bell::{self, Bell},
     client::{
         Collected, MMI_SERVICE,
@@ -123,9 +123,22 @@ impl Client {
         service: impl AsRef<[u8]>,
         body: impl IntoFrames,
     ) -> Result<Reply, CallError> {
+        self.call_with_options(service, body, CallOptions::new()).await
+    }
+
+    /// As [`Self::call`], with something else than the client's options.
+    ///
+    /// # Errors
+    /// No reply came, or it is too large.
+    pub async fn call_with_options(
+        &self,
+        service: impl AsRef<[u8]>,
+        body: impl IntoFrames,
+        options: CallOptions,
+    ) -> Result<Reply, CallError> {
         let service = ServiceName::try_from(service.as_ref())?;
-        let collected = Collected::new(self.0.reply_bytes_max);
-        self.start(service, body.into_frames(), Sink::Collect(collected)).await?.wait().await
+        let sink = Sink::Collect(Collected::new(self.0.reply_bytes_max));
+        self.start((service, body.into_frames(), options), sink).await?.wait().await
     }
 
     /// Asks a service and gives each partial reply (0.2) to `on_partial` as it comes, as
@@ -157,7 +170,8 @@ impl Client {
     ) -> Result<ReplyStream, CallError> {
         let service = ServiceName::try_from(service.as_ref())?;
         let (sink, parts) = mpsc::channel(PARTS_WAITING_MAX);
-        let pending = self.start(service, body.into_frames(), Sink::Channel(sink)).await?;
+        let asked = (service, body.into_frames(), CallOptions::new());
+        let pending = self.start(asked, Sink::Channel(sink)).await?;
         Ok(ReplyStream { parts, pending })
     }
 
@@ -178,15 +192,14 @@ impl Client {
 
     async fn start(
         &self,
-        service: ServiceName,
-        body: Vec<Vec<u8>>,
+        (service, body, options): (ServiceName, Vec<Vec<u8>>, CallOptions),
         sink: Sink,
     ) -> Result<Pending, CallError> {
         let permit = Arc::clone(&self.0.in_flight).acquire_owned().await;
         let permit = permit.map_err(|_| CallError::Closed)?;
         let (done, result) = oneshot::channel();
         let id = CallId(self.0.last_call.fetch_add(1, Ordering::Relaxed));
-        let call = Call { id, service, body, sink, done, permit };
+        let call = Call { id, service, body, options, sink, done, permit };
         self.0.calls.send(call).await.map_err(|_| CallError::Closed)?;
         self.0.bell.ring();
         Ok(Pending { id, result, shared: Arc::clone(&self.0), is_over: false })

@@ -1,6 +1,9 @@
 //! The open connections of a client, and which requests each of them carries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use crate::{
     RequestId,
@@ -11,10 +14,34 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(u64);
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To carry requests.
+    Requests,
+    /// To find out whether requests could go there; given up at this time.
+    Scout { until: Instant },
+}
+
+/// The question for `mmi.endpoints` on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// There is none.
+    None,
+    /// The answer is not here.
+    Asked {
+        at: Instant,
+        /// Other answers came since.
+        is_passed_over: bool,
+    },
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) endpoint: usize,
+    pub(crate) broker: usize,
+    pub(crate) purpose: Purpose,
     pub(crate) up: bool,
+    pub(crate) question: Question,
     pub(crate) requests: BTreeSet<RequestId>,
     /// The lane of its requests, if it has any.
     lane: Lane,
@@ -31,9 +58,13 @@ impl Connection {
         }
     }
 
+    pub(crate) fn is_scout(&self) -> bool {
+        matches!(self.purpose, Purpose::Scout { .. })
+    }
+
     fn takes(&self, lane: Lane) -> bool {
         let shareable = self.lane == Lane::Shared && lane == Lane::Shared;
-        !self.retired && (self.requests.is_empty() || shareable)
+        !self.retired && !self.is_scout() && (self.requests.is_empty() || shareable)
     }
 }
 
@@ -45,12 +76,14 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn insert(&mut self, endpoint: usize) -> ConnectionId {
+    pub(crate) fn insert(&mut self, broker: usize, purpose: Purpose) -> ConnectionId {
         self.last = self.last.saturating_add(1);
         let id = ConnectionId(self.last);
         let connection = Connection {
-            endpoint,
+            broker,
+            purpose,
             up: false,
+            question: Question::None,
             requests: BTreeSet::new(),
             lane: Lane::Exclusive,
             retired: false,
@@ -63,6 +96,10 @@ impl Connections {
         self.by_id.remove(&id)
     }
 
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<&Connection> {
+        self.by_id.get(&id)
+    }
+
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.by_id.get_mut(&id)
     }
@@ -71,12 +108,37 @@ impl Connections {
         self.by_id.get(&id).is_some_and(|connection| connection.up)
     }
 
-    /// An open connection to the endpoint that can take one more request.
-    pub(crate) fn reusable(&self, endpoint: usize, lane: Lane) -> Option<ConnectionId> {
+    /// An established connection to the broker that carries requests, or could.
+    pub(crate) fn up_at(&self, broker: usize) -> Option<ConnectionId> {
+        let is_it = |connection: &Connection| {
+            connection.broker == broker && connection.up && !connection.is_scout()
+        };
+        self.by_id.iter().find(|(_, connection)| is_it(connection)).map(|(id, _)| *id)
+    }
+
+    /// Whether there is any connection to the broker.
+    pub(crate) fn reaches(&self, broker: usize) -> bool {
+        self.by_id.values().any(|connection| connection.broker == broker)
+    }
+
+    /// Whether any connection is being established.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.by_id.values().any(|connection| !connection.up)
+    }
+
+    pub(crate) fn scouts(&self) -> impl Iterator<Item = (ConnectionId, Instant)> {
+        self.by_id.iter().filter_map(|(id, connection)| match connection.purpose {
+            Purpose::Scout { until } => Some((*id, until)),
+            Purpose::Requests => None,
+        })
+    }
+
+    /// An open connection to the broker that can take one more request.
+    pub(crate) fn reusable(&self, broker: usize, lane: Lane) -> Option<ConnectionId> {
         let mut fitting = self
             .by_id
             .iter()
-            .filter(|(_, connection)| connection.endpoint == endpoint && connection.takes(lane));
+            .filter(|(_, connection)| connection.broker == broker && connection.takes(lane));
         fitting.next().map(|(id, _)| *id)
     }
 
@@ -87,7 +149,7 @@ impl Connections {
         }
     }
 
-    /// The request was answered.
+    /// The request was answered, or was not sent here.
     pub(crate) fn release(&mut self, id: ConnectionId, request: RequestId) {
         if let Some(connection) = self.by_id.get_mut(&id) {
             connection.requests.remove(&request);
@@ -107,10 +169,11 @@ impl Connections {
     }
 
     /// Takes the idle connections that no fresh request would use.
-    pub(crate) fn take_unneeded(&mut self, preferred: usize) -> Vec<ConnectionId> {
+    pub(crate) fn take_unneeded(&mut self, current: usize) -> Vec<ConnectionId> {
         let unneeded = self.by_id.extract_if(.., |_, connection| {
             connection.requests.is_empty()
-                && (connection.retired || connection.endpoint != preferred)
+                && !connection.is_scout()
+                && (connection.retired || connection.broker != current)
         });
         unneeded.map(|(id, _)| id).collect()
     }

@@ -1,20 +1,25 @@
 //! The client's state machine: outstanding requests, their attempts and connections. Sans I/O.
 
+mod answers;
+mod steering;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use mdp_wire::{ServiceName, Version};
+use mdp_wire::Version;
 
+use self::steering::Steering;
 use crate::{
-    CallError, ClientCounters, NoReplyCause, Reply,
+    CallError, ClientCounters, NoReplyCause, Reply, RequestId,
+    backoff::Backoff,
+    brokers::{BrokerSet, Brokers},
     client::{
-        RequestId,
-        connections::{ConnectionId, Connections},
-        outstanding::{Lane, Leftover, Outstanding, Place},
-        replies::{self, Part},
+        connections::{ConnectionId, Connections, Purpose},
+        outstanding::{Leftover, NewRequest, Outstanding, Place},
     },
+    request_id::RequestIds,
 };
 
 /// What the client does, apart from sockets.
@@ -24,7 +29,12 @@ pub(crate) struct CoreSettings {
     pub(crate) version: Version,
     pub(crate) timeout: Duration,
     pub(crate) attempts: u32,
-    pub(crate) unreachable_pause: Duration,
+    pub(crate) reconnect_min: Duration,
+    pub(crate) reconnect_max: Duration,
+    /// Zero: nothing is learned.
+    pub(crate) endpoints_refresh: Duration,
+    /// Zero: the client stays where it is.
+    pub(crate) return_interval: Duration,
 }
 
 /// What happened outside.
@@ -36,6 +46,8 @@ pub(crate) enum ClientInput {
     Up { connection: ConnectionId },
     /// The connection could not be made, or was lost.
     Down { connection: ConnectionId },
+    /// The socket did not take this request, and will take nothing more.
+    NotTaken { connection: ConnectionId, id: Option<RequestId> },
     /// Nobody waits for this request any more.
     Cancel { id: RequestId },
 }
@@ -45,8 +57,8 @@ pub(crate) enum ClientInput {
 pub(crate) enum ClientEffect {
     /// Make a new socket and connect it.
     Open { connection: ConnectionId, endpoint: String },
-    /// Send a message.
-    Send { connection: ConnectionId, frames: Vec<Vec<u8>> },
+    /// Send a message; `id` if it is a request of a caller.
+    Send { connection: ConnectionId, id: Option<RequestId>, frames: Vec<Vec<u8>> },
     /// Close the socket and forget what it holds (linger 0).
     Close { connection: ConnectionId },
     /// Tell the caller.
@@ -65,12 +77,20 @@ pub(crate) enum Notice {
 /// All requests of one client.
 ///
 /// After every `submit` and `handle_*` the shell runs the effects until there is none.
+///
+/// Until its connection is established a request has not left and can go to any other broker;
+/// afterwards it stays where it is until it is answered, its time is over or its connection is
+/// lost. A request that is not idempotent is given to the socket only then, so that this is sure;
+/// others at once, so that the network need not wait for this thread.
 #[derive(Debug)]
 pub(crate) struct ClientCore {
     settings: CoreSettings,
-    /// Where fresh requests go: the endpoint that answered last and was not lost since.
-    preferred: usize,
-    last_request: u64,
+    brokers: Brokers,
+    steering: Steering,
+    backoff: Backoff,
+    /// When the next round over unreachable brokers may begin.
+    next_round_at: Option<Instant>,
+    ids: RequestIds,
     request_by_id: BTreeMap<RequestId, Outstanding>,
     connections: Connections,
     /// One entry per request: when it has to be looked at again.
@@ -80,44 +100,44 @@ pub(crate) struct ClientCore {
 }
 
 impl ClientCore {
-    pub(crate) fn new(settings: CoreSettings) -> Self {
+    /// `seed` is for pauses and request ids.
+    pub(crate) fn new(now: Instant, mut settings: CoreSettings, seed: u64) -> Self {
+        let endpoints = std::mem::take(&mut settings.endpoints);
         Self {
-            settings,
-            preferred: 0,
-            last_request: 0,
+            brokers: Brokers::new(endpoints),
+            steering: Steering::new(now),
+            backoff: Backoff::new(settings.reconnect_min, settings.reconnect_max, seed),
+            next_round_at: None,
+            ids: RequestIds::new(seed),
             request_by_id: BTreeMap::new(),
             connections: Connections::default(),
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             counters: ClientCounters::default(),
+            settings,
         }
     }
 
     /// Takes a request. Its end is a [`Notice::Done`].
-    pub(crate) fn submit(
-        &mut self,
-        now: Instant,
-        lane: Lane,
-        service: ServiceName,
-        body: Vec<Vec<u8>>,
-    ) -> RequestId {
-        self.last_request = self.last_request.saturating_add(1);
-        let id = RequestId(self.last_request);
+    pub(crate) fn submit(&mut self, now: Instant, asked: NewRequest) -> RequestId {
+        let id = self.ids.next_id();
         let outstanding = Outstanding {
-            service,
-            body,
-            lane,
+            asked,
             submitted_at: now,
             attempt: 1,
             attempt_ends_at: now + self.settings.timeout,
             wakes_at: now,
-            endpoint: self.preferred,
-            unreachable_in_row: 0,
+            broker: self.steering.current,
+            tried: BrokerSet::default(),
+            unanswered: BrokerSet::default(),
             place: Place::Waiting,
+            is_given: false,
             partial_count: 0,
         };
         self.request_by_id.insert(id, outstanding);
         self.place(now, id);
+        self.ask_if_due(now);
+        self.review_search(now);
         id
     }
 
@@ -126,9 +146,18 @@ impl ClientCore {
             ClientInput::Received { connection, frames } => {
                 self.on_received(now, connection, frames);
             }
-            ClientInput::Up { connection } => self.on_up(connection),
+            ClientInput::Up { connection } => self.on_up(now, connection),
             ClientInput::Down { connection } => self.on_down(now, connection),
-            ClientInput::Cancel { id } => self.on_cancel(id),
+            ClientInput::NotTaken { connection, id } => {
+                if let Some(request) = id.and_then(|id| self.request_by_id.get_mut(&id))
+                    && request.place == Place::Sent(connection)
+                {
+                    request.place = Place::Unsent(connection);
+                    self.counters.requests_sent = self.counters.requests_sent.saturating_sub(1);
+                }
+                self.on_down(now, connection);
+            }
+            ClientInput::Cancel { id } => self.on_cancel(now, id),
         }
     }
 
@@ -137,18 +166,19 @@ impl ClientCore {
             && at <= now
         {
             self.timers.pop_first();
-            let Some(request) = self.request_by_id.get(&id) else { continue };
+            let Some(request) = self.request_by_id.get_mut(&id) else { continue };
             match request.place {
-                Place::Waiting if now < request.attempt_ends_at => self.place(now, id),
-                Place::Waiting => self.on_attempt_over(now, id, NoReplyCause::Unreachable),
-                Place::On(connection) => {
-                    let was_up = self.connections.is_up(connection);
-                    let cause =
-                        if was_up { NoReplyCause::Timeout } else { NoReplyCause::Unreachable };
-                    self.on_attempt_over(now, id, cause);
+                Place::Waiting if now < request.attempt_ends_at => {
+                    request.broker = self.steering.current;
+                    self.place(now, id);
                 }
+                Place::Waiting | Place::Unsent(_) => {
+                    self.on_attempt_over(now, id, NoReplyCause::Unreachable);
+                }
+                Place::Sent(_) => self.on_attempt_over(now, id, NoReplyCause::Timeout),
             }
         }
+        self.review_search(now);
     }
 
     pub(crate) fn poll_effect(&mut self) -> Option<ClientEffect> {
@@ -156,180 +186,245 @@ impl ClientCore {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.search_timeout()].into_iter().flatten().min()
     }
 
     pub(crate) fn counters(&self) -> ClientCounters {
         self.counters
     }
 
-    /// Puts a request on a connection to its endpoint, a new one if need be, and sends it.
+    /// Puts a request on a connection to its broker, a new one if need be.
     fn place(&mut self, now: Instant, id: RequestId) {
-        let Some(request) = self.request_by_id.get_mut(&id) else { return };
-        let reusable = self.connections.reusable(request.endpoint, request.lane);
-        let connection = reusable.unwrap_or_else(|| {
-            let connection = self.connections.insert(request.endpoint);
-            let endpoint = endpoint_name(&self.settings, request.endpoint);
-            self.effects.push_back(ClientEffect::Open { connection, endpoint });
-            connection
-        });
-        self.connections.assign(connection, id, request.lane);
-        request.place = Place::On(connection);
-        let frames = request.encode(self.settings.version, id);
-        self.effects.push_back(ClientEffect::Send { connection, frames });
-        self.counters.requests_sent += 1;
-        let until = request.attempt_ends_at;
+        let Some(request) = self.request_by_id.get(&id) else { return };
+        let (broker, lane, until) = (request.broker, request.asked.lane, request.attempt_ends_at);
+        let reusable = self.connections.reusable(broker, lane);
+        let connection = reusable.unwrap_or_else(|| self.open(broker, Purpose::Requests));
+        self.connections.assign(connection, id, lane);
+        let is_up = self.connections.is_up(connection);
+        if let Some(request) = self.request_by_id.get_mut(&id) {
+            request.place = Place::Unsent(connection);
+            request.is_given = false;
+            if is_up || request.asked.is_idempotent {
+                self.give(id, connection);
+            }
+        }
+        if is_up {
+            self.on_sent(id, connection);
+        }
         self.set_timer(id, until.max(now));
     }
 
-    fn on_up(&mut self, connection: ConnectionId) {
+    fn open(&mut self, broker: usize, purpose: Purpose) -> ConnectionId {
+        let connection = self.connections.insert(broker, purpose);
         if let Some(open) = self.connections.get_mut(connection) {
-            open.up = true;
-            for id in &open.requests {
-                if let Some(request) = self.request_by_id.get_mut(id) {
-                    request.unreachable_in_row = 0;
-                }
-            }
+            open.up = self.brokers.is_in_process(broker);
         }
+        let endpoint = self.brokers.endpoint(broker).to_owned();
+        self.effects.push_back(ClientEffect::Open { connection, endpoint });
+        connection
+    }
+
+    fn give(&mut self, id: RequestId, connection: ConnectionId) {
+        let Some(request) = self.request_by_id.get_mut(&id) else { return };
+        request.is_given = true;
+        let frames = request.encode(self.settings.version, id);
+        self.effects.push_back(ClientEffect::Send { connection, id: Some(id), frames });
+    }
+
+    /// The connection that has the request is established.
+    fn on_sent(&mut self, id: RequestId, connection: ConnectionId) {
+        let Some(request) = self.request_by_id.get_mut(&id) else { return };
+        request.place = Place::Sent(connection);
+        tracing::debug!(
+            request = %id, service = %request.asked.service, attempt = request.attempt,
+            endpoint = self.brokers.endpoint(request.broker), "request sent"
+        );
+        self.counters.requests_sent += 1;
+    }
+
+    fn on_up(&mut self, now: Instant, connection: ConnectionId) {
+        let Some(open) = self.connections.get_mut(connection).filter(|open| !open.up) else {
+            return;
+        };
+        open.up = true;
+        let (broker, is_scout) = (open.broker, open.is_scout());
+        let unsent: Vec<RequestId> = open.requests.iter().copied().collect();
+        self.brokers.on_up(broker);
+        self.backoff.reset();
+        self.next_round_at = None;
+        for id in unsent {
+            if self.request_by_id.get(&id).is_some_and(|request| !request.is_given) {
+                self.give(id, connection);
+            }
+            self.on_sent(id, connection);
+        }
+        if is_scout {
+            self.on_scout_up(now, connection);
+        } else {
+            self.ask(now, connection);
+            if self.connections.up_at(self.steering.current).is_none() {
+                self.move_to(now, broker);
+            }
+            self.rescue(now);
+        }
+        self.review_search(now);
     }
 
     /// Known dead: its requests need not wait for their timeouts.
     fn on_down(&mut self, now: Instant, connection: ConnectionId) {
         let Some(lost) = self.connections.remove(connection) else { return };
         self.effects.push_back(ClientEffect::Close { connection });
-        if lost.endpoint == self.preferred {
-            self.preferred = self.endpoint_after(lost.endpoint);
-        }
-        let endpoint = endpoint_name(&self.settings, lost.endpoint);
+        self.brokers.on_failed(now, lost.broker);
+        let endpoint = self.brokers.endpoint(lost.broker);
+        let waiting = lost.requests.len();
         if lost.up {
-            tracing::debug!(endpoint, waiting = lost.requests.len(), "connection lost");
+            tracing::debug!(endpoint, waiting, "connection lost");
             self.counters.connections_lost += 1;
         } else {
-            tracing::debug!(endpoint, waiting = lost.requests.len(), "endpoint unreachable");
+            tracing::debug!(endpoint, waiting, "endpoint unreachable");
             self.counters.endpoints_unreachable += 1;
         }
+        let current = self.steering.current;
+        if !lost.is_scout()
+            && lost.broker == current
+            && self.connections.up_at(current).is_none()
+            && let Some(next) = self.next_broker(BrokerSet::default())
+        {
+            self.move_to(now, next);
+        }
         for id in lost.requests {
-            if lost.up {
-                self.on_attempt_over(now, id, NoReplyCause::ConnectionLost);
-            } else {
-                self.on_unreachable(now, id);
+            match self.request_by_id.get(&id).map(|request| request.place) {
+                Some(Place::Sent(_)) => self.on_attempt_over(now, id, NoReplyCause::ConnectionLost),
+                Some(Place::Unsent(_)) => self.on_unreachable(now, id),
+                Some(Place::Waiting) | None => {}
             }
+        }
+        self.review_search(now);
+    }
+
+    /// The request never left, so the attempt goes on at the next broker; after a round over all
+    /// of them in vain, with a pause.
+    fn on_unreachable(&mut self, now: Instant, id: RequestId) {
+        let Some(request) = self.request_by_id.get_mut(&id) else { return };
+        request.place = Place::Waiting;
+        request.tried.insert(request.broker);
+        let (tried, attempt_ends_at) = (request.tried, request.attempt_ends_at);
+        if let Some(next) = self.next_broker(tried) {
+            self.put_at(next, id);
+            return self.place(now, id);
+        }
+        let until = self.round_over(now).min(attempt_ends_at);
+        if let Some(request) = self.request_by_id.get_mut(&id) {
+            request.tried = BrokerSet::default();
+        }
+        self.set_timer(id, until);
+    }
+
+    /// When the next round may begin: one pause for all requests.
+    fn round_over(&mut self, now: Instant) -> Instant {
+        match self.next_round_at.filter(|at| *at > now) {
+            Some(at) => at,
+            None => *self.next_round_at.insert(now + self.backoff.next_pause()),
         }
     }
 
-    /// The request never left, so the attempt goes on at the next endpoint; after a round over
-    /// all of them in vain, with a pause.
-    fn on_unreachable(&mut self, now: Instant, id: RequestId) {
-        let endpoint_count = self.settings.endpoints.len();
+    /// Tries again with a new socket at the next broker (MDP7-14), or gives up.
+    fn on_attempt_over(&mut self, now: Instant, id: RequestId, cause: NoReplyCause) {
+        let Some(request) = self.request_by_id.get(&id) else { return };
+        if cause == NoReplyCause::Timeout {
+            self.counters.timeouts += 1;
+        }
+        if request.attempt >= self.settings.attempts || !request.may_be_sent_again() {
+            let error = request.give_up(now, id, cause);
+            tracing::debug!(request = %id, %error, "given up");
+            self.leave_connection(id);
+            return self.finish(now, id, Err(error));
+        }
+        if matches!(request.place, Place::Sent(_)) {
+            self.counters.retries += 1;
+        }
+        self.leave_connection(id);
         let Some(request) = self.request_by_id.get_mut(&id) else { return };
-        request.endpoint = next_of(request.endpoint, endpoint_count);
-        request.unreachable_in_row = request.unreachable_in_row.saturating_add(1);
-        request.place = Place::Waiting;
-        if request.unreachable_in_row.is_multiple_of(endpoint_count) {
-            let until = request.attempt_ends_at.min(now + self.settings.unreachable_pause);
-            self.set_timer(id, until);
-        } else {
+        request.attempt += 1;
+        request.attempt_ends_at = now + self.settings.timeout;
+        let last = request.broker;
+        request.tried.insert(last);
+        if cause == NoReplyCause::Timeout {
+            request.unanswered.insert(last);
+        }
+        let tried = request.tried;
+        let next = self.next_broker(tried).unwrap_or_else(|| self.begin_round(id, last));
+        self.put_at(next, id);
+        tracing::debug!(request = %id, %cause, endpoint = self.brokers.endpoint(next), "again");
+        self.place(now, id);
+    }
+
+    /// Another round over the brokers, which begins with one that is not the last one, if any.
+    fn begin_round(&mut self, id: RequestId, last: usize) -> usize {
+        let mut tried = BrokerSet::default();
+        tried.insert(last);
+        if let Some(request) = self.request_by_id.get_mut(&id) {
+            request.tried = tried;
+        }
+        self.next_broker(tried).unwrap_or(last)
+    }
+
+    fn put_at(&mut self, broker: usize, id: RequestId) {
+        if let Some(request) = self.request_by_id.get_mut(&id) {
+            request.broker = broker;
+        }
+    }
+
+    /// The best broker for a request that was not served by these.
+    fn next_broker(&self, tried: BrokerSet) -> Option<usize> {
+        let is_open = |broker: &usize| self.brokers.is_trusted(*broker) && !tried.contains(*broker);
+        self.brokers.best((0..self.brokers.len()).filter(is_open))
+    }
+
+    /// Requests that have not left need not wait for a broker that may never be reached: they go
+    /// where fresh ones go.
+    fn rescue(&mut self, now: Instant) {
+        let current = self.steering.current;
+        if self.connections.up_at(current).is_none() {
+            return;
+        }
+        let is_stuck = |request: &Outstanding| match request.place {
+            Place::Waiting => true,
+            Place::Unsent(_) => request.broker != current,
+            Place::Sent(_) => false,
+        };
+        let stuck = self.request_by_id.iter().filter(|(_, request)| is_stuck(request));
+        for id in stuck.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.leave_connection(id);
+            self.put_at(current, id);
             self.place(now, id);
         }
     }
 
-    /// Tries again with a new socket at the next endpoint (MDP7-14), or gives up.
-    fn on_attempt_over(&mut self, now: Instant, id: RequestId, cause: NoReplyCause) {
-        self.leave_connection(id);
-        let endpoint_count = self.settings.endpoints.len();
-        let Some(request) = self.request_by_id.get_mut(&id) else { return };
-        match cause {
-            NoReplyCause::Timeout => self.counters.timeouts += 1,
-            NoReplyCause::ConnectionLost | NoReplyCause::Unreachable => {}
-        }
-        if request.attempt >= self.settings.attempts || request.partial_count > 0 {
-            let error = request.give_up(now, cause);
-            self.finish(id, Err(error));
-            return;
-        }
-        request.attempt += 1;
-        request.attempt_ends_at = now + self.settings.timeout;
-        request.endpoint = next_of(request.endpoint, endpoint_count);
-        tracing::debug!(
-            service = %request.service, attempt = request.attempt, %cause,
-            endpoint = endpoint_name(&self.settings, request.endpoint), "trying again"
-        );
-        self.place(now, id);
-    }
-
-    fn on_received(&mut self, now: Instant, connection: ConnectionId, mut frames: Vec<Vec<u8>>) {
-        let Some(open) = self.connections.get_mut(connection) else { return };
-        let endpoint = open.endpoint;
-        let answer = match replies::decode(self.settings.version, &mut frames) {
-            Ok(answer) => answer,
-            Err(defect) => {
-                tracing::debug!(%defect, "message ignored");
-                self.counters.replies_malformed += 1;
-                return;
-            }
-        };
-        let asked = answer.id.or_else(|| open.exclusive());
-        let request = asked.and_then(|id| Some((id, self.request_by_id.get_mut(&id)?)));
-        let Some((id, request)) = request.filter(|(_, request)| request.is_answered_by(&answer))
-        else {
-            tracing::debug!("reply ignored: nobody waits for it");
-            self.counters.replies_unmatched += 1;
-            return;
-        };
-        match answer.part {
-            Part::Partial => {
-                request.partial_count += 1;
-                request.attempt_ends_at = now + self.settings.timeout;
-                let until = request.attempt_ends_at;
-                self.counters.partials += 1;
-                self.set_timer(id, until);
-                self.notify(Notice::Partial { id, frames: answer.body });
-            }
-            Part::Last => {
-                let reply = Reply {
-                    frames: answer.body,
-                    endpoint: endpoint_name(&self.settings, endpoint),
-                    attempts: request.attempt,
-                    elapsed: now.saturating_duration_since(request.submitted_at),
-                };
-                self.counters.replies += 1;
-                self.on_replied(id, endpoint, reply);
-            }
-        }
-    }
-
-    /// The endpoint that answers is the one to go on with.
-    fn on_replied(&mut self, id: RequestId, endpoint: usize, reply: Reply) {
-        let from = self.request_by_id.get(&id).map(|request| request.place);
-        if let Some(Place::On(connection)) = from {
-            self.connections.release(connection, id);
-        }
-        self.preferred = endpoint;
-        self.finish(id, Ok(reply));
-        for connection in self.connections.take_unneeded(endpoint) {
-            self.effects.push_back(ClientEffect::Close { connection });
-        }
-    }
-
-    fn on_cancel(&mut self, id: RequestId) {
+    fn on_cancel(&mut self, now: Instant, id: RequestId) {
         self.leave_connection(id);
         self.forget(id);
+        self.review_search(now);
     }
 
     /// A connection with an unanswered request is not used again: without an envelope a late
     /// reply could be taken for the answer to the next request.
     fn leave_connection(&mut self, id: RequestId) {
         let Some(request) = self.request_by_id.get_mut(&id) else { return };
-        let Place::On(connection) = request.place else { return };
+        let Some(connection) = request.place.connection() else { return };
         request.place = Place::Waiting;
         if self.connections.retire(connection, id) == Leftover::Nothing {
             self.effects.push_back(ClientEffect::Close { connection });
         }
     }
 
-    fn finish(&mut self, id: RequestId, result: Result<Reply, CallError>) {
+    fn finish(&mut self, now: Instant, id: RequestId, result: Result<Reply, CallError>) {
         self.forget(id);
         self.notify(Notice::Done { id, result });
+        if self.request_by_id.is_empty() {
+            self.review_search(now);
+        }
     }
 
     fn forget(&mut self, id: RequestId) {
@@ -349,18 +444,6 @@ impl ClientCore {
             self.timers.insert((at, id));
         }
     }
-
-    fn endpoint_after(&self, endpoint: usize) -> usize {
-        next_of(endpoint, self.settings.endpoints.len())
-    }
-}
-
-fn next_of(endpoint: usize, count: usize) -> usize {
-    if endpoint + 1 < count { endpoint + 1 } else { 0 }
-}
-
-fn endpoint_name(settings: &CoreSettings, endpoint: usize) -> String {
-    settings.endpoints.get(endpoint).cloned().unwrap_or_default()
 }
 
 #[cfg(test)]

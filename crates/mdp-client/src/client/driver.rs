@@ -8,12 +8,12 @@ use std::{
 use mdp_wire::{ServiceName, Version};
 
 use crate::{
-    ClientCounters, ClientOptions, ConnectError, Correlation, RequestId,
+    CallOptions, ClientCounters, ClientOptions, ConnectError, Correlation, RequestId,
     bell::BellListener,
     client::{
         connections::ConnectionId,
         core::{ClientCore, ClientEffect, ClientInput, CoreSettings, Notice},
-        outstanding::Lane,
+        outstanding::{Lane, NewRequest},
     },
     endpoint,
     socket::{self, Link, LinkEvent, LinkSettings, Room, Sent},
@@ -26,12 +26,16 @@ const MESSAGES_PER_TURN_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Driver {
     core: ClientCore,
+    is_idempotent: bool,
     links: LinkSettings,
     link_by_connection: BTreeMap<ConnectionId, Link>,
     notices: VecDeque<Notice>,
     /// Connections whose socket could not be made or used, to be told to the core.
-    failed: VecDeque<ConnectionId>,
+    failed: VecDeque<(ConnectionId, NotTaken)>,
 }
+
+/// The message that a failed connection was to take.
+type NotTaken = Option<RequestId>;
 
 /// What a turn of the driver waits for.
 #[derive(Clone, Copy, Debug)]
@@ -60,13 +64,17 @@ impl Driver {
         if options.attempts == 0 {
             return Err(ConnectError::NoAttempts);
         }
-        let core = ClientCore::new(CoreSettings {
+        let settings = CoreSettings {
             endpoints,
             version: options.version,
             timeout: options.timeout,
             attempts: options.attempts,
-            unreachable_pause: options.unreachable_pause,
-        });
+            reconnect_min: options.reconnect_min,
+            reconnect_max: options.reconnect_max,
+            endpoints_refresh: options.endpoints_refresh,
+            return_interval: options.return_interval,
+        };
+        let core = ClientCore::new(Instant::now(), settings, fastrand::u64(..));
         let links = LinkSettings {
             context: socket::context_or_new(options.context),
             connect_timeout: options.connect_timeout,
@@ -77,6 +85,7 @@ impl Driver {
         };
         Ok(Self {
             core,
+            is_idempotent: options.idempotent,
             links,
             link_by_connection: BTreeMap::new(),
             notices: VecDeque::new(),
@@ -89,8 +98,11 @@ impl Driver {
         lane: Lane,
         service: ServiceName,
         body: Vec<Vec<u8>>,
+        options: CallOptions,
     ) -> RequestId {
-        let id = self.core.submit(Instant::now(), lane, service, body);
+        let is_idempotent = options.is_idempotent(self.is_idempotent);
+        let asked = NewRequest { lane, service, body, is_idempotent };
+        let id = self.core.submit(Instant::now(), asked);
         self.run_effects();
         id
     }
@@ -158,7 +170,7 @@ impl Driver {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(%error, "receiving failed");
-                    self.failed.push_back(connection);
+                    self.failed.push_back((connection, None));
                     return self.run_effects();
                 }
             }
@@ -190,7 +202,9 @@ impl Driver {
                     ClientEffect::Open { connection, endpoint } => {
                         self.run_open(connection, &endpoint);
                     }
-                    ClientEffect::Send { connection, frames } => self.run_send(connection, frames),
+                    ClientEffect::Send { connection, id, frames } => {
+                        self.run_send(connection, id, frames);
+                    }
                     // Dropping a link closes its socket with linger 0.
                     ClientEffect::Close { connection } => {
                         drop(self.link_by_connection.remove(&connection));
@@ -198,8 +212,8 @@ impl Driver {
                     ClientEffect::Notify(notice) => self.notices.push_back(notice),
                 }
             }
-            let Some(connection) = self.failed.pop_front() else { return };
-            self.core.handle_input(Instant::now(), ClientInput::Down { connection });
+            let Some((connection, id)) = self.failed.pop_front() else { return };
+            self.core.handle_input(Instant::now(), ClientInput::NotTaken { connection, id });
         }
     }
 
@@ -211,20 +225,20 @@ impl Driver {
             }
             Err(error) => {
                 tracing::warn!(endpoint, %error, "no socket");
-                self.failed.push_back(connection);
+                self.failed.push_back((connection, None));
             }
         }
     }
 
-    fn run_send(&mut self, connection: ConnectionId, frames: Vec<Vec<u8>>) {
+    fn run_send(&mut self, connection: ConnectionId, id: Option<RequestId>, frames: Vec<Vec<u8>>) {
         let Some(link) = self.link_by_connection.get(&connection) else { return };
         match link.send(frames) {
             Ok(Sent::Yes) => {}
             // Without a high-water mark only a connection without a pipe refuses: a lost one.
-            Ok(Sent::Full(_)) => self.failed.push_back(connection),
+            Ok(Sent::Full(_)) => self.failed.push_back((connection, id)),
             Err(error) => {
                 tracing::warn!(%error, "sending failed");
-                self.failed.push_back(connection);
+                self.failed.push_back((connection, None));
             }
         }
     }

@@ -6,6 +6,7 @@ use mdp_wire::{ServiceName, Version, client::Request};
 
 use crate::{
     CallError, NoReplyCause, RequestId,
+    brokers::BrokerSet,
     client::{connections::ConnectionId, replies::Answer},
 };
 
@@ -32,23 +33,48 @@ pub(crate) enum Leftover {
 pub(crate) enum Place {
     /// Nowhere: no endpoint can be reached at the moment.
     Waiting,
-    On(ConnectionId),
+    /// On a connection that is not known to be established: if it is not idempotent, it has not
+    /// left.
+    Unsent(ConnectionId),
+    /// On an established connection, which may have taken it to the broker.
+    Sent(ConnectionId),
+}
+
+impl Place {
+    pub(crate) fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Waiting => None,
+            Self::Unsent(connection) | Self::Sent(connection) => Some(connection),
+        }
+    }
+}
+
+/// What a caller asks for.
+#[derive(Debug)]
+pub(crate) struct NewRequest {
+    pub(crate) lane: Lane,
+    pub(crate) service: ServiceName,
+    pub(crate) body: Vec<Vec<u8>>,
+    /// Whether it may be executed twice.
+    pub(crate) is_idempotent: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Outstanding {
-    pub(crate) service: ServiceName,
-    pub(crate) body: Vec<Vec<u8>>,
-    pub(crate) lane: Lane,
+    pub(crate) asked: NewRequest,
     pub(crate) submitted_at: Instant,
     pub(crate) attempt: u32,
     pub(crate) attempt_ends_at: Instant,
     /// The time of its entry in the core's timers.
     pub(crate) wakes_at: Instant,
-    pub(crate) endpoint: usize,
-    /// Endpoints found unreachable since the last connection, over all rounds.
-    pub(crate) unreachable_in_row: usize,
+    pub(crate) broker: usize,
+    /// Where it failed in this round over the brokers.
+    pub(crate) tried: BrokerSet,
+    /// Where it was sent and its time ran out.
+    pub(crate) unanswered: BrokerSet,
     pub(crate) place: Place,
+    /// The socket at its place has it, established or not.
+    pub(crate) is_given: bool,
     /// Parts of the reply that the caller has got; then the request is never sent again.
     pub(crate) partial_count: u64,
 }
@@ -57,37 +83,47 @@ impl Outstanding {
     /// The message as it goes to the broker.
     pub(crate) fn encode(&self, version: Version, id: RequestId) -> Vec<Vec<u8>> {
         let id = id.to_frame();
-        let envelope: Vec<&[u8]> = match (self.lane, version) {
+        let envelope: Vec<&[u8]> = match (self.asked.lane, version) {
             (Lane::Shared, Version::V01) => vec![&id],
             (Lane::Exclusive, _) | (Lane::Shared, Version::V02) => Vec::new(),
         };
         let request = Request {
             version,
             envelope,
-            service: self.service.clone(),
-            body: self.body.iter().map(Vec::as_slice).collect(),
+            service: self.asked.service.clone(),
+            body: self.asked.body.iter().map(Vec::as_slice).collect(),
         };
-        let mut frames = Vec::with_capacity(self.body.len() + 4);
+        let mut frames = Vec::with_capacity(self.asked.body.len() + 4);
         let Ok(()) = request.encode(&mut frames);
         frames
     }
 
     /// Whether the reply is for this request: same service, and an id exactly if we sent one.
     pub(crate) fn is_answered_by(&self, answer: &Answer) -> bool {
-        let expects_id = self.lane == Lane::Shared;
-        answer.service == self.service.as_bytes() && answer.id.is_some() == expects_id
+        let expects_id = self.asked.lane == Lane::Shared;
+        answer.service == self.asked.service.as_bytes() && answer.id.is_some() == expects_id
     }
 
-    pub(crate) fn give_up(&self, now: Instant, cause: NoReplyCause) -> CallError {
-        let service = self.service.clone();
-        if self.partial_count > 0 {
-            return CallError::Interrupted { service, partials: self.partial_count, cause };
+    /// Whether a service may get it once more, from now on for the first time or again.
+    pub(crate) fn may_be_sent_again(&self) -> bool {
+        match self.place {
+            Place::Waiting | Place::Unsent(_) => true,
+            Place::Sent(_) => self.asked.is_idempotent && self.partial_count == 0,
         }
-        CallError::NoReply {
-            service,
-            attempts: self.attempt,
-            elapsed: now.saturating_duration_since(self.submitted_at),
-            cause,
+    }
+
+    /// The error after the last attempt.
+    pub(crate) fn give_up(&self, now: Instant, id: RequestId, cause: NoReplyCause) -> CallError {
+        let (request_id, service) = (id, self.asked.service.clone());
+        let (attempts, partials) = (self.attempt, self.partial_count);
+        let elapsed = now.saturating_duration_since(self.submitted_at);
+        let has_left = matches!(self.place, Place::Sent(_));
+        if partials > 0 {
+            CallError::Interrupted { request_id, service, partials, cause }
+        } else if has_left && !self.asked.is_idempotent {
+            CallError::MayHaveBeenExecuted { request_id, service, attempts, elapsed, cause }
+        } else {
+            CallError::NoReply { request_id, service, attempts, elapsed, cause }
         }
     }
 }

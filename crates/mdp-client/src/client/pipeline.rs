@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mdp_wire::ServiceName;
 
 use crate::{
-    CallError, IntoFrames, PipelineError, Reply, RequestId,
+    CallError, CallOptions, IntoFrames, PipelineError, Reply, RequestId,
     client::{
         Collected, Notice,
         driver::{Driver, Patience},
@@ -56,6 +56,19 @@ impl<'a> Pipeline<'a> {
         service: impl AsRef<[u8]>,
         body: impl IntoFrames,
     ) -> Result<RequestId, PipelineError> {
+        self.send_with_options(service, body, CallOptions::new())
+    }
+
+    /// As [`Self::send`], with something else than the client's options.
+    ///
+    /// # Errors
+    /// The pipeline is full; take a completion first.
+    pub fn send_with_options(
+        &mut self,
+        service: impl AsRef<[u8]>,
+        body: impl IntoFrames,
+        options: CallOptions,
+    ) -> Result<RequestId, PipelineError> {
         let service = ServiceName::try_from(service.as_ref())?;
         if self.len() >= self.limit {
             return Err(PipelineError::Full { limit: self.limit });
@@ -65,7 +78,7 @@ impl<'a> Pipeline<'a> {
             self.driver.turn(Patience::None)?;
             self.take_notices();
         }
-        let id = self.driver.submit(self.lane, service.clone(), body.into_frames());
+        let id = self.driver.submit(self.lane, service.clone(), body.into_frames(), options);
         self.outstanding.insert(id, (service, Collected::new(self.reply_bytes_max)));
         Ok(id)
     }
@@ -131,7 +144,7 @@ impl<'a> Pipeline<'a> {
 
     fn on_partial(&mut self, id: RequestId, frames: Vec<Vec<u8>>) {
         let Some((service, collected)) = self.outstanding.get_mut(&id) else { return };
-        let Err(error) = collected.push(service, frames) else { return };
+        let Err(error) = collected.push(id, service, frames) else { return };
         self.outstanding.remove(&id);
         self.driver.cancel(id);
         self.completed.push_back(Completion { id, result: Err(error) });

@@ -1,5 +1,7 @@
 //! The worker's state machine: one connection after the other, one request at a time. Sans I/O.
 
+mod learning;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -12,8 +14,9 @@ use mdp_wire::{
 
 use crate::{
     WorkerCounters,
+    backoff::Backoff,
+    brokers::{BrokerSet, Brokers},
     worker::{
-        backoff::Backoff,
         executor::JobId,
         session::{Handler, Held, Session},
     },
@@ -31,6 +34,8 @@ pub(crate) struct CoreSettings {
     pub(crate) version: Version,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) heartbeat_liveness: u32,
+    /// Zero: nothing is learned.
+    pub(crate) endpoints_refresh: Duration,
 }
 
 /// What happened outside.
@@ -93,7 +98,10 @@ enum State {
 pub(crate) struct WorkerCore {
     settings: CoreSettings,
     backoff: Backoff,
-    endpoint: usize,
+    brokers: Brokers,
+    broker: usize,
+    /// Brokers that could not be reached since the last pause.
+    tried: BrokerSet,
     /// Moves to the next endpoint without a pause since a connection lasted.
     hasty_moves: usize,
     state: State,
@@ -106,11 +114,14 @@ pub(crate) struct WorkerCore {
 }
 
 impl WorkerCore {
-    pub(crate) fn new(now: Instant, settings: CoreSettings, backoff: Backoff) -> Self {
+    pub(crate) fn new(now: Instant, mut settings: CoreSettings, backoff: Backoff) -> Self {
+        let brokers = Brokers::new(std::mem::take(&mut settings.endpoints));
         let mut core = Self {
             settings,
             backoff,
-            endpoint: 0,
+            brokers,
+            broker: 0,
+            tried: BrokerSet::default(),
             hasty_moves: 0,
             state: State::Waiting { until: now },
             handler: Handler::Idle,
@@ -140,11 +151,17 @@ impl WorkerCore {
         match &mut self.state {
             State::Waiting { until } if *until <= now => self.open(now),
             State::Connected(session) if session.expires_at <= now => self.on_silence(now),
-            State::Connected(session) if session.heartbeat_at <= now => {
-                self.counters.heartbeats_sent += 1;
-                self.send(now, ToBroker::Heartbeat);
+            State::Connected(session) => {
+                let is_ask_due = session.ask_at.is_some_and(|at| at <= now);
+                if session.heartbeat_at <= now {
+                    self.counters.heartbeats_sent += 1;
+                    self.send(now, ToBroker::Heartbeat);
+                }
+                if is_ask_due {
+                    self.ask(now);
+                }
             }
-            State::Waiting { .. } | State::Connected(_) | State::Finished => {}
+            State::Waiting { .. } | State::Finished => {}
         }
     }
 
@@ -157,7 +174,10 @@ impl WorkerCore {
             (State::Waiting { until }, Handler::Idle) => Some(*until),
             // It is the handler that is waited for.
             (State::Waiting { .. }, Handler::Busy { .. }) | (State::Finished, _) => None,
-            (State::Connected(session), _) => Some(session.expires_at.min(session.heartbeat_at)),
+            (State::Connected(session), _) => {
+                let due = session.expires_at.min(session.heartbeat_at);
+                Some(session.ask_at.map_or(due, |ask_at| due.min(ask_at)))
+            }
         }
     }
 
@@ -172,19 +192,24 @@ impl WorkerCore {
         if !matches!(self.handler, Handler::Idle) {
             return;
         }
-        let endpoint = self.settings.endpoints.get(self.endpoint).cloned().unwrap_or_default();
+        let endpoint = self.brokers.endpoint(self.broker).to_owned();
         self.effects.push_back(WorkerEffect::Open { endpoint });
         self.state = State::Connected(Session {
             opened_at: now,
             acknowledged: false,
             heartbeat_at: now + self.settings.heartbeat_interval,
             expires_at: now + self.silence_max(),
+            ask_at: None,
+            is_asked: false,
         });
         let service = self.settings.service.clone();
         self.send(now, ToBroker::Ready { service });
     }
 
     fn on_received(&mut self, now: Instant, mut frames: Vec<Vec<u8>>) {
+        if self.is_for_client(&frames) {
+            return self.on_answer(frames);
+        }
         let decoded = FromBroker::<Vec<u8>, Vec<u8>>::decode(&mut frames);
         let silence_max = self.silence_max();
         let State::Connected(session) = &mut self.state else { return };
@@ -209,9 +234,12 @@ impl WorkerCore {
         session.expires_at = now + silence_max;
         if !session.acknowledged {
             session.acknowledged = true;
-            let endpoint = self.settings.endpoints.get(self.endpoint);
+            let endpoint = self.brokers.endpoint(self.broker);
             tracing::info!(service = %self.settings.service, endpoint, "registered");
             self.counters.registrations += 1;
+            self.brokers.on_up(self.broker);
+            self.tried = BrokerSet::default();
+            self.ask(now);
         }
         if let FromBroker::Request { client, body } = message {
             self.on_request(Held { client, body: body.into_iter().collect() });
@@ -269,6 +297,7 @@ impl WorkerCore {
         }
         self.send(now, ToBroker::Disconnect);
         self.close(now, Farewell::Flushed);
+        self.next_broker();
         self.wait(now);
     }
 
@@ -291,45 +320,77 @@ impl WorkerCore {
     /// to READY it is a refusal: the next one is asked after a pause.
     fn on_disconnect(&mut self, now: Instant) {
         self.counters.disconnects_received += 1;
-        self.on_connection_over(now, Farewell::Silent, "disconnected by the broker");
-    }
-
-    fn on_connection_lost(&mut self, now: Instant) {
-        if let State::Connected(_) = self.state {
-            self.counters.connections_lost += 1;
-            self.on_connection_over(now, Farewell::Silent, "connection lost");
+        match self.end_session(now, "disconnected by the broker") {
+            Some(Ended::Acknowledged) => self.go_on(now),
+            Some(Ended::Unacknowledged) => {
+                self.next_broker();
+                self.wait(now);
+            }
+            None => {}
         }
     }
 
-    fn on_connection_over(&mut self, now: Instant, farewell: Farewell, why: &'static str) {
-        let State::Connected(session) = &self.state else { return };
+    /// One that was acknowledged is replaced at once. Otherwise the next broker is tried at once
+    /// until all were, then a pause is made.
+    fn on_connection_lost(&mut self, now: Instant) {
+        match self.end_session(now, "connection lost") {
+            Some(Ended::Acknowledged) => {
+                self.counters.connections_lost += 1;
+                self.go_on(now);
+            }
+            Some(Ended::Unacknowledged) => {
+                self.counters.connections_lost += 1;
+                self.tried.insert(self.broker);
+                self.next_broker();
+                if self.tried.contains(self.broker) || self.leaving {
+                    self.wait(now);
+                } else {
+                    self.go_now(now);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn end_session(&mut self, now: Instant, why: &'static str) -> Option<Ended> {
+        let State::Connected(session) = &self.state else { return None };
         let acknowledged = session.acknowledged;
-        let endpoint = self.settings.endpoints.get(self.endpoint);
+        let endpoint = self.brokers.endpoint(self.broker);
         if acknowledged {
             tracing::info!(service = %self.settings.service, endpoint, why, "registration over");
         } else {
             tracing::debug!(service = %self.settings.service, endpoint, why, "not registered");
         }
-        self.close(now, farewell);
-        // A broker that takes us and sends us away again may not make us spin.
-        if acknowledged && self.hasty_moves < self.settings.endpoints.len() && !self.leaving {
+        self.close(now, Farewell::Silent);
+        Some(if acknowledged { Ended::Acknowledged } else { Ended::Unacknowledged })
+    }
+
+    /// The next broker at once; but one that takes us and sends us away again may not make us
+    /// spin.
+    fn go_on(&mut self, now: Instant) {
+        self.next_broker();
+        if self.hasty_moves < self.brokers.len() && !self.leaving {
             self.hasty_moves += 1;
-            self.next_endpoint();
-            self.state = State::Waiting { until: now };
-            self.open(now);
+            self.go_now(now);
         } else {
             self.wait(now);
         }
     }
 
+    fn go_now(&mut self, now: Instant) {
+        self.state = State::Waiting { until: now };
+        self.open(now);
+    }
+
     /// A broker that was silent for too long is lost (MDP7-45, MDP7-46). DISCONNECT is for the
     /// case that it only was slow.
     fn on_silence(&mut self, now: Instant) {
-        let endpoint = self.settings.endpoints.get(self.endpoint);
+        let endpoint = self.brokers.endpoint(self.broker);
         tracing::warn!(service = %self.settings.service, endpoint, "broker silent");
         self.counters.brokers_silent += 1;
         self.send(now, ToBroker::Disconnect);
         self.close(now, Farewell::Flushed);
+        self.next_broker();
         self.wait(now);
     }
 
@@ -365,14 +426,15 @@ impl WorkerCore {
             self.hasty_moves = 0;
             self.backoff.reset();
         }
+        self.brokers.on_failed(now, self.broker);
         self.handler.disconnect();
         self.ahead.clear();
         self.effects.push_back(WorkerEffect::Close { farewell });
     }
 
-    /// The next endpoint, after a pause. A worker that leaves needs none.
+    /// A pause before the next connection. A worker that leaves needs none.
     fn wait(&mut self, now: Instant) {
-        self.next_endpoint();
+        self.tried = BrokerSet::default();
         let pause = self.backoff.next_pause();
         self.state = State::Waiting { until: now + pause };
         tracing::debug!(service = %self.settings.service, ?pause, "reconnecting after a pause");
@@ -381,9 +443,15 @@ impl WorkerCore {
         }
     }
 
-    fn next_endpoint(&mut self) {
-        let next = self.endpoint + 1;
-        self.endpoint = if next < self.settings.endpoints.len() { next } else { 0 };
+    /// The next one in the circle, but those that could not be reached in this round, that leave
+    /// or that failed a short time ago come last.
+    fn next_broker(&mut self) {
+        let (from, count) = (self.broker.saturating_add(1), self.brokers.len());
+        let circle = || (from..count).chain(0..from.min(count));
+        let untried = self.brokers.best(circle().filter(|broker| !self.tried.contains(*broker)));
+        if let Some(next) = untried.or_else(|| self.brokers.best(circle())) {
+            self.broker = next;
+        }
     }
 
     /// Sends a message; the next heartbeat is due an interval later (MDP7-43, MDP7-44).
@@ -406,6 +474,14 @@ impl WorkerCore {
     fn silence_max(&self) -> Duration {
         self.settings.heartbeat_interval.saturating_mul(self.settings.heartbeat_liveness)
     }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// After the broker had taken the registration.
+    Acknowledged,
+    Unacknowledged,
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use zmq::PollItem;
 
 use crate::{
     ServiceName, StopHandle, WorkerCounters, WorkerError, WorkerOptions,
+    backoff::Backoff,
     bell::{self, Bell, BellListener},
     endpoint,
     options::WORKER_CONCURRENCY_MAX,
     socket::{self, Link, LinkEvent, LinkSettings, Room, Sent},
     worker::{
-        backoff::Backoff,
         core::{CoreSettings, Farewell, WorkerCore, WorkerEffect, WorkerInput},
         executor::{Executor, JOB_EVENTS_MAX, JobEvent, Offer},
         stop::Stop,
@@ -349,5 +349,6 @@ fn check(options: &WorkerOptions) -> Result<CoreSettings, WorkerError> {
         version: options.version,
         heartbeat_interval: options.heartbeat_interval,
         heartbeat_liveness: options.heartbeat_liveness,
+        endpoints_refresh: options.endpoints_refresh,
     })
 }

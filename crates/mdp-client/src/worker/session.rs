@@ -14,6 +14,10 @@ pub(crate) struct Session {
     pub(crate) heartbeat_at: Instant,
     /// When the broker counts as lost.
     pub(crate) expires_at: Instant,
+    /// When `mmi.endpoints` is asked again; `None`: not at all.
+    pub(crate) ask_at: Option<Instant>,
+    /// It was asked and has not answered.
+    pub(crate) is_asked: bool,
 }
 
 /// A request that came.

@@ -167,9 +167,9 @@ fn nothing_reachable_is_said_so_after_all_attempts() {
     assert_eq!((attempts, cause), (2, NoReplyCause::Unreachable));
     let elapsed = started.elapsed();
     assert!(elapsed >= timeout * 2 && elapsed < timeout * 2 + SLACK, "{elapsed:?}");
-    // With a pause of 20 ms after each round of two endpoints.
+    // With a pause of 10 to 20 ms after each round of two endpoints.
     let tried = client.counters().endpoints_unreachable;
-    assert!((2..=40).contains(&tried), "{tried}");
+    assert!((2..=80).contains(&tried), "{tried}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn mdp7_14_silence_is_answered_by_a_fresh_socket_and_then_given_up() {
     }
 
     let error = call.join().unwrap().unwrap_err();
-    let CallError::NoReply { service, attempts, elapsed, cause } = error else {
+    let CallError::NoReply { service, attempts, elapsed, cause, .. } = error else {
         panic!("{error:?}");
     };
     assert_eq!((service.as_bytes(), attempts), (&b"echo"[..], 3));

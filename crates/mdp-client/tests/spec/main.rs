@@ -4,11 +4,14 @@
 #![cfg(test)]
 
 mod asynchronous;
+mod client_cluster;
 mod client_failover;
 mod client_mdp_18;
 mod client_mdp_7;
 mod client_replies;
+mod node;
 mod support;
+mod worker_cluster;
 mod worker_failover;
 mod worker_leaving;
 mod worker_liveness;

@@ -132,13 +132,16 @@ pub(crate) fn frozen_endpoint() -> (TcpListener, String) {
     (listener, endpoint)
 }
 
-/// Client options with short times.
+/// Client options with short times, and without questions that a scripted broker would have to
+/// answer.
 pub(crate) fn client_options(version: Version, endpoints: &[&str]) -> ClientOptions {
     ClientOptions {
         endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
         version,
         timeout: Duration::from_secs(5),
-        unreachable_pause: Duration::from_millis(20),
+        reconnect_min: Duration::from_millis(20),
+        reconnect_max: Duration::from_millis(20),
+        endpoints_refresh: Duration::ZERO,
         ..ClientOptions::default()
     }
 }
@@ -195,11 +198,12 @@ pub(crate) fn impatient_options(version: Version, endpoints: &[&str]) -> WorkerO
     WorkerOptions { heartbeat_liveness: 6, ..worker_options(version, endpoints) }
 }
 
-/// Worker options with short times, for a broker that may be silent.
+/// Worker options with short times, for a broker that may be silent and is asked nothing.
 pub(crate) fn worker_options(version: Version, endpoints: &[&str]) -> WorkerOptions {
     WorkerOptions {
         endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
         service: b"echo".to_vec(),
+        endpoints_refresh: Duration::ZERO,
         version,
         heartbeat_interval: INTERVAL,
         heartbeat_liveness: 100,

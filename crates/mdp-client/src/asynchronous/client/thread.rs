@@ -14,7 +14,7 @@ use tokio::sync::{
 
 use super::PARTS_WAITING_MAX;
 use crate::{
-    CallError, ClientCounters, Reply, RequestId, ServiceName,
+    CallError, CallOptions, ClientCounters, Reply, RequestId, ServiceName,
     bell::BellListener,
     client::{
         Collected, Notice,
@@ -33,6 +33,7 @@ pub(super) struct Call {
     pub(super) id: CallId,
     pub(super) service: ServiceName,
     pub(super) body: Vec<Vec<u8>>,
+    pub(super) options: CallOptions,
     pub(super) sink: Sink,
     pub(super) done: oneshot::Sender<Result<Reply, CallError>>,
     /// Counts the call as outstanding until the thread has forgotten it.
@@ -59,15 +60,16 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn push(&mut self, part: Vec<Vec<u8>>) -> Result<(), CallError> {
+    fn push(&mut self, request_id: RequestId, part: Vec<Vec<u8>>) -> Result<(), CallError> {
         match &mut self.sink {
-            Sink::Collect(collected) => collected.push(&self.service, part),
+            Sink::Collect(collected) => collected.push(request_id, &self.service, part),
             Sink::Channel(parts) => match parts.try_send(part) {
                 // A caller that wants only the last part has closed it.
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     let service = self.service.clone();
-                    Err(CallError::PartsNotTaken { service, waiting_max: PARTS_WAITING_MAX })
+                    let waiting_max = PARTS_WAITING_MAX;
+                    Err(CallError::PartsNotTaken { request_id, service, waiting_max })
                 }
             },
         }
@@ -145,8 +147,8 @@ impl ClientThread {
     }
 
     fn start(&mut self, call: Call) {
-        let Call { id, service, body, sink, done, permit } = call;
-        let request = self.driver.submit(self.lane, service.clone(), body);
+        let Call { id, service, body, options, sink, done, permit } = call;
+        let request = self.driver.submit(self.lane, service.clone(), body, options);
         self.request_by_call.insert(id, request);
         let waiter = Waiter { call: id, service, sink, done, _permit: permit };
         self.waiter_by_request.insert(request, waiter);
@@ -170,7 +172,7 @@ impl ClientThread {
             match notice {
                 Notice::Partial { id, frames } => {
                     let Some(waiter) = self.waiter_by_request.get_mut(&id) else { continue };
-                    if let Err(error) = waiter.push(frames) {
+                    if let Err(error) = waiter.push(id, frames) {
                         self.driver.cancel(id);
                         self.finish(id, Err(error));
                     }

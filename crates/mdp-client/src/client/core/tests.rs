@@ -1,37 +1,64 @@
 //! The client's state machine in virtual time.
 
+mod steering;
+
 use std::collections::BTreeMap;
 
-use super::*;
+use mdp_wire::ServiceName;
 
-const TIMEOUT: Duration = Duration::from_secs(1);
+use super::*;
+use crate::client::outstanding::Lane;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
+const REFRESH: Duration = Duration::from_secs(1);
+const RETURN: Duration = Duration::from_secs(3);
 
 /// A core, its clock, and the sockets that a shell would have.
 struct CoreTest {
     core: ClientCore,
     now: Instant,
     open: BTreeMap<ConnectionId, String>,
+    /// Requests, and the connections that they were sent on.
     sent: Vec<(ConnectionId, Vec<Vec<u8>>)>,
+    /// Connections on which `mmi.endpoints` was asked.
+    asked: Vec<ConnectionId>,
     done: Vec<(RequestId, Result<Reply, CallError>)>,
+}
+
+fn settings(version: Version, endpoints: &[&str]) -> CoreSettings {
+    CoreSettings {
+        endpoints: endpoints.iter().map(|endpoint| format!("tcp://{endpoint}:1")).collect(),
+        version,
+        timeout: TIMEOUT,
+        attempts: 3,
+        reconnect_min: PAUSE,
+        reconnect_max: PAUSE * 4,
+        endpoints_refresh: REFRESH,
+        return_interval: RETURN,
+    }
 }
 
 impl CoreTest {
     fn new(version: Version, endpoints: &[&str]) -> Self {
-        let core = ClientCore::new(CoreSettings {
-            endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
-            version,
-            timeout: TIMEOUT,
-            attempts: 3,
-            unreachable_pause: PAUSE,
-        });
-        let (open, sent, done) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { core, now: Instant::now(), open, sent, done }
+        Self::with(settings(version, endpoints))
+    }
+
+    fn with(settings: CoreSettings) -> Self {
+        let now = Instant::now();
+        let core = ClientCore::new(now, settings, 1);
+        let (open, sent, asked, done) = Default::default();
+        Self { core, now, open, sent, asked, done }
     }
 
     fn submit(&mut self, lane: Lane) -> RequestId {
+        self.submit_as(lane, true)
+    }
+
+    fn submit_as(&mut self, lane: Lane, is_idempotent: bool) -> RequestId {
         let service = ServiceName::try_from("echo").unwrap();
-        let id = self.core.submit(self.now, lane, service, vec![b"x".to_vec()]);
+        let asked = NewRequest { lane, service, body: vec![b"x".to_vec()], is_idempotent };
+        let id = self.core.submit(self.now, asked);
         self.run_effects();
         id
     }
@@ -45,6 +72,7 @@ impl CoreTest {
         self.now += time;
         self.core.handle_timeout(self.now);
         self.run_effects();
+        assert!(self.core.poll_timeout().is_none_or(|at| at > self.now), "the shell would spin");
     }
 
     fn run_effects(&mut self) {
@@ -53,9 +81,12 @@ impl CoreTest {
                 ClientEffect::Open { connection, endpoint } => {
                     assert_eq!(self.open.insert(connection, endpoint), None, "opened twice");
                 }
-                ClientEffect::Send { connection, frames } => {
+                ClientEffect::Send { connection, id, frames } => {
                     assert!(self.open.contains_key(&connection), "sent without a socket");
-                    self.sent.push((connection, frames));
+                    match id {
+                        Some(_) => self.sent.push((connection, frames)),
+                        None => self.asked.push(connection),
+                    }
                 }
                 ClientEffect::Close { connection } => {
                     assert!(self.open.remove(&connection).is_some(), "closed twice");
@@ -66,50 +97,118 @@ impl CoreTest {
         }
     }
 
-    /// Endpoints of the open sockets, in the order of opening.
-    fn endpoints(&self) -> Vec<&str> {
-        self.open.values().map(String::as_str).collect()
+    /// Hosts of the open sockets, in the order of opening.
+    fn hosts(&self) -> Vec<&str> {
+        self.open.values().map(|endpoint| host(endpoint)).collect()
     }
 
-    fn last_connection(&self) -> ConnectionId {
-        self.sent.last().unwrap().0
+    /// The last socket to this host.
+    fn socket(&self, wanted: &str) -> ConnectionId {
+        let mut sockets = self.open.iter().rev();
+        *sockets.find(|(_, endpoint)| host(endpoint) == wanted).expect("a socket to it").0
+    }
+
+    fn up(&mut self, host: &str) -> ConnectionId {
+        let connection = self.socket(host);
+        self.handle(ClientInput::Up { connection });
+        connection
+    }
+
+    fn down(&mut self, host: &str) {
+        self.handle(ClientInput::Down { connection: self.socket(host) });
     }
 
     fn answer(&mut self, connection: ConnectionId, request: Vec<Vec<u8>>) {
         self.handle(ClientInput::Received { connection, frames: request });
     }
+
+    /// Makes a request that is answered at this host.
+    fn call(&mut self, wanted: &str) {
+        let (sent, before) = (self.sent.len(), self.done.len());
+        self.submit(Lane::Exclusive);
+        if self.sent.len() == sent {
+            self.up(wanted);
+        }
+        let (connection, request) = self.sent.last().unwrap().clone();
+        assert_eq!(host(&self.open[&connection]), wanted);
+        self.answer(connection, request);
+        assert!(self.done[before].1.is_ok());
+    }
+
+    /// Answers `mmi.endpoints`.
+    fn list(&mut self, connection: ConnectionId, hosts: &[&str]) {
+        let nodes = hosts.iter().map(|host| format!(r#"{{"endpoint":"tcp://{host}:1"}}"#));
+        let page = format!(r#"{{"endpoints":[{}]}}"#, nodes.collect::<Vec<_>>().join(","));
+        self.answer_listing(connection, &["200", &page]);
+    }
+
+    fn answer_listing(&mut self, connection: ConnectionId, body: &[&str]) {
+        let body = body.iter().map(|frame| frame.as_bytes().to_vec());
+        let head = [&b""[..], b"MDPC01", b"mmi.endpoints"].map(<[u8]>::to_vec);
+        self.answer(connection, head.into_iter().chain(body).collect());
+    }
+}
+
+fn host(endpoint: &str) -> &str {
+    endpoint.strip_prefix("tcp://").and_then(|rest| rest.strip_suffix(":1")).unwrap()
 }
 
 #[test]
-fn unreachable_round_is_followed_by_a_pause() {
+fn unreachable_round_is_followed_by_a_pause_with_jitter_that_grows() {
     let mut test = CoreTest::new(Version::V01, &["a", "b"]);
+    test.core.settings.timeout = Duration::from_secs(60);
     test.submit(Lane::Exclusive);
-    assert_eq!(test.endpoints(), ["a"]);
 
-    test.handle(ClientInput::Down { connection: test.last_connection() });
-    assert_eq!(test.endpoints(), ["b"]);
-    test.handle(ClientInput::Down { connection: test.last_connection() });
-    assert_eq!(test.endpoints(), [""; 0]);
-    assert_eq!(test.core.poll_timeout(), Some(test.now + PAUSE));
+    for longest in [PAUSE, PAUSE * 2, PAUSE * 4, PAUSE * 4] {
+        assert_eq!(test.hosts(), ["a"]);
+        test.down("a");
+        assert_eq!(test.hosts(), ["b"]);
+        test.down("b");
+        assert_eq!(test.hosts(), [""; 0]);
+        let pause = test.core.poll_timeout().unwrap() - test.now;
+        assert!(pause >= longest / 2 && pause <= longest, "{pause:?} of {longest:?}");
+        test.advance(pause);
+    }
+    assert!(test.core.counters().requests_sent == 0 && test.done.is_empty());
 
-    test.advance(PAUSE);
-    assert_eq!(test.endpoints(), ["a"]);
-    assert!(test.done.is_empty());
+    test.up("a");
+    test.down("a");
+    test.down("b");
+    let pause = test.core.poll_timeout().unwrap() - test.now;
+    assert!(pause <= PAUSE, "{pause:?}: short again after a connection");
+}
+
+#[test]
+fn all_requests_that_wait_have_one_pause() {
+    let mut test = CoreTest::new(Version::V01, &["a"]);
+    for _ in 0..10 {
+        test.submit(Lane::Exclusive);
+    }
+
+    for connection in test.open.keys().copied().collect::<Vec<_>>() {
+        test.handle(ClientInput::Down { connection });
+    }
+
+    let pause = test.core.poll_timeout().unwrap() - test.now;
+    assert!(pause <= PAUSE, "{pause:?}");
+    test.advance(pause);
+    assert_eq!(test.hosts().len(), 10);
 }
 
 #[test]
 fn slow_request_moves_and_leaves_the_others_on_their_connection() {
     let mut test = CoreTest::new(Version::V01, &["a", "b"]);
     let slow = test.submit(Lane::Shared);
-    let (old, slow_request) = test.sent[0].clone();
-    test.handle(ClientInput::Up { connection: old });
+    let old = test.up("a");
+    let slow_request = test.sent[0].1.clone();
     test.advance(TIMEOUT / 2);
     let other = test.submit(Lane::Shared);
     let other_request = test.sent[1].1.clone();
     assert_eq!(test.sent[1].0, old, "one socket for both");
 
     test.advance(TIMEOUT / 2);
-    assert_eq!(test.endpoints(), ["a", "b"]);
+    assert_eq!(test.hosts(), ["a", "b"]);
+    test.up("b");
     assert_eq!(test.sent[2].1, slow_request);
 
     // The old connection serves what it has, also late; then it is closed.
@@ -124,40 +223,111 @@ fn slow_request_moves_and_leaves_the_others_on_their_connection() {
 fn unanswered_request_takes_its_exclusive_connection_with_it() {
     let mut test = CoreTest::new(Version::V02, &["a"]);
     let id = test.submit(Lane::Exclusive);
-    let old = test.last_connection();
-    test.handle(ClientInput::Up { connection: old });
+    let old = test.up("a");
 
     test.handle(ClientInput::Cancel { id });
 
-    assert_eq!(test.endpoints(), [""; 0]);
+    assert_eq!(test.hosts(), [""; 0]);
     assert_eq!(test.core.poll_timeout(), None);
     test.submit(Lane::Exclusive);
-    assert_ne!(test.last_connection(), old);
+    assert_ne!(test.up("a"), old);
 }
 
 #[test]
 fn answered_connection_is_used_again() {
     let mut test = CoreTest::new(Version::V01, &["a", "b"]);
     test.submit(Lane::Exclusive);
-    let (connection, request) = test.sent[0].clone();
-    test.handle(ClientInput::Up { connection });
-    test.answer(connection, request);
+    let connection = test.up("a");
+    test.answer(connection, test.sent[0].1.clone());
 
+    test.call("a");
+
+    assert_eq!(test.sent[1].0, connection);
+    assert_eq!(test.hosts(), ["a"]);
+}
+
+#[test]
+fn message_before_the_event_says_that_a_connection_is_established() {
+    let mut test = CoreTest::new(Version::V01, &["a"]);
     test.submit(Lane::Exclusive);
+    let (connection, request) = test.sent[0].clone();
 
-    assert_eq!(test.last_connection(), connection);
-    assert_eq!(test.endpoints(), ["a"]);
+    test.answer(connection, request);
+    test.up("a");
+
+    assert!(test.done[0].1.is_ok());
+    assert_eq!((test.asked, test.core.counters().requests_sent), (vec![connection], 1));
+    assert_eq!(test.open.len(), 1, "it is used again");
+}
+
+#[test]
+fn request_that_is_not_idempotent_leaves_only_when_its_connection_is_established() {
+    let mut test = CoreTest::new(Version::V01, &["a", "b"]);
+    test.submit_as(Lane::Exclusive, false);
+    assert!(test.sent.is_empty());
+
+    // Never sent, so it may go elsewhere whatever it is.
+    test.down("a");
+    assert!(test.sent.is_empty());
+    test.up("b");
+
+    assert_eq!(test.sent.len(), 1);
+    assert!(test.done.is_empty());
+}
+
+#[test]
+fn request_that_may_have_been_executed_is_not_sent_again() {
+    for is_lost in [true, false] {
+        let mut test = CoreTest::new(Version::V01, &["a", "b"]);
+        let id = test.submit_as(Lane::Shared, false);
+        let other = test.submit_as(Lane::Shared, true);
+        test.up("a");
+
+        if is_lost {
+            test.down("a")
+        } else {
+            test.advance(TIMEOUT)
+        }
+
+        let [(done, Err(error))] = &test.done[..] else { panic!("{:?}", test.done) };
+        let expected = if is_lost { NoReplyCause::ConnectionLost } else { NoReplyCause::Timeout };
+        assert!(
+            matches!(error, CallError::MayHaveBeenExecuted { cause, .. } if *cause == expected),
+            "{error:?}"
+        );
+        assert_eq!((*done, error.request_id()), (id, Some(id)));
+        assert!(error.to_string().contains(&id.to_string()), "{error}");
+        test.up("b");
+        let again = test.sent.last().unwrap().clone();
+        assert_eq!(again.1[0], other.to_frame(), "the other one is sent again");
+        assert_eq!((test.sent.len(), test.core.counters().retries), (3, 1));
+    }
+}
+
+#[test]
+fn request_that_the_socket_did_not_take_has_not_left() {
+    let mut test = CoreTest::new(Version::V01, &["a", "b"]);
+    let id = test.submit_as(Lane::Shared, false);
+    let connection = test.up("a");
+
+    test.handle(ClientInput::NotTaken { connection, id: Some(id) });
+
+    assert!(test.done.is_empty());
+    test.up("b");
+    assert_eq!(test.core.counters().requests_sent, 1);
 }
 
 /// One random thing that the outside may do.
 fn step(test: &mut CoreTest, luck: &mut fastrand::Rng, lane: Lane) {
     let open: Vec<_> = test.open.keys().copied().collect();
     let sent = test.sent.get(luck.usize(..test.sent.len().max(1))).cloned();
-    match (luck.u8(..8), luck.choice(&open).copied(), sent) {
+    match (luck.u8(..10), luck.choice(&open).copied(), sent) {
         (0 | 1, _, _) => {
-            test.submit(lane);
+            test.submit_as(lane, luck.bool());
         }
-        (2, Some(connection), _) => test.handle(ClientInput::Up { connection }),
+        (2, Some(connection), _) if !test.core.connections.is_up(connection) => {
+            test.handle(ClientInput::Up { connection });
+        }
         (3, Some(connection), _) => test.handle(ClientInput::Down { connection }),
         (4, Some(connection), Some((_, frames))) => test.answer(connection, frames),
         (5, _, Some((connection, mut frames))) => {
@@ -167,7 +337,12 @@ fn step(test: &mut CoreTest, luck: &mut fastrand::Rng, lane: Lane) {
             }
             test.answer(connection, frames);
         }
-        (6, _, _) => test.advance(Duration::from_millis(luck.u64(..700))),
+        (6, _, _) => test.advance(Duration::from_millis(luck.u64(..5_000))),
+        (7, Some(connection), _) => {
+            let hosts = ["a", "b", "c", "d", "e"];
+            let count = luck.usize(..hosts.len());
+            test.list(connection, &hosts[luck.usize(..=count)..count]);
+        }
         (_, Some(connection), _) => {
             let frames = (0..luck.usize(..5)).map(|_| vec![luck.u8(..4); luck.usize(..3)]);
             let frames = frames.collect();
@@ -191,14 +366,14 @@ fn every_request_ends_exactly_once_whatever_happens() {
         for _ in 0..200 {
             step(&mut test, &mut luck, lane);
         }
-        // Silence from here on ends everything within all attempts.
-        for _ in 0..(TIMEOUT.as_millis() * 3 / PAUSE.as_millis() + 3) {
+        // Silence from here on ends everything: all attempts, then the search for a broker.
+        for _ in 0..(TIMEOUT.as_millis() * 4 / PAUSE.as_millis()) {
             test.advance(PAUSE);
         }
 
-        let mut done: Vec<_> = test.done.iter().map(|(id, _)| id.0).collect();
+        let mut done: Vec<_> = test.done.iter().map(|(id, _)| id.number()).collect();
         done.sort_unstable();
-        let all: Vec<_> = (1..=test.core.last_request).collect();
+        let all: Vec<_> = (1..test.core.ids.next_id().number()).collect();
         assert_eq!(done, all, "seed {seed}");
         assert_eq!(test.core.poll_timeout(), None, "seed {seed}");
         assert!(test.core.request_by_id.is_empty(), "seed {seed}");

@@ -3,6 +3,7 @@
 use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+const REFRESH: Duration = Duration::from_secs(5);
 const REQUEST: [&[u8]; 6] = [b"", b"MDPW01", b"\x02", b"client", b"", b"x"];
 const HEARTBEAT: [&[u8]; 3] = [b"", b"MDPW01", b"\x04"];
 const DISCONNECT: [&[u8]; 3] = [b"", b"MDPW01", b"\x05"];
@@ -13,7 +14,10 @@ struct CoreTest {
     now: Instant,
     /// Messages since the socket was opened; `None` without a socket.
     link: Option<Vec<Vec<Vec<u8>>>>,
+    /// The hosts of all sockets so far.
     opened: Vec<String>,
+    /// Questions for `mmi.endpoints`.
+    asked: usize,
     running: Option<JobId>,
     is_finished: bool,
 }
@@ -21,17 +25,19 @@ struct CoreTest {
 impl CoreTest {
     fn new(endpoints: &[&str], seed: u64) -> Self {
         let settings = CoreSettings {
-            endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
+            endpoints: endpoints.iter().map(|host| format!("tcp://{host}:1")).collect(),
             service: ServiceName::try_from("echo").unwrap(),
             version: Version::V01,
             heartbeat_interval: INTERVAL,
             heartbeat_liveness: 3,
+            endpoints_refresh: REFRESH,
         };
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), seed);
         let now = Instant::now();
         let core = WorkerCore::new(now, settings, backoff);
         let opened = Vec::new();
-        let mut test = Self { core, now, link: None, opened, running: None, is_finished: false };
+        let (link, asked, running, is_finished) = (None, 0, None, false);
+        let mut test = Self { core, now, link, opened, asked, running, is_finished };
         test.run_effects();
         test
     }
@@ -49,6 +55,14 @@ impl CoreTest {
         self.now += time;
         self.core.handle_timeout(self.now);
         self.run_effects();
+        assert!(self.core.poll_timeout().is_none_or(|at| at > self.now), "the shell would spin");
+    }
+
+    /// Answers `mmi.endpoints`.
+    fn list(&mut self, hosts: &[&str]) {
+        let nodes = hosts.iter().map(|host| format!(r#"{{"endpoint":"tcp://{host}:1"}}"#));
+        let page = format!(r#"{{"endpoints":[{}]}}"#, nodes.collect::<Vec<_>>().join(","));
+        self.receive(&[b"", b"MDPC01", b"mmi.endpoints", b"200", page.as_bytes()]);
     }
 
     fn finish_job(&mut self) {
@@ -64,10 +78,16 @@ impl CoreTest {
                 WorkerEffect::Open { endpoint } => {
                     assert_eq!(self.link, None, "two sockets");
                     self.link = Some(Vec::new());
-                    self.opened.push(endpoint);
+                    let host = endpoint.strip_prefix("tcp://").and_then(|e| e.strip_suffix(":1"));
+                    self.opened.push(host.unwrap().to_owned());
                 }
                 WorkerEffect::Send { frames } => {
                     let sent = self.link.as_mut().expect("a socket to send on");
+                    if frames[1] == b"MDPC01" {
+                        assert_ne!(sent[..], [] as [Vec<Vec<u8>>; 0], "asked before READY");
+                        self.asked += 1;
+                        continue;
+                    }
                     // MDP7-26, MDP7-28: first of all, and never again.
                     assert_eq!(sent.is_empty(), frames[2] == b"\x01", "{frames:?}");
                     // MDP7-31: our DISCONNECT is the last message.
@@ -154,6 +174,92 @@ fn connection_is_not_replaced_while_the_handler_works() {
 }
 
 #[test]
+fn unreachable_brokers_are_passed_over_in_one_round() {
+    let mut test = CoreTest::new(&["a", "b", "c"], 1);
+
+    test.handle(WorkerInput::ConnectionLost);
+    test.handle(WorkerInput::ConnectionLost);
+    assert_eq!(test.opened, ["a", "b", "c"], "at once");
+    test.handle(WorkerInput::ConnectionLost);
+    assert_eq!(test.opened.len(), 3, "then with a pause");
+    test.advance(Duration::from_millis(100));
+
+    assert_eq!(test.opened, ["a", "b", "c", "a"]);
+}
+
+#[test]
+fn worker_goes_to_a_learned_broker_at_once_when_its_own_leaves() {
+    let mut test = CoreTest::new(&["a"], 1);
+    assert_eq!(test.asked, 0, "not before it is registered");
+    test.receive(&HEARTBEAT);
+    assert_eq!(test.asked, 1);
+    test.list(&["a", "b", "c"]);
+
+    test.receive(&DISCONNECT);
+
+    assert_eq!(test.opened, ["a", "b"]);
+    assert_eq!(test.core.counters().messages_malformed, 0);
+}
+
+#[test]
+fn brokers_that_leave_too_come_last() {
+    let mut test = CoreTest::new(&["a", "b", "c"], 1);
+    test.receive(&HEARTBEAT);
+    test.list(&["a", "c"]);
+
+    test.receive(&DISCONNECT);
+    assert_eq!(test.opened, ["a", "c"]);
+    test.handle(WorkerInput::ConnectionLost);
+    test.handle(WorkerInput::ConnectionLost);
+
+    assert_eq!(test.opened, ["a", "c", "a", "b"], "better than none");
+}
+
+#[test]
+fn worker_stays_where_it_is() {
+    let mut test = CoreTest::new(&["a", "b"], 1);
+    test.receive(&HEARTBEAT);
+    test.receive(&DISCONNECT);
+    test.receive(&HEARTBEAT);
+
+    for _ in 0..100 {
+        test.list(&["a", "b"]);
+        test.advance(INTERVAL);
+        test.receive(&HEARTBEAT);
+    }
+
+    assert_eq!(test.opened, ["a", "b"]);
+}
+
+#[test]
+fn broker_is_asked_again_unless_it_does_not_answer() {
+    let mut test = CoreTest::new(&["a"], 1);
+    let live = |test: &mut CoreTest| {
+        for _ in 0..5 {
+            test.advance(INTERVAL);
+            test.receive(&HEARTBEAT);
+        }
+    };
+    test.receive(&HEARTBEAT);
+    test.list(&["a"]);
+    live(&mut test);
+    assert_eq!(test.asked, 2);
+
+    live(&mut test);
+    live(&mut test);
+    test.receive(&DISCONNECT);
+    test.receive(&HEARTBEAT);
+    live(&mut test);
+    assert_eq!(test.asked, 2, "it was silent once");
+
+    let mut test = CoreTest::new(&["a"], 1);
+    test.receive(&HEARTBEAT);
+    test.receive(&[b"", b"MDPC01", b"mmi.endpoints", b"501"]);
+    live(&mut test);
+    assert_eq!(test.asked, 1, "it has no such service");
+}
+
+#[test]
 fn rules_hold_whatever_happens() {
     // The rules are the assertions in `run_effects`.
     for seed in 0..500 {
@@ -161,11 +267,12 @@ fn rules_hold_whatever_happens() {
         let mut test = CoreTest::new(&["a", "b", "c"][..luck.usize(1..=3)], seed);
 
         for _ in 0..300 {
-            match luck.u8(..12) {
+            match luck.u8(..13) {
                 0..=2 => test.receive(&REQUEST),
                 3 | 4 => test.receive(&HEARTBEAT),
                 5 => test.receive(&DISCONNECT),
                 6 => test.handle(WorkerInput::ConnectionLost),
+                12 => test.list(&["a", "b", "d"][luck.usize(..3)..]),
                 7 => test.receive(&[b"", b"MDPW01", &[luck.u8(..)]]),
                 8 | 9 => test.finish_job(),
                 10 => {
