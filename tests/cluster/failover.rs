@@ -82,6 +82,7 @@ fn kill_leader(cluster: &mut TestCluster, round: usize) -> Kill {
     Kill { gap, gone_after }
 }
 
+/// CL-06, CL-08: the leader is killed; what it offered is gone, and nothing else is.
 #[test]
 fn killed_leader_is_replaced_and_only_its_own_services_are_lost() {
     let _machine = machine();
@@ -102,6 +103,7 @@ fn killed_leader_is_replaced_and_only_its_own_services_are_lost() {
     assert!(gone.percentile(100) <= GONE_WITHIN_OF_LEADER + starved, "{gone}");
 }
 
+/// CL-06: a follower is killed.
 #[test]
 fn killed_follower_is_noticed_by_its_own_clients_only() {
     let _machine = machine();
@@ -153,6 +155,7 @@ fn restarted_node_voids_its_old_life_at_once() {
     assert_left_alone(&again);
 }
 
+/// CL-07: without quorum `mmi.service` says 503.
 #[test]
 fn single_survivor_does_not_guess() {
     let _machine = machine();

@@ -71,6 +71,7 @@ fn assert_is_metrics(text: &str) {
     }
 }
 
+/// CL-07: what a node decides alone.
 #[test]
 fn namespace_is_the_brokers_own_with_and_without_a_majority() {
     let _machine = part_of_the_machine();

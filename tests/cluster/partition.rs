@@ -134,14 +134,14 @@ fn cut_off_and_heal(leads: bool) {
     let answered = look_for(HEALED_WITHIN, || watch.find(|seen| seen.code.is_certain()));
     assert!(answered.is_some(), "{:?}", watch.sightings());
 
-    scene.cluster.links().cut_off(scene.victim);
+    scene.cluster.cut_off(scene.victim);
     let cut_at = Instant::now();
     scene.assert_local_matters_are_decided();
     scene.majority_goes_on(cut_at);
     assert!(!scene.cluster.node(scene.victim).readiness().unwrap().is_ready);
 
     let healed_at = Instant::now();
-    scene.cluster.links().heal();
+    scene.cluster.heal();
     hold_for("the cut node's process lives", HEALED_WITHIN + HEALED_WITHIN, || {
         scene.cluster.node_mut(scene.victim).is_running()
     });
@@ -162,6 +162,7 @@ fn cut_off_and_heal(leads: bool) {
     }
 }
 
+/// CL-07, CL-20: a node without quorum does not guess, and its end leaves nothing wrong.
 #[test]
 fn follower_that_is_cut_off_does_not_guess_and_comes_back() {
     let _machine = machine();

@@ -43,6 +43,7 @@ fn remove(worker: &RawWorker, askers: &mut [Asker], service: &str) -> Duration {
     panic!("{service} is found {REMOVAL_PATIENCE:?} after its worker left");
 }
 
+/// CL-02, CL-03: a registration is seen on every node at once, and so is its end.
 #[test]
 fn registration_is_seen_by_every_node_at_once() {
     let _machine = machine();
@@ -77,6 +78,7 @@ fn registration_is_seen_by_every_node_at_once() {
     assert!(removals.percentile(99) <= REMOVED_WITHIN, "{removals}");
 }
 
+/// CL-05: one of several workers leaves.
 #[test]
 fn service_with_workers_on_all_nodes_is_found_until_the_last_one_leaves() {
     let _machine = machine();
@@ -97,6 +99,7 @@ fn service_with_workers_on_all_nodes_is_found_until_the_last_one_leaves() {
     assert!(took < REMOVAL_PATIENCE);
 }
 
+/// CL-04: a worker expires.
 #[test]
 fn silent_worker_is_gone_on_every_node() {
     let _machine = machine();

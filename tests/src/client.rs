@@ -28,6 +28,14 @@ impl RawClient {
         Self { socket: RawSocket::dealer(node), version }
     }
 
+    /// Connects with this routing id.
+    #[must_use]
+    pub fn connect_as(node: &(impl Reachable + ?Sized), version: Version, id: &[u8]) -> Self {
+        let options = |socket: &zmq::Socket| socket.set_identity(id);
+        let socket = RawSocket::connect(node, &zmq::Context::new(), zmq::DEALER, options);
+        Self { socket, version }
+    }
+
     /// Connects with the receive high-water mark of a plain DEALER and a small receive buffer, so
     /// that replies wait at the node until they are read.
     #[must_use]

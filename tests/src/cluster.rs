@@ -1,6 +1,6 @@
 //! A cluster of real processes on loopback.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 
@@ -24,10 +24,26 @@ const SILENT: (&str, &str) = ("broker.heartbeat_interval", "1h");
 #[derive(Debug)]
 pub struct TestCluster {
     nodes: Vec<ClusterNode>,
-    links: Option<Arc<Links>>,
+    links: Option<AllLinks>,
     peers: String,
     settings: Vec<(String, String)>,
     directory: TempDir,
+}
+
+/// The taps between nodes.
+#[derive(Debug)]
+struct AllLinks {
+    cluster: Arc<Links>,
+    relay: Arc<Links>,
+}
+
+impl AllLinks {
+    fn new(ports: &[Ports]) -> Self {
+        let links = |of: fn(&Ports) -> u16| {
+            Arc::new(Links::new(&ports.iter().map(of).collect::<Vec<u16>>()))
+        };
+        Self { cluster: links(|ports| ports.cluster), relay: links(|ports| ports.relay) }
+    }
 }
 
 impl TestCluster {
@@ -51,18 +67,24 @@ impl TestCluster {
         Self::new(settings, false)
     }
 
+    /// Three nodes that do not run yet, with a tap on each connection between them.
+    #[must_use]
+    pub fn unstarted_linked(settings: &[(&str, &str)]) -> Self {
+        Self::new(settings, true)
+    }
+
     fn new(settings: &[(&str, &str)], is_linked: bool) -> Self {
         let ports: Vec<Ports> = (0..NODES_MAX).map(|_| Ports::free()).collect();
-        let clusters: Vec<u16> = ports.iter().map(|ports| ports.cluster).collect();
-        let links = is_linked.then(|| Arc::new(Links::new(&clusters)));
+        let links = is_linked.then(|| AllLinks::new(&ports));
         let told = |index: usize, ports: &Ports| {
-            links.as_ref().map_or(ports.cluster, |links| links.door(index))
+            let own = SocketAddr::from(([127, 0, 0, 1], ports.cluster));
+            links.as_ref().map_or(own, |links| links.cluster.door(index))
         };
         let peers: Vec<String> = ports
             .iter()
             .enumerate()
             .take(NODES)
-            .map(|(index, ports)| format!("{}=127.0.0.1:{}", name(index), told(index, ports)))
+            .map(|(index, ports)| format!("{}={}", name(index), told(index, ports)))
             .collect();
         let given = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let mut cluster = Self {
@@ -82,8 +104,10 @@ impl TestCluster {
         cluster
     }
 
+    /// Starts all nodes and waits until they are ready.
+    #[must_use]
     #[track_caller]
-    fn started(mut self) -> Self {
+    pub fn started(mut self) -> Self {
         self.nodes.iter_mut().for_each(ClusterNode::start);
         self.wait_until_ready();
         self
@@ -97,7 +121,8 @@ impl TestCluster {
         node.set("cluster.peers", &self.peers);
         node.set("cluster.expect", &NODES.to_string());
         if let Some(links) = &self.links {
-            node.linked(links, index);
+            node.linked(&links.cluster, index);
+            node.linked(&links.relay, index);
         }
         node
     }
@@ -203,10 +228,36 @@ impl TestCluster {
         self.nodes.iter_mut().for_each(ClusterNode::kill);
     }
 
-    /// The taps.
+    /// The taps of the cluster ports, by which nodes agree.
     #[must_use]
     #[track_caller]
     pub fn links(&self) -> &Links {
+        &self.all_links().cluster
+    }
+
+    /// The taps of the relay ports, by which requests cross nodes.
+    #[must_use]
+    #[track_caller]
+    pub fn relays(&self) -> &Links {
+        &self.all_links().relay
+    }
+
+    /// Cuts a node off from all others, on all ports and in both directions.
+    #[track_caller]
+    pub fn cut_off(&self, node: usize) {
+        self.links().cut_off(node);
+        self.relays().cut_off(node);
+    }
+
+    /// Opens every tap.
+    #[track_caller]
+    pub fn heal(&self) {
+        self.links().heal();
+        self.relays().heal();
+    }
+
+    #[track_caller]
+    fn all_links(&self) -> &AllLinks {
         self.links.as_ref().unwrap_or_else(|| panic!("start the cluster with links"))
     }
 

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    ClusterView, Links, Page, Reachable, Readiness, free_port, http_get,
+    ClusterView, Links, Page, Reachable, Readiness, WallClock, free_port, http_get,
     process::{Process, variable, without_settings},
     program, wait_until,
 };
@@ -20,25 +20,35 @@ use crate::{
 /// How long a node may take until it is ready, by itself, whatever happened before.
 pub const READY_PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the name of every metric begins with.
+const PREFIX: &str = "majordomo_";
+
 /// How many clock ticks of `/proc/PID/stat` a second has.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The three addresses of a node; they stay the same over its lives.
+/// The addresses of a node; they stay the same over its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// For clients and workers.
     pub broker: u16,
     /// For other nodes.
     pub cluster: u16,
+    /// For requests of other nodes.
+    pub relay: u16,
     /// For people and probes.
     pub admin: u16,
 }
 
 impl Ports {
-    /// Three that are free.
+    /// Some that are free.
     #[must_use]
     pub fn free() -> Self {
-        Self { broker: free_port(), cluster: free_port(), admin: free_port() }
+        Self {
+            broker: free_port(),
+            cluster: free_port(),
+            relay: free_port(),
+            admin: free_port(),
+        }
     }
 }
 
@@ -49,8 +59,11 @@ pub struct ClusterNode {
     ports: Ports,
     directory: PathBuf,
     settings: Vec<(String, String)>,
+    /// Its configuration file, for what has no variable.
+    file: Option<PathBuf>,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
-    link: Option<(Arc<Links>, usize)>,
+    links: Vec<(Arc<Links>, usize)>,
     /// What it has written to its log in earlier lives.
     past_log: Vec<String>,
 }
@@ -64,8 +77,10 @@ impl ClusterNode {
             name: name.to_owned(),
             ports,
             settings: Vec::new(),
+            file: None,
+            environment: Vec::new(),
             process: None,
-            link: None,
+            links: Vec::new(),
             past_log: Vec::new(),
             directory,
         };
@@ -75,6 +90,7 @@ impl ClusterNode {
             ("node.data_dir", &data_dir),
             ("broker.bind", &node.endpoint()),
             ("cluster.bind", &format!("tcp://127.0.0.1:{}", ports.cluster)),
+            ("cluster.relay_bind", &format!("tcp://127.0.0.1:{}", ports.relay)),
             ("admin.bind", &node.admin().to_string()),
         ] {
             node.set(key, value);
@@ -84,13 +100,26 @@ impl ClusterNode {
 
     /// Lets the node's connections be known by these links as those of node number `index`.
     pub(crate) fn linked(&mut self, links: &Arc<Links>, index: usize) {
-        self.link = Some((Arc::clone(links), index));
+        self.links.push((Arc::clone(links), index));
     }
 
     /// Changes a setting; it counts from the next start on.
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(other, _)| other != key);
         self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Runs the process by this clock; from its next start on.
+    pub fn set_clock(&mut self, clock: &WallClock) {
+        self.environment.extend(clock.environment());
+    }
+
+    /// Gives it a configuration file with this text, which counts less than what is set; from the
+    /// next start on.
+    pub fn set_file(&mut self, text: &str) {
+        let path = self.directory.join("rules.toml");
+        fs::write(&path, text).unwrap();
+        self.file = Some(path);
     }
 
     /// Starts the process and waits for nothing.
@@ -101,8 +130,12 @@ impl ClusterNode {
         command.arg("serve").current_dir(&self.directory);
         without_settings(&mut command);
         command.envs(self.settings.iter().map(|(key, value)| (variable(key), value)));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(file) = &self.file {
+            command.arg("--config").arg(file);
+        }
         let process = Process::spawn(&self.name, &mut command);
-        if let Some((links, index)) = &self.link {
+        for (links, index) in &self.links {
             links.own(*index, process.pid());
         }
         self.process = Some(process);
@@ -202,6 +235,21 @@ impl ClusterNode {
         http_get(self.admin(), path).ok()
     }
 
+    /// A counter or gauge of `/metrics`, without the prefix of the program, with its labels; all
+    /// series of a name together if no labels are given; 0 if there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let page = self.page("/metrics").unwrap_or_else(|| panic!("{} has no metrics", self.name));
+        metric_of(&page.body, name)
+    }
+
+    /// Waits for a line in the log of this life.
+    #[track_caller]
+    pub fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> String {
+        self.process().wait_for_log(wanted)
+    }
+
     /// The CPU time that the process has used since it started.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
@@ -239,6 +287,12 @@ impl ClusterNode {
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.ports.admin))
+    }
+
+    /// Where other nodes bring requests.
+    #[must_use]
+    pub fn relay_endpoint(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.ports.relay)
     }
 
     /// The administration port as commands want it.
@@ -285,6 +339,15 @@ impl Reachable for ClusterNode {
     }
 }
 
+/// The sum of the series of this name, or of the one with these labels.
+fn metric_of(page: &str, wanted: &str) -> u64 {
+    let samples = page.lines().filter_map(|line| line.strip_prefix(PREFIX)?.rsplit_once(' '));
+    let is_it = |name: &str| {
+        name == wanted || name.strip_prefix(wanted).is_some_and(|labels| labels.starts_with('{'))
+    };
+    samples.filter(|(name, _)| is_it(name)).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+}
+
 /// A line of TOML with dotted keys.
 fn line(key: &str, value: &str) -> String {
     if key == "cluster.peers" {
@@ -300,6 +363,16 @@ fn line(key: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_are_read_by_name_and_labels() {
+        let page = "# TYPE majordomo_a counter\nmajordomo_a_total{reason=\"x\"} 2\n\
+                    majordomo_a_total{reason=\"y\"} 3\nmajordomo_ab_total 7\nmajordomo_b 4\n";
+
+        assert_eq!(metric_of(page, "a_total"), 5);
+        assert_eq!(metric_of(page, "a_total{reason=\"y\"}"), 3);
+        assert_eq!((metric_of(page, "b"), metric_of(page, "c")), (4, 0));
+    }
 
     #[test]
     fn settings_become_lines_of_a_file() {

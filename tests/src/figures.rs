@@ -15,6 +15,12 @@ impl Durations {
         self.sorted.insert(at, duration);
     }
 
+    /// Adds all of others.
+    pub fn extend(&mut self, others: &Self) {
+        self.sorted.extend_from_slice(&others.sorted);
+        self.sorted.sort_unstable();
+    }
+
     /// The smallest one that at least so many in a hundred do not exceed.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Duration {
@@ -22,10 +28,24 @@ impl Durations {
         *self.sorted.get(rank - 1).unwrap_or_else(|| panic!("nothing was measured"))
     }
 
+    /// How many in a hundred take no longer than this.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> usize {
+        self.sorted.partition_point(|duration| *duration <= limit) * 100 / self.sorted.len().max(1)
+    }
+
     /// How many there are.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.sorted.len()
+    }
+}
+
+impl FromIterator<Duration> for Durations {
+    fn from_iter<T: IntoIterator<Item = Duration>>(durations: T) -> Self {
+        let mut sorted: Vec<Duration> = durations.into_iter().collect();
+        sorted.sort_unstable();
+        Self { sorted }
     }
 }
 

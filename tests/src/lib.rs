@@ -11,10 +11,13 @@
     reason = "a harness stops at the first surprise"
 )]
 
+mod accounting;
 mod asker;
 mod client;
+mod clock;
 mod cluster;
 mod cluster_node;
+mod daemon;
 mod figures;
 mod frames;
 mod http;
@@ -26,6 +29,8 @@ mod ports;
 mod process;
 mod program;
 mod raw_socket;
+mod receipt;
+mod recorded_worker;
 mod soak;
 mod view;
 mod wait;
@@ -35,20 +40,28 @@ mod zmtp;
 
 use std::time::Duration;
 
+pub use accounting::{
+    Account, Delivery, Dropped, Execution, Explanation, Fault, FaultKind, History, Outcome, Parting,
+    Rules, Stray, Submission, SubmissionId, Violation, Wrong, account,
+};
 pub use asker::{ASK_PATIENCE, Answer, Asker, Code, Ticket};
 pub use client::{RawClient, ReqClient};
+pub use clock::now_ns;
 pub use cluster::{NODES, TestCluster};
 pub use cluster_node::{ClusterNode, Ports, READY_PATIENCE};
+pub use daemon::Daemon;
 pub use figures::Durations;
 pub use frames::{Message, Version};
 pub use http::{Page, http_get};
 pub use linearizability::{Action, Illegal, Operation, REGISTRATIONS_MAX, check, detected_percent};
 pub use links::{Links, Tap};
-pub use nemesis::{FailingCalls, SmallDisk, is_without_root};
+pub use nemesis::{FailingCalls, SmallDisk, WallClock, is_without_root};
 pub use node_process::{NodeProcess, QUIET};
 pub use ports::free_port;
 pub use program::{Finished, is_release, majordomo, program};
 pub use raw_socket::{RawSocket, Reachable};
+pub use receipt::Receipt;
+pub use recorded_worker::{RECORDED_HEARTBEAT, RECORDED_SILENCE_MAX, Record, RecordedWorker};
 pub use soak::{Scale, raise_file_limit, scale};
 pub use view::{ClusterView, NodeView, Readiness};
 pub use wait::{hold_for, look_for, wait_until};

@@ -1,9 +1,11 @@
 //! The connections between the nodes of a cluster, with a tap on each direction of each pair.
 //!
-//! Every node has a door: a listener that stands in front of its cluster port and whose address is
-//! the one in `cluster.peers`. A door finds out whose process a connection comes from, so one list
-//! of peers serves all nodes and still each ordered pair has a tap of its own. Without root and on
-//! plain loopback this gives full, partial and one-way cuts.
+//! Every node has a door: a listener in front of one of its ports, at another address of loopback
+//! with the same port. Other nodes are told the door's address: `cluster.peers` names it, and a node
+//! that tells others a port puts the host of its own entry there in front of it. A door finds out
+//! whose process a connection comes from, so one list of peers serves all nodes and still each
+//! ordered pair has a tap of its own. Without root and on plain loopback this gives full, partial
+//! and one-way cuts.
 
 mod owner;
 
@@ -30,6 +32,9 @@ const WRITE_TURN: Duration = Duration::from_millis(20);
 
 /// How long a connection may be without an owner that is known.
 const OWNER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The host of the doors of the first node is 127.0.0.this, those of the others follow.
+const FIRST_HOST: u8 = 2;
 
 /// How much is carried at once.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -68,10 +73,10 @@ struct Table {
 }
 
 impl Links {
-    /// Doors for nodes whose cluster ports are these.
+    /// Doors for nodes that listen on these ports of 127.0.0.1.
     #[must_use]
-    pub fn new(cluster_ports: &[u16]) -> Self {
-        let nodes = cluster_ports.len();
+    pub fn new(ports: &[u16]) -> Self {
+        let nodes = ports.len();
         let gate = || Gate { tap: Mutex::new(Tap::Open), turned: Condvar::new() };
         let table = Arc::new(Table {
             nodes,
@@ -79,8 +84,8 @@ impl Links {
             node_by_pid: Mutex::default(),
             closing: AtomicBool::new(false),
         });
-        let doors = cluster_ports.iter().enumerate().map(|(to, port)| {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, crate::free_port())).unwrap();
+        let doors = ports.iter().enumerate().map(|(to, port)| {
+            let listener = TcpListener::bind((Self::host(to), *port)).unwrap();
             let door = listener.local_addr().unwrap();
             let (table, behind) = (Arc::clone(&table), SocketAddr::from(([127, 0, 0, 1], *port)));
             thread::spawn(move || keep_door(&table, &listener, to, behind));
@@ -89,10 +94,17 @@ impl Links {
         Self { doors: doors.collect(), table }
     }
 
-    /// The port that other nodes are told.
+    /// The host of a node's doors.
     #[must_use]
-    pub fn door(&self, node: usize) -> u16 {
-        self.doors.get(node).unwrap().port()
+    pub fn host(node: usize) -> Ipv4Addr {
+        let number = u8::try_from(node).unwrap();
+        Ipv4Addr::new(127, 0, 0, FIRST_HOST + number)
+    }
+
+    /// The address that other nodes are told.
+    #[must_use]
+    pub fn door(&self, node: usize) -> SocketAddr {
+        *self.doors.get(node).unwrap()
     }
 
     /// Says which process is this node now. Connections of unknown processes are closed.
@@ -109,11 +121,16 @@ impl Links {
         gate.turned.notify_all();
     }
 
+    /// Turns both taps between two nodes.
+    pub fn turn_both(&self, one: usize, other: usize, tap: Tap) {
+        self.turn(one, other, tap);
+        self.turn(other, one, tap);
+    }
+
     /// Cuts a node off from all others, in both directions.
     pub fn cut_off(&self, node: usize) {
         for other in (0..self.table.nodes).filter(|other| *other != node) {
-            self.turn(node, other, Tap::Held);
-            self.turn(other, node, Tap::Held);
+            self.turn_both(node, other, Tap::Held);
         }
     }
 

@@ -12,6 +12,14 @@ use crate::process::Process;
 /// Set to 1 where nobody can be root, to do without the faults that only root can bring about.
 const WITHOUT_ROOT: &str = "MAJORDOMO_TEST_WITHOUT_ROOT";
 
+/// Where Debian and others have libfaketime, in the form for programs with threads.
+const FAKETIME: [&str; 4] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib64/faketime/libfaketimeMT.so.1",
+    "/usr/lib/faketime/libfaketimeMT.so.1",
+];
+
 /// Whether whoever runs the tests has said to do without the faults that need root.
 #[must_use]
 pub fn is_without_root() -> bool {
@@ -81,6 +89,47 @@ impl FailingCalls {
     }
 }
 
+/// A wall clock that can be set while processes run by it. Their monotonic clock goes on as it is.
+#[derive(Debug)]
+pub struct WallClock {
+    file: PathBuf,
+    library: PathBuf,
+}
+
+impl WallClock {
+    /// A clock that is right, kept in this file.
+    #[must_use]
+    pub fn new(file: PathBuf) -> Self {
+        let library = FAKETIME.iter().map(PathBuf::from).find(|path| path.is_file());
+        let library = library.unwrap_or_else(|| {
+            panic!("libfaketime is missing: run `cargo xtask install`; looked at {FAKETIME:?}")
+        });
+        let clock = Self { file, library };
+        clock.set(0);
+        clock
+    }
+
+    /// Lets it be so many seconds fast, or slow if negative, at once.
+    pub fn set(&self, seconds: i64) {
+        std::fs::write(&self.file, format!("{seconds:+}\n")).unwrap();
+    }
+
+    /// What a process must find in its environment to run by this clock.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let text = |path: &Path| path.display().to_string();
+        [
+            ("LD_PRELOAD", text(&self.library)),
+            ("FAKETIME_TIMESTAMP_FILE", text(&self.file)),
+            // The file is read at every look at the clock.
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -103,6 +152,22 @@ mod tests {
         assert!(file.write_all(&[0; 8_192]).is_err());
         drop(disk);
         assert!(!path.join("file").exists());
+    }
+
+    #[test]
+    fn clock_is_set_while_a_process_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = WallClock::new(directory.path().join("clock"));
+        let mut date = Command::new("sh");
+        date.args(["-c", "while sleep 0.01; do date +%s >&2; done"]).envs(clock.environment());
+        let process = Process::spawn("date", &mut date);
+        let seconds = |line: &str| line.parse::<i64>().ok();
+        let before = seconds(&process.wait_for_log(|line| seconds(line).is_some())).unwrap();
+
+        clock.set(3_600);
+
+        let jumped = |line: &str| seconds(line).is_some_and(|now| now >= before + 3_600);
+        assert!(!process.wait_for_log(jumped).is_empty());
     }
 
     #[test]

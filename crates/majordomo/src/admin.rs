@@ -1,6 +1,12 @@
 //! HTTP to the administration port of a running node.
 
-use std::{env, fmt, time::Duration};
+use std::{
+    env, fmt,
+    io::{self, BufRead as _, BufReader, Read},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    thread,
+    time::Duration,
+};
 
 use mdp_node::Endpoint;
 use serde_json::Value;
@@ -16,6 +22,8 @@ use crate::args::{ADMIN_DEFAULT, NodeArgs};
 const VARIABLE: &str = "MAJORDOMO_ADMIN";
 /// The longest page; that of 10,000 services has about 2 MiB.
 const PAGE_BYTES_MAX: u64 = 64 << 20;
+/// How many lines may wait to be looked at.
+const LINES_MAX: usize = 16;
 /// The longest snapshot.
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 /// The header that says which index of the log a snapshot stands for.
@@ -138,11 +146,45 @@ pub(crate) struct Snapshot {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What a node says line by line.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    lines: Receiver<String>,
+}
+
+impl Lines {
+    /// Reads on a thread of its own, which ends with the answer or with the process.
+    fn read(reader: impl Read + Send + 'static) -> io::Result<Self> {
+        let (sender, lines) = sync_channel(LINES_MAX);
+        let read = move || {
+            let lines = BufReader::new(reader.take(PAGE_BYTES_MAX)).lines().map_while(Result::ok);
+            for line in lines {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("lines".to_owned()).spawn(read)?;
+        Ok(Self { lines })
+    }
+
+    /// The next line; `Disconnected` when there are no more.
+    pub(crate) fn next_within(&self, time: Duration) -> Result<String, RecvTimeoutError> {
+        self.lines.recv_timeout(time)
+    }
+
+    /// Reads until there are no more, but not for longer than this from line to line.
+    pub(crate) fn wait_for_end(&self, time: Duration) {
+        while self.next_within(time).is_ok() {}
+    }
+}
+
 /// One node's administration port.
 #[derive(Debug)]
 pub(crate) struct AdminClient {
     url: String,
     agent: Agent,
+    timeout: Duration,
 }
 
 impl AdminClient {
@@ -163,7 +205,7 @@ impl AdminClient {
             .proxy(None)
             .user_agent(concat!("majordomo/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { url, agent: config.new_agent() })
+        Ok(Self { url, agent: config.new_agent(), timeout })
     }
 
     /// A page, whatever status it comes with.
@@ -203,6 +245,22 @@ impl AdminClient {
         let bytes = body.with_config().limit(SNAPSHOT_BYTES_MAX).read_to_vec();
         let bytes = bytes.map_err(|error| self.no_page(path, error.to_string()))?;
         Ok(Snapshot { index, bytes })
+    }
+
+    /// Asks for something that is told line by line as it happens. A refusal comes at once.
+    pub(crate) fn lines(&self, path: &'static str, body: &Value) -> Result<Lines, AdminError> {
+        // How long it may take is for the reader to say.
+        let request = self.agent.post(self.at(path)).config().timeout_global(None);
+        let request = request.timeout_connect(Some(self.timeout));
+        let request = request.timeout_recv_response(Some(self.timeout)).build();
+        let answer = request.send_json(body).map_err(|reason| self.no_answer(reason))?;
+        if !answer.status().is_success() {
+            let (status, page) = self.read_page(path, Ok(answer))?;
+            self.accept(status, page)?;
+            return Err(self.no_page(path, format!("it has status {status}")));
+        }
+        let lines = Lines::read(answer.into_body().into_reader());
+        lines.map_err(|error| self.no_page(path, format!("no thread to read it: {error}")))
     }
 
     fn at(&self, path: &str) -> String {

@@ -9,8 +9,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint, builder::PossibleValuesParser};
 
 pub(crate) use self::nodes::{
-    ADMIN_DEFAULT, ChangeArgs, LeaderCommand, MemberCommand, NodeArgs, RecoverArgs, SnapshotArgs,
-    ViewArgs,
+    ADMIN_DEFAULT, ChangeArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs, RecoverArgs,
+    SnapshotArgs, ViewArgs,
 };
 use self::values::Protocol;
 
@@ -67,6 +67,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: LeaderCommand,
     },
+    /// Let a running node leave its cluster, without losing a request.
+    #[command(long_about = help::DRAIN, after_long_help = help::DRAIN_AFTER)]
+    Drain(DrainArgs),
     /// Save the replicated catalog of a running node to a file.
     #[command(long_about = help::SNAPSHOT, after_long_help = help::SNAPSHOT_AFTER)]
     Snapshot(SnapshotArgs),
@@ -115,7 +118,8 @@ pub(crate) struct ServeArgs {
 /// Which brokers, in which version.
 #[derive(Args, Debug)]
 pub(crate) struct BrokerArgs {
-    /// The brokers in order of preference, comma-separated; tcp:// may be left out.
+    /// The brokers in order of preference, comma-separated or the flag repeated; tcp:// may be left
+    /// out.
     #[arg(
         long,
         short,
@@ -125,6 +129,10 @@ pub(crate) struct BrokerArgs {
         default_value = ENDPOINT_DEFAULT
     )]
     pub(crate) endpoint: Vec<String>,
+    /// Use these brokers only: do not ask them, by mmi.endpoints, for the other nodes of their
+    /// cluster.
+    #[arg(long)]
+    pub(crate) no_learn: bool,
 }
 
 /// `majordomo call`.
@@ -145,6 +153,10 @@ pub(crate) struct CallArgs {
     /// How often the request is sent again, to the next broker, when no reply comes.
     #[arg(long, short, value_name = "N", default_value_t = 2)]
     pub(crate) retries: u32,
+    /// Never let the service work on the request twice: when a worker may have got it and no reply
+    /// comes, end with exit code 3 instead of sending it again.
+    #[arg(long)]
+    pub(crate) not_idempotent: bool,
     /// The version of the protocol: 0.1 (7/MDP) or 0.2 (18/MDP, with partial replies).
     #[arg(long, value_enum, value_name = "VERSION", default_value_t = Protocol::V01)]
     pub(crate) protocol: Protocol,
@@ -248,6 +260,16 @@ mod tests {
         let Command::Call(args) = cli.command else { panic!("{cli:?}") };
 
         assert_eq!(args.brokers.endpoint, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn endpoints_may_be_given_one_by_one() {
+        let typed = ["majordomo", "call", "s", "-e", "a:1", "--endpoint", "b:2,c:3"];
+        let cli = Cli::try_parse_from(typed).unwrap();
+        let Command::Call(args) = cli.command else { panic!("{cli:?}") };
+
+        assert_eq!(args.brokers.endpoint, ["a:1", "b:2", "c:3"]);
+        assert!(!args.brokers.no_learn && !args.not_idempotent);
     }
 
     #[test]

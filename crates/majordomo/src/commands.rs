@@ -3,6 +3,7 @@
 mod bench;
 mod call;
 mod completions;
+mod drain;
 mod leader;
 mod member;
 mod recover;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(args),
         Command::Member { command } => member::run(command),
         Command::Leader { command } => leader::run(command),
+        Command::Drain(args) => drain::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Recover(args) => recover::run(args),
         Command::Bench(args) => bench::run(&args),
@@ -41,13 +43,20 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 fn client_options(brokers: BrokerArgs, timeout: Duration, retries: u32) -> ClientOptions {
+    let defaults = ClientOptions::default();
     ClientOptions {
         endpoints: brokers.endpoint,
+        endpoints_refresh: refresh(brokers.no_learn, defaults.endpoints_refresh),
         timeout,
         attempts: retries.saturating_add(1),
         reply_bytes_max: message_bytes_max(),
-        ..ClientOptions::default()
+        ..defaults
     }
+}
+
+/// How often a broker is asked for the nodes of its cluster; zero is never.
+fn refresh(no_learn: bool, by_default: Duration) -> Duration {
+    if no_learn { Duration::ZERO } else { by_default }
 }
 
 /// A broker may be configured to take messages as long as this.

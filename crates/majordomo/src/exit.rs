@@ -66,7 +66,9 @@ impl Exit {
 
     fn after_call(error: &CallError) -> Self {
         match error {
-            CallError::NoReply { .. } | CallError::Interrupted { .. } => Self::NoReply,
+            CallError::NoReply { .. }
+            | CallError::MayHaveBeenExecuted { .. }
+            | CallError::Interrupted { .. } => Self::NoReply,
             CallError::InvalidService(_) => Self::Usage,
             CallError::ReplyTooLarge { .. }
             | CallError::PartsNotTaken { .. }
@@ -149,6 +151,7 @@ impl Exit {
             BenchError::Zero { .. }
             | BenchError::TooFewWorkers { .. }
             | BenchError::BodyTooShort { .. }
+            | BenchError::JobTooLong { .. }
             | BenchError::WindowTooLarge => Self::Usage,
             BenchError::FileLimit { .. }
             | BenchError::NotServing { .. }

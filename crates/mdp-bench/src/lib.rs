@@ -7,6 +7,8 @@
 //! - [`compare`] runs brokers and the floor in turns, since machines are noisy, and sets their
 //!   medians side by side.
 //! - [`mmi`] starts three nodes and asks a follower, to see what agreement costs.
+//! - [`relay`] starts three nodes and puts clients and workers on one of them or on two, to see what
+//!   the way between nodes costs.
 //! - [`engine`] drives the engine alone, so that its instructions can be counted.
 //!
 //! The window is *closed*: so many requests are outstanding at any time, and the next one leaves
@@ -17,12 +19,14 @@ mod clients;
 pub mod compare;
 pub mod engine;
 pub mod floor;
+mod jobs;
 pub mod launch;
 pub mod mmi;
 mod options;
 mod poller;
 pub mod process;
 pub mod questions;
+pub mod relay;
 mod report;
 mod run;
 pub mod trio;

@@ -11,14 +11,21 @@ pub const BODY_BYTES_MIN: usize = size_of::<u64>();
 /// The load, and how long to measure it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BenchOptions {
-    /// Where the broker listens.
+    /// Where the broker listens, for clients and, unless said otherwise, for workers.
     pub endpoint: String,
+    /// Where workers connect, if that is another node of the same cluster.
+    pub worker_endpoint: Option<String>,
     /// The version that clients and workers speak.
     pub protocol: Version,
+    /// The name of the service; with a number behind it if there are several.
+    pub service: String,
     /// How many services; requests go to one after the other.
     pub services: usize,
-    /// How many workers over all services, spread evenly. They reply at once.
+    /// How many workers over all services, spread evenly.
     pub workers: usize,
+    /// How long a worker waits before it replies, without using a processor; zero: it replies at
+    /// once.
+    pub job: Duration,
     /// How many client connections share the window.
     pub clients: usize,
     /// How many requests are outstanding at any time.
@@ -36,15 +43,20 @@ pub struct BenchOptions {
     pub heartbeat_interval: Duration,
     /// The broker's process on this machine, whose processor time and memory are then reported.
     pub pid: Option<u32>,
+    /// Processes of other nodes on this machine that may take part, reported in the same way.
+    pub peer_pids: Vec<u32>,
 }
 
 impl Default for BenchOptions {
     fn default() -> Self {
         Self {
             endpoint: String::from("tcp://127.0.0.1:5555"),
+            worker_endpoint: None,
             protocol: Version::V01,
+            service: String::from("echo"),
             services: 1,
             workers: 32,
+            job: Duration::ZERO,
             clients: 1,
             window: 64,
             body_bytes: 64,
@@ -53,11 +65,22 @@ impl Default for BenchOptions {
             request_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_millis(2_500),
             pid: None,
+            peer_pids: Vec::new(),
         }
     }
 }
 
 impl BenchOptions {
+    /// All processes to report, the broker's first.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.pid.iter().chain(&self.peer_pids).copied().collect()
+    }
+
+    /// Where workers connect.
+    pub(crate) fn worker_endpoint(&self) -> &str {
+        self.worker_endpoint.as_deref().unwrap_or(&self.endpoint)
+    }
+
     /// Refuses options that no run could satisfy.
     pub(crate) fn check(&self) -> Result<(), BenchError> {
         let counts = [
@@ -75,6 +98,10 @@ impl BenchOptions {
         }
         if self.body_bytes < BODY_BYTES_MIN {
             return Err(BenchError::BodyTooShort { body_bytes: self.body_bytes });
+        }
+        if self.job >= self.request_timeout {
+            let (job, request_timeout) = (self.job, self.request_timeout);
+            return Err(BenchError::JobTooLong { job, request_timeout });
         }
         if u32::try_from(self.window.max(self.services)).is_err() {
             return Err(BenchError::WindowTooLarge);
@@ -105,6 +132,14 @@ pub enum BenchError {
     BodyTooShort {
         /// The length asked for.
         body_bytes: usize,
+    },
+    /// No reply could come in time.
+    #[error("a job of {job:?} takes longer than the {request_timeout:?} that a reply may take")]
+    JobTooLong {
+        /// How long a worker waits.
+        job: Duration,
+        /// How long a client waits.
+        request_timeout: Duration,
     },
     /// More requests than can be numbered.
     #[error("the window is too large: at most {} requests can be outstanding", u32::MAX)]

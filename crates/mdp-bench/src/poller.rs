@@ -5,7 +5,7 @@
 //! rule that makes this safe: the last operation on a socket is a receive that found nothing.
 //! Whoever sends, or stops early, calls [`Poller::look_again`].
 
-use std::{io, time::Duration};
+use std::{io, os::fd::RawFd, time::Duration};
 
 use mio::{Events, Interest, Token, unix::SourceFd};
 use zmq::{Context, Socket, SocketType};
@@ -33,7 +33,11 @@ impl Poller {
     }
 
     pub(crate) fn add(&self, index: usize, socket: &Socket) -> Result<(), BenchError> {
-        let descriptor = socket.get_fd()?;
+        self.add_descriptor(index, socket.get_fd()?)
+    }
+
+    /// Anything else that becomes readable.
+    pub(crate) fn add_descriptor(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
         let mut source = SourceFd(&descriptor);
         let registry = self.poll.registry();
         registry.register(&mut source, Token(index), Interest::READABLE).map_err(BenchError::Poll)

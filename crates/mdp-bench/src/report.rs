@@ -32,6 +32,9 @@ pub struct BenchReport {
     pub latency: Latency,
     /// The broker's process, if its id was given.
     pub broker: Option<BrokerReport>,
+    /// The processes of other nodes, in the order in which their ids were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<BrokerReport>,
     /// Processor time of this process per request, in microseconds.
     pub generator_cpu_us_per_request: f64,
     /// Requests without a reply in time, over the whole run.
@@ -167,6 +170,7 @@ impl BenchReport {
             requests_per_second: 0.0,
             latency: Latency::default(),
             broker: None,
+            peers: Vec::new(),
             generator_cpu_us_per_request: 0.0,
             timeouts: 0,
             unexpected_replies: 0,

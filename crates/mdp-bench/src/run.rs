@@ -63,20 +63,28 @@ pub fn run(
     options.check()?;
     raise_file_limit(options)?;
     let latencies = LatencyRecorder::new().ok_or(BenchError::WindowTooLarge)?;
-    let rss_before_bytes = options.pid.map(resident_bytes).transpose()?.unwrap_or(0);
-    let services = service_names(options.services);
+    let rss_before_bytes = each_process(options, resident_bytes)?;
+    let services = service_names(&options.service, options.services);
     let workers = WorkersThread::start(options, &services)?;
     let clients = Clients::connect(options, services, latencies)?;
     let run = Run { options, clients, workers, on_progress, reporter: Reporter::new() };
-    run.measure(rss_before_bytes)
+    run.measure(&rss_before_bytes)
 }
 
-/// Names as in the specifications' examples, numbered if there are several.
-fn service_names(count: usize) -> Vec<Vec<u8>> {
+/// The name, numbered if there are several.
+fn service_names(name: &str, count: usize) -> Vec<Vec<u8>> {
     match count {
-        1 => vec![b"echo".to_vec()],
-        _ => (0..count).map(|index| format!("echo-{index}").into_bytes()).collect(),
+        1 => vec![name.as_bytes().to_vec()],
+        _ => (0..count).map(|index| format!("{name}-{index}").into_bytes()).collect(),
     }
+}
+
+/// Looks at the broker's process and those of other nodes, in the order of the options.
+fn each_process<T>(
+    options: &BenchOptions,
+    look: fn(u32) -> Result<T, BenchError>,
+) -> Result<Vec<T>, BenchError> {
+    options.pids().into_iter().map(look).collect()
 }
 
 fn resident_bytes(pid: u32) -> Result<u64, BenchError> {
@@ -159,7 +167,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn measure(mut self, rss_before_bytes: u64) -> Result<BenchReport, BenchError> {
+    fn measure(mut self, rss_before_bytes: &[u64]) -> Result<BenchReport, BenchError> {
         self.register()?;
         let mut report = BenchReport::empty(self.options);
         self.clients.fill(self.options.window)?;
@@ -167,14 +175,14 @@ impl Run<'_> {
 
         let own_pid = std::process::id();
         let own_before = process_time(own_pid)?;
-        let broker_before = self.options.pid.map(process_time).transpose()?;
+        let before = each_process(self.options, process_time)?;
         let replies_before = self.clients.counts().replies;
         let began_at = Instant::now();
         self.clients.clear_latencies();
         let deadline = began_at + self.options.duration;
         self.turn_until(Phase::Measuring, Next::Request, |_, now| now >= deadline)?;
         let duration = began_at.elapsed();
-        let broker_after = self.options.pid.map(process_time).transpose()?;
+        let after = each_process(self.options, process_time)?;
         let own_spent = process_time(own_pid)?.since(&own_before);
 
         report.requests = self.clients.counts().replies - replies_before;
@@ -186,12 +194,14 @@ impl Run<'_> {
         report.latency = self.clients.latencies().latency();
         report.generator_cpu_us_per_request =
             BrokerReport::new(&own_spent, report.requests, 0, 0).cpu_us_per_request;
-        if let (Some(pid), Some(before), Some(after)) =
-            (self.options.pid, broker_before, broker_after)
-        {
-            let (spent, rss) = (after.since(&before), resident_bytes(pid)?);
-            report.broker = Some(BrokerReport::new(&spent, report.requests, rss_before_bytes, rss));
-        }
+        let rss_after_bytes = each_process(self.options, resident_bytes)?;
+        let spent = after.iter().zip(&before).map(|(after, before)| after.since(before));
+        let rss = rss_before_bytes.iter().zip(rss_after_bytes);
+        let mut processes = spent.zip(rss).map(|(spent, (&before, after))| {
+            BrokerReport::new(&spent, report.requests, before, after)
+        });
+        report.broker = self.options.pid.and_then(|_| processes.next());
+        report.peers = processes.collect();
         self.drain(&mut report)?;
         Ok(report)
     }

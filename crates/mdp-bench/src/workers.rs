@@ -1,4 +1,4 @@
-//! The workers: many sockets on one thread, each of which replies at once.
+//! The workers: many sockets on one thread, each of which replies at once, or after a while.
 
 use std::{
     sync::{
@@ -13,7 +13,8 @@ use zmq::{DONTWAIT, Message, SNDMORE, Socket};
 
 use crate::{
     BenchError, BenchOptions,
-    poller::{self, Poller},
+    jobs::Jobs,
+    poller::{self, Poller, take},
 };
 
 /// How long the thread sleeps at most: it looks for heartbeats that are due, and for the end.
@@ -67,6 +68,19 @@ struct Worker {
     has_worked: bool,
 }
 
+impl Worker {
+    /// Sends the frames of a reply and leaves empty ones behind.
+    fn reply(&mut self, frames: &mut [Message], now: Instant) -> Result<(), zmq::Error> {
+        let Some((last, head)) = frames.split_last_mut() else { return Ok(()) };
+        for frame in head {
+            poller::forward(&self.socket, frame, SNDMORE)?;
+        }
+        poller::forward(&self.socket, last, 0)?;
+        self.last_sent_at = now;
+        Ok(())
+    }
+}
+
 /// All workers, on one thread.
 pub(crate) struct Workers {
     version: Version,
@@ -74,6 +88,8 @@ pub(crate) struct Workers {
     heartbeat_interval: Duration,
     workers: Vec<Worker>,
     poller: Poller,
+    /// Replies that are held back, unless workers reply at once.
+    jobs: Option<Jobs>,
     frames: Vec<Message>,
     shared: Shared,
 }
@@ -85,7 +101,7 @@ impl Workers {
         services: &[Vec<u8>],
         shared: Shared,
     ) -> Result<Self, BenchError> {
-        let sockets = poller::dealers(&options.endpoint, options.workers)?;
+        let sockets = poller::dealers(options.worker_endpoint(), options.workers)?;
         let mut poller = Poller::new()?;
         let mut workers = Vec::with_capacity(sockets.len());
         for ((index, socket), service) in
@@ -97,12 +113,18 @@ impl Workers {
             let last_sent_at = Instant::now();
             workers.push(Worker { socket, last_sent_at, is_registered: true, has_worked: false });
         }
+        let jobs = Jobs::lasting(options.job)?;
+        if let Some(jobs) = &jobs {
+            // Behind the workers' indices: nothing is read there, it only ends the wait.
+            poller.add_descriptor(workers.len(), jobs.descriptor())?;
+        }
         Ok(Self {
             version: options.protocol,
             commands: Commands::of(options.protocol),
             heartbeat_interval: options.heartbeat_interval,
             workers,
             poller,
+            jobs,
             frames: Vec::new(),
             shared,
         })
@@ -118,6 +140,7 @@ impl Workers {
             for &index in &ready {
                 self.read(index, now)?;
             }
+            self.finish_jobs()?;
             if now >= heartbeats_at {
                 self.send_heartbeats(now)?;
                 heartbeats_at = now + TURN_MAX;
@@ -131,8 +154,8 @@ impl Workers {
         Ok(self.workers.iter().filter(|worker| worker.has_worked).count())
     }
 
-    /// Replies to everything that one worker has received. A strict broker gives a worker one
-    /// request at a time, so this ends.
+    /// Replies to everything that one worker has received, or notes when to. A strict broker gives
+    /// a worker one request at a time, so this ends.
     fn read(&mut self, index: usize, now: Instant) -> Result<(), BenchError> {
         let Some(worker) = self.workers.get_mut(index) else { return Ok(()) };
         while let Some(count) = poller::receive(&worker.socket, &mut self.frames)? {
@@ -141,19 +164,29 @@ impl Workers {
             if **command == [REQUEST] {
                 // The reply is the request with another command: same client address, same body.
                 command.fill(self.commands.reply);
-                let Some((last, head)) = frames.split_last_mut() else { continue };
-                for frame in head {
-                    poller::forward(&worker.socket, frame, SNDMORE)?;
-                }
-                poller::forward(&worker.socket, last, 0)?;
-                worker.last_sent_at = now;
                 worker.has_worked = true;
+                match &mut self.jobs {
+                    Some(jobs) => jobs.begin(index, frames.iter_mut().map(take).collect(), now),
+                    None => worker.reply(frames, now)?,
+                }
             } else if **command == [self.commands.disconnect] && worker.is_registered {
                 worker.is_registered = false;
                 self.shared.disconnected.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(())
+    }
+
+    /// Sends the replies that are due and waits for the next one.
+    fn finish_jobs(&mut self) -> Result<(), BenchError> {
+        let Some(jobs) = &mut self.jobs else { return Ok(()) };
+        let now = Instant::now();
+        while let Some(mut job) = jobs.take_due(now) {
+            let Some(worker) = self.workers.get_mut(job.worker) else { continue };
+            worker.reply(&mut job.frames, now)?;
+            self.poller.look_again(job.worker);
+        }
+        jobs.set_timer(now)
     }
 
     /// Sends a heartbeat for each worker that has been silent for an interval.

@@ -23,6 +23,8 @@ pub(crate) enum Subject {
     Mmi,
     /// Linearizable answers against linearizable reads of etcd.
     Etcd,
+    /// Requests that cross nodes against those that do not.
+    Relay,
 }
 
 /// What to measure and how to print it.
@@ -48,6 +50,7 @@ impl TryFrom<&[String]> for Bench {
                 "--engine" => Subject::Engine,
                 "--mmi" => Subject::Mmi,
                 "--etcd" => Subject::Etcd,
+                "--relay" => Subject::Relay,
                 _ => return Err(argument.clone()),
             };
             // One subject at a time: the second is the one that means nothing.
@@ -63,7 +66,7 @@ impl TryFrom<&[String]> for Bench {
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
     let needs: &[Need] = match bench.subject {
         Subject::Engine => &[Need::Libzmq, Need::Valgrind],
-        Subject::Floor | Subject::Mmi | Subject::Etcd => &[Need::Libzmq],
+        Subject::Floor | Subject::Mmi | Subject::Etcd | Subject::Relay => &[Need::Libzmq],
     };
     install::missing(needs)?;
     suite::build(workspace, &["majordomo", "mdp-bench"])?;
@@ -72,6 +75,7 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
         Subject::Engine => Command::new(workspace.release("mdp-engine-bench")),
         Subject::Mmi => Command::new(workspace.release("mdp-mmi-bench")),
         Subject::Etcd => etcd::command(workspace)?,
+        Subject::Relay => Command::new(workspace.release("mdp-relay-bench")),
     };
     command.current_dir(&workspace.root);
     if bench.json {

@@ -3,8 +3,10 @@
 mod admin;
 mod asker;
 mod failover;
+mod load;
 mod nodes;
 mod requests;
+mod rolling;
 mod show;
 mod zmtp;
 
@@ -51,11 +53,12 @@ fn tell(players: &Players, show: &mut Show, nodes: &mut Nodes<'_>) -> Result<(),
     let mut askers = nodes.askers()?;
     discover(players, show, nodes, &mut askers)?;
     let worker = register(show, nodes, &mut askers)?;
-    requests::call(players, show)?;
+    requests::call(players, show, nodes, HOME)?;
     requests::survive(players, show, nodes, HOME)?;
     let leader = failover::hand_over(players, show, nodes)?;
     let other = failover::kill(players, show, nodes, leader)?;
     failover::restart(show, nodes, leader, other)?;
+    rolling::restart_all(players, show, nodes)?;
     for node in &nodes.nodes {
         if let Some(kib) = node.player.as_ref().and_then(Player::memory_kib) {
             show.measured("memory of a node", format!("{:.1} MiB", kib / 1_024.0));

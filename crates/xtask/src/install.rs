@@ -11,6 +11,10 @@ use crate::{
 /// Something that does not come with the Rust toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
+    /// Lets the wall clock of a running node jump, for the test that nobody minds.
+    Faketime,
+    /// The TCP load balancer of the tests of rolling restarts.
+    Haproxy,
     /// The library that everything with a socket links.
     Libzmq,
     /// A Python that can make virtual environments, for the tests with Python peers.
@@ -22,11 +26,20 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Libzmq, Self::Python, Self::Strace, Self::Valgrind];
+    const ALL: [Self; 6] = [
+        Self::Faketime,
+        Self::Haproxy,
+        Self::Libzmq,
+        Self::Python,
+        Self::Strace,
+        Self::Valgrind,
+    ];
 
     /// The package of Debian and its descendants.
     const fn package(self) -> &'static str {
         match self {
+            Self::Faketime => "faketime",
+            Self::Haproxy => "haproxy",
             Self::Libzmq => "libzmq3-dev",
             Self::Python => "python3-venv",
             Self::Strace => "strace",
@@ -37,6 +50,8 @@ impl Need {
     /// What to look for on other systems.
     const fn description(self) -> &'static str {
         match self {
+            Self::Faketime => "faketime, with libfaketime",
+            Self::Haproxy => "haproxy 2.4 or newer",
             Self::Libzmq => "libzmq 4.3 or newer, with what is needed to link it",
             Self::Python => "Python 3 with the modules venv and ensurepip",
             Self::Strace => "strace",
@@ -46,6 +61,8 @@ impl Need {
 
     fn is_met(self) -> bool {
         match self {
+            Self::Faketime => run::succeeds(Command::new("faketime").arg("--version")),
+            Self::Haproxy => run::succeeds(Command::new("haproxy").arg("-v")),
             Self::Libzmq => has_libzmq(),
             Self::Python => {
                 run::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))

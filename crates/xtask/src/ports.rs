@@ -1,11 +1,21 @@
 //! Free ports instead of those in a file or an example.
 
-use std::{collections::BTreeMap, net::TcpListener};
+use std::{collections::BTreeMap, net::TcpListener, process};
 
 use crate::run::Failure;
 
 /// In front of every port.
 const HOST: &str = "127.0.0.1:";
+
+/// Below the ports that systems give to outgoing connections, so that no client takes one while its
+/// node is down.
+const FIRST: u32 = 12_000;
+/// How many there are to choose from.
+const COUNT: u32 = 20_000;
+/// How many are tried for one.
+const ATTEMPTS_MAX: u32 = 2_000;
+/// How far apart the first ports of two programs are that run at the same time.
+const STRIDE: u32 = 101;
 
 /// Puts free ports in the places of those that are written; the same for the same.
 #[derive(Debug, Default)]
@@ -13,6 +23,7 @@ pub(crate) struct Ports {
     free: BTreeMap<String, String>,
     /// Held until all are known, so that none is given out twice.
     held: Vec<TcpListener>,
+    tried: u32,
 }
 
 impl Ports {
@@ -32,12 +43,19 @@ impl Ports {
         if let Some(free) = self.free.get(port) {
             return Ok(free.clone());
         }
-        let failed = |error: std::io::Error| Failure::new(format!("no free port: {error}"));
-        let listener = TcpListener::bind((HOST.trim_end_matches(':'), 0)).map_err(failed)?;
-        let free = listener.local_addr().map_err(failed)?.to_string();
-        self.held.push(listener);
-        self.free.insert(port.to_owned(), free.clone());
-        Ok(free)
+        let start = process::id().wrapping_mul(STRIDE);
+        for _ in 0..ATTEMPTS_MAX {
+            let offset = start.wrapping_add(self.tried) % COUNT;
+            self.tried += 1;
+            let free = format!("{HOST}{}", FIRST + offset);
+            if let Ok(listener) = TcpListener::bind(&free) {
+                self.held.push(listener);
+                self.free.insert(port.to_owned(), free.clone());
+                return Ok(free);
+            }
+        }
+        let last = FIRST + COUNT - 1;
+        Err(Failure::new(format!("no free port among {ATTEMPTS_MAX} from {FIRST} to {last}")))
     }
 }
 

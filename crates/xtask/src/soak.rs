@@ -18,36 +18,50 @@ const FUZZ_SECONDS: u32 = 600;
 /// A long test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Soak {
+    Accounting,
+    Balance,
+    Balancer,
     Cluster,
     Connections,
     Corruption,
+    Delivery,
     Failover,
     Freeze,
     Fuzz,
     History,
     Memory,
+    Overload,
     Partition,
     Property,
     Registration,
     Restart,
+    Rolling,
     Storm,
+    Together,
 }
 
 impl Soak {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 20] = [
+        Self::Accounting,
+        Self::Balance,
+        Self::Balancer,
         Self::Cluster,
         Self::Connections,
         Self::Corruption,
+        Self::Delivery,
         Self::Failover,
         Self::Freeze,
         Self::Fuzz,
         Self::History,
         Self::Memory,
+        Self::Overload,
         Self::Partition,
         Self::Property,
         Self::Registration,
         Self::Restart,
+        Self::Rolling,
         Self::Storm,
+        Self::Together,
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -56,39 +70,55 @@ impl Soak {
 
     const fn name(self) -> &'static str {
         match self {
+            Self::Accounting => "accounting",
+            Self::Balance => "balance",
+            Self::Balancer => "balancer",
             Self::Cluster => "cluster",
             Self::Connections => "connections",
             Self::Corruption => "corruption",
+            Self::Delivery => "delivery",
             Self::Failover => "failover",
             Self::Freeze => "freeze",
             Self::Fuzz => "fuzz",
             Self::History => "history",
             Self::Memory => "memory",
+            Self::Overload => "overload",
             Self::Partition => "partition",
             Self::Property => "property",
             Self::Registration => "registration",
             Self::Restart => "restart",
+            Self::Rolling => "rolling",
             Self::Storm => "storm",
+            Self::Together => "together",
         }
     }
 
     const fn summary(self) -> &'static str {
         match self {
+            Self::Accounting => {
+                "1,000,000 requests accounted for while workers, nodes and links fail"
+            }
+            Self::Balance => "a minute of work spread over 30 workers of three nodes",
+            Self::Balancer => "20 rolling restarts under peers of the Guide behind a load balancer",
             Self::Cluster => "all soaks of the three-node cluster, one after the other",
             Self::Connections => "10,000 idle connections in less than 400 MB",
             Self::Corruption => "1,000 flipped bits in a data directory",
+            Self::Delivery => "all soaks of requests under fire, one after the other",
             Self::Failover => "50 kills of the leader, with the gaps that clients see",
             Self::Freeze => "30 pauses of the leader, of 0.1 to 30 s",
             Self::Fuzz => "10 minutes of random frames for the decoder; needs cargo-fuzz",
             Self::History => "25 minutes of faults, each answer checked for linearizability",
             Self::Memory => "every limit on memory with the full numbers",
+            Self::Overload => "a minute of five times the capacity, asked for by one client",
             Self::Partition => "200 flaps of connections between nodes, and every shape of a cut",
             Self::Property => "1,000,000 cases for the decoder's and the engine's properties",
             Self::Registration => {
                 "10,000 workers that come and go, each seen on every node at once"
             }
             Self::Restart => "100 times all nodes killed at the same moment",
-            Self::Storm => "10,000 workers of 1,000 services within 10 s",
+            Self::Rolling => "20 rolling restarts at 2,000 calls a second, none of which fails",
+            Self::Storm => "10,000 workers of 1,000 services within 10 s, and again after the loss of their node",
+            Self::Together => "20 times all nodes told to leave at the same moment, under load",
         }
     }
 }
@@ -101,7 +131,7 @@ pub(crate) fn list() -> String {
 }
 
 pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
-    install::missing(&[Need::Libzmq, Need::Strace])?;
+    install::missing(&[Need::Libzmq, Need::Haproxy, Need::Strace])?;
     let mut stages = Stages::default();
     stages.count(&format!("soak {}", soak.name()), |totals| match soak {
         Soak::Fuzz => fuzz(workspace),
@@ -119,12 +149,14 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
         | Soak::Partition
         | Soak::Registration
         | Soak::Restart
-        | Soak::Storm => {
-            let topic = format!("{}::", soak.name());
-            let only = (soak != Soak::Cluster).then_some(topic.as_str());
-            let arguments: Vec<&str> = ["--test", "cluster"].into_iter().chain(only).collect();
-            black_box(workspace, &arguments, totals)
-        }
+        | Soak::Storm => topic(workspace, Soak::Cluster, soak, totals),
+        Soak::Accounting
+        | Soak::Balance
+        | Soak::Balancer
+        | Soak::Delivery
+        | Soak::Overload
+        | Soak::Rolling
+        | Soak::Together => topic(workspace, Soak::Delivery, soak, totals),
         Soak::Connections | Soak::Memory => black_box(workspace, &[soak.name()], totals),
     });
     let totals = stages.totals();
@@ -133,6 +165,19 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
         return Err(Failure::new(format!("no test belongs to soak {}", soak.name())));
     }
     Ok(())
+}
+
+/// A topic of a test program, or all of it if the soak is named as the program is.
+fn topic(
+    workspace: &Workspace,
+    program: Soak,
+    soak: Soak,
+    totals: &mut Totals,
+) -> Result<(), Failure> {
+    let topic = format!("{}::", soak.name());
+    let only = (soak != program).then_some(topic.as_str());
+    let arguments: Vec<&str> = ["--test", program.name()].into_iter().chain(only).collect();
+    black_box(workspace, &arguments, totals)
 }
 
 /// Tests that drive the program as it is shipped, with the full numbers.

@@ -26,21 +26,31 @@ const GUARD: &str = "1.5";
 /// itself, for both are measured in turns on the same machine.
 const MMI_GUARD: &str = "0.6";
 
-/// The test program that is a part of its own.
-const CLUSTER: &str = "cluster";
-
 /// The parts of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Rust,
     Cluster,
+    Relay,
+    Delivery,
     Python,
     Readme,
     Speed,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Rust, Self::Cluster, Self::Python, Self::Readme, Self::Speed];
+    const ALL: [Self; 7] = [
+        Self::Rust,
+        Self::Cluster,
+        Self::Relay,
+        Self::Delivery,
+        Self::Python,
+        Self::Readme,
+        Self::Speed,
+    ];
+
+    /// Those that are a test program each, which measures: nothing else runs beside it.
+    const PROGRAMS: [Self; 3] = [Self::Cluster, Self::Relay, Self::Delivery];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
@@ -49,7 +59,9 @@ impl Part {
     const fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
-            Self::Cluster => CLUSTER,
+            Self::Cluster => "cluster",
+            Self::Relay => "relay",
+            Self::Delivery => "delivery",
             Self::Python => "python",
             Self::Readme => "readme",
             Self::Speed => "speed",
@@ -59,34 +71,37 @@ impl Part {
     fn run(self, workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
         match self {
             Self::Rust => rust_tests(workspace, totals),
-            Self::Cluster => {
+            Self::Cluster | Self::Relay | Self::Delivery => {
                 let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
-                tests.args(["--no-fail-fast", "--test", CLUSTER]);
+                tests.args(["--no-fail-fast", "--test", self.name()]);
                 counted(with_program(&mut tests, workspace), totals)
             }
             Self::Python => python_tests(workspace, totals),
             Self::Readme => one(totals, readme::run(workspace)),
             Self::Speed => {
-                let mut guard = |program, guard| {
+                // The relay has several limits, which stand beside their targets in the benchmark.
+                let mut guard = |program, limit: Option<&str>| {
                     let mut bench = Command::new(workspace.release(program));
-                    with_program(&mut bench, workspace).args(["--quick", "--guard", guard]);
+                    with_program(&mut bench, workspace).args(["--quick", "--guard"]).args(limit);
                     one(totals, run::run(&mut bench))
                 };
-                let one_node = guard("mdp-compare", GUARD);
-                guard("mdp-mmi-bench", MMI_GUARD).and(one_node)
+                let one_node = guard("mdp-compare", Some(GUARD));
+                let agreement = guard("mdp-mmi-bench", Some(MMI_GUARD));
+                guard("mdp-relay-bench", None).and(agreement).and(one_node)
             }
         }
     }
 }
 
-/// All tests but those of the part that has its own name.
+/// All tests but those of the programs that are parts of their own.
 fn rust_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
     let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
     tests.args(["--exclude", "cluster-tests"]);
     let crates = counted(with_program(&mut tests, workspace), totals);
     let mut tests = workspace.cargo(["test", "--package", "cluster-tests", "--no-fail-fast"]);
     tests.arg("--lib");
-    for program in test_programs(workspace)?.iter().filter(|name| *name != CLUSTER) {
+    let is_part = |name: &String| Part::PROGRAMS.iter().any(|part| part.name() == name);
+    for program in test_programs(workspace)?.iter().filter(|name| !is_part(name)) {
         tests.args(["--test", program]);
     }
     counted(with_program(&mut tests, workspace), totals).and(crates)
@@ -108,12 +123,14 @@ fn one(totals: &mut Totals, outcome: Result<(), Failure>) -> Result<(), Failure>
 
 /// Runs all parts, or one, sums up, and says the sum alone on the last line.
 pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failure> {
-    install::missing(&[Need::Libzmq, Need::Python, Need::Strace])?;
+    let needs = [Need::Libzmq, Need::Faketime, Need::Haproxy, Need::Python, Need::Strace];
+    install::missing(&needs)?;
     let parts: Vec<Part> =
         Part::ALL.into_iter().filter(|part| only.is_none_or(|only| *part == only)).collect();
     let mut stages = Stages::default();
     let mut built = stages.count("build", |_| build(workspace, &["majordomo", "mdp-bench"]));
-    if parts.contains(&Part::Rust) || parts.contains(&Part::Cluster) {
+    let has_tests = |part: &Part| *part == Part::Rust || Part::PROGRAMS.contains(part);
+    if parts.iter().any(has_tests) {
         built &= stages.count("build tests", |_| {
             run::run(&mut workspace.cargo(["test", "--workspace", "--no-run"]))
         });
@@ -151,9 +168,13 @@ pub(crate) fn counted(command: &mut Command, totals: &mut Totals) -> Result<(), 
 
 fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
     let python = python(workspace)?;
+    // As the build of the tests makes them.
+    let mut examples = workspace.cargo(["build", "--profile", "test", "--examples"]);
+    run::run(examples.args(["--package", "mdp-client"]))?;
     let mut tests = Command::new(python);
     tests.args(["-m", "unittest", "discover", "-s", "tests/python", "-v"]);
     tests.current_dir(&workspace.root).env("PYTHONDONTWRITEBYTECODE", "1");
+    tests.env("MAJORDOMO_EXAMPLES", workspace.target.join("debug/examples"));
     counted(with_program(&mut tests, workspace), totals)
 }
 

@@ -136,9 +136,11 @@ const MANUALS: &[Manual] = &[
         summary: "Shows in under a minute what three nodes do.",
         details: "Builds the program, starts three nodes on free ports of the loopback interface with their files
 in a temporary directory, then workers and clients, and says at each step what was done, what came
-back and how long it took: one answer from every node, a call, a worker that is killed while it
-holds a request, a leader that hands over, a leader that is killed while the others are asked every
-5 ms, its return, and a shutdown that loses nothing. Everything that it starts is gone when it ends.
+back and how long it took: one answer from every node, a call over two nodes, a worker that is
+killed while it holds a request, a leader that hands over, a leader that is killed while the others
+are asked every 5 ms and a worker of its holds a request of another node, its return, a rolling
+restart of all nodes under load in which every request is counted, and a shutdown that loses
+nothing. Everything that it starts is gone when it ends.
 Exit code 1 if anything that it shows is not as it should be.",
     },
     Manual {
@@ -168,14 +170,14 @@ fetched), which is built into the target directory once. Every stage runs, also 
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
   readme   the commands of the README
   speed    short benchmarks that fail when the broker needs more than 1.5 times the CPU of the
-           floor, or when a follower's linearizable answers come at less than 0.6 times the rate of
-           its local ones
+           floor, when a follower's linearizable answers come at less than 0.6 times the rate of its
+           local ones, or when requests that cross nodes are far from their targets
 
 The last line is the sum: `N passed, N failed`.",
     },
     Manual {
         name: "bench",
-        usage: "bench [--engine|--mmi|--etcd] [--json]",
+        usage: "bench [--engine|--mmi|--etcd|--relay] [--json]",
         summary: "Measures the broker against the floor, in one run on one machine.",
         details: "The floor is the least ROUTER forwarder over libzmq: no checks, no timers, the same frames.
 Both are measured over the same shapes; the table shows CPU per request, latency and the ratios.
@@ -186,6 +188,8 @@ Both are measured over the same shapes; the table shows CPU per request, latency
   --etcd     instead: the same beside linearizable reads of one key through a follower of three
              etcd servers; takes the installed etcd, or unpacks Debian's package etcd-server below
              the target directory
+  --relay    instead: three nodes; clients on one and workers on another, beside both on one: CPU of
+             both nodes, latency, throughput
   --json     print the figures as JSON",
     },
     Manual {
@@ -263,6 +267,8 @@ mod tests {
 
     #[test]
     fn options_of_bench_are_understood() {
+        let bench = Bench { subject: Subject::Relay, json: false };
+        assert_eq!(request(&["bench", "--relay"]), Ok(Request::Run(Task::Bench(bench))));
         let bench = Bench { subject: Subject::Engine, json: true };
         assert_eq!(request(&["bench", "--json", "--engine"]), Ok(Request::Run(Task::Bench(bench))));
         let both = UsageError::UnknownArgument { task: "bench", argument: "--mmi".into() };

@@ -60,10 +60,13 @@ pub(super) const CALL: &str = "\
 Sends one request to a service and prints each frame of the reply, followed by a newline. With \
 --protocol 0.2 the parts of a reply are printed as they come.
 
-If no reply comes within --timeout, the request is sent again, to the next broker if there are several: \
-a service may then work on it more than once. With --json the reply is one object: \
-{\"service\", \"frames\": [..], \"encoding\": \"utf8\" or \"base64\", \"endpoint\", \"attempts\", \
-\"elapsed_ms\"}.";
+If no reply comes within --timeout, or the connection is lost, the request is sent again, to the next \
+broker if there are several: a service may then work on it more than once, unless --not-idempotent forbids \
+it. Nodes of the same cluster are learned by mmi.endpoints and serve when no broker of --endpoint does.
+
+With --json the reply is one object: {\"request_id\", \"service\", \"frames\": [..], \"encoding\": \"utf8\" \
+or \"base64\", \"endpoint\", \"attempts\", \"elapsed_ms\"}. The request id is also in error messages; it stays \
+on this side.";
 
 /// Examples of `call`.
 pub(super) const CALL_AFTER: &str = "\
@@ -73,6 +76,7 @@ Examples:
   date | majordomo call archive -                 the body from stdin
   majordomo call echo a b --json                  a body of two frames
   majordomo call echo hi --endpoint host-1:5555,host-2:5555 --timeout 1s --retries 5
+  majordomo call billing 'charge 5' --not-idempotent
 
 Exit codes: 0 replied, 1 failure, 2 wrong usage, 3 no reply";
 
@@ -84,7 +88,8 @@ The command gets the frames of the body, joined, on its stdin; what it writes to
 16 MiB) is the reply. If it fails, that is logged and the reply is one empty frame, followed by the last \
 4 KiB of its stderr with --reply-errors. A command that fails is not run again for the same request.
 
-A lost broker is followed by the next one of --endpoint. SIGTERM or SIGINT lets the worker finish the \
+A lost broker is followed by the next one of --endpoint, or of the nodes of its cluster, which are learned \
+by mmi.endpoints; the worker stays with the one that takes it. SIGTERM or SIGINT lets the worker finish the \
 request that it has and leave; a second signal ends it at once.";
 
 /// Examples of `work`.
@@ -147,6 +152,27 @@ Examples:
   majordomo leader transfer node-2
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no reply";
+
+/// `drain`.
+pub(super) const DRAIN: &str = "\
+Lets a running node leave its cluster and end, as SIGTERM does: the leadership goes to another node, its \
+workers are sent away after the reply that they owe, requests that wait there are handed to nodes that \
+can serve them, and clients get the replies that they wait for. Its drain.timeout bounds all that.
+
+A node is asked at its own administration port: the cluster does not know those of the others. With \
+--wait the command ends when the node has left, its ports and its data directory are free, and its \
+receipt is known; with --json that is {\"event\": \"drained\", \"finished\", \"handed_over\", \"dropped\", \
+\"leader_moved\", \"took_ms\"}.";
+
+/// Examples of `drain`.
+pub(super) const DRAIN_AFTER: &str = "\
+Examples:
+  majordomo drain                                 the node of this machine; returns at once
+  majordomo drain --wait --json
+  majordomo drain node-2 --wait --admin http://127.0.0.1:5582
+
+Exit codes: 0 accepted, or with --wait drained; 1 refused, failed, or not gone in time, 2 wrong usage,
+3 no reply";
 
 /// `snapshot`.
 pub(super) const SNAPSHOT: &str = "\

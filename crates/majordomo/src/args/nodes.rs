@@ -99,6 +99,25 @@ pub(crate) enum LeaderCommand {
     },
 }
 
+/// `majordomo drain`.
+#[derive(Args, Debug)]
+pub(crate) struct DrainArgs {
+    /// The name of the node that is meant: another one refuses. Without it whoever is asked drains.
+    #[arg(value_name = "NODE")]
+    pub(crate) name: Option<String>,
+    /// Wait until the node is gone, and print its receipt.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// How long to wait. [default: 15s for the answer; with --wait the node's drain.timeout and 10s]
+    #[arg(long, short, value_name = "TIME", value_parser = values::time)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print JSON: with --wait the receipt in one line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `majordomo snapshot`.
 #[derive(Args, Debug)]
 pub(crate) struct SnapshotArgs {

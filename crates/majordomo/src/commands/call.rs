@@ -25,6 +25,7 @@ pub(super) fn run(args: CallArgs) -> anyhow::Result<Exit> {
     let body = body(args.body)?;
     let mut options = client_options(args.brokers, args.timeout, args.retries);
     options.version = args.protocol.into();
+    options.idempotent = !args.not_idempotent;
     let mut client = Client::connect(options)?;
     if args.json {
         let reply = client.call(&args.service, body)?;
@@ -67,6 +68,7 @@ fn stdin() -> anyhow::Result<Vec<u8>> {
 /// A reply for programs.
 #[derive(Debug, Serialize)]
 struct JsonReply {
+    request_id: String,
     service: String,
     #[serde(flatten)]
     frames: JsonFrames,
@@ -79,6 +81,7 @@ impl JsonReply {
     fn new(service: String, reply: Reply) -> Self {
         let elapsed_us = reply.elapsed.as_micros();
         Self {
+            request_id: reply.request_id.to_string(),
             service,
             frames: reply.frames.into(),
             endpoint: reply.endpoint,

@@ -27,7 +27,8 @@ pub(super) fn page(args: ViewArgs, page: Page) -> anyhow::Result<Value> {
     if args.endpoint.is_empty() {
         return Ok(AdminClient::new(&args.node, args.timeout)?.view(page.path)?);
     }
-    let brokers = BrokerArgs { endpoint: args.endpoint };
+    // The page is that of the node that was named, not of one that it knows.
+    let brokers = BrokerArgs { endpoint: args.endpoint, no_learn: true };
     let mut client = Client::connect(client_options(brokers, args.timeout, RETRIES))?;
     let service = page.service;
     let reply = client.call(service, "")?;

@@ -8,7 +8,7 @@ use tracing_subscriber::filter::Targets;
 use self::exec::{Command, Failed};
 use crate::{
     args::WorkArgs,
-    commands::message_bytes_max,
+    commands::{message_bytes_max, refresh},
     exit::Exit,
     logging::{self, Format},
     signals::{Second, StopSignals},
@@ -21,14 +21,16 @@ pub(super) fn run(args: WorkArgs) -> anyhow::Result<Exit> {
     let stopper = stop.clone();
     signals.on_first(move || stopper.stop())?;
     tracing::info!(service = args.service, endpoints = ?args.brokers.endpoint, "connecting");
+    let defaults = WorkerOptions::default();
     let options = WorkerOptions {
         endpoints: args.brokers.endpoint,
+        endpoints_refresh: refresh(args.brokers.no_learn, defaults.endpoints_refresh),
         service: args.service.into_bytes(),
         version: args.protocol.into(),
         heartbeat_interval: args.heartbeat,
         concurrency: args.concurrency,
         request_bytes_max: message_bytes_max(),
-        ..WorkerOptions::default()
+        ..defaults
     };
     let handler = Handler::new(args.exec, args.exec_timeout, args.reply_errors);
     let counters = Worker::run(options, move |request| handler.answer(request), &stop)?;

@@ -67,6 +67,11 @@ fn json_has_the_documented_shape() {
 
     let elapsed_ms = reply.as_object_mut().unwrap().remove("elapsed_ms").unwrap();
     assert!(elapsed_ms.as_f64().unwrap() > 0.0, "{elapsed_ms}");
+    let request_id = reply.as_object_mut().unwrap().remove("request_id").unwrap();
+    // Six hexadecimal digits of this client, and its first request.
+    let (client, number) = request_id.as_str().unwrap().split_once('-').unwrap();
+    assert!(client.len() == 6 && u32::from_str_radix(client, 16).is_ok(), "{request_id}");
+    assert_eq!(number, "1");
     assert_eq!(
         reply,
         serde_json::json!({
@@ -122,6 +127,22 @@ fn no_reply_ends_with_3() {
         assert!(stderr(output).starts_with("majordomo: no reply from service"), "{output:?}");
     }
     assert!(stderr(&absent).contains("after 2 attempts"), "{}", stderr(&absent));
+    assert!(stderr(&absent).contains("-1)"), "no request id: {}", stderr(&absent));
+}
+
+#[test]
+fn request_that_may_not_be_executed_twice_is_sent_once() {
+    let broker = Broker::start();
+    let quick = ["--timeout", "100ms", "--retries", "5", "--not-idempotent"];
+
+    let absent = broker.run(&[&["call", "absent", "x"][..], &quick].concat());
+    let unreachable =
+        run(&[&["call", "echo", "x", "--endpoint", "127.0.0.1:1"][..], &quick].concat());
+
+    assert_eq!((absent.status.code(), unreachable.status.code()), (Some(3), Some(3)));
+    assert!(stderr(&absent).contains("may have been executed"), "{}", stderr(&absent));
+    // It never left, so it was tried as often as allowed.
+    assert!(stderr(&unreachable).contains("after 6 attempts"), "{}", stderr(&unreachable));
 }
 
 #[test]

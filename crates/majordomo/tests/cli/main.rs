@@ -5,6 +5,7 @@ mod admin;
 mod bench;
 mod call;
 mod cluster;
+mod drain;
 mod program;
 mod serve;
 mod view;

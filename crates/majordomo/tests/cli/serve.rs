@@ -209,6 +209,7 @@ fn every_command_explains_itself() {
         "status",
         "member",
         "leader",
+        "drain",
         "snapshot",
         "recover",
         "bench",

@@ -7,7 +7,7 @@ use crate::{BenchReport, BrokerReport, questions::Answers, report::to_f64};
 /// The figures that are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Processor time of the whole process per request, in microseconds.
+    /// Processor time of all processes of the broker per request, in microseconds.
     pub cpu_us: f64,
     /// The part of it that libzmq's own threads have, in microseconds.
     pub libzmq_us: f64,
@@ -22,12 +22,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub(super) fn of(report: &BenchReport) -> Self {
-        let broker = report.broker.as_ref();
+    pub(crate) fn of(report: &BenchReport) -> Self {
+        let processes = || report.broker.iter().chain(&report.peers);
         let errors = report.timeouts + report.unexpected_replies + report.workers_disconnected;
         Self {
-            cpu_us: broker.map_or(0.0, |broker| broker.cpu_us_per_request),
-            libzmq_us: broker.map_or(0.0, BrokerReport::libzmq_us_per_request),
+            cpu_us: processes().map(|process| process.cpu_us_per_request).sum(),
+            libzmq_us: processes().map(BrokerReport::libzmq_us_per_request).sum(),
             p50_us: report.latency.p50_us,
             p99_us: report.latency.p99_us,
             requests_per_second: report.requests_per_second,

@@ -1,6 +1,7 @@
 use mdp_wire::Version;
 
 use super::*;
+use crate::compare::Sample;
 use crate::floor::tests::RunningFloor;
 
 fn short(floor: &RunningFloor) -> BenchOptions {
@@ -54,12 +55,43 @@ fn window_larger_than_the_workers_waits_in_the_broker() {
 }
 
 #[test]
+fn reply_takes_as_long_as_the_job() {
+    let floor = RunningFloor::start();
+    let job = Duration::from_millis(20);
+    let options = BenchOptions { workers: 2, window: 2, job, ..short(&floor) };
+
+    let report = run(&options, &mut |_| {}).unwrap();
+
+    // The histogram is right to a thousandth.
+    assert!(report.latency.p50_us >= 19_980.0, "{report:?}");
+    assert_eq!((report.timeouts, report.unexpected_replies, report.workers_used), (0, 0, 2));
+}
+
+#[test]
+fn what_other_nodes_spend_counts_too() {
+    let floor = RunningFloor::start();
+    let peer_pids = vec![std::process::id()];
+    let options = BenchOptions { workers: 1, window: 1, peer_pids, ..short(&floor) };
+
+    let report = run(&options, &mut |_| {}).unwrap();
+
+    let (broker, [peer]) = (report.broker.as_ref().unwrap(), report.peers.as_slice()) else {
+        panic!("{report:?}");
+    };
+    assert!(peer.cpu_us_per_request > 0.0 && peer.rss_before_bytes > 0, "{peer:?}");
+    let sum = broker.cpu_us_per_request + peer.cpu_us_per_request;
+    assert!((Sample::of(&report).cpu_us - sum).abs() < 1e-9, "{report:?}");
+}
+
+#[test]
 fn options_that_cannot_be_met_are_refused() {
     let refused = |options: BenchOptions| run(&options, &mut |_| {}).unwrap_err().to_string();
     let options = BenchOptions::default;
 
     assert!(refused(BenchOptions { window: 0, ..options() }).contains("window"));
     assert!(refused(BenchOptions { services: 33, ..options() }).contains("33 services"));
+    let job = Duration::from_secs(10);
+    assert!(refused(BenchOptions { job, ..options() }).contains("job of 10s"));
     assert!(refused(BenchOptions { body_bytes: 7, ..options() }).contains("too short"));
 }
 

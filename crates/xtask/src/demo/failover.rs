@@ -6,7 +6,7 @@ use super::{
     HOME, PATIENCE,
     asker::{Asker, Sighting, Watch, longest_gap},
     nodes::Nodes,
-    requests,
+    requests::{self, FarRequest},
     show::Show,
 };
 use crate::{
@@ -64,9 +64,12 @@ pub(super) fn kill(
 ) -> Result<Player, Failure> {
     let name = nodes.get(leader)?.name.clone();
     show.step(&format!(
-        "Kill the leader, {name}, which has the only worker for `tea`; the others are asked every 5 ms"
+        "Kill the leader, {name}, which has the only worker for `tea`, and one that holds a request \
+         of another node; the others are asked every 5 ms"
     ));
     let worker = requests::register(show, nodes, leader, "tea", &["tea", "--echo"])?;
+    let request = FarRequest::send(players, show, nodes, HOME, leader)?;
+    let second = FarRequest::second_worker(show, nodes, HOME)?;
     let mut watches = Vec::new();
     for index in nodes.running().into_iter().filter(|index| *index != leader) {
         let node = nodes.get(index)?;
@@ -83,6 +86,9 @@ pub(super) fn kill(
     players.kill(doomed);
     let after = nodes.settle_with(|view| view.leader.as_deref() != Some(name.as_str()))?;
     show.took("the survivors agree on a new leader after", killed.elapsed());
+    let replied_at = request.expect_reply(players, show)?;
+    show.took("from its death to a reply by another worker", replied_at.duration_since(killed));
+    drop(second);
     nodes.show(show)?;
     if after.term <= before.term {
         return Err(Failure::new(format!("term {} after {}", after.term, before.term)));

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -13,8 +14,8 @@ use crate::{
     say,
 };
 
-/// Starts a worker at a node and waits until it knows that it is registered. Each needs a role of
-/// its own: that is how it is killed.
+/// Starts a worker that stays at its node, and waits until it knows that it is registered. Each
+/// needs a role of its own: that is how it is killed.
 pub(super) fn register(
     show: &Show,
     nodes: &Nodes<'_>,
@@ -23,19 +24,28 @@ pub(super) fn register(
     work: &[&str],
 ) -> Result<Player, Failure> {
     let endpoint = nodes.get(node)?.clients.to_string();
-    let arguments: Vec<&str> = [&["work"], work, &["--endpoint", &endpoint]].concat();
+    let arguments: Vec<&str> = [&["work"], work, &["--no-learn", "--endpoint", &endpoint]].concat();
     let worker = show.start(nodes.players.command(role, &arguments))?;
     worker.wait_for("registered", PATIENCE)?;
     Ok(worker)
 }
 
-pub(super) fn call(players: &Players, show: &mut Show) -> Result<(), Failure> {
-    show.step(
-        "Call it, at the node where it is (requests between nodes come with the next version)",
-    );
-    let (answer, took) = show.call(players, &["echo", "Hello, Majordomo!"])?;
+/// A request goes to a node where nobody offers the service.
+pub(super) fn call(
+    players: &Players,
+    show: &mut Show,
+    nodes: &Nodes<'_>,
+    worker_at: usize,
+) -> Result<(), Failure> {
+    let other = nodes.running().into_iter().find(|index| *index != worker_at);
+    let other = nodes.get(other.unwrap_or(worker_at))?;
+    let worker_at = &nodes.get(worker_at)?.name;
+    show.step(&format!("Call it at {}; its worker is at {worker_at}", other.name));
+    let endpoint = other.clients.to_string();
+    let call = ["echo", "Hello, Majordomo!", "--retries", "0", "--endpoint", &endpoint];
+    let (answer, took) = show.call(players, &call)?;
     expect(&answer, "Hello, Majordomo!")?;
-    show.took("a call, with the start of its process, takes", took);
+    show.took("a call over two nodes, with its process, takes", took);
     Ok(())
 }
 
@@ -65,6 +75,59 @@ pub(super) fn survive(
     show.took("from the kill to the reply by another worker", killed.elapsed());
     drop(other);
     Ok(())
+}
+
+/// A request that a worker of another node holds, and the client that waits for its reply.
+#[derive(Debug)]
+pub(super) struct FarRequest {
+    /// What came back, and when.
+    reply: JoinHandle<Result<(String, Instant), Failure>>,
+    worker: Player,
+}
+
+/// The service of [`FarRequest`].
+const FAR: &str = "far";
+const FAR_BODY: &str = "I outlive a node";
+
+impl FarRequest {
+    /// A client at one node, and a worker at another one that sleeps on the request.
+    pub(super) fn send(
+        players: &Players,
+        show: &Show,
+        nodes: &Nodes<'_>,
+        client_at: usize,
+        worker_at: usize,
+    ) -> Result<Self, Failure> {
+        let held = players.file("far");
+        let slow = [FAR, "--exec", "touch far; sleep 30; cat"];
+        let worker = register(show, nodes, worker_at, "far", &slow)?;
+        let endpoint = nodes.get(client_at)?.clients.to_string();
+        let call = [FAR, FAR_BODY, "--timeout", "20s", "--retries", "0", "--endpoint", &endpoint];
+        let client = show.start(players.call("far-client", &call))?;
+        until_exists(&held)?;
+        show.came_back("the worker at the other node has the request and sleeps on it");
+        let reply = thread::spawn(move || Ok((client.answer(PATIENCE)?, Instant::now())));
+        Ok(Self { reply, worker })
+    }
+
+    /// Another worker, which gets the request when that one's node is lost.
+    pub(super) fn second_worker(
+        show: &Show,
+        nodes: &Nodes<'_>,
+        node: usize,
+    ) -> Result<Player, Failure> {
+        register(show, nodes, node, "near", &[FAR, "--echo"])
+    }
+
+    /// Waits for the reply, and returns when it came.
+    pub(super) fn expect_reply(self, players: &Players, show: &Show) -> Result<Instant, Failure> {
+        let replied = self.reply.join().map_err(|_| Failure::new("the thread that waits ended"))?;
+        let (answer, at) = replied?;
+        show.came_back(&answer);
+        players.kill(self.worker);
+        expect(&answer, FAR_BODY)?;
+        Ok(at)
+    }
 }
 
 /// A node stops while a worker is busy; the client still gets its reply.
@@ -135,7 +198,7 @@ fn until_exists(path: &Path) -> Result<(), Failure> {
         if fs::exists(path).unwrap_or(false) {
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
     }
     Err(Failure::new(format!("no worker got its request within {}", say::duration(PATIENCE))))
 }

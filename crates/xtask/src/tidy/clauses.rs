@@ -1,12 +1,16 @@
-//! Every clause of the specifications, and every choice of ours, has a test that exists.
+//! Every clause of the specifications, every choice of ours and every case of a cluster has a test
+//! that exists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Tree, Violation};
 
 const PAGE: &str = "docs/protocol.md";
 /// How many clauses each list has, counted from 01.
-const LISTS: [(&str, usize); 4] = [("MDP7", 49), ("MDP18", 15), ("MMI8", 6), ("AM", 20)];
+const LISTS: [(&str, usize); 5] =
+    [("MDP7", 49), ("MDP18", 15), ("MMI8", 6), ("AM", 20), (CASES, 24)];
+/// Tests of these say in their documentation which one they are for.
+const CASES: &str = "CL";
 /// A row whose clause asks nothing of a program says so, and why, with these words first.
 const UNTESTABLE: &str = "none:";
 
@@ -33,7 +37,13 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
                 format!("{clause} names no test; `{UNTESTABLE} why` if there is nothing to test");
             violations.push(Violation::new(PAGE, index + 1, rule));
         }
-        for name in named.into_iter().filter(|name| !tests.contains(name)) {
+        let is_case = clause.strip_prefix(CASES).is_some_and(|number| number.starts_with('-'));
+        let says_so = |name: &&str| tests.get(name).is_some_and(|doc| doc.contains(clause));
+        if is_case && !named.is_empty() && !named.iter().any(says_so) {
+            let rule = format!("{clause}: no documentation of a test that the row names says so");
+            violations.push(Violation::new(PAGE, index + 1, rule));
+        }
+        for name in named.into_iter().filter(|name| !tests.contains_key(name)) {
             let rule = format!("{clause}: there is no test `{name}`");
             violations.push(Violation::new(PAGE, index + 1, rule));
         }
@@ -102,24 +112,32 @@ fn names(cell: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Names of functions below a test attribute, and of Python's `test_` methods.
-fn tests(tree: &Tree) -> BTreeSet<&str> {
-    let mut tests = BTreeSet::new();
+/// Names of functions below a test attribute, with their documentation, and of Python's `test_`
+/// methods.
+fn tests(tree: &Tree) -> BTreeMap<&str, String> {
+    let mut tests = BTreeMap::<&str, String>::new();
     for (_, text) in tree.ending(".rs") {
-        let mut is_test = false;
+        let (mut is_test, mut doc) = (false, String::new());
         for line in text.lines().map(str::trim) {
             if line.starts_with("#[") {
                 is_test |= line.contains("test]") || line.contains("test(");
-            } else if let Some(name) = function(line) {
-                tests.extend(Some(name).filter(|_| is_test));
-                is_test = false;
+            } else if let Some(more) = line.strip_prefix("///") {
+                doc.push_str(more);
+            } else {
+                if let Some(name) = function(line).filter(|_| is_test) {
+                    tests.entry(name).or_default().push_str(&doc);
+                    is_test = false;
+                }
+                doc.clear();
             }
         }
     }
     for (_, text) in tree.ending(".py") {
         let methods = text.lines().filter_map(|line| line.trim().strip_prefix("def "));
         let names = methods.filter_map(|rest| rest.split('(').next());
-        tests.extend(names.filter(|name| name.starts_with("test_")));
+        tests.extend(
+            names.filter(|name| name.starts_with("test_")).map(|name| (name, String::new())),
+        );
     }
     tests
 }
@@ -158,7 +176,7 @@ mod tests {
     #[test]
     fn every_clause_has_a_row() {
         let tree = Tree::of([(PAGE, "| AM-20 | x | none: y |\n")]);
-        assert_eq!(check(&tree).len(), 49 + 15 + 6 + 20 - 1);
+        assert_eq!(check(&tree).len(), 49 + 15 + 6 + 20 + 24 - 1);
     }
 
     #[test]
@@ -179,6 +197,18 @@ mod tests {
 
     #[test]
     fn other_tables_are_not_rows() {
-        assert!(violations_of("| CL-01 | x | y |\n| key | MDP7-01 | z |\n").is_empty());
+        assert!(violations_of("| TSP-01 | x | y |\n| key | MDP7-01 | z |\n").is_empty());
+    }
+
+    #[test]
+    fn cases_are_named_by_the_documentation_of_a_test() {
+        const CASE: &str = "/// CL-07: it\n/// holds.\n#[test]\nfn three() {}\n";
+        let violations_of = |row: &str| {
+            let tree = Tree::of([(PAGE, row), ("tests/spec/a.rs", TESTS), ("b.rs", CASE)]);
+            let violations = check(&tree).into_iter().map(|violation| violation.rule);
+            violations.filter(|rule| !rule.ends_with("has no row")).collect::<Vec<_>>()
+        };
+        assert!(violations_of("| CL-07 | what | `two`, `three` |\n").is_empty());
+        assert_eq!(violations_of("| CL-08 | what | `two`, `three` |\n").len(), 1);
     }
 }
