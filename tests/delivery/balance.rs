@@ -11,7 +11,7 @@ use cluster_tests::{
     Durations, RawSocket, RawWorker, Reachable, TestCluster, Version, is_release, now_ns, scale,
 };
 
-use crate::{machine, random};
+use crate::{canary::Canary, machine, random};
 
 /// Workers of the nodes.
 const WORKERS: [usize; 3] = [1, 9, 20];
@@ -36,6 +36,9 @@ const WAITED_MAX_SHARED: Duration = Duration::from_millis(15);
 
 /// How long the load is on before it counts, in seconds.
 const WARM_UP_SECONDS: u32 = 1;
+
+/// How many threads a request passes by way of another node, each of which the machine may let wait.
+const HOPS: u32 = 10;
 
 /// How long clients wait for the last replies.
 const LAST_REPLIES_WITHIN: Duration = Duration::from_secs(10);
@@ -101,49 +104,34 @@ fn ask(
     sent
 }
 
-/// The stretches in which at least one worker was idle, in order.
-fn idle_stretches(busy: &[Busy]) -> Vec<Stretch> {
-    let mut changes: Vec<(u64, i64)> = Vec::new();
-    for (_, (from, until)) in busy.iter().flatten() {
-        changes.extend([(*from, 1), (*until, -1)]);
-    }
-    changes.sort_unstable();
-    let all = i64::try_from(busy.len()).unwrap();
-    let (mut working, mut since, mut stretches) = (0, Some(0), Vec::new());
-    for (at, change) in changes {
-        working += change;
-        match since {
-            None if working < all => since = Some(at),
-            Some(from) if working == all => {
-                stretches.push((from, at));
-                since = None;
-            }
-            Some(_) | None => {}
-        }
-    }
-    stretches.extend(since.map(|from| (from, u64::MAX)));
-    stretches
+/// The stretches in which a worker was idle, in order.
+fn idle_stretches(busy: &Busy) -> Vec<Stretch> {
+    let begins = std::iter::once(0).chain(busy.iter().map(|(_, (_, until))| *until));
+    let ends = busy.iter().map(|(_, (from, _))| *from).chain(std::iter::once(u64::MAX));
+    begins.zip(ends).collect()
 }
 
-/// How much of a stretch these others cover.
-fn covered(stretch: Stretch, others: &[Stretch]) -> Duration {
+/// How much of each of these others a stretch covers, in nanoseconds.
+fn covered(stretch: Stretch, others: &[Stretch]) -> impl Iterator<Item = u64> {
     let (from, until) = stretch;
     let first = others.partition_point(|(_, end)| *end <= from);
-    let overlapping = others[first..].iter().take_while(|(begin, _)| *begin < until);
-    let nanoseconds = overlapping.map(|(begin, end)| until.min(*end) - from.max(*begin)).sum();
-    Duration::from_nanos(nanoseconds)
+    let overlapping = others[first..].iter().take_while(move |(begin, _)| *begin < until);
+    overlapping.map(move |(begin, end)| until.min(*end) - from.max(*begin))
 }
 
-/// How long each request waited while a worker was idle, of those sent in this time.
+/// The longest time that one and the same worker was idle while a request waited, of each request sent
+/// in this time.
 fn waited(busy: &[Busy], sent: &[(u32, u64)], counted: Stretch) -> Durations {
-    let idle = idle_stretches(busy);
+    let idle: Vec<Vec<Stretch>> = busy.iter().map(idle_stretches).collect();
     let mut started: Vec<(u32, u64)> =
         busy.iter().flatten().map(|(number, (from, _))| (*number, *from)).collect();
     started.sort_unstable();
     let waited = |(number, sent_at): &(u32, u64)| {
         let at = started.binary_search_by_key(number, |(number, _)| *number);
         let started_at = started[at.unwrap_or_else(|_| panic!("{number} never started"))].1;
-        covered((*sent_at, started_at), &idle)
+        let waiting = (*sent_at, started_at);
+        let longest = idle.iter().flat_map(|idle| covered(waiting, idle)).max();
+        Duration::from_nanos(longest.unwrap_or_default())
     };
     let is_counted = |(_, at): &&(u32, u64)| (counted.0..counted.1).contains(at);
     sent.iter().filter(is_counted).map(waited).collect()
@@ -152,7 +140,7 @@ fn waited(busy: &[Busy], sent: &[(u32, u64)], counted: Stretch) -> Durations {
 /// How busy each worker was in this time, in percent.
 fn utilisation(busy: &Busy, counted: Stretch) -> f64 {
     let stretches: Vec<Stretch> = busy.iter().map(|(_, stretch)| *stretch).collect();
-    covered(counted, &stretches).as_secs_f64() * 1e9 / (counted.1 - counted.0) as f64 * 100.0
+    covered(counted, &stretches).sum::<u64>() as f64 / (counted.1 - counted.0) as f64 * 100.0
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -162,18 +150,32 @@ fn mean(values: &[f64]) -> f64 {
 #[test]
 fn waiting_beside_an_idle_worker_is_measured() {
     let ms = |from: u64, until: u64| (from * 1_000_000, until * 1_000_000);
-    // Two workers: both work from 10 to 20 ms, one from 0 to 10, none from 20 on.
-    let busy = vec![vec![(0, ms(0, 20))], vec![(1, ms(10, 20)), (2, ms(26, 30))]];
+    // Idle: the first from 0 to 4, 10 to 12 and from 20 on, the second until 10 and from 20 on.
+    let first = vec![(0, ms(4, 10)), (1, ms(12, 20))];
+    let busy = [first, vec![(2, ms(10, 20))]];
+    let sent = [(0, ms(1, 0).0), (1, ms(10, 0).0), (2, ms(2, 0).0)];
 
-    assert_eq!(idle_stretches(&busy)[0], ms(0, 10));
-    let sent = [(0, 0), (1, ms(8, 0).0), (2, ms(18, 0).0)];
     let waited = waited(&busy, &sent, (0, u64::MAX));
 
-    let milliseconds = [1, 67, 100].map(|percent| waited.percentile(percent).as_millis());
-    // The first waited for nothing, the second from 8 to 10, the third from 20 to 26.
-    assert_eq!(milliseconds, [0, 6, 6]);
-    assert_eq!(waited.percentile(34).as_millis(), 2);
+    // 0 waited from 1 to 4 ms, 1 from 10 to 12 and 2 from 2 to 10, all beside an idle worker.
+    let milliseconds = [33, 66, 100].map(|percent| waited.percentile(percent).as_millis());
+    assert_eq!(milliseconds, [2, 3, 8]);
     assert!((utilisation(&busy[1], ms(0, 20)) - 50.0).abs() < 0.01);
+}
+
+#[test]
+fn short_gaps_of_many_workers_are_no_idle_worker() {
+    // Two workers that have a gap of 1 ms after each job of 9 ms, in turns, while a request waits.
+    let job = |number: u64, offset: u64| {
+        let from = (number * 10 + offset) * 1_000_000;
+        (u32::try_from(number * 10 + offset).unwrap(), (from, from + 9_000_000))
+    };
+    let busy: Vec<Busy> =
+        [0, 5].map(|offset| (0..10).map(|number| job(number, offset)).collect()).into();
+
+    let waited = waited(&busy, &[(95, 10_000_000)], (0, u64::MAX));
+
+    assert_eq!(waited.percentile(100), Duration::from_millis(1));
 }
 
 #[test]
@@ -189,7 +191,7 @@ fn work_is_spread_evenly_and_nothing_waits_while_a_worker_is_idle() {
     let is_over = AtomicBool::new(false);
 
     let mut counted = (0, 0);
-    let (busy, sent) = thread::scope(|scope| {
+    let (busy, sent, late) = thread::scope(|scope| {
         let (context, is_over) = (&context, &is_over);
         let workers: Vec<_> = endpoints
             .iter()
@@ -201,6 +203,7 @@ fn work_is_spread_evenly_and_nothing_waits_while_a_worker_is_idle() {
         let ready = || crate::workers_of(&cluster, "job") == count;
         cluster_tests::wait_until("all workers are registered", Duration::from_secs(10), ready);
         cluster.wait_until_level();
+        let canary = Canary::start();
         counted.0 = now_ns() + u64::from(WARM_UP_SECONDS) * 1_000_000_000;
         counted.1 = counted.0 + u64::from(seconds) * 1_000_000_000;
         let clients: Vec<_> = (0_u32..)
@@ -214,7 +217,8 @@ fn work_is_spread_evenly_and_nothing_waits_while_a_worker_is_idle() {
         let sent: Vec<(u32, u64)> =
             clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
         is_over.store(true, Ordering::SeqCst);
-        (workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<Busy>>(), sent)
+        let busy = workers.into_iter().map(|worker| worker.join().unwrap());
+        (busy.collect::<Vec<Busy>>(), sent, canary.finish())
     });
 
     // The last requests of a Poisson process may be sent earlier.
@@ -223,7 +227,8 @@ fn work_is_spread_evenly_and_nothing_waits_while_a_worker_is_idle() {
     assert_balanced(&busy, counted);
     let waited = waited(&busy, &sent, counted);
     println!("waited while a worker was idle: {waited}");
-    let max = scale().pick(WAITED_MAX_SHARED, WAITED_MAX);
+    println!("the machine let threads wait: {late}");
+    let max = scale().pick(WAITED_MAX_SHARED, WAITED_MAX) + late.percentile(99) * HOPS;
     assert!(waited.percentile(99) <= max || !is_release(), "{waited}");
 }
 

@@ -8,6 +8,7 @@
 mod accounting;
 mod balance;
 mod balancer;
+mod canary;
 mod guide;
 mod overload;
 mod rolling;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_tests::{
-    Code, Reachable, TestCluster, WallClock, Watch, hold_for,
-};
+use cluster_tests::{Code, Reachable, TestCluster, WallClock, Watch, hold_for};
 
 use crate::{
     NODE_TIMEOUT, client, counts,
@@ -31,11 +29,8 @@ const WATCHED_FOR: Duration = NODE_TIMEOUT.saturating_add(Duration::from_secs(1)
 #[test]
 fn jump_of_a_clock_expires_nobody() {
     let mut cluster = TestCluster::unstarted(&[HEARTBEATS]);
-    let clocks: Vec<WallClock> = cluster
-        .nodes()
-        .iter()
-        .map(|node| WallClock::new(node.directory().join("clock")))
-        .collect();
+    let clocks: Vec<WallClock> =
+        cluster.nodes().iter().map(|node| WallClock::new(node.directory().join("clock"))).collect();
     for (node, clock) in cluster.nodes_mut().iter_mut().zip(&clocks) {
         node.set_clock(clock);
         node.start();

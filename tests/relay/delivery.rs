@@ -117,9 +117,7 @@ fn request_behind_a_cut_link_is_answered_by_another_worker() {
 
     other.serve("hello", "world");
     client.expect_reply("echo", "world");
-    wait_until("both ends know of the cut", PATIENCE, || {
-        !has_link(&cluster, 0, 1)
-    });
+    wait_until("both ends know of the cut", PATIENCE, || !has_link(&cluster, 0, 1));
     behind.answer(&first, "late");
     wait_for_dropped(&cluster, &["origin_gone"], 1);
     cluster.heal();

@@ -101,7 +101,8 @@ fn workers_with_the_same_identity_are_two() {
             worker.answer(&work[3], &work[5]);
         }
 
-        let mut replies = [client.socket.recv(), client.socket.recv()].map(|reply| reply[3].clone());
+        let mut replies =
+            [client.socket.recv(), client.socket.recv()].map(|reply| reply[3].clone());
         replies.sort_unstable();
         assert_eq!(replies, bodies.map(|body| body.to_vec()));
     }

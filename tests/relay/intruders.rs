@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_tests::{
-    RawSocket, RawTcp, RawWorker, TestCluster, frames, zmtp_frame,
-};
+use cluster_tests::{RawSocket, RawTcp, RawWorker, TestCluster, frames, zmtp_frame};
 
 use crate::{LATE_HARM, client, register};
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_tests::{
-    Asker, Code, PATIENCE, Tap, TestCluster, hold_for, look_for, wait_until,
-};
+use cluster_tests::{Asker, Code, PATIENCE, Tap, TestCluster, hold_for, look_for, wait_until};
 use serde_json::Value;
 
 use crate::{

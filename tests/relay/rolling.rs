@@ -36,7 +36,7 @@ fn rolling_restart_fails_no_call() {
         cluster.wait_until_ready();
         crew.wait_until_registered(6);
         // Workers that had to leave do not come back by themselves.
-        crew = relieved(crew, |first| from(first));
+        crew = relieved(crew, from);
     }
 
     let calls = callers.finish();

@@ -43,12 +43,7 @@ impl Ports {
     /// Some that are free.
     #[must_use]
     pub fn free() -> Self {
-        Self {
-            broker: free_port(),
-            cluster: free_port(),
-            relay: free_port(),
-            admin: free_port(),
-        }
+        Self { broker: free_port(), cluster: free_port(), relay: free_port(), admin: free_port() }
     }
 }
 

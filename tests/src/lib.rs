@@ -41,8 +41,8 @@ mod zmtp;
 use std::time::Duration;
 
 pub use accounting::{
-    Account, Delivery, Dropped, Execution, Explanation, Fault, FaultKind, History, Outcome, Parting,
-    Rules, Stray, Submission, SubmissionId, Violation, Wrong, account,
+    Account, Delivery, Dropped, Execution, Explanation, Fault, FaultKind, History, Outcome,
+    Parting, Rules, Stray, Submission, SubmissionId, Violation, Wrong, account,
 };
 pub use asker::{ASK_PATIENCE, Answer, Asker, Code, Ticket};
 pub use client::{RawClient, ReqClient};

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, Effect, Input, Outgoing, PeerId, Receipt};
+use mdp_broker::{Broker, DropReason, Effect, Input, Outgoing, PeerId, Receipt};
 use mdp_raft::Stop;
 use mdp_wire::{AtBroker, DecodeLimits, decode_at_broker, worker::ToBroker};
 use rustix::{
@@ -258,12 +258,17 @@ impl<C: Cluster> Running<C> {
             ReportScope::Totals | ReportScope::Services => Vec::new(),
             ReportScope::Workers => broker.workers().take(REPORT_WORKERS_MAX).collect(),
         };
+        let relay = self.relay_report();
+        let mut counters = broker.counters().clone();
+        if let Some(undelivered) = relay.as_ref().map(|relay| relay.totals.undelivered) {
+            *counters.dropped.entry(DropReason::OriginGone).or_default() += undelivered;
+        }
         NodeReport {
             gauges: broker.gauges(),
-            counters: broker.counters().clone(),
+            counters,
             outgoing: self.it.outgoing.totals(),
             reads: self.it.cluster.read_totals(),
-            relay: self.relay_report(),
+            relay,
             applied_index: self.it.cluster.applied_index(),
             uptime: self.now.saturating_duration_since(self.it.started_at),
             services,

@@ -26,14 +26,8 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 6] = [
-        Self::Faketime,
-        Self::Haproxy,
-        Self::Libzmq,
-        Self::Python,
-        Self::Strace,
-        Self::Valgrind,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Faketime, Self::Haproxy, Self::Libzmq, Self::Python, Self::Strace, Self::Valgrind];
 
     /// The package of Debian and its descendants.
     const fn package(self) -> &'static str {

@@ -159,7 +159,7 @@ fetched), which is built into the target directory once. Every stage runs, also 
     },
     Manual {
         name: "test",
-        usage: "test [rust|cluster|python|readme|speed]",
+        usage: "test [rust|cluster|relay|delivery|python|readme|speed]",
         summary: "Runs every test in its short form, or one part of them.",
         details: "Builds `majordomo` and the benchmarks with optimisation, then runs
 
@@ -167,6 +167,9 @@ fetched), which is built into the target directory once. Every stage runs, also 
            drive the program as it is shipped
   cluster  black-box tests of three nodes: registrations, nodes that are killed, cut off, frozen or
            lose their disks
+  relay    black-box tests of three nodes: requests that enter at one and are executed at another
+  delivery every request accounted for while workers, nodes and links fail; restarts without a
+           failed call, also behind haproxy; balance; overload
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
   readme   the commands of the README
   speed    short benchmarks that fail when the broker needs more than 1.5 times the CPU of the

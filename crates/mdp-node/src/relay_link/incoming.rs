@@ -317,6 +317,7 @@ impl Incoming {
         ledger: &mut Ledger,
     ) -> Result<(), SocketError> {
         let Some(at) = self.links.iter().position(|other| other.link == link) else {
+            ledger.add_undelivered(1);
             return Ok(());
         };
         let Some(inbound) = self.links.get_mut(at) else { return Ok(()) };
@@ -329,7 +330,10 @@ impl Incoming {
         match self.open(route)? {
             Door::Open => message.encode(&mut Wire::new(&mut self.socket))?,
             Door::Full => self.keep(now, at, message, ledger),
-            Door::Gone => self.lose(at, LinkLoss::Disconnected, ledger),
+            Door::Gone => {
+                ledger.add_undelivered(1);
+                self.lose(at, LinkLoss::Disconnected, ledger);
+            }
         }
         Ok(())
     }
@@ -468,6 +472,7 @@ impl Incoming {
 
 impl Inbound {
     fn end(self, loss: LinkLoss, ledger: &mut Ledger) {
+        ledger.add_undelivered(self.waiting.len());
         ledger.down(self.link, &self.node, loss, Vec::new());
     }
 }

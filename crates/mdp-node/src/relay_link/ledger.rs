@@ -67,6 +67,11 @@ impl Ledger {
         }
     }
 
+    /// Messages were meant for an origin that is gone.
+    pub(super) fn add_undelivered(&mut self, messages: usize) {
+        self.totals.undelivered += u64::try_from(messages).unwrap_or(u64::MAX);
+    }
+
     pub(super) fn poll_input(&mut self) -> Option<Input<Frame>> {
         self.inputs.pop_front()
     }

@@ -79,6 +79,8 @@ pub struct RelayTotals {
     pub refused_here: BTreeMap<&'static str, u64>,
     /// Messages that were none.
     pub malformed: u64,
+    /// Replies, and other messages, for origins that were gone before the engine knew.
+    pub undelivered: u64,
     /// Messages that wait for origins that do not read.
     pub waiting_messages: usize,
     /// Their bytes with overhead.

@@ -284,9 +284,9 @@ fn request_that_may_have_been_executed_is_not_sent_again() {
         test.up("a");
 
         if is_lost {
-            test.down("a")
+            test.down("a");
         } else {
-            test.advance(TIMEOUT)
+            test.advance(TIMEOUT);
         }
 
         let [(done, Err(error))] = &test.done[..] else { panic!("{:?}", test.done) };
