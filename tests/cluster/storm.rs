@@ -18,8 +18,9 @@ const STORM_WITHIN: Duration = Duration::from_secs(10);
 /// Of so many workers, log entries may be made for one at most.
 const WORKERS_PER_ENTRY: usize = 10;
 
-/// While so many more connect, those that are there need not say that they live.
-const CONNECTIONS_PER_PONG: usize = 1_000;
+/// How often those that are there say that they live while others connect. A node gives up a
+/// connection that is silent for more than twice as long.
+const PONG_EVERY: Duration = Duration::from_secs(4);
 
 /// How often somebody asks about one of the services.
 const PERIOD: Duration = Duration::from_millis(5);
@@ -45,10 +46,13 @@ fn heartbeat() -> Vec<u8> {
 /// Connects so many workers, each to the node that is chosen for it.
 fn connect<'a>(count: usize, mut choose: impl FnMut() -> &'a ClusterNode) -> Vec<RawTcp> {
     let mut workers: Vec<RawTcp> = Vec::new();
-    for number in 1..=count {
+    let mut pong_at = Instant::now() + PONG_EVERY;
+    for _ in 0..count {
         workers.push(RawTcp::dealer(choose().endpoint().as_str()));
-        if number % CONNECTIONS_PER_PONG == 0 {
-            assert!(workers.iter_mut().all(RawTcp::pong), "a node closed an idle connection");
+        if Instant::now() >= pong_at {
+            let closed = workers.iter_mut().filter_map(|worker| (!worker.pong()).then_some(()));
+            assert_eq!(closed.count(), 0, "a node closed idle connections");
+            pong_at = Instant::now() + PONG_EVERY;
         }
     }
     workers
@@ -119,8 +123,10 @@ fn workers_of_a_lost_node_register_again_within_seconds() {
     let mut cluster = TestCluster::start(&[]);
     let victim = cluster.follower();
     let living: Vec<usize> = cluster.others(&[victim]).collect();
+    let connecting_at = Instant::now();
     let mut workers = connect(count, || cluster.node(victim));
     register(&mut workers);
+    println!("{count} workers came to one node within {:?}", connecting_at.elapsed());
     let before = cluster.node(living[0]).expect_view();
     let asked: Vec<String> = (0..SERVICES).step_by(100).map(service).collect();
     let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
@@ -129,6 +135,7 @@ fn workers_of_a_lost_node_register_again_within_seconds() {
 
     let lost_at = Instant::now();
     cluster.node_mut(victim).kill();
+    drop(workers);
     let mut turns = living.iter().cycle();
     let mut again = connect(count, || cluster.node(*turns.next().unwrap()));
     register(&mut again);

@@ -6,7 +6,7 @@ mod nemesis;
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -87,7 +87,7 @@ fn size() -> Size {
         Size {
             requests: 50_000,
             requests_per_second: 1_000,
-            node_faults: 3,
+            node_faults: 2,
             workers_killed: 15,
             workers_frozen: 8,
         },
@@ -156,29 +156,63 @@ fn assert_served_everywhere(endpoints: &[String]) {
     }
 }
 
+/// How far a run is.
+struct Progress {
+    /// Clients that have not submitted everything yet.
+    submitting: AtomicUsize,
+    /// Something went so wrong that the rest is of no use.
+    is_abandoned: AtomicBool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let submitting = AtomicUsize::new(CLIENTS.try_into().unwrap());
+        Self { submitting, is_abandoned: AtomicBool::new(false) }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.submitting.load(Ordering::SeqCst) > 0 && !self.is_abandoned()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::SeqCst)
+    }
+
+    /// Abandons the run if the thread that holds this panics: others would go on for long.
+    fn abandon_on_panic(&self) -> AbandonOnPanic<'_> {
+        AbandonOnPanic(self)
+    }
+}
+
+struct AbandonOnPanic<'a>(&'a Progress);
+
+impl Drop for AbandonOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.is_abandoned.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// Submits all requests while the nemesis is at work; what everybody wrote down.
 fn run(size: &Size, cluster: &mut TestCluster, random: &mut fastrand::Rng) -> History {
     let endpoints: Vec<String> = cluster.nodes().iter().map(Reachable::endpoint).collect();
     let directory = tempfile::tempdir().unwrap();
     let workers = workers(&endpoints, directory.path());
     assert_served_everywhere(&endpoints);
-    let still_submitting = AtomicUsize::new(CLIENTS.try_into().unwrap());
+    let progress = Progress::new();
     let mut nemesis = Nemesis::new(cluster, workers);
     let logs: Vec<Log> = thread::scope(|scope| {
+        let progress = &progress;
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let client = Client::new(number, &endpoints, random.fork());
                 let (requests, rate) =
                     (size.requests / CLIENTS, size.requests_per_second / CLIENTS);
-                let still_submitting = &still_submitting;
-                scope.spawn(move || {
-                    client.run(requests, rate, || {
-                        still_submitting.fetch_sub(1, Ordering::SeqCst);
-                    })
-                })
+                scope.spawn(move || client.run(requests, rate, progress))
             })
             .collect();
-        nemesis.work(random, || still_submitting.load(Ordering::SeqCst) > 0);
+        nemesis.work(random, progress);
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     assert_served_everywhere(&endpoints);

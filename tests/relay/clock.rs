@@ -53,9 +53,11 @@ fn jump_of_a_clock_expires_nobody() {
     }
 
     for watch in watches {
-        let (sightings, unanswered) = watch.finish();
-        let wrong: Vec<_> = sightings.iter().filter(|seen| seen.code != Code::Found).collect();
-        assert!(wrong.is_empty() && unanswered == 0, "{wrong:?}, {unanswered} unanswered");
+        // A node that gets no turn for long may not know; it may not be wrong.
+        let (sightings, _) = watch.finish();
+        let of = |code: Code| sightings.iter().filter(|seen| seen.code == code).count();
+        assert_eq!(of(Code::NotFound), 0, "of {}", sightings.len());
+        assert!(of(Code::Found) > 0);
     }
     assert_eq!(counts(&cluster, "broker_expired_workers_total"), [0; 3]);
     let client = client(&cluster, 0);

@@ -28,7 +28,9 @@ fn rolling_restart_fails_no_call() {
         cluster.nodes().iter().map(|node| Watch::start(node, &["echo"], PERIOD)).collect();
     let callers = Callers::start("echo", &[endpoints.clone(), endpoints.clone()].concat());
     let started_at = Instant::now();
-    for node in 0..3 {
+    // From the last to the first, as Kubernetes does it. In the other order, clients whose timeout is as
+    // long as a restart would follow it from node to node.
+    for node in (0..3).rev() {
         cluster.node(node).signal(Signal::TERM);
         let code = cluster.node_mut(node).wait_for_exit(LEFT_WITHIN);
         assert_eq!(code, Some(0), "{}", cluster.node(node).log());

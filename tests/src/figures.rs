@@ -73,6 +73,17 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_several_threads_are_put_together() {
+        let ms = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect();
+        let mut durations: Durations = ms(&[30, 10]);
+
+        durations.extend(&ms(&[20, 40]));
+
+        assert_eq!(durations.percentile(50), Duration::from_millis(20));
+        assert_eq!(durations.within(Duration::from_millis(30)), 75);
+    }
+
+    #[test]
     fn few_values_have_percentiles_too() {
         let mut durations = Durations::default();
         durations.add(Duration::from_secs(1));

@@ -49,8 +49,10 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// How many messages libzmq keeps for a node that does not read: what waits long is worthless.
 const SEND_MESSAGES_MAX: i32 = 256;
-/// How many messages of a node libzmq keeps until they are read here.
-const RECEIVE_MESSAGES_MAX: i32 = 256;
+/// No limit to what libzmq keeps until it is read here: calls without an answer are limited. A
+/// connection that is pinged, has reached such a limit and then ends can make libzmq 4.3 abort the
+/// process (docs/decisions/0017).
+const RECEIVE_MESSAGES_MAX: i32 = 0;
 /// How often a connection is pinged.
 const HEARTBEAT_MILLISECONDS: i32 = 300;
 /// How long a pinged connection may be silent, on either side.

@@ -72,8 +72,10 @@ const SOURCE_BATCH_MAX: usize = 32;
 
 /// How many messages libzmq keeps for an origin that does not read: what does not fit waits here.
 const SEND_MESSAGES_MAX: i32 = 1_000;
-/// How many messages of another node libzmq keeps until they are read here.
-const RECEIVE_MESSAGES_MAX: i32 = 1_000;
+/// No limit to what libzmq keeps until it is read here: what an origin may send, and so what an owner
+/// may answer, is limited by what is told of capacity. A connection that is pinged, has reached such a
+/// limit and then ends can make libzmq 4.3 abort the process (docs/decisions/0017).
+const RECEIVE_MESSAGES_MAX: i32 = 0;
 /// The longest frame: longer than any that a node accepts from its own peers
 /// (`broker.max_message_bytes` is at most 1 GiB), for it would end a link that others need.
 const FRAME_BYTES_MAX: i64 = (1 << 30) + (1 << 20);

@@ -117,7 +117,9 @@ impl Soak {
             }
             Self::Restart => "100 times all nodes killed at the same moment",
             Self::Rolling => "20 rolling restarts at 2,000 calls a second, none of which fails",
-            Self::Storm => "10,000 workers of 1,000 services within 10 s, and again after the loss of their node",
+            Self::Storm => {
+                "10,000 workers of 1,000 services within 10 s, and again after the loss of their node"
+            }
             Self::Together => "20 times all nodes told to leave at the same moment, under load",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,7 @@ use cluster_tests::{
     Delivery, Outcome, RawSocket, Stray, Submission, SubmissionId, Version, now_ns,
 };
 
-use super::{CLIENT_PATIENCE, SERVICES};
+use super::{CLIENT_PATIENCE, Progress, SERVICES};
 
 /// How often a request that may be repeated is submitted.
 const ROUNDS_MAX: u8 = 4;
@@ -89,28 +90,26 @@ impl Client {
         Connection { endpoint: endpoint.to_owned(), socket, monitor, is_up: false }
     }
 
-    /// Submits so many requests, so many a second, says so when all are, and waits for what became
-    /// of them.
-    pub(super) fn run(
-        mut self,
-        requests: u32,
-        per_second: u32,
-        when_submitted: impl FnOnce(),
-    ) -> Log {
+    /// Submits so many requests, so many a second, and waits for what becomes of them.
+    pub(super) fn run(mut self, requests: u32, per_second: u32, progress: &Progress) -> Log {
+        let _guard = progress.abandon_on_panic();
         let period = Duration::from_secs(1) / per_second;
         let mut due_at = Instant::now();
         for request in 0..requests {
             // No faster after a pause than before it.
             due_at = (due_at + period).max(Instant::now() - period * 10);
             while Instant::now() < due_at || !self.connections.iter().any(|one| one.is_up) {
+                if progress.is_abandoned() {
+                    return self.log;
+                }
                 self.turn(due_at.saturating_duration_since(Instant::now()).min(TURN));
             }
             let id = SubmissionId { client: self.number, request, round: 0 };
             let service = self.random.usize(0..SERVICES.len());
             self.submit(id, service);
         }
-        when_submitted();
-        while !self.open.by_id.is_empty() {
+        progress.submitting.fetch_sub(1, Ordering::SeqCst);
+        while !self.open.by_id.is_empty() && !progress.is_abandoned() {
             self.turn(TURN);
         }
         self.log

@@ -11,16 +11,16 @@ use std::{
 
 use cluster_tests::{Dropped, Fault, FaultKind, History, RecordedWorker, Tap, TestCluster, now_ns};
 
-use super::let_pass;
+use super::{Progress, let_pass};
 
 /// Between two faults of nodes: effects end, and some time is calm.
-const CALM_MILLISECONDS: std::ops::Range<u64> = 300..900;
+const CALM_MILLISECONDS: std::ops::Range<u64> = 200..700;
 
 /// How long a killed node stays away.
 const AWAY_MILLISECONDS: std::ops::Range<u64> = 100..800;
 
 /// How long a node is frozen or cut off: shorter and longer than its peers wait for it.
-const HELD_MILLISECONDS: std::ops::Range<u64> = 200..4_500;
+const HELD_MILLISECONDS: std::ops::Range<u64> = 200..4_000;
 
 /// Between two faults of workers.
 const WORKER_CALM_MILLISECONDS: std::ops::Range<u64> = 200..900;
@@ -45,14 +45,16 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    /// Brings about one fault after the other as long as this holds; all is repaired then.
-    pub(super) fn work(&mut self, random: &mut fastrand::Rng, goes_on: impl Fn() -> bool) {
+    /// Brings about one fault after the other as long as the run goes on; all is repaired then.
+    pub(super) fn work(&mut self, random: &mut fastrand::Rng, progress: &Progress) {
         let is_over = AtomicBool::new(false);
         let mut fork = random.fork();
         let Self { cluster, workers, faults, dropped } = self;
         thread::scope(|scope| {
+            // Within the scope, for that waits for the other thread when this one panics.
+            let _guard = progress.abandon_on_panic();
             scope.spawn(|| {
-                while !is_over.load(Ordering::SeqCst) {
+                while !is_over.load(Ordering::SeqCst) && !progress.is_abandoned() {
                     let_pass(any(&mut fork, WORKER_CALM_MILLISECONDS));
                     hit_worker(workers, faults, &mut fork);
                 }
@@ -60,7 +62,7 @@ impl<'a> Nemesis<'a> {
             // In turns, so that a run of any length has all of them.
             for round in 0.. {
                 let_pass(any(random, CALM_MILLISECONDS));
-                if !goes_on() {
+                if !progress.goes_on() {
                     break;
                 }
                 let node = random.usize(0..cluster.nodes().len());
