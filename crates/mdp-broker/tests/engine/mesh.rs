@@ -79,7 +79,7 @@ impl Mesh {
         wire.map(|(link, _)| *link)
     }
 
-    /// Ends a link with everything on its way. What `is_unsent` never left.
+    /// Ends a link with everything on its way. The unsent requests never left.
     pub(crate) fn cut(&mut self, origin: usize, owner: usize, unsent: Vec<ForwardId>) {
         let Some(link) = self.link(origin, owner) else { return };
         self.wires.remove(&link);
@@ -101,27 +101,36 @@ impl Mesh {
     /// Puts what the engines want to say on the wires, and everything else where tests look.
     fn collect(&mut self) {
         for node in 0..self.nodes.len() {
-            let mut rest: Effects = Vec::new();
-            for effect in self.nodes[node].effects() {
-                match effect {
-                    Effect::ToOwner { link, message } => {
-                        self.seen.push((link, OnWire::ToOwner(message.clone())));
-                        if let Some(wire) = self.wires.get_mut(&link) {
-                            assert_eq!(wire.origin, node);
-                            wire.to_owner.push_back(message);
-                        }
-                    }
-                    Effect::ToOrigin { link, message } => {
-                        self.seen.push((link, OnWire::ToOrigin(message.clone())));
-                        if let Some(wire) = self.wires.get_mut(&link) {
-                            assert_eq!(wire.owner, node);
-                            wire.to_origin.push_back(message);
-                        }
-                    }
-                    other => rest.push(other),
-                }
-            }
+            let effects = self.nodes[node].effects();
+            let rest = effects.into_iter().filter_map(|effect| self.put_on_wire(node, effect));
+            let rest = rest.collect();
             self.nodes[node].put_back(rest);
+        }
+    }
+
+    /// Puts a message on its wire, if the effect is one and the wire is there.
+    fn put_on_wire(&mut self, node: usize, effect: Effect<Bytes>) -> Option<Effect<Bytes>> {
+        match effect {
+            Effect::ToOwner { link, message } => {
+                self.seen.push((link, OnWire::ToOwner(message.clone())));
+                let wire = self.wires.get_mut(&link)?;
+                assert_eq!(wire.origin, node);
+                wire.to_owner.push_back(message);
+                None
+            }
+            Effect::ToOrigin { link, message } => {
+                self.seen.push((link, OnWire::ToOrigin(message.clone())));
+                let wire = self.wires.get_mut(&link)?;
+                assert_eq!(wire.owner, node);
+                wire.to_origin.push_back(message);
+                None
+            }
+            Effect::Send { .. }
+            | Effect::Propose(_)
+            | Effect::Lookup { .. }
+            | Effect::Describe { .. }
+            | Effect::Note(_)
+            | Effect::Drained(_) => Some(effect),
         }
     }
 

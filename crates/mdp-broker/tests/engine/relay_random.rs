@@ -199,7 +199,7 @@ impl World {
                         self.work.remove(&(node, name));
                     }
                     Outgoing::Worker { message: FromBroker::Heartbeat, .. } => {}
-                    Outgoing::Client(reply) => self.on_reply(node, &name, reply),
+                    Outgoing::Client(reply) => self.on_reply(node, &name, &reply),
                 }
             }
         }
@@ -209,7 +209,7 @@ impl World {
         &mut self,
         node: usize,
         client: &str,
-        reply: mdp_wire::client::Reply<mdp_wire::ServiceName, Vec<u8>>,
+        reply: &mdp_wire::client::Reply<mdp_wire::ServiceName, Vec<u8>>,
     ) {
         if reply.command == mdp_wire::client::ReplyCommand::Partial {
             return;
