@@ -74,24 +74,39 @@ fn connections_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
-fn frozen_worker_is_noticed_and_its_request_goes_to_another() {
+fn vanished_worker_is_noticed_and_its_request_goes_to_another() {
     // Silence alone ends nobody here.
     let settings = [("broker.heartbeat_interval", "500ms"), ("broker.heartbeat_liveness", "1000")];
     let mut node = NodeProcess::start(&settings);
     let client = RawClient::connect(&node, Version::V02);
-    // It keeps its connection and answers nothing, not even the pings of its transport.
-    let mut frozen = RawTcp::dealer(&node);
+    let mut vanishing = RawTcp::dealer(&node);
     let ready = [(&b"MDPW02"[..], true), (b"\x01", true), (b"echo", false)];
-    assert!(frozen.send(&ready.map(|(body, more)| zmtp_frame(body, more)).concat()));
+    assert!(vanishing.send(&ready.map(|(body, more)| zmtp_frame(body, more)).concat()));
     client.wait_for_lookup("echo", "200");
     client.request("echo", "hello");
-    frozen.read_until(b"hello");
+    vanishing.read_until(b"hello");
+    vanishing.vanish();
 
     let worker = RawWorker::register(&node, Version::V02, "echo");
 
     let address = worker.expect_work_after_heartbeats("hello");
     worker.answer(&address, "world");
     client.expect_reply("echo", "world");
+    assert_serves(&mut node);
+}
+
+#[test]
+fn flood_that_breaks_off_unread_does_no_harm() {
+    let mut node = NodeProcess::start(&[QUIET]);
+    let request = [(&b""[..], true), (b"MDPC01", true), (b"nobody", true), (&[b'x'; 200], false)];
+    let request = request.map(|(body, more)| zmtp_frame(body, more)).concat().repeat(200);
+    for _ in 0..40 {
+        let mut flood: Vec<RawTcp> = (0..5).map(|_| RawTcp::dealer(&node)).collect();
+        for tcp in &mut flood {
+            assert!(tcp.send(&request));
+            tcp.reset_when_closed();
+        }
+    }
     assert_serves(&mut node);
 }
 

@@ -55,6 +55,27 @@ impl RawTcp {
         command
     }
 
+    /// From here on, nothing that the node sends arrives, and the system acknowledges none of it: as if
+    /// the machine had vanished.
+    ///
+    /// # Panics
+    /// The system refuses.
+    pub fn vanish(&self) {
+        /// Classic BPF: the number of bytes to keep of each packet is constant.
+        const RETURN: u16 = 0x06;
+        let drop_all = socket2::SockFilter::new(RETURN, 0, 0, 0);
+        socket2::SockRef::from(&self.stream).attach_filter(&[drop_all]).unwrap();
+    }
+
+    /// Its end will be a reset, not a farewell.
+    ///
+    /// # Panics
+    /// The system refuses.
+    pub fn reset_when_closed(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
     /// Sends bytes; whether the node still takes them.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()

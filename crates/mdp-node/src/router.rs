@@ -20,16 +20,11 @@ const SEND_MESSAGES_MAX: i32 = 128;
 const RECEIVE_MESSAGES_MAX: i32 = 256;
 /// How long a connection may take to introduce itself: silent ones cost a descriptor.
 const HANDSHAKE_MILLISECONDS_MAX: i32 = 3_000;
-/// How often a connection is pinged. Only the broker does this; a peer's libzmq answers by itself,
-/// also while its application works (protocol.md 6.1).
-const HEARTBEAT_MILLISECONDS: i32 = 2_500;
-/// How long a pinged connection may be silent. Not less, because a peer whose application does not
-/// read for a while cannot answer either: its libzmq stops reading when its own queue is full.
-const HEARTBEAT_TIMEOUT_MILLISECONDS: i32 = 10_000;
-/// How long a peer should wait for us before it connects anew.
-const HEARTBEAT_TTL_MILLISECONDS: i32 = 10_000;
+/// How long what was sent may go unanswered by the peer's machine. Connections are not pinged: libzmq
+/// 4.3 can abort the process when it pings a connection that it does not read (docs/decisions/0017).
+/// Workers are sent heartbeats, so one whose machine is gone is noticed by this.
+const TCP_UNANSWERED_MILLISECONDS_MAX: i32 = 10_000;
 /// How long a connection is idle before TCP looks whether it lives, and how often, and how long.
-/// It serves peers whose ZeroMQ has no heartbeats.
 const TCP_KEEPALIVE_IDLE_SECONDS: i32 = 30;
 const TCP_KEEPALIVE_INTERVAL_SECONDS: i32 = 5;
 const TCP_KEEPALIVE_COUNT: i32 = 4;
@@ -219,9 +214,7 @@ fn configure(
         (SocketOption::SendHighWaterMark, SEND_MESSAGES_MAX),
         (SocketOption::ReceiveHighWaterMark, RECEIVE_MESSAGES_MAX),
         (SocketOption::HandshakeInterval, HANDSHAKE_MILLISECONDS_MAX),
-        (SocketOption::HeartbeatInterval, HEARTBEAT_MILLISECONDS),
-        (SocketOption::HeartbeatTimeout, HEARTBEAT_TIMEOUT_MILLISECONDS),
-        (SocketOption::HeartbeatTtl, HEARTBEAT_TTL_MILLISECONDS),
+        (SocketOption::TcpUnanswered, TCP_UNANSWERED_MILLISECONDS_MAX),
         (SocketOption::TcpKeepalive, 1),
         (SocketOption::TcpKeepaliveIdle, TCP_KEEPALIVE_IDLE_SECONDS),
         (SocketOption::TcpKeepaliveInterval, TCP_KEEPALIVE_INTERVAL_SECONDS),

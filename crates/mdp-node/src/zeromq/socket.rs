@@ -96,6 +96,8 @@ pub(crate) enum SocketOption {
     TcpKeepaliveInterval,
     /// How many times TCP asks.
     TcpKeepaliveCount,
+    /// How long what was sent may go unanswered by the peer's system, in milliseconds.
+    TcpUnanswered,
     /// How many connections the kernel keeps before they are accepted.
     Backlog,
     /// Whether addresses may be of version 6.
@@ -126,6 +128,7 @@ impl SocketOption {
             Self::TcpKeepaliveIdle => zmq_sys::ZMQ_TCP_KEEPALIVE_IDLE,
             Self::TcpKeepaliveInterval => zmq_sys::ZMQ_TCP_KEEPALIVE_INTVL,
             Self::TcpKeepaliveCount => zmq_sys::ZMQ_TCP_KEEPALIVE_CNT,
+            Self::TcpUnanswered => zmq_sys::ZMQ_TCP_MAXRT,
             Self::Backlog => zmq_sys::ZMQ_BACKLOG,
             Self::Ipv6 => zmq_sys::ZMQ_IPV6,
             Self::Immediate => zmq_sys::ZMQ_IMMEDIATE,
