@@ -73,7 +73,7 @@ impl RawTcp {
     /// The system refuses.
     pub fn reset_when_closed(&self) {
         let socket = socket2::SockRef::from(&self.stream);
-        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Sends bytes; whether the node still takes them.
