@@ -1,6 +1,8 @@
 //! Which worker gets a request, and in which order.
 
-use cluster_tests::{PATIENCE, RawClient, RawWorker, TestCluster, frames, hold_for, wait_until};
+use cluster_tests::{
+    PATIENCE, QUIET, RawClient, RawWorker, TestCluster, frames, hold_for, wait_until,
+};
 
 use crate::{client, counted, counts, dropped, register};
 
@@ -14,7 +16,7 @@ const AHEAD_MAX: usize = 16;
 /// CL-11: a request that waits on one node is dispatched when a worker registers at another.
 #[test]
 fn waiting_request_goes_to_a_worker_that_registers_elsewhere() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let client = client(&cluster, 0);
     client.request("echo", "hello");
     client.settle();
@@ -29,7 +31,7 @@ fn waiting_request_goes_to_a_worker_that_registers_elsewhere() {
 /// in their order, each once.
 #[test]
 fn order_of_a_client_holds_across_nodes() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let worker = register(&cluster, 1, "echo");
     let client = client(&cluster, 0);
     for number in 0..PIPELINED {
@@ -52,7 +54,7 @@ fn order_of_a_client_holds_across_nodes() {
 /// CL-12, where the requests waited for the worker.
 #[test]
 fn order_of_waiting_requests_holds_across_nodes() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let clients = [0, 1].map(|node| client(&cluster, node));
     for number in 0..PIPELINED {
         clients.iter().for_each(|client| client.request("echo", number.to_be_bytes()));
@@ -75,7 +77,7 @@ fn order_of_waiting_requests_holds_across_nodes() {
 /// CL-17: while the worker of the client's own node is busy, an idle one of another node is used.
 #[test]
 fn remote_worker_is_used_while_the_local_one_is_busy() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let local = register(&cluster, 0, "echo");
     let remote = register(&cluster, 1, "echo");
     let client = client(&cluster, 0);
@@ -95,7 +97,7 @@ fn remote_worker_is_used_while_the_local_one_is_busy() {
 /// CL-18: where both are idle, the worker of the client's own node is preferred.
 #[test]
 fn local_worker_is_preferred() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let workers = [0, 1, 2].map(|node| register(&cluster, node, "echo"));
     for (node, local) in workers.iter().enumerate() {
         let client = client(&cluster, node);
@@ -111,7 +113,7 @@ fn local_worker_is_preferred() {
 
 #[test]
 fn workers_of_all_nodes_work_at_the_same_time() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let workers: Vec<RawWorker> =
         [0, 0, 1, 1, 2, 2].map(|node| register(&cluster, node, "echo")).into();
     let client = client(&cluster, 0);
@@ -131,7 +133,7 @@ fn workers_of_all_nodes_work_at_the_same_time() {
 /// What another node has not started is taken back once a worker is free elsewhere.
 #[test]
 fn unstarted_request_is_taken_back_for_an_idle_worker() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let remote = register(&cluster, 1, "echo");
     let client = client(&cluster, 0);
     let bodies = ["first", "second", "third"];
@@ -143,7 +145,7 @@ fn unstarted_request_is_taken_back_for_an_idle_worker() {
     // In any order: two workers serve it now.
     let mut served = Vec::new();
     for _ in &bodies[1..] {
-        let work = local.socket.recv();
+        let work = next_work(&local);
         local.answer(&work[3], &work[5]);
         client.expect_reply("echo", &work[5]);
         served.push(work[5].clone());
@@ -155,10 +157,21 @@ fn unstarted_request_is_taken_back_for_an_idle_worker() {
     remote.settle();
 }
 
+/// The frames of the next request that a worker gets.
+fn next_work(worker: &RawWorker) -> Vec<Vec<u8>> {
+    loop {
+        let message = worker.socket.recv();
+        let is_heartbeat = message.len() == 3;
+        if !is_heartbeat {
+            return message;
+        }
+    }
+}
+
 /// A relayed request takes part in the owner's round robin as the client it comes from.
 #[test]
 fn one_client_does_not_keep_out_those_of_other_nodes() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let worker = register(&cluster, 1, "echo");
     let greedy = client(&cluster, 0);
     (0..500_u32).for_each(|_| greedy.request("echo", "much"));
@@ -167,12 +180,16 @@ fn one_client_does_not_keep_out_those_of_other_nodes() {
     let modest = [client(&cluster, 0), client(&cluster, 1), client(&cluster, 2)];
     modest.iter().for_each(|client| client.request("echo", "little"));
     modest.iter().for_each(RawClient::settle);
+    // The held one, the one behind it, and that of the third node.
+    wait_until("its request to reach the owner", PATIENCE, || {
+        cluster.node(1).metric(counted::RECEIVED) >= 3
+    });
 
     let mut ahead = 0;
     let mut littles = 0;
     while littles < modest.len() {
         worker.answer(&held, "done");
-        let work = worker.socket.recv();
+        let work = next_work(&worker);
         held.clone_from(&work[3]);
         if work[5] == b"little" {
             littles += 1;
@@ -207,7 +224,7 @@ fn request_that_waits_for_another_node_is_dropped_after_its_ttl() {
 
 #[test]
 fn service_that_nobody_offers_is_not_asked_for_elsewhere() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let other = register(&cluster, 1, "other");
     let client = client(&cluster, 0);
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cluster_tests::{
-    Asker, Code, PATIENCE, RawClient, RawWorker, Receipt, TestCluster, Version, wait_until,
+    Asker, Code, PATIENCE, QUIET, RawClient, RawWorker, Receipt, TestCluster, Version, wait_until,
 };
 use rustix::process::Signal;
 
@@ -123,7 +123,7 @@ impl Busy {
 /// Whatever a node that leaves owes is finished, handed over, or counted as dropped.
 #[test]
 fn nothing_is_lost_with_a_node_that_drains() {
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let own = Busy::new(&cluster, 0, 0, "own");
     let lent = Busy::new(&cluster, 0, 1, "lent");
     let far = Busy::new(&cluster, 1, 0, "far");
@@ -156,10 +156,12 @@ fn nothing_is_lost_with_a_node_that_drains() {
     far.finish_held();
     far.finish_waiting();
 
+    // The second lent request waited at the one or at the other node with such a worker.
+    let returned = cluster.node(1).metric("relay_returned_requests_total");
     let receipt = after_leaving(&mut cluster, 0, LEFT_WITHIN);
-    // Of its own clients: own, far twice, absent, and late; of others: lent twice.
-    assert_eq!(receipt, Accounts { finished: 2, handed_over: 4, dropped: 1 });
-    assert_eq!(receipt.sum(), 7);
+    // Of its own clients: own, far twice, absent, and late; of others: lent, and what it returned.
+    assert_eq!(receipt, Accounts { finished: 2, handed_over: 3 + returned, dropped: 1 });
+    assert!(returned <= 1);
     for client in [&own.client, &far.client, &waiting, &newcomer] {
         client.expect_silence();
     }
@@ -167,7 +169,7 @@ fn nothing_is_lost_with_a_node_that_drains() {
 
 #[test]
 fn idle_workers_are_let_go_at_once_and_busy_ones_after_their_reply() {
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let lent = Busy::new(&cluster, 0, 1, "lent");
     let idle = Version::BOTH.map(|version| RawWorker::register(cluster.node(0), version, "idle"));
     // The same service, and not busy.
@@ -188,7 +190,7 @@ fn idle_workers_are_let_go_at_once_and_busy_ones_after_their_reply() {
 
 #[test]
 fn ready_to_a_draining_node_is_refused_after_a_while() {
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let own = Busy::new(&cluster, 0, 0, "own");
     drain(&cluster, 0);
     wait_until_draining(&cluster, 0);
@@ -214,7 +216,7 @@ fn ready_to_a_draining_node_is_refused_after_a_while() {
 /// Its own workers leave; what its clients want is executed elsewhere.
 #[test]
 fn clients_of_a_draining_node_are_served_by_others() {
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let own = Busy::new(&cluster, 0, 0, "echo");
     let client = client(&cluster, 0);
     drain(&cluster, 0);
@@ -237,7 +239,7 @@ fn clients_of_a_draining_node_are_served_by_others() {
 #[test]
 fn waiting_requests_of_a_draining_node_are_handed_over_in_order() {
     const WAITING: u32 = 200;
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let own = Busy::new(&cluster, 0, 0, "echo");
     let clients = [client(&cluster, 0), client(&cluster, 0)];
     for client in &clients {
@@ -268,7 +270,7 @@ fn waiting_requests_of_a_draining_node_are_handed_over_in_order() {
 #[test]
 fn waiting_requests_are_shared_with_the_workers_of_other_nodes() {
     const WAITING: u32 = 50;
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let own = Busy::new(&cluster, 0, 0, "echo");
     let other = Busy::new(&cluster, 1, 1, "echo");
     let client = client(&cluster, 0);
@@ -294,7 +296,7 @@ fn waiting_requests_are_shared_with_the_workers_of_other_nodes() {
 /// What nobody else offers is served by the worker that is still there, or dropped and counted.
 #[test]
 fn waiting_requests_that_nobody_else_can_serve_are_accounted_for() {
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let own = Busy::new(&cluster, 0, 0, "echo");
     (0..5).for_each(|_| own.ask_for_more());
     drain(&cluster, 0);
@@ -327,7 +329,7 @@ fn drain_ends_at_its_timeout_though_another_node_owes_a_reply() {
 
 #[test]
 fn all_nodes_drain_at_the_same_time_and_owe_nothing() {
-    let mut cluster = TestCluster::start(&[]);
+    let mut cluster = TestCluster::start(&[QUIET]);
     let crossed = [(0, 1, "a"), (1, 2, "b"), (2, 0, "c")]
         .map(|(worker, client, service)| Busy::new(&cluster, worker, client, service));
     crossed.iter().for_each(Busy::ask_for_more);

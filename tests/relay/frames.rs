@@ -167,7 +167,7 @@ fn exchanges() -> Vec<Exchange> {
 #[test]
 fn frames_are_those_of_a_single_node() {
     let node = NodeProcess::start(&[QUIET]);
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let [at_client, at_worker] = [1, 0].map(|index| cluster.node(index).endpoint());
     let mut tokens = Vec::new();
     for exchange in exchanges() {
@@ -198,7 +198,7 @@ fn assert_are_random(tokens: &mut Vec<Vec<u8>>) {
 /// CL-01, over 0.2: a part of a reply is passed on before the worker has sent the next one.
 #[test]
 fn partial_replies_stream_between_nodes() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let worker = RawWorker::register(cluster.node(0), V02, "echo");
     let client = RawSocket::dealer(cluster.node(1));
     client.send(&V02.request("echo", &[b"hello"]));
@@ -216,7 +216,7 @@ fn partial_replies_stream_between_nodes() {
 /// CL-01, with workers and clients of both versions at the same service of different nodes.
 #[test]
 fn versions_mix_across_nodes() {
-    let cluster = TestCluster::start(&[]);
+    let cluster = TestCluster::start(&[QUIET]);
     let workers = [(0, V01), (2, V02)]
         .map(|(node, version)| RawWorker::register(cluster.node(node), version, "echo"));
     let clients = Version::BOTH.map(|version| {
@@ -225,8 +225,10 @@ fn versions_mix_across_nodes() {
         socket
     });
 
-    for worker in &workers {
-        worker.serve("hello", "world");
+    // One of them must be busy for the other to be asked, too.
+    let addresses = workers.each_ref().map(|worker| worker.expect_work_after_heartbeats("hello"));
+    for (worker, address) in workers.iter().zip(&addresses) {
+        worker.answer(address, "world");
     }
 
     for (client, version) in clients.iter().zip(Version::BOTH) {

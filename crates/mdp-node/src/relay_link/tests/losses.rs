@@ -135,24 +135,6 @@ fn origin_for_which_too_much_waits_is_given_up() {
 }
 
 #[test]
-fn origin_that_takes_nothing_for_long_is_given_up() {
-    let (one, mut other) = pair();
-    let origin = other.to_origin().unwrap();
-    let mut id = 0;
-    while other.links.totals().waiting_messages == 0 {
-        id += 1;
-        other.answer(origin, reply(id, 100_000));
-    }
-    let begun = Instant::now();
-    other.turn();
-    assert!(other.links.poll_timeout().unwrap() > begun, "it is tried without a pause");
-    until("it is given up", &mut [&mut other], |ends| ends[0].to_origin().is_none());
-
-    assert!(begun.elapsed() < LINK_STALLED_AFTER * 3, "{:?}", begun.elapsed());
-    drop(one);
-}
-
-#[test]
 fn what_waits_for_an_origin_arrives_in_order_when_it_reads_again() {
     let (mut one, mut other) = pair();
     let origin = other.to_origin().unwrap();
@@ -241,13 +223,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, is_cut: &AtomicBool) {
 
 #[test]
 fn network_that_is_cut_is_noticed_by_both_sides() {
-    let (mut one, mut other) = (End::new("node-1", 11), End::new("node-2", 12));
-    let cable = Cable::to(other.links.endpoint().port());
-    other.join(&[]);
-    one.join(&[(name("node-2"), format!("tcp://127.0.0.1:{}", cable.port))]);
-    until("a link", &mut [&mut one, &mut other], |ends| {
-        ends[0].to_owner().is_some() && ends[1].to_origin().is_some()
-    });
+    let (mut one, mut other, cable) = cabled_pair();
 
     cable.is_cut.store(true, Ordering::Relaxed);
     let begun = Instant::now();
@@ -256,4 +232,36 @@ fn network_that_is_cut_is_noticed_by_both_sides() {
     });
 
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn origin_that_takes_nothing_is_tried_with_pauses_and_given_up() {
+    let (one, mut other, cable) = cabled_pair();
+    cable.is_cut.store(true, Ordering::Relaxed);
+    let origin = other.to_origin().unwrap();
+    let mut id = 0;
+    while other.links.totals().waiting_messages == 0 {
+        id += 1;
+        other.answer(origin, reply(id, 100_000));
+    }
+
+    let begun = Instant::now();
+    other.turn();
+    assert!(other.links.poll_timeout().unwrap() > begun, "it is tried without a pause");
+    until("it is given up", &mut [&mut other], |ends| ends[0].to_origin().is_none());
+
+    assert!(begun.elapsed() < LINK_STALLED_AFTER * 3, "{:?}", begun.elapsed());
+    drop(one);
+}
+
+/// Two nodes, and a link from the first to the second by a cable.
+fn cabled_pair() -> (End, End, Cable) {
+    let (mut one, mut other) = (End::new("node-1", 11), End::new("node-2", 12));
+    let cable = Cable::to(other.links.endpoint().port());
+    other.join(&[]);
+    one.join(&[(name("node-2"), format!("tcp://127.0.0.1:{}", cable.port))]);
+    until("a link", &mut [&mut one, &mut other], |ends| {
+        ends[0].to_owner().is_some() && ends[1].to_origin().is_some()
+    });
+    (one, other, cable)
 }
