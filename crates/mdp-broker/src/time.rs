@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use mdp_mutants::{Mutant, is_on};
+
 /// A moment in the life of the broker: nanoseconds since it was made, pauses taken out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
@@ -52,7 +54,7 @@ impl Clock {
         // Up to the last call the process was awake, whatever was due.
         let overdue =
             next_deadline.map_or(Duration::ZERO, |deadline| moment.since(deadline.max(self.now)));
-        if overdue > pause_detected_after {
+        if overdue > pause_detected_after && !is_on(Mutant::ExpiryAfterPause) {
             self.paused = self.paused.saturating_add(nanoseconds(overdue));
             self.now = self.now.max(Moment(elapsed.saturating_sub(self.paused)));
             return Some(overdue);

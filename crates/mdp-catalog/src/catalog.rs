@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::ServiceName;
 
 use crate::{
@@ -77,7 +78,9 @@ impl Catalog {
             }
             CatalogEntry::NodeGone { incarnation } => {
                 self.current(&incarnation)?.state = NodeState::Gone;
-                self.void_offers(&incarnation.node);
+                if !is_on(Mutant::NodeGoneKeepsOffers) {
+                    self.void_offers(&incarnation.node);
+                }
                 Ok(CatalogChange::NodeGone { incarnation })
             }
             CatalogEntry::SetClusterVersion { version } if version > self.cluster_version => {
@@ -102,8 +105,11 @@ impl Catalog {
         if actual != up.expected_epoch {
             return Err(Refusal::UnexpectedEpoch { actual });
         }
-        self.void_offers(&up.node);
-        let epoch = Epoch(index);
+        if !is_on(Mutant::NodeUpKeepsOffers) {
+            self.void_offers(&up.node);
+        }
+        let keeps_epoch = is_on(Mutant::EpochNotRaised) && actual != Epoch(0);
+        let epoch = if keeps_epoch { actual } else { Epoch(index) };
         let record = NodeRecord {
             node_id: up.node_id,
             epoch,
@@ -180,6 +186,7 @@ impl Catalog {
             {
                 Ok(record)
             }
+            Some(record) if is_on(Mutant::VoidLifeOffers) => Ok(record),
             Some(_) | None => Err(Refusal::VoidIncarnation),
         }
     }
@@ -187,7 +194,7 @@ impl Catalog {
     /// The node's record if this is its current life, with its `seq` raised.
     fn advance(&mut self, incarnation: &Incarnation, seq: Seq) -> Result<&mut NodeRecord, Refusal> {
         let record = self.current(incarnation)?;
-        if seq <= record.seq {
+        if seq <= record.seq && !is_on(Mutant::StaleSeqApplied) {
             return Err(Refusal::StaleSeq);
         }
         record.seq = seq;

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod deny;
 mod install;
+mod mutants;
 mod players;
 mod ports;
 mod readme;

@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use crate::{
     bench::{self, Bench},
-    check, demo, install,
+    check, demo, install, mutants,
     run::Failure,
     soak::{self, Soak},
     suite::{self, Part},
@@ -20,6 +20,7 @@ pub(crate) enum Task {
     Demo,
     Fix,
     Install,
+    Mutants(Vec<String>),
     Soak(Soak),
     Test(Option<Part>),
     Tidy,
@@ -33,6 +34,7 @@ impl Task {
             Self::Demo => demo::run(workspace),
             Self::Fix => check::fix(workspace),
             Self::Install => install::everything(workspace),
+            Self::Mutants(only) => mutants::run(workspace, only),
             Self::Soak(soak) => soak::run(workspace, *soak),
             Self::Test(only) => suite::run(workspace, *only),
             Self::Tidy => tidy::run(workspace),
@@ -97,6 +99,7 @@ fn task(name: &'static str, options: &[String]) -> Result<Task, UsageError> {
         ("bench", options) => {
             Bench::try_from(options).map(Task::Bench).map_err(|argument| unknown(&argument))
         }
+        ("mutants", names) => Ok(Task::Mutants(names.to_vec())),
         ("soak", []) => Err(UsageError::MissingSoak),
         ("soak", [name]) => Soak::named(name).map(Task::Soak).ok_or_else(|| unknown(name)),
         ("check", []) => Ok(Task::Check),
@@ -194,6 +197,14 @@ Both are measured over the same shapes; the table shows CPU per request, latency
   --relay    instead: three nodes; clients on one and workers on another, beside both on one: CPU of
              both nodes, latency, throughput
   --json     print the figures as JSON",
+    },
+    Manual {
+        name: "mutants",
+        usage: "mutants [NAME...]",
+        summary: "Seeds bugs, one at a time, and shows by what each of them is found.",
+        details: "Builds the simulation with all seeded bugs in it (crate mdp-mutants) and runs it with each of them,
+or with those that are named: up to 200 seeds, then the tests of the crates if the simulation found
+nothing. Without a bug the same build must pass. Exit code 1 if one of them is not caught.",
     },
     Manual {
         name: "soak",

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use mdp_catalog::{CatalogChange, CatalogEntry, Incarnation, Seq};
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{Frame, ServiceName};
 
 use super::{Broker, Dirty};
@@ -198,7 +199,13 @@ impl<F: Frame> Broker<F> {
         for id in in_flight.services {
             if let Some(service) = self.services.find_mut(id) {
                 service.is_in_flight = false;
-                service.offer = OfferState::Unknown;
+                service.offer = if !is_on(Mutant::UnknownOutcomeTrusted) {
+                    OfferState::Unknown
+                } else if service.worker_count > 0 {
+                    OfferState::Offered
+                } else {
+                    OfferState::Absent
+                };
             }
             self.on_worker_count_changed(id);
         }
@@ -216,6 +223,9 @@ impl<F: Frame> Broker<F> {
     }
 
     fn on_offers_void(&mut self) {
+        if is_on(Mutant::VoidOffersForgotten) {
+            return;
+        }
         if let Some(in_flight) = self.offers.in_flight.take() {
             self.timers.remove(in_flight.deadline, TimerKey::Proposal);
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{
     Body, Frame,
     relay::{Capacity, Forward, ForwardId, Load, ReturnCause, ToOrigin, ToOwner},
@@ -53,7 +54,8 @@ impl<F: Frame> Broker<F> {
         }
         link.last_id = link.last_id.saturating_add(1);
         let forward_id = ForwardId(link.last_id);
-        request.attempts = request.attempts.saturating_add(1);
+        request.attempts =
+            request.attempts.saturating_add(u32::from(!is_on(Mutant::AttemptsNotCounted)));
         let forward = Forward {
             id: forward_id,
             client: number_of(&request.client_id()),
@@ -172,6 +174,11 @@ impl<F: Frame> Broker<F> {
             self.counters.recalled += 1;
             let message = ToOwner::Cancel(forward);
             self.effects.push_back(Effect::ToOwner { link, message });
+            if is_on(Mutant::DoubleDispatch)
+                && let Some(forwarded) = self.take_forwarded(link, forward)
+            {
+                self.take_back(id, forwarded.request, HandOver::Failed);
+            }
         }
     }
 
@@ -288,6 +295,10 @@ impl<F: Frame> Broker<F> {
         }
         for (forward, forwarded) in owner.forwarded {
             self.on_forwarded_ended(link, forward, &forwarded);
+            if is_on(Mutant::LinkLossIgnored) {
+                self.totals.bytes = self.totals.bytes.saturating_sub(forwarded.request.bytes);
+                continue;
+            }
             let is_unsent = unsent.contains(&forward);
             let hand_over = if is_unsent { HandOver::Failed } else { HandOver::Possible };
             self.take_back(forwarded.service, forwarded.request, hand_over);

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{Frame, ServiceFrame, ServiceNameRef, Version, worker::FromBroker};
 
 use super::Broker;
@@ -28,7 +29,7 @@ impl<F: Frame> Broker<F> {
     pub(super) fn on_ready(&mut self, from: Caller, service: &ServiceFrame<F>) {
         let name = service.as_name();
         // MMI8-03: refused locally, with or without a quorum.
-        let refusal = if name.is_reserved() {
+        let refusal = if name.is_reserved() && !is_on(Mutant::ReservedNameAccepted) {
             Some(RegistrationRefusal::ReservedName)
         } else if self.drain.is_some() {
             Some(RegistrationRefusal::Draining)
@@ -84,6 +85,9 @@ impl<F: Frame> Broker<F> {
         }
         self.on_worker_count_changed(service_id);
         self.ask_for_proof(service_id);
+        if is_on(Mutant::EarlyHeartbeat) {
+            self.acknowledge_if(service_id, |_, _| true);
+        }
     }
 
     /// Answers a READY that cannot register, now or a little later (protocol.md 6.7).
@@ -135,7 +139,9 @@ impl<F: Frame> Broker<F> {
         service.proof = None;
         match outcome {
             LookupOutcome::OfferedHere if service.offer == OfferState::Offered => {
-                self.acknowledge_if(id, |_, by_query| by_query <= query);
+                self.acknowledge_if(id, |_, by_query| {
+                    by_query <= query || is_on(Mutant::OldProofCounts)
+                });
                 self.ask_for_proof(id);
             }
             // The answer is about an offer that has changed since; the proposal will tell.

@@ -1,5 +1,6 @@
 //! Client requests: admission, queueing, hand-over to workers, replies.
 
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{
     Body, Frame, ServiceFrame, Token, Version,
     client::{self, Reply, ReplyCommand},
@@ -199,7 +200,7 @@ impl<F: Frame> Broker<F> {
             return self.hand_over(worker, request);
         }
         let is_expired = request.deadline <= now;
-        if request.is_own()
+        if (request.is_own() || is_on(Mutant::ForwardedAgain))
             && !is_expired
             && let Some(owner) = service.best_owner()
         {
@@ -253,7 +254,8 @@ impl<F: Frame> Broker<F> {
         let Some(worker) = self.workers.find_mut(id) else {
             return self.drop_request(&request, DropReason::Expired);
         };
-        request.attempts = request.attempts.saturating_add(1);
+        request.attempts =
+            request.attempts.saturating_add(u32::from(!is_on(Mutant::AttemptsNotCounted)));
         let (body, source) = (request.body.clone(), request.source.clone());
         worker.last_sent = now;
         let (to, version, service) = (worker.peer.clone(), worker.version, worker.service);
@@ -316,8 +318,11 @@ impl<F: Frame> Broker<F> {
         request: Request<F>,
         body: Body<F>,
     ) {
-        self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
+        if !is_on(Mutant::LeakedBytes) {
+            self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
+        }
         let Source::Client(client) = request.source else { return };
+        let client = self.client_to_answer(client);
         let body = if request.kept_partials.is_empty() {
             body
         } else {
@@ -327,6 +332,21 @@ impl<F: Frame> Broker<F> {
         let command = ReplyCommand::last(request.version);
         let envelope = request.envelope;
         self.reply(client, Reply { command, envelope, service, body });
+    }
+
+    /// Who asked: always, but for a seeded bug.
+    fn client_to_answer(&self, client: PeerId) -> PeerId {
+        if !is_on(Mutant::WrongClient) {
+            return client;
+        }
+        let other = self.workers.iter().find_map(|(_, worker)| match &worker.state {
+            WorkerState::Busy { request, .. } => match request.client_id() {
+                ClientId::Here(peer) => Some(peer),
+                ClientId::Elsewhere { .. } => None,
+            },
+            WorkerState::Registering { .. } | WorkerState::Idle { .. } => None,
+        });
+        other.unwrap_or(client)
     }
 
     /// Sends a reply, or a part of one, to the node that the request came from, if it is there.
@@ -383,9 +403,12 @@ impl<F: Frame> Broker<F> {
             self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
             return self.return_to_origin(link, forward, ReturnCause::WorkerLost);
         }
-        let reason = if request.is_partly_answered {
+        let reason = if request.is_partly_answered && !is_on(Mutant::RepeatedAfterPartial) {
             Some(DropReason::PartiallyAnswered)
-        } else if policy.delivery == Delivery::AtMostOnce && hand_over == HandOver::Possible {
+        } else if policy.delivery == Delivery::AtMostOnce
+            && hand_over == HandOver::Possible
+            && !is_on(Mutant::AtMostOnceRepeated)
+        {
             Some(DropReason::OutcomeUnknown)
         } else if request.attempts >= policy.max_attempts {
             Some(DropReason::AttemptsExhausted)

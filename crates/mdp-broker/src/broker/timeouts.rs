@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{Frame, worker::FromBroker};
 
 use super::{Broker, workers::Farewell};
@@ -61,7 +62,9 @@ impl<F: Frame> Broker<F> {
         }
         worker.timer_at = due;
         self.timers.insert(due, TimerKey::Worker(id));
-        if let Some((peer, version)) = heartbeat {
+        if let Some((peer, version)) = heartbeat
+            && !is_on(Mutant::HeartbeatForgotten)
+        {
             self.send_to_worker(peer, version, FromBroker::Heartbeat);
         }
     }
@@ -75,6 +78,9 @@ impl<F: Frame> Broker<F> {
             self.ask_for_proof(id);
         }
         let Some(service) = self.services.find_mut(id) else { return };
+        if is_on(Mutant::TtlIgnored) {
+            return;
+        }
         for request in service.queue.take_expired(now) {
             self.count_dequeued(id, &request);
             // AM-10: MDP has no error reply.

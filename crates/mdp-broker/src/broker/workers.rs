@@ -1,5 +1,6 @@
 //! What workers send: commands in and out of place, and the end of a registration.
 
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{
     DecodeError, Frame, ServiceFrame, Version,
     worker::{FromBroker, ToBroker},
@@ -169,6 +170,7 @@ impl<F: Frame> Broker<F> {
             }
             let was_registered = !service.registering.remove(&id);
             if let WorkerState::Idle { order } = worker.state
+                && !is_on(Mutant::DeadWorkerStaysIdle)
                 && service.idle.remove(&order).is_some()
             {
                 self.totals.idle_workers = self.totals.idle_workers.saturating_sub(1);
