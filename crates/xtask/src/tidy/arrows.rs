@@ -25,21 +25,32 @@ const MEMBERS: &[Member] = &[
         ours: &[],
         outside: Outside::Only(&["bincode", "crc32fast", "serde", "smallvec", "thiserror"]),
     },
+    Member { name: "mdp-mutants", ours: &[], outside: Outside::Only(&[]) },
+    Member { name: "mdp-history", ours: &[], outside: Outside::Only(&[]) },
     Member {
         name: "mdp-catalog",
-        ours: &["mdp-wire"],
+        ours: &["mdp-mutants", "mdp-wire"],
         outside: Outside::Only(&["serde", "thiserror"]),
     },
     Member {
         name: "mdp-broker",
-        ours: &["mdp-catalog", "mdp-wire"],
+        ours: &["mdp-catalog", "mdp-mutants", "mdp-wire"],
         outside: Outside::Only(&["rand_chacha", "slab"]),
     },
-    Member { name: "mdp-raft", ours: &["mdp-catalog", "mdp-wire"], outside: Outside::Any },
+    Member {
+        name: "mdp-raft",
+        ours: &["mdp-catalog", "mdp-mutants", "mdp-wire"],
+        outside: Outside::Any,
+    },
+    Member {
+        name: "mdp-replica",
+        ours: &["mdp-broker", "mdp-catalog", "mdp-mutants", "mdp-raft", "mdp-wire"],
+        outside: Outside::Only(&["tokio", "tracing"]),
+    },
     Member { name: "mdp-client", ours: &["mdp-wire"], outside: Outside::Any },
     Member {
         name: "mdp-node",
-        ours: &["mdp-broker", "mdp-catalog", "mdp-raft", "mdp-wire"],
+        ours: &["mdp-broker", "mdp-catalog", "mdp-raft", "mdp-replica", "mdp-wire"],
         outside: Outside::Any,
     },
     Member {
@@ -54,10 +65,18 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         name: "mdp-sim",
-        ours: &["mdp-broker", "mdp-catalog", "mdp-raft", "mdp-wire"],
+        ours: &[
+            "mdp-broker",
+            "mdp-catalog",
+            "mdp-history",
+            "mdp-mutants",
+            "mdp-raft",
+            "mdp-replica",
+            "mdp-wire",
+        ],
         outside: Outside::Any,
     },
-    Member { name: "cluster-tests", ours: &["mdp-client"], outside: Outside::Any },
+    Member { name: "cluster-tests", ours: &["mdp-client", "mdp-history"], outside: Outside::Any },
     Member { name: "xtask", ours: &[], outside: Outside::Only(&[]) },
 ];
 
@@ -68,7 +87,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("redb", &["mdp-raft"]),
     ("zmq", &["cluster-tests", "majordomo", "mdp-bench", "mdp-client", "mdp-node"]),
     ("zmq-sys", &["mdp-bench", "mdp-node"]),
-    ("tokio", &["majordomo", "mdp-client", "mdp-node", "mdp-raft", "mdp-sim"]),
+    ("tokio", &["majordomo", "mdp-client", "mdp-node", "mdp-raft", "mdp-replica", "mdp-sim"]),
     ("config", &["majordomo"]),
     ("clap", &["majordomo", "mdp-bench"]),
     ("anyhow", &["majordomo", "mdp-bench"]),
