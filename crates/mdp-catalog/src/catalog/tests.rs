@@ -174,3 +174,47 @@ fn memory_of_removed_members_is_bounded() {
 
     assert!(!catalog.is_retired(NodeId(0)) && catalog.is_retired(NodeId(1)));
 }
+
+#[test]
+fn catalog_tells_who_offers_what() {
+    let mut catalog = Catalog::new();
+    let (a, b) = (up(&mut catalog, 1, "a", 0), up(&mut catalog, 2, "b", 0));
+    catalog.apply(3, offer(&a, 1, "echo")).unwrap();
+    catalog.apply(4, offer(&b, 1, "echo")).unwrap();
+    catalog.apply(5, offer(&b, 2, "print")).unwrap();
+
+    let offering: Vec<&NodeName> = catalog.offering(b"echo").collect();
+    assert_eq!(offering, [&a.node, &b.node]);
+    let services: Vec<(String, usize)> = catalog
+        .services()
+        .map(|(service, nodes)| {
+            (String::from_utf8_lossy(service.as_bytes()).into_owned(), nodes.len())
+        })
+        .collect();
+    assert_eq!(services, [("echo".to_owned(), 2), ("print".to_owned(), 1)]);
+    assert_eq!(catalog.service_count(), 2);
+    assert_eq!(catalog.node(&b.node).unwrap().epoch, b.epoch);
+    assert_eq!(catalog.node(&"c".parse().unwrap()), None);
+}
+
+#[test]
+fn node_names_end_at_their_limit() {
+    let longest = "n".repeat(crate::node::NODE_NAME_BYTES_MAX);
+    let name: NodeName = longest.parse().unwrap();
+
+    assert_eq!((name.to_string(), format!("{name:?}")), (longest.clone(), format!("{longest:?}")));
+    assert!((longest + "n").parse::<NodeName>().is_err());
+    assert!("".parse::<NodeName>().is_err());
+}
+
+#[test]
+fn entries_and_their_parts_read_well_in_a_log() {
+    let mut catalog = Catalog::new();
+    let a = up(&mut catalog, 7, "a", 0);
+
+    assert_eq!(offer(&a, 2, "echo").to_string(), format!("{a} #2 offers 1"));
+    assert!(a.to_string().contains('a') && a.to_string().contains('7'), "{a}");
+    assert_eq!(NodeId(255).to_string(), "00000000000000ff");
+    let retired = CatalogEntry::Retire { node_id: NodeId(255) };
+    assert_eq!(retired.to_string(), "member 00000000000000ff removed");
+}
