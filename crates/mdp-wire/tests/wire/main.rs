@@ -7,3 +7,4 @@ mod rejects;
 mod relay;
 mod roundtrip;
 mod support;
+mod values;
