@@ -63,6 +63,25 @@ fn request_that_is_given_again_has_another_token_and_one_reply() {
 }
 
 #[test]
+fn requests_of_lost_workers_keep_the_order_of_their_arrival() {
+    let mut test = BrokerTest::new();
+    test.worker("w1", "echo");
+    test.worker("w2", "echo");
+    for body in ["a", "b", "c"] {
+        test.request("c1", "echo", body);
+    }
+
+    test.lost("w1");
+    test.lost("w2");
+    test.effects();
+
+    for (worker, body) in [("w3", "a"), ("w4", "b"), ("w5", "c")] {
+        test.ready(worker, "echo");
+        assert_eq!(test.sends().pop(), Some(test.work(worker, body)));
+    }
+}
+
+#[test]
 fn request_of_a_lost_worker_waits_in_its_old_place() {
     let mut test = BrokerTest::new();
     test.worker("w1", "echo");
