@@ -109,12 +109,9 @@ impl Epoch {
     fn assert_linearizable(&self, number: usize) -> Vec<Vec<Operation>> {
         let histories = self.recorder.histories();
         for (service, history) in self.services.iter().zip(&histories) {
-            if let Err(illegal) = check(history) {
-                let from = illegal.at.called_at.saturating_sub(1_000_000_000);
-                let near = |at: u64| (from..illegal.at.called_at + 1_000_000_000).contains(&at);
-                let around: Vec<_> = history.iter().filter(|op| near(op.called_at)).collect();
-                panic!("{service} is not linearizable at {illegal:?}; around it: {around:#?}");
-            }
+            let verdict = check(history);
+            // One that nobody can tell is as bad as one that is wrong.
+            assert!(verdict.is_legal(), "{service} is {verdict}");
         }
         let (lookups, unknown) = self.recorder.lookups();
         println!(
@@ -174,8 +171,8 @@ fn answers_from_a_nodes_own_copy_are_caught() {
 
     epoch.run(&mut cluster, &[Fault::CutFollower(CALM / 2)], CALM / 5, &mut random);
 
-    let illegal =
-        epoch.recorder.histories().iter().filter(|history| check(history).is_err()).count();
+    let histories = epoch.recorder.histories();
+    let illegal = histories.iter().filter(|history| check(history).is_illegal()).count();
     println!("{illegal} of {SERVICES} histories are not linearizable");
     assert!(illegal > 0, "old answers were not noticed");
 }

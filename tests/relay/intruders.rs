@@ -104,6 +104,63 @@ fn messages_that_are_no_relay_frames_do_no_harm() {
     scene.client.socket.expect_silence(LATE_HARM);
 }
 
+/// The reasons of refusals, as they stand on the wire.
+const WRONG_CLUSTER: u8 = 2;
+const WRONG_NODE: u8 = 3;
+const SUPERSEDED: u8 = 4;
+const NOT_LINKED: u8 = 7;
+
+/// A greeting as nodes of wire version 1 send it.
+fn hello(cluster: &str, node: &str, epoch: u64, wanted: &str) -> Vec<u8> {
+    // Kind and format, then the wire versions from 1 to 1.
+    let mut bytes = vec![16, 1, 0, 1, 0, 1, 0];
+    bytes.extend(epoch.to_le_bytes());
+    // The session: older than any.
+    bytes.extend(0_u64.to_le_bytes());
+    for text in ["0.1.0", cluster, node, wanted] {
+        bytes.push(u8::try_from(text.len()).unwrap());
+        bytes.extend(text.as_bytes());
+    }
+    bytes
+}
+
+/// The reason of the refusal that comes next.
+fn refusal(stranger: &RawSocket) -> u8 {
+    let message = stranger.recv();
+    let [head] = message.as_slice() else { panic!("{message:?} is no refusal") };
+    assert_eq!(head[..3], [18, 1, 0], "{head:?} is no refusal");
+    head[3]
+}
+
+#[test]
+fn greetings_of_other_clusters_to_other_nodes_and_of_past_lives_are_refused() {
+    let mut scene = Scene::new();
+    let cluster = scene.cluster.node(0).expect_view().cluster_id.unwrap();
+    let [origin, owner, other] = [0, 1, 2].map(|node| scene.cluster.node(node).name().to_owned());
+    let epoch = scene.epochs[0];
+    assert!(epoch > 0);
+    for (greeting, reason) in [
+        (hello("another", &origin, epoch + 1, &owner), WRONG_CLUSTER),
+        (hello(&cluster, &origin, epoch + 1, &other), WRONG_NODE),
+        (hello(&cluster, &owner, epoch + 1, &owner), WRONG_NODE),
+        (hello(&cluster, &origin, epoch - 1, &owner), SUPERSEDED),
+        (hello(&cluster, &origin, epoch, &owner), SUPERSEDED),
+    ] {
+        let stranger = RawSocket::dealer(scene.relay().as_str());
+        stranger.send(&[greeting]);
+        assert_eq!(refusal(&stranger), reason);
+
+        // A request behind it reaches no worker.
+        let mut forward = vec![11, 1, 0];
+        forward.extend([1_u64, 1].map(u64::to_le_bytes).concat());
+        forward.extend(1_000_u32.to_le_bytes());
+        stranger.send(&[forward, b"echo".to_vec(), b"forged".to_vec()]);
+        assert_eq!(refusal(&stranger), NOT_LINKED);
+    }
+
+    scene.assert_unharmed();
+}
+
 /// What a node said, said again by somebody else.
 #[test]
 fn other_kinds_of_sockets_and_half_messages_do_no_harm() {
