@@ -9,6 +9,7 @@
 //! - [`mmi`] starts three nodes and asks a follower, to see what agreement costs.
 //! - [`relay`] starts three nodes and puts clients and workers on one of them or on two, to see what
 //!   the way between nodes costs.
+//! - [`measuring`] has the options that the programs which compare have in common.
 //! - [`engine`] drives the engine alone, so that its instructions can be counted.
 //!
 //! The window is *closed*: so many requests are outstanding at any time, and the next one leaves
@@ -21,6 +22,7 @@ pub mod engine;
 pub mod floor;
 mod jobs;
 pub mod launch;
+pub mod measuring;
 pub mod mmi;
 mod options;
 mod poller;

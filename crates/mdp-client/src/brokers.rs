@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::{
     endpoint,
+    listing::Nodes,
     options::{ENDPOINTS_MAX, LEARNED_ENDPOINTS_MAX},
 };
 
@@ -63,6 +64,9 @@ enum Standing {
     Listed,
     /// It drains or is gone.
     Unlisted,
+    /// The node that is reached there now said that it drains or is gone. Its address may be one
+    /// that no list has, and lead to another node next time.
+    SaidToLeave,
 }
 
 impl Brokers {
@@ -84,9 +88,12 @@ impl Brokers {
         broker < self.configured
     }
 
-    /// Whether it drains or is gone, as other nodes say.
+    /// Whether it drains or is gone, as it or other nodes say.
     pub(crate) fn is_leaving(&self, broker: usize) -> bool {
-        self.known.get(broker).is_some_and(|known| known.standing == Standing::Unlisted)
+        self.known.get(broker).is_some_and(|known| match known.standing {
+            Standing::Unlisted | Standing::SaidToLeave => true,
+            Standing::Unknown | Standing::Listed => false,
+        })
     }
 
     /// Whether requests may be sent there without a check: a learned endpoint need not be
@@ -139,6 +146,9 @@ impl Brokers {
     pub(crate) fn on_failed(&mut self, now: Instant, broker: usize) {
         if let Some(known) = self.known.get_mut(broker) {
             known.failed_at = Some(now);
+            if known.standing == Standing::SaidToLeave {
+                known.standing = Standing::Unknown;
+            }
         }
     }
 
@@ -151,15 +161,18 @@ impl Brokers {
         })
     }
 
-    /// Takes what `mmi.endpoints` of a node said: the endpoints of the nodes that are up and do
+    /// Takes what `mmi.endpoints` of this broker said: the endpoints of the nodes that are up and do
     /// not drain. New ones come behind the known ones, up to [`LEARNED_ENDPOINTS_MAX`].
     ///
     /// A list without one of our endpoints says something about it only if it can be compared:
     /// if it was listed before, or others that were configured are. An address that only we use
-    /// (of a load balancer, a forwarded port, another name of the machine) is in no list.
-    pub(crate) fn learn(&mut self, listed: &[String], is_in_use: impl Fn(usize) -> bool) {
+    /// (of a load balancer, a forwarded port, another name of the machine) is in no list. A node
+    /// that says its own name can be compared whatever its address.
+    pub(crate) fn learn(&mut self, from: usize, nodes: &Nodes, is_in_use: impl Fn(usize) -> bool) {
         let mut set = BrokerSet::default();
-        for endpoint in listed.iter().filter_map(|endpoint| endpoint::parse_learned(endpoint)) {
+        for endpoint in
+            nodes.endpoints.iter().filter_map(|endpoint| endpoint::parse_learned(endpoint))
+        {
             if let Some(broker) = self.place_of(endpoint, &is_in_use) {
                 set.insert(broker);
             }
@@ -172,8 +185,13 @@ impl Brokers {
         for (broker, known) in self.known.iter_mut().enumerate() {
             known.standing = match known.standing {
                 _ if set.contains(broker) => Standing::Listed,
-                Standing::Unknown if !is_comparable => Standing::Unknown,
-                Standing::Unknown | Standing::Listed | Standing::Unlisted => Standing::Unlisted,
+                _ if broker == from && nodes.has_answering == Some(true) => Standing::Unknown,
+                _ if broker == from && nodes.has_answering == Some(false) => Standing::SaidToLeave,
+                Standing::Unknown | Standing::SaidToLeave if !is_comparable => known.standing,
+                Standing::Unknown
+                | Standing::Listed
+                | Standing::Unlisted
+                | Standing::SaidToLeave => Standing::Unlisted,
             };
         }
     }
@@ -220,6 +238,15 @@ mod tests {
         endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect()
     }
 
+    fn list(endpoints: &[&str]) -> Nodes {
+        Nodes { endpoints: strings(endpoints), has_answering: None }
+    }
+
+    /// From a node that says its name, whether in the list or not.
+    fn named_list(endpoints: &[&str], has_answering: bool) -> Nodes {
+        Nodes { endpoints: strings(endpoints), has_answering: Some(has_answering) }
+    }
+
     fn brokers(configured: &[&str]) -> Brokers {
         Brokers::new(strings(configured))
     }
@@ -232,7 +259,7 @@ mod tests {
     fn learned_endpoints_come_behind_the_configured_ones() {
         let mut brokers = brokers(&["tcp://b:1"]);
 
-        brokers.learn(&strings(&["tcp://a:1", "b:1", "c:1"]), NOBODY);
+        brokers.learn(0, &list(&["tcp://a:1", "b:1", "c:1"]), NOBODY);
 
         let endpoints: Vec<_> = (0..brokers.len()).map(|b| brokers.endpoint(b)).collect();
         assert_eq!(endpoints, ["tcp://b:1", "tcp://a:1", "tcp://c:1"]);
@@ -245,7 +272,7 @@ mod tests {
     fn addresses_that_are_none_are_ignored() {
         let mut brokers = brokers(&["tcp://a:1"]);
 
-        brokers.learn(&strings(&["", "x", "tcp://*:5", "inproc://x", "ipc:///x", "a:1"]), NOBODY);
+        brokers.learn(0, &list(&["", "x", "tcp://*:5", "inproc://x", "ipc:///x", "a:1"]), NOBODY);
 
         assert_eq!((brokers.len(), leaving(&brokers)), (1, vec![]));
     }
@@ -253,13 +280,13 @@ mod tests {
     #[test]
     fn endpoint_that_is_listed_no_more_leaves() {
         let mut brokers = brokers(&["tcp://a:1"]);
-        brokers.learn(&strings(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
         assert_eq!(leaving(&brokers), [0; 0]);
 
-        brokers.learn(&strings(&["b:1"]), NOBODY);
+        brokers.learn(0, &list(&["b:1"]), NOBODY);
         assert_eq!(leaving(&brokers), [0]);
 
-        brokers.learn(&strings(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
         assert_eq!(leaving(&brokers), [0; 0]);
     }
 
@@ -267,7 +294,43 @@ mod tests {
     fn endpoint_under_a_name_of_ours_does_not_leave() {
         let mut brokers = brokers(&["tcp://balancer:1"]);
 
-        brokers.learn(&strings(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
+
+        assert_eq!(leaving(&brokers), [0; 0]);
+    }
+
+    #[test]
+    fn node_under_a_name_of_ours_leaves_when_it_says_so() {
+        let mut brokers = brokers(&["tcp://balancer:1"]);
+
+        brokers.learn(0, &named_list(&["a:1", "b:1"], true), NOBODY);
+        assert_eq!(leaving(&brokers), [0; 0]);
+        brokers.learn(0, &named_list(&["b:1"], false), NOBODY);
+        assert_eq!(leaving(&brokers), [0, 1]);
+
+        // What another node says does not tell who is reached there.
+        brokers.learn(2, &named_list(&["b:1"], true), NOBODY);
+        assert_eq!(leaving(&brokers), [0, 1]);
+        brokers.learn(0, &named_list(&["b:1"], true), NOBODY);
+        assert_eq!(leaving(&brokers), [1]);
+    }
+
+    #[test]
+    fn name_of_ours_may_lead_to_another_node_when_the_connection_is_lost() {
+        let mut brokers = brokers(&["tcp://balancer:1"]);
+        brokers.learn(0, &named_list(&["b:1"], false), NOBODY);
+        assert_eq!(leaving(&brokers), [0]);
+
+        brokers.on_failed(Instant::now(), 0);
+
+        assert_eq!(leaving(&brokers), [0; 0]);
+    }
+
+    #[test]
+    fn node_that_lists_itself_does_not_leave_whatever_its_address() {
+        let mut brokers = brokers(&["tcp://balancer:1", "tcp://b:1"]);
+
+        brokers.learn(0, &named_list(&["a:1", "b:1"], true), NOBODY);
 
         assert_eq!(leaving(&brokers), [0; 0]);
     }
@@ -276,7 +339,7 @@ mod tests {
     fn list_with_one_configured_endpoint_says_that_the_others_leave() {
         let mut brokers = brokers(&["tcp://a:1", "tcp://b:1"]);
 
-        brokers.learn(&strings(&["b:1"]), NOBODY);
+        brokers.learn(0, &list(&["b:1"]), NOBODY);
 
         assert_eq!(leaving(&brokers), [0]);
     }
@@ -284,9 +347,9 @@ mod tests {
     #[test]
     fn empty_list_says_nothing() {
         let mut brokers = brokers(&["tcp://a:1", "tcp://b:1"]);
-        brokers.learn(&strings(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
 
-        brokers.learn(&[], NOBODY);
+        brokers.learn(0, &list(&[]), NOBODY);
 
         assert_eq!(leaving(&brokers), [0; 0]);
     }
@@ -294,12 +357,15 @@ mod tests {
     #[test]
     fn learned_endpoints_are_bounded_and_give_way_when_gone() {
         let mut brokers = brokers(&["tcp://a:1"]);
-        let many = |host: &str| (1..100).map(|n| format!("{host}:{n}")).collect::<Vec<_>>();
+        let many = |host: &str| {
+            let endpoints = (1..100).map(|n| format!("{host}:{n}")).collect();
+            Nodes { endpoints, has_answering: None }
+        };
 
-        brokers.learn(&many("old"), NOBODY);
+        brokers.learn(0, &many("old"), NOBODY);
         assert_eq!(brokers.len(), 1 + LEARNED_ENDPOINTS_MAX);
-        brokers.learn(&strings(&["a:1"]), NOBODY);
-        brokers.learn(&many("new"), |broker| broker == 2);
+        brokers.learn(0, &list(&["a:1"]), NOBODY);
+        brokers.learn(0, &many("new"), |broker| broker == 2);
 
         assert_eq!(brokers.len(), 1 + LEARNED_ENDPOINTS_MAX);
         assert_eq!(brokers.endpoint(1), "tcp://new:1");
@@ -314,7 +380,7 @@ mod tests {
 
         brokers.on_failed(now, 0);
         assert_eq!(brokers.best(0..3), Some(1));
-        brokers.learn(&strings(&["a:1", "c:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "c:1"]), NOBODY);
         assert_eq!(brokers.best(0..3), Some(2));
         brokers.on_failed(now + Duration::from_secs(1), 2);
         assert_eq!(brokers.best(0..3), Some(0), "it failed longer ago");

@@ -10,11 +10,20 @@ pub(crate) const MMI_ENDPOINTS: &str = "mmi.endpoints";
 /// A longer answer is not read. A node writes less than 200 bytes.
 const LISTING_BYTES_MAX: usize = 64 << 10;
 
+/// The nodes of a cluster that clients can go to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nodes {
+    /// Their endpoints, as the broker writes them.
+    pub(crate) endpoints: Vec<String>,
+    /// Whether the node that answered is one of them; `None`: it does not say which it is.
+    pub(crate) has_answering: Option<bool>,
+}
+
 /// What a broker answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
-    /// These endpoints, as the broker writes them.
-    Endpoints(Vec<String>),
+    /// These nodes.
+    Nodes(Nodes),
     /// It has no such service (8/MMI: `501`).
     NotThere,
     /// Nothing that can be used.
@@ -22,11 +31,12 @@ pub(crate) enum Listing {
 }
 
 impl Listing {
-    /// Reads the body of a reply: `200` and `{"endpoints": [{"node": .., "endpoint": ..}, ..]}`.
+    /// Reads the body of a reply: `200` and
+    /// `{"node": .., "endpoints": [{"node": .., "endpoint": ..}, ..]}`.
     pub(crate) fn from_body(body: &[Vec<u8>]) -> Self {
         match body {
             [code, page, ..] if code == b"200" && page.len() <= LISTING_BYTES_MAX => {
-                endpoints(page).map_or(Self::Unreadable, Self::Endpoints)
+                nodes(page).map_or(Self::Unreadable, Self::Nodes)
             }
             [code, ..] if code == b"501" => Self::NotThere,
             [] | [_, ..] => Self::Unreadable,
@@ -34,11 +44,16 @@ impl Listing {
     }
 }
 
-fn endpoints(page: &[u8]) -> Option<Vec<String>> {
+fn nodes(page: &[u8]) -> Option<Nodes> {
     let page: Value = serde_json::from_slice(page).ok()?;
-    let entries = page.get("endpoints")?.as_array()?.iter();
-    let endpoints = entries.filter_map(|entry| entry.get("endpoint")?.as_str());
-    Some(endpoints.map(str::to_owned).collect())
+    let entries = page.get("endpoints")?.as_array()?;
+    let text = |value: &Value, key| Some(value.get(key)?.as_str()?.to_owned());
+    let is_named =
+        |name: &String| entries.iter().any(|entry| text(entry, "node") == Some(name.clone()));
+    Some(Nodes {
+        endpoints: entries.iter().filter_map(|entry| text(entry, "endpoint")).collect(),
+        has_answering: text(&page, "node").map(|name| is_named(&name)),
+    })
 }
 
 /// The question as a message of a client. It has no envelope, so that any broker understands it;
@@ -69,8 +84,22 @@ mod tests {
             {"endpoint":"tcp://b:2"}],"more":1}"#;
 
         let expected = ["tcp://a:1", "tcp://b:2"].map(str::to_owned).to_vec();
-        assert_eq!(listing(&["200", page]), Listing::Endpoints(expected));
-        assert_eq!(listing(&["200", r#"{"endpoints":[]}"#]), Listing::Endpoints(vec![]));
+        let nodes = Nodes { endpoints: expected, has_answering: None };
+        assert_eq!(listing(&["200", page]), Listing::Nodes(nodes));
+        assert_eq!(listing(&["200", r#"{"endpoints":[]}"#]), Listing::Nodes(Nodes::default()));
+    }
+
+    #[test]
+    fn node_that_answers_is_looked_up_in_its_own_list() {
+        for (node, has_answering) in
+            [(r#""n1""#, Some(true)), (r#""n2""#, Some(false)), ("null", None), ("1", None)]
+        {
+            let page =
+                format!(r#"{{"endpoints":[{{"endpoint":"a:1","node":"n1"}}],"node":{node}}}"#);
+
+            let nodes = Nodes { endpoints: vec!["a:1".to_owned()], has_answering };
+            assert_eq!(listing(&["200", &page]), Listing::Nodes(nodes), "{node}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::{
 
 use mdp_broker::{Broker, DropReason, Effect, Input, Outgoing, PeerId, Receipt};
 use mdp_raft::Stop;
+use mdp_replica::NewsState;
 use mdp_wire::{AtBroker, DecodeLimits, decode_at_broker, worker::ToBroker};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -22,7 +23,7 @@ use thiserror::Error;
 
 use crate::{
     NodeReport, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, ReportScope, SocketError,
-    cluster::{Cluster, NewsState, View},
+    cluster::{Cluster, View},
     inbox::{INBOX_BATCH_MAX, Inbox, Message},
     notes,
     outgoing::{LostPeer, OutgoingBuffers, request_token},

@@ -5,9 +5,10 @@ use std::time::Instant;
 use mdp_broker::{Broker, Input, LookupPurpose, Page, QueryId};
 use mdp_catalog::{CatalogEntry, NodeName};
 use mdp_raft::Stop;
+use mdp_replica::{NewsState, Peers, ReadTotals};
 use mdp_wire::ServiceName;
 
-use crate::{LinkState, ReadTotals, outgoing::OutgoingTotals, relay_link::Peers, zeromq::Frame};
+use crate::{LinkState, outgoing::OutgoingTotals, zeromq::Frame};
 
 /// Where the broker thread takes its proposals and questions.
 ///
@@ -50,13 +51,6 @@ pub(crate) trait Cluster {
     fn applied_index(&self) -> u64;
     /// What the questions came to.
     fn read_totals(&self) -> ReadTotals;
-}
-
-/// Whether the news was read until nothing was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NewsState {
-    Emptied,
-    MoreWaits,
 }
 
 /// What a page can tell about this node.

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use mdp_broker::{Minority, Settings};
 use mdp_catalog::NodeName;
 use mdp_raft::Seed;
+use mdp_replica::Consistency;
 
 /// Everything that a node can be told.
 #[derive(Clone, Debug)]
@@ -62,15 +63,6 @@ pub struct ClusterConfig {
     pub node_timeout: Duration,
     /// `mmi.read_timeout`.
     pub read_timeout: Duration,
-}
-
-/// How right `mmi.service` has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consistency {
-    /// As of a moment after the question, whichever node is asked.
-    Linearizable,
-    /// As far as the asked node has heard: at once, also without a quorum, and maybe old.
-    Local,
 }
 
 impl NodeConfig {

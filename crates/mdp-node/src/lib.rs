@@ -47,19 +47,20 @@ pub use admin::{AdminPort, AdminPortError, AdminServer, RemoteChanges};
 pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
 pub use cluster_link::LinkTotals;
-pub use config::{ClusterConfig, Consistency, NodeConfig};
+pub use config::{ClusterConfig, NodeConfig};
 pub use endpoint::{Endpoint, EndpointError};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_raft::{
     ChangeError, ClusterStatus, Consensus, MemberStatus, NotReady, Recovered, Role, Seed, Stop,
     StorageError, recover,
 };
+pub use mdp_replica::{Consistency, ReadTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
 pub use outgoing::OutgoingTotals;
 pub use relay_link::{LinkLoss, LinkState, RelayTotals};
 pub use start::StartError;
 pub use view::{
-    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, ReadTotals, RelayReport,
-    ReportError, ReportScope,
+    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, RelayReport, ReportError,
+    ReportScope,
 };
 pub use zeromq::SocketError;

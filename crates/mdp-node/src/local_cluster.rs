@@ -7,13 +7,12 @@ use mdp_catalog::{
     Boot, Catalog, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal,
 };
 use mdp_raft::Stop;
+use mdp_replica::{NewsState, Peers, ReadTotals};
 use mdp_wire::ServiceName;
 
 use crate::{
-    ReadTotals,
-    cluster::{Cluster, NewsState, View},
+    cluster::{Cluster, View},
     pages::{self, ClusterFacts, VERSION},
-    relay_link::Peers,
     zeromq::Frame,
 };
 

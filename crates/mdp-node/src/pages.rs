@@ -216,15 +216,18 @@ fn truncated(key: &str, entries: Vec<Value>, is_truncated: bool) -> Value {
     Value::Object(page)
 }
 
-/// The page of `mmi.endpoints`: where clients can go.
-pub(crate) fn endpoints_page(catalog: &Catalog) -> Value {
+/// The page of `mmi.endpoints`: where clients can go, and who says so. A node that names itself and
+/// is not in its own list drains or is gone; one that has no address to tell names nobody.
+pub(crate) fn endpoints_page(catalog: &Catalog, node: &NodeName) -> Value {
+    let own = catalog.node(node);
+    let is_named = own.is_none_or(|record| !record.endpoints.client.is_empty());
     let endpoints: Vec<Value> = catalog
         .nodes()
         .filter(|(_, record)| record.state == NodeState::Up)
         .filter(|(_, record)| !record.endpoints.client.is_empty())
         .map(|(name, record)| json!({ "node": name.as_str(), "endpoint": record.endpoints.client }))
         .collect();
-    json!({ "endpoints": endpoints })
+    json!({ "node": is_named.then(|| node.as_str()), "endpoints": endpoints })
 }
 
 /// A page of the management interface.
@@ -240,7 +243,7 @@ pub(crate) fn page(
             here.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             services_page(cluster.catalog, &here)
         }
-        Page::Endpoints => endpoints_page(cluster.catalog),
+        Page::Endpoints => endpoints_page(cluster.catalog, cluster.node),
         Page::Status => {
             let numbers = NodeNumbers {
                 uptime: view.now.saturating_duration_since(started_at),

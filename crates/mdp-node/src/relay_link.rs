@@ -26,6 +26,7 @@ use std::{
 
 use mdp_broker::{Input, LinkId};
 use mdp_catalog::{Epoch, NodeName};
+use mdp_replica::Peers;
 use mdp_wire::{
     ServiceName,
     relay::{ToOrigin, ToOwner, WIRE, WireRange},
@@ -89,17 +90,6 @@ const HANDSHAKE_MILLISECONDS_MAX: i32 = 500;
 const CONNECT_MILLISECONDS_MAX: i32 = 500;
 /// How many connections may wait to be accepted.
 const BACKLOG_CONNECTIONS: i32 = 128;
-
-/// What links need to know of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Peers {
-    /// The cluster's id.
-    pub(crate) cluster: String,
-    /// The current life of this node, or its last one.
-    pub(crate) epoch: Epoch,
-    /// Every other node that takes part, and where it takes requests.
-    pub(crate) nodes: Vec<(NodeName, String)>,
-}
 
 /// Who this node is.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use std::{
 use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName, Refusal};
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
+use mdp_replica::{IsolationWatch, Membership, RaftAgreement, Replica};
 use thiserror::Error;
 use tokio::{
     runtime::{self, Runtime},
@@ -31,7 +32,7 @@ use crate::{
     outgoing::{OutgoingBuffers, OutgoingLimits},
     pages::VERSION,
     relay_link::{RelayLinks, RelaySettings, Resolver},
-    replicated_cluster::{IsolationWatch, Membership, RaftAgreement, ReplicatedCluster},
+    replicated_cluster::ReplicatedCluster,
     router::Router,
     view::NodeFacts,
     zeromq::{Context, IoThreads, library_has_curve, library_version},
@@ -316,7 +317,7 @@ impl Linked {
         view.join(consensus.clone(), runtime.handle().clone(), link.counters(), relay.watch());
         let agreement =
             RaftAgreement { consensus: consensus.clone(), runtime: runtime.handle().clone() };
-        let cluster = ReplicatedCluster::new(agreement, feed, membership, now);
+        let cluster = ReplicatedCluster::new(Replica::new(agreement, feed, membership, now));
         Ok((ClusterParts { link, consensus, runtime }, relay, cluster))
     }
 }

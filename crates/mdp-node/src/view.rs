@@ -11,6 +11,7 @@ use std::{
 use mdp_broker::{Counters, Gauges, ServiceStatus, WorkerStatus};
 use mdp_catalog::NodeName;
 use mdp_raft::Consensus;
+use mdp_replica::ReadTotals;
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
@@ -75,17 +76,6 @@ pub struct RelayReport {
     pub totals: RelayTotals,
     /// Requests that wait for services which only nodes offer that this one has no link to.
     pub unreachable_requests: usize,
-}
-
-/// What the questions to the cluster came to, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadTotals {
-    /// Questions asked.
-    pub lookups: u64,
-    /// Rounds of reads that carried them.
-    pub rounds: u64,
-    /// Questions that ended without quorum.
-    pub without_quorum: u64,
 }
 
 /// No report came.

@@ -1,8 +1,6 @@
 //! [`Consensus`]: the handle through which a node takes part in its cluster.
 
 use std::{
-    fs::File,
-    io::Read as _,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,24 +9,25 @@ use std::{
 use mdp_catalog::{Catalog, CatalogEntry, Endpoints, NodeName, SoftwareVersion};
 use openraft::{async_runtime::watch::WatchReceiver as _, errors::Fatal};
 use thiserror::Error;
-use tokio::{
-    runtime::Handle,
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport,
+    ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport, Volume,
     calls::{Change, Refusal, Reply, Request},
+    clock::{Instant, sleep, timeout},
+    entropy::random_bytes,
     expiry, formation,
     hub::{Hub, Leader, Raft, State, lock},
     incoming, life, membership,
     network::Network,
     peers::{CallFailure, Peers},
     proposals, reads,
+    simulation::{Host, RaftView, on_this_host},
     state_machine::StateMachine,
     status,
     store::Store,
+    view,
+    volume::Directory,
 };
 
 /// A seed: a node that is in the constant list from which a cluster begins.
@@ -113,6 +112,8 @@ const ENTRIES_PER_CALL: u64 = 256;
 pub struct Consensus {
     hub: Arc<Hub>,
     runtime: Handle,
+    /// Whose the tasks, the time and the random numbers are; `None`: this machine's.
+    host: Option<Host>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -129,9 +130,30 @@ impl Consensus {
         transport: Arc<dyn Transport>,
         news: NewsSender,
     ) -> Result<Self, StorageError> {
+        let make = Directory::make(&config.data_dir);
+        let directory = make.map_err(|error| {
+            let dir = config.data_dir.clone();
+            StorageError::Io { dir, what: "make it", error }
+        })?;
+        Self::start_on(config, transport, news, Arc::new(directory)).await
+    }
+
+    /// As [`start`](Self::start), on a volume in the place of the data directory, which is only
+    /// named in errors. It runs on the [`Host`] of whoever calls this, if there is one, and so does
+    /// whatever is asked of it later.
+    ///
+    /// # Errors
+    /// The volume can not be used.
+    pub async fn start_on(
+        config: ConsensusConfig,
+        transport: Arc<dyn Transport>,
+        news: NewsSender,
+        volume: Arc<dyn Volume>,
+    ) -> Result<Self, StorageError> {
         let system = |what, error| StorageError::Io { dir: config.data_dir.clone(), what, error };
-        let process = random_number().map_err(|error| system("read random bytes", error))?;
-        let opened = Store::open(&config.data_dir, &config.name)?;
+        let process = random_bytes().map_err(|error| system("read random bytes", error))?;
+        let process = u64::from_le_bytes(process);
+        let opened = Store::open(&config.data_dir, volume, &config.name)?;
         opened.log.report_failures_to(news.clone());
         let (state_machine, catalog) = StateMachine::new(opened.snapshots, news.clone())?;
         state_machine.announce().await;
@@ -153,12 +175,13 @@ impl Consensus {
         let hub = Hub { config, raft, peers, identity, log, catalog, news, process, state };
         let hub = Arc::new(hub);
         let mut tasks = JoinSet::new();
-        tasks.spawn(formation::run(Arc::clone(&hub)));
-        tasks.spawn(life::run(Arc::clone(&hub)));
-        tasks.spawn(expiry::run(Arc::clone(&hub)));
-        tasks.spawn(membership::run(Arc::clone(&hub)));
-        tasks.spawn(watch_for_the_end(Arc::clone(&hub)));
-        Ok(Self { hub, runtime: Handle::current(), tasks: Arc::new(Mutex::new(tasks)) })
+        tasks.spawn(on_this_host(formation::run(Arc::clone(&hub))));
+        tasks.spawn(on_this_host(life::run(Arc::clone(&hub))));
+        tasks.spawn(on_this_host(expiry::run(Arc::clone(&hub))));
+        tasks.spawn(on_this_host(membership::run(Arc::clone(&hub))));
+        tasks.spawn(on_this_host(watch_for_the_end(Arc::clone(&hub))));
+        let (runtime, host) = (Handle::current(), Host::current());
+        Ok(Self { hub, runtime, host, tasks: Arc::new(Mutex::new(tasks)) })
     }
 
     /// The random number by which the catalog knows this process from every other one that had
@@ -172,7 +195,7 @@ impl Consensus {
     pub fn propose(&self, entry: CatalogEntry) {
         let hub = Arc::clone(&self.hub);
         let Ok(place) = Arc::clone(&hub.state.proposals).try_acquire_owned() else { return };
-        self.runtime.spawn(async move {
+        self.spawn(async move {
             proposals::propose(&hub, &entry).await;
             drop(place);
         });
@@ -182,18 +205,29 @@ impl Consensus {
     /// `read_timeout`. It never waits; a round that finds no room ends without quorum.
     pub fn read(&self, round: RoundId) {
         let hub = Arc::clone(&self.hub);
-        self.runtime.spawn(async move { reads::run(&hub, round).await });
+        self.spawn(async move { reads::run(&hub, round).await });
     }
 
     /// Answers a call of another node. `None`: the bytes are no call, and get no answer.
     pub async fn answer(&self, request: Vec<u8>) -> Option<Vec<u8>> {
-        incoming::answer(&self.hub, &request).await
+        self.on_host(incoming::answer(&self.hub, &request)).await
     }
 
     /// What this node knows of its cluster.
     #[must_use]
     pub fn status(&self) -> ClusterStatus {
-        status::status(&self.hub)
+        let status = || status::status(&self.hub);
+        match &self.host {
+            None => status(),
+            Some(host) => host.look(status),
+        }
+    }
+
+    /// How this node's Raft is now, for simulations and tests: openraft's view of itself, a moment
+    /// ago, and the log as it is in memory.
+    #[must_use]
+    pub fn inspect(&self) -> RaftView {
+        view::inspect(&self.hub)
     }
 
     /// Looks into the catalog as applied here. Keep it short: applying waits meanwhile.
@@ -244,8 +278,29 @@ impl Consensus {
         leader.parse().map_err(|_| ChangeError::NoLeader)
     }
 
+    /// Spawns a task on the host that this runs on.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = match &self.host {
+            None => on_this_host(task),
+            Some(host) => host.own(task),
+        };
+        self.runtime.spawn(task);
+    }
+
+    /// Runs on the host that this runs on, whoever asks.
+    async fn on_host<T>(&self, future: impl Future<Output = T>) -> T {
+        match &self.host {
+            None => future.await,
+            Some(host) => host.run(future).await,
+        }
+    }
+
     /// Makes a change, at whoever leads.
     async fn change(&self, change: Change) -> Result<String, ChangeError> {
+        self.on_host(self.change_here(change)).await
+    }
+
+    async fn change_here(&self, change: Change) -> Result<String, ChangeError> {
         let deadline = Instant::now() + CHANGE_TIMEOUT;
         loop {
             let refusal = match self.attempt(change.clone()).await {
@@ -303,6 +358,10 @@ impl Consensus {
     /// # Errors
     /// See [`ChangeError`].
     pub async fn snapshot(&self) -> Result<(u64, Vec<u8>), ChangeError> {
+        self.on_host(self.snapshot_here()).await
+    }
+
+    async fn snapshot_here(&self) -> Result<(u64, Vec<u8>), ChangeError> {
         let raft = &self.hub.raft;
         let fatal = |_| ChangeError::Refused { reason: "this node ends".to_owned() };
         let wanted = self.hub.catalog.with(|_, applied| applied.map(|applied| applied.index));
@@ -329,6 +388,10 @@ impl Consensus {
 
     /// Ends this node's part. The store is closed when this returns.
     pub async fn shutdown(&self) {
+        self.on_host(self.shutdown_here()).await;
+    }
+
+    async fn shutdown_here(&self) {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         tasks.shutdown().await;
         if self.hub.raft.shutdown().await.is_err() {
@@ -377,12 +440,6 @@ fn raft_config(config: &ConsensusConfig) -> openraft::Config {
         backoff: "20ms 50ms 100ms 100ms 100ms".to_owned(),
         ..openraft::Config::default()
     }
-}
-
-fn random_number() -> std::io::Result<u64> {
-    let mut bytes = [0_u8; 8];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 #[cfg(test)]

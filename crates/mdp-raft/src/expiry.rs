@@ -6,13 +6,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mdp_catalog::{CatalogEntry, Incarnation, NodeId, NodeState, SoftwareVersion};
-use openraft::Instant as _;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use mdp_mutants::{Mutant, is_on};
+use tokio::task::JoinSet;
 
-use crate::hub::{Hub, Metrics};
+use crate::{
+    clock::{Instant, Ticks, timeout},
+    hub::{Hub, Metrics},
+    simulation::on_this_host,
+};
 
 /// How often the leader looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -44,7 +45,7 @@ impl Watch {
         }
         match &mut self.reign {
             Some((term, since)) if *term == metrics.current_term => {
-                if was_paused {
+                if was_paused && !is_on(Mutant::ExpiryAfterLeaderPause) {
                     *since = now;
                 }
                 Some(*since)
@@ -95,7 +96,7 @@ impl Writes {
         }
         self.begun.push((entry.clone(), now));
         let hub = Arc::clone(hub);
-        self.tasks.spawn(async move {
+        self.tasks.spawn(on_this_host(async move {
             let text = entry.to_string();
             // What is written without a majority might become true when the others are back.
             if hub.is_alone() {
@@ -104,28 +105,35 @@ impl Writes {
             if !matches!(timeout(WRITE_TIMEOUT, hub.write(entry)).await, Ok(Ok(()))) {
                 tracing::debug!(entry = text, "the leader could not write this");
             }
-        });
+        }));
     }
 }
 
 /// Runs for ever.
 pub(crate) async fn run(hub: Arc<Hub>) {
     let (mut watch, mut writes) = (Watch::default(), Writes::default());
-    let mut ticks = interval(LOOK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = Ticks::every(LOOK_INTERVAL);
     loop {
         ticks.tick().await;
         let metrics = hub.metrics();
         let pause = LOOK_INTERVAL + hub.config.election_timeout_max;
         // A leader that no majority answers hears nobody, and that is its own trouble: everybody
         // gets a full period when they are back. Shorter trouble makes nobody look lost.
-        if hub.leaderless_for() > hub.config.node_timeout / 2 {
+        if hub.leaderless_for() > hub.config.node_timeout / 2
+            && !is_on(Mutant::ExpiryAfterLeaderPause)
+        {
             watch.forget();
         }
         let Some(since) = watch.look(&metrics, Instant::now(), pause) else {
             hub.set_silences(None);
             continue;
         };
+        let grace_taken = if is_on(Mutant::NoGraceOfNewLeader) {
+            hub.config.node_timeout
+        } else {
+            Duration::ZERO
+        };
+        let since = since - grace_taken;
         let silences = silences(&metrics, since);
         for incarnation in unheard(&hub, &silences, since) {
             tracing::debug!(%incarnation, "unheard for node_timeout");
@@ -218,7 +226,7 @@ mod tests {
         let nodes: BTreeMap<u64, Member> = members.into();
         let membership = Membership::new(vec![[1, 2, 3].into()], nodes).unwrap();
         metrics.membership_config = Arc::new(StoredMembership::new(None, membership));
-        let heard = openraft::TokioInstant::now();
+        let heard = Instant::now();
         metrics.heartbeat = Some([(2, Some(heard.into())), (3, None)].into());
 
         tokio::time::advance(Duration::from_secs(4)).await;

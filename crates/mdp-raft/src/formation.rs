@@ -6,18 +6,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::Read as _,
     sync::Arc,
     time::Duration,
 };
 
 use openraft::errors::RaftError;
-use tokio::time::{sleep, timeout};
 
 use crate::{
     Lane, NotReady, Seed, Stop,
     calls::{Hello, Refusal, Reply, Request},
+    clock::{sleep, timeout},
+    entropy::random_bytes,
     hub::{Hub, Leader},
     membership,
     network::leader_hint,
@@ -224,7 +223,7 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
     }
     let id = match hub.identity.identity().cluster_id {
         Some(id) => id,
-        None => match random_id() {
+        None => match random_bytes().map(u128::from_le_bytes) {
             Ok(id) => id,
             Err(error) => {
                 tracing::error!(%error, "no random bytes for the cluster's id");
@@ -232,7 +231,7 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
             }
         },
     };
-    if let Err(error) = hub.identity.set_cluster_id(id) {
+    if let Err(error) = hub.identity.set_cluster_id(id).await {
         tracing::error!(%error, "the cluster's id can not be stored");
         return false;
     }
@@ -246,12 +245,6 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
         }
         Err(RaftError::Fatal(_)) => false,
     }
-}
-
-fn random_id() -> std::io::Result<u128> {
-    let mut bytes = [0_u8; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u128::from_le_bytes(bytes))
 }
 
 /// Asks a member, and then the leader that it names, to make this node a member.

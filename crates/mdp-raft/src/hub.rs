@@ -10,12 +10,13 @@ use std::{
 };
 
 use mdp_catalog::{CatalogEntry, NodeId, NodeName};
-use openraft::{Instant as _, async_runtime::watch::WatchReceiver as _, errors::RaftError};
-use tokio::{sync::Semaphore, time::Instant};
+use openraft::{async_runtime::watch::WatchReceiver as _, errors::RaftError};
+use tokio::sync::Semaphore;
 
 use crate::{
     ConsensusConfig, News, NewsSender, NotReady, Stop,
     calls::Refusal,
+    clock::Instant,
     incoming::SnapshotAssembly,
     peers::{Peers, Target},
     state_machine::{SharedCatalog, StateMachine},

@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+use crate::{
+    Stop,
+    calls::{Answer, Appended, Ballot, Call, Hello, Refusal, Reply, Request, WIRE_FORMAT},
+    clock::timeout,
+    hub::{Hub, lock},
+    membership, reads,
+    stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
+    types::{LogId, Snapshot, TypeConfig, Vote},
+};
 use mdp_wire::codec::{CodecError, DECODED_BYTES_MAX};
 use openraft::{
     errors::RaftError,
@@ -10,16 +19,6 @@ use openraft::{
         VoteResponse,
     },
 };
-use tokio::time::timeout;
-
-use crate::{
-    Stop,
-    calls::{Answer, Appended, Ballot, Call, Hello, Refusal, Reply, Request, WIRE_FORMAT},
-    hub::{Hub, lock},
-    membership, reads,
-    stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
-    types::{LogId, Snapshot, TypeConfig, Vote},
-};
 
 /// How long the leader tries to write what another node proposes.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,7 +26,7 @@ const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Answers a call; `None`: the bytes are no call.
 pub(crate) async fn answer(hub: &Hub, request: &[u8]) -> Option<Vec<u8>> {
     let reply = match Call::decode(request) {
-        Ok(call) => match admit(hub, &call) {
+        Ok(call) => match admit(hub, &call).await {
             Ok(()) => reply(hub, call).await.unwrap_or_else(Reply::Refused),
             Err(refusal) => Reply::Refused(refusal),
         },
@@ -44,7 +43,7 @@ pub(crate) async fn answer(hub: &Hub, request: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether the call is for this node, from a member of its cluster.
-fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
     if hub.is_retired(call.from) {
         return Err(Refusal::Removed);
     }
@@ -58,7 +57,7 @@ fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
         // the first seed, when it formed the cluster, or the leader that this node asked to join.
         (None, Some(theirs)) if call.to.is_some() => {
             tracing::info!(cluster_id = format!("{theirs:032x}"), "this node belongs to a cluster");
-            hub.identity.set_cluster_id(theirs).map_err(|error| {
+            hub.identity.set_cluster_id(theirs).await.map_err(|error| {
                 tracing::error!(%error, "the cluster's id can not be stored");
                 Refusal::Unavailable
             })

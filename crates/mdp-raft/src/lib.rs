@@ -18,6 +18,8 @@
 //! | `expiry` | the leader ends the lives of nodes that it does not hear |
 //! | `calls`, `peers`, `incoming`, `network` | calls between nodes: their types, and both ends |
 //! | `store`, `state_machine` | the log, the vote and the catalog on disk |
+//! | `runtime`, `clock`, `entropy`, `volume` | what is taken from the machine |
+//! | [`simulation`] | a simulated machine in its place; `view`: how Raft is, for those who check it |
 //!
 //! # Invariants
 //!
@@ -31,7 +33,9 @@
 //! 5. Only monotonic time counts. Who stood still, or came to lead just now, ends nobody's life.
 
 mod calls;
+mod clock;
 mod consensus;
+mod entropy;
 mod expiry;
 mod formation;
 mod hub;
@@ -43,15 +47,20 @@ mod news;
 mod peers;
 mod proposals;
 mod reads;
+mod runtime;
+pub mod simulation;
 mod state_machine;
 mod status;
 mod store;
 mod stored;
 mod transport;
 mod types;
+mod view;
+mod volume;
 
 pub use consensus::{ChangeError, Consensus, ConsensusConfig, Seed};
 pub use news::{NEWS_MAX, News, NewsSender, RoundId, Stop, news};
 pub use status::{ClusterStatus, MemberStatus, NotReady, Role};
 pub use store::{Recovered, StorageError, recover};
 pub use transport::{BoxFuture, CallError, Lane, Transport};
+pub use volume::{Volume, VolumeFile};

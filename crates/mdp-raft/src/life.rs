@@ -4,9 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use mdp_catalog::{Boot, CatalogEntry, Epoch, NodeId, NodeState, NodeUp};
-use tokio::time::{sleep, timeout};
 
-use crate::{Stop, hub::Hub, proposals};
+use crate::{
+    Stop,
+    clock::{sleep, timeout},
+    hub::Hub,
+    proposals,
+};
 
 /// How long to wait for the catalog to change before looking anyway.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);

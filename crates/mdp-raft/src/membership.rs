@@ -10,10 +10,10 @@ use openraft::{
     ChangeMembers,
     errors::{ClientWriteError, RaftError},
 };
-use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{
     calls::{Change, Refusal},
+    clock::{Ticks, timeout},
     formation,
     hub::{Hub, Leader},
     peers::Target,
@@ -64,8 +64,7 @@ fn namesake<'a>(membership: &'a Membership, id: u64, name: &str) -> Option<(u64,
 
 /// Runs for ever: the leader promotes learners that have caught up.
 pub(crate) async fn run(hub: Arc<Hub>) {
-    let mut ticks = interval(LOOK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = Ticks::every(LOOK_INTERVAL);
     loop {
         ticks.tick().await;
         if !hub.is_leader() {

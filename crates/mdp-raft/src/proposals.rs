@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use mdp_catalog::{CatalogEntry, encode_entry};
-use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Lane,
     calls::{Reply, Request},
+    clock::{Instant, sleep, timeout},
     hub::{Hub, Leader},
     network::leader_hint,
 };

@@ -5,12 +5,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use mdp_mutants::{Mutant, is_on};
 use openraft::{ReadPolicy, async_runtime::watch::WatchReceiver as _};
-use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Lane, News, RoundId,
     calls::{Reply, Request},
+    clock::{Instant, sleep, timeout},
     hub::{Hub, Leader},
     stored::VoteV1,
     types::Vote,
@@ -52,6 +53,9 @@ async fn attempt_until(hub: &Hub, deadline: Instant) -> Option<u64> {
 }
 
 async fn attempt(hub: &Hub, leader: Option<Leader>, within: Duration) -> Option<u64> {
+    if is_on(Mutant::StaleRead) && leader.is_some() {
+        return hub.catalog.with(|_, applied| applied.map(|applied| applied.index));
+    }
     match leader {
         None => {
             sleep(within).await;
@@ -71,6 +75,9 @@ async fn attempt(hub: &Hub, leader: Option<Leader>, within: Duration) -> Option<
 /// The index at which a read that came before this call may be answered, if this node leads and a
 /// quorum says so.
 pub(crate) async fn read_index(hub: &Hub) -> Option<u64> {
+    if is_on(Mutant::ReadWithoutQuorum) && hub.is_leader() {
+        return hub.metrics().local_committed.map(|committed| committed.index);
+    }
     let linearizer = hub.raft.get_read_linearizer(ReadPolicy::ReadIndex);
     let linearizer = timeout(ATTEMPT_TIMEOUT, linearizer).await.ok()?.ok()?;
     Some(linearizer.read_log_id().index())
@@ -100,7 +107,7 @@ async fn index_vouched_for(hub: &Hub, from: u64, vote: Vote) -> Option<u64> {
         let membership = state.membership_state.effective().membership();
         let is_majority = |voters: &BTreeSet<u64>| {
             let ours = [me, from].iter().filter(|id| voters.contains(id)).count();
-            ours > voters.len() / 2
+            ours > voters.len() / 2 || is_on(Mutant::WrongQuorum) && ours > 1
         };
         let is_led = *state.vote_ref() == vote
             && me != from

@@ -25,12 +25,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use mdp_catalog::NodeName;
 use mdp_wire::codec::CodecError;
-use redb::{StorageBackend, backends::FileBackend};
 use thiserror::Error;
 
 mod contents;
@@ -42,6 +41,7 @@ mod snapshots;
 mod watermark;
 mod writer;
 
+use crate::Volume;
 use contents::LoadError;
 use database::Database;
 pub(crate) use identity::{Identity, IdentityStore};
@@ -114,7 +114,7 @@ impl StorageError {
     }
 }
 
-/// Opens data directories.
+/// Opens volumes.
 #[derive(Debug)]
 pub(crate) struct Store;
 
@@ -131,19 +131,14 @@ pub(crate) struct Opened {
 }
 
 impl Store {
-    /// Opens the directory, which is made if it is missing, checks all of it, and starts the
-    /// thread that writes to it.
-    pub(crate) fn open(dir: &Path, name: &NodeName) -> Result<Opened, StorageError> {
-        Self::open_on(dir, name, |file| file)
-    }
-
-    /// As [`open`](Self::open), with a word about how the database reads and writes its file.
-    fn open_on<B: StorageBackend>(
+    /// Opens a volume, checks all of it, and starts the thread that writes to it; on a simulated
+    /// host, the task. Errors name it by `dir`.
+    pub(crate) fn open(
         dir: &Path,
+        volume: Arc<dyn Volume>,
         name: &NodeName,
-        backend: impl FnOnce(FileBackend) -> B,
     ) -> Result<Opened, StorageError> {
-        let (database, contents) = Database::open(dir, name, backend)?;
+        let (database, contents) = Database::open(dir, volume, name)?;
         let writer =
             Writer::start(database).map_err(StorageError::io(dir, "start its writer thread"))?;
         Ok(Opened {

@@ -1,27 +1,24 @@
 //! Compares our broker with the floor, and with other brokers if asked to.
 
 use std::{
-    env,
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::Parser;
 use mdp_bench::{
     compare::{self, Contender, Figure, Plan, SCENARIOS, Step},
     launch::Launch,
+    measuring::{Measuring, Pace, ended, sibling},
 };
 
 /// Compares `majordomo serve` with the least forwarder that libzmq allows.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// The broker; `majordomo` beside this program unless given.
-    #[arg(long, env = "MAJORDOMO_BIN")]
-    program: Option<PathBuf>,
+    #[command(flatten)]
+    measuring: Measuring,
     /// The floor; `mdp-floor` beside this program unless given.
     #[arg(long)]
     floor: Option<PathBuf>,
@@ -35,18 +32,6 @@ struct Arguments {
     /// Only the loads whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Short measurements, for a glance or a guard.
-    #[arg(long)]
-    quick: bool,
-    /// How many times each broker is measured with each load.
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// How long each measurement takes, in seconds.
-    #[arg(long)]
-    seconds: Option<f64>,
-    /// JSON instead of tables.
-    #[arg(long)]
-    json: bool,
     /// End with exit code 1 if one of the promised ratios is above this.
     #[arg(long, value_name = "RATIO")]
     guard: Option<f64>,
@@ -60,31 +45,32 @@ fn parse_contender(text: &str) -> Result<Contender, String> {
     Ok(Contender { name: name.to_owned(), launch })
 }
 
-/// The program beside this one.
-fn sibling(name: &str) -> anyhow::Result<PathBuf> {
-    Ok(env::current_exe().context("this program's own path is unknown")?.with_file_name(name))
-}
+/// `--quick`.
+const QUICK: Pace = Pace::of(3, 150, 400);
+const THOROUGH: Pace = Pace::of(9, 300, 800);
+/// How many starts of the program are timed, `--quick` and otherwise.
+const QUICK_STARTS: usize = 5;
+const STARTS: usize = 15;
 
 impl Arguments {
     fn plan(&self) -> anyhow::Result<Plan> {
-        let path = |given: &Option<PathBuf>, name| given.clone().map_or_else(|| sibling(name), Ok);
-        let mut contenders = vec![Contender::floor(path(&self.floor, "mdp-floor")?)];
+        let measuring = &self.measuring;
+        let floor = self.floor.clone().map_or_else(|| sibling("mdp-floor"), Ok)?;
+        let mut contenders = vec![Contender::floor(floor)];
         if !self.without_majordomo {
-            contenders.push(Contender::majordomo(path(&self.program, "majordomo")?));
+            contenders.push(Contender::majordomo(measuring.program()?));
         }
         contenders.extend(self.other.iter().cloned());
         let only = self.only.as_deref().unwrap_or_default();
         let scenarios = SCENARIOS.iter().filter(|scenario| scenario.to_string().contains(only));
-        let (rounds, warmup_ms, seconds, starts) =
-            if self.quick { (3, 150, 0.4, 5) } else { (9, 300, 0.8, 15) };
-        let seconds = self.seconds.unwrap_or(seconds);
+        let Pace { rounds, warmup, duration } = measuring.pace(QUICK, THOROUGH)?;
         Ok(Plan {
             contenders,
             scenarios: scenarios.copied().collect(),
-            rounds: self.rounds.unwrap_or(rounds),
-            warmup: Duration::from_millis(warmup_ms),
-            duration: Duration::try_from_secs_f64(seconds).context("--seconds")?,
-            starts,
+            rounds,
+            warmup,
+            duration,
+            starts: if measuring.quick { QUICK_STARTS } else { STARTS },
         })
     }
 }
@@ -110,7 +96,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let comparison = compare::compare(&plan, &mut |step| show_step(&step))?;
     let figures = compare::figures(&comparison);
     let mut stdout = io::stdout().lock();
-    if arguments.json {
+    if arguments.measuring.json {
         let report = serde_json::json!({ "comparison": comparison, "figures": figures });
         serde_json::to_writer_pretty(&mut stdout, &report)?;
         writeln!(stdout)?;
@@ -128,8 +114,5 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    run(&Arguments::parse()).unwrap_or_else(|error| {
-        drop(writeln!(io::stderr(), "mdp-compare: {error:#}"));
-        ExitCode::from(2)
-    })
+    ended("mdp-compare", run(&Arguments::parse()))
 }

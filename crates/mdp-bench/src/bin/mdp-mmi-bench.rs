@@ -1,60 +1,31 @@
 //! Measures `mmi.service` on a follower of three nodes beside an answer that needs no agreement.
 
 use std::{
-    env,
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use clap::Parser;
-use mdp_bench::mmi::{self, Plan, Step};
+use mdp_bench::{
+    measuring::{Measuring, Pace, ended},
+    mmi::{self, Plan, Step},
+};
 
 /// Compares linearizable answers of three nodes on loopback with local ones of the same node.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// The broker; `majordomo` beside this program unless given.
-    #[arg(long, env = "MAJORDOMO_BIN")]
-    program: Option<PathBuf>,
-    /// Short measurements, for a glance or a guard.
-    #[arg(long)]
-    quick: bool,
-    /// How many times each is measured.
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// How long each measurement takes, in seconds.
-    #[arg(long)]
-    seconds: Option<f64>,
-    /// JSON instead of tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measuring: Measuring,
     /// End with exit code 1 if the promised ratio is below this, or if an answer was wrong.
     #[arg(long, value_name = "RATIO")]
     guard: Option<f64>,
 }
 
-impl Arguments {
-    fn plan(&self) -> anyhow::Result<Plan> {
-        let (rounds, warmup_ms, seconds) = if self.quick { (5, 200, 0.4) } else { (9, 300, 1.0) };
-        Ok(Plan {
-            rounds: self.rounds.unwrap_or(rounds),
-            warmup: Duration::from_millis(warmup_ms),
-            duration: Duration::try_from_secs_f64(self.seconds.unwrap_or(seconds))
-                .context("--seconds")?,
-        })
-    }
-
-    /// The program given, or the one beside this one.
-    fn program(&self) -> anyhow::Result<PathBuf> {
-        match &self.program {
-            Some(program) => Ok(program.clone()),
-            None => Ok(env::current_exe()?.with_file_name("majordomo")),
-        }
-    }
-}
+/// `--quick`.
+const QUICK: Pace = Pace::of(5, 200, 400);
+const THOROUGH: Pace = Pace::of(9, 300, 1_000);
 
 fn show_step(step: Step) {
     let Step { number, of, window, question, sample } = step;
@@ -67,11 +38,13 @@ fn show_step(step: Step) {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let plan = arguments.plan()?;
-    let measured = mmi::measure(&arguments.program()?, &plan, &mut show_step)?;
+    let measuring = &arguments.measuring;
+    let Pace { rounds, warmup, duration } = measuring.pace(QUICK, THOROUGH)?;
+    let plan = Plan { rounds, warmup, duration };
+    let measured = mmi::measure(&measuring.program()?, &plan, &mut show_step)?;
     let ratio = measured.promised_ratio().context("nothing was measured")?;
     let mut stdout = io::stdout().lock();
-    if arguments.json {
+    if measuring.json {
         serde_json::to_writer_pretty(&mut stdout, &measured)?;
         writeln!(stdout)?;
     } else {
@@ -93,8 +66,5 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    run(&Arguments::parse()).unwrap_or_else(|error| {
-        drop(writeln!(io::stderr(), "mdp-mmi-bench: {error:#}"));
-        ExitCode::from(2)
-    })
+    ended("mdp-mmi-bench", run(&Arguments::parse()))
 }

@@ -1,61 +1,31 @@
 //! Measures requests that cross nodes beside those that do not.
 
 use std::{
-    env,
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::Parser;
-use mdp_bench::relay::{self, Measured, Plan, Promise, Step};
+use mdp_bench::{
+    measuring::{Measuring, Pace, ended},
+    relay::{self, Measured, Plan, Promise, Step},
+};
 use serde::Serialize;
 
 /// Compares clients and workers on two nodes with clients and workers on one, of three on loopback.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// The broker; `majordomo` beside this program unless given.
-    #[arg(long, env = "MAJORDOMO_BIN")]
-    program: Option<PathBuf>,
-    /// Short measurements, for a glance or a guard.
-    #[arg(long)]
-    quick: bool,
-    /// How many times each is measured.
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// How long each measurement takes, in seconds.
-    #[arg(long)]
-    seconds: Option<f64>,
-    /// JSON instead of tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measuring: Measuring,
     /// End with exit code 1 if a figure is far from its target, or if a request was lost.
     #[arg(long)]
     guard: bool,
 }
 
-impl Arguments {
-    fn plan(&self) -> anyhow::Result<Plan> {
-        let (rounds, warmup_ms, seconds) = if self.quick { (5, 150, 0.3) } else { (9, 300, 1.0) };
-        Ok(Plan {
-            rounds: self.rounds.unwrap_or(rounds),
-            warmup: Duration::from_millis(warmup_ms),
-            duration: Duration::try_from_secs_f64(self.seconds.unwrap_or(seconds))
-                .context("--seconds")?,
-        })
-    }
-
-    /// The program given, or the one beside this one.
-    fn program(&self) -> anyhow::Result<PathBuf> {
-        match &self.program {
-            Some(program) => Ok(program.clone()),
-            None => Ok(env::current_exe()?.with_file_name("majordomo")),
-        }
-    }
-}
+/// `--quick`.
+const QUICK: Pace = Pace::of(5, 150, 300);
+const THOROUGH: Pace = Pace::of(9, 300, 1_000);
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -76,11 +46,13 @@ fn show_step(step: Step) {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let plan = arguments.plan()?;
-    let measured = relay::measure(&arguments.program()?, &plan, &mut show_step)?;
+    let measuring = &arguments.measuring;
+    let Pace { rounds, warmup, duration } = measuring.pace(QUICK, THOROUGH)?;
+    let plan = Plan { rounds, warmup, duration };
+    let measured = relay::measure(&measuring.program()?, &plan, &mut show_step)?;
     let promises = relay::promises(&measured);
     let mut stdout = io::stdout().lock();
-    if arguments.json {
+    if measuring.json {
         let page = Page { measured: &measured, promises: &promises };
         serde_json::to_writer_pretty(&mut stdout, &page)?;
         writeln!(stdout)?;
@@ -121,8 +93,5 @@ fn guard(measured: &Measured, promises: &[Promise]) -> io::Result<bool> {
 }
 
 fn main() -> ExitCode {
-    run(&Arguments::parse()).unwrap_or_else(|error| {
-        drop(writeln!(io::stderr(), "mdp-relay-bench: {error:#}"));
-        ExitCode::from(2)
-    })
+    ended("mdp-relay-bench", run(&Arguments::parse()))
 }

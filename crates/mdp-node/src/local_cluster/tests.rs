@@ -125,17 +125,21 @@ fn directory_is_cut_where_it_gets_too_long() {
 fn endpoints_are_those_of_nodes_that_are_up_and_have_one() {
     let mut up = cluster("tcp://127.0.0.1:5555");
     let broker = broker(&up);
-    let expected =
-        json!({ "endpoints": [{ "node": "node-1", "endpoint": "tcp://127.0.0.1:5555" }] });
+    let expected = json!({
+        "node": "node-1",
+        "endpoints": [{ "node": "node-1", "endpoint": "tcp://127.0.0.1:5555" }],
+    });
     assert_eq!(page(&mut up, &broker, Page::Endpoints), expected);
 
     let incarnation = up.incarnation().clone();
     up.propose(CatalogEntry::NodeDraining { incarnation, seq: Seq(1) });
     assert!(up.poll_answer().is_some());
-    assert_eq!(page(&mut up, &broker, Page::Endpoints), json!({ "endpoints": [] }));
+    let without_itself = json!({ "node": "node-1", "endpoints": [] });
+    assert_eq!(page(&mut up, &broker, Page::Endpoints), without_itself);
 
     let mut nowhere = cluster("");
-    assert_eq!(page(&mut nowhere, &broker, Page::Endpoints), json!({ "endpoints": [] }));
+    let nobody = json!({ "node": null, "endpoints": [] });
+    assert_eq!(page(&mut nowhere, &broker, Page::Endpoints), nobody);
 }
 
 #[test]

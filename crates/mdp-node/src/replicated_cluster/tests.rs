@@ -1,41 +1,23 @@
-use std::{cell::RefCell, rc::Rc, time::Duration};
-
-use mdp_broker::{Broker, Effect, PeerId, Seed, Settings};
-use mdp_catalog::{Boot, Endpoints, Epoch, NodeId, NodeUp, Seq, SoftwareVersion};
-use mdp_raft::ClusterStatus;
-use mdp_wire::{AtBroker, ServiceFrame, Version, worker::ToBroker};
+use mdp_broker::{Broker, Seed, Settings};
+use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeUp, SoftwareVersion};
+use mdp_raft::{ClusterStatus, News, RoundId};
+use mdp_replica::{Consistency, HandingOver, Membership};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::OutgoingTotals;
 
-/// This process, and another one.
 const PROCESS: u64 = 7;
-const OTHER: u64 = 8;
 
-/// What consensus was asked.
-#[derive(Debug, Default)]
-struct Asked {
-    proposals: Vec<CatalogEntry>,
-    rounds: Vec<RoundId>,
-    handing_over: Option<HandingOver>,
-}
+/// Consensus that says nothing but how the cluster is.
+#[derive(Debug)]
+struct Silent;
 
-type HandingOver = oneshot::Receiver<bool>;
+impl Agreement for Silent {
+    fn propose(&self, _entry: CatalogEntry) {}
 
-/// Consensus that notes what it is asked.
-#[derive(Clone, Debug, Default)]
-struct Scripted(Rc<RefCell<Asked>>);
-
-impl Agreement for Scripted {
-    fn propose(&self, entry: CatalogEntry) {
-        self.0.borrow_mut().proposals.push(entry);
-    }
-
-    fn read(&self, round: RoundId) {
-        self.0.borrow_mut().rounds.push(round);
-    }
+    fn read(&self, _round: RoundId) {}
 
     fn status(&self) -> ClusterStatus {
         ClusterStatus {
@@ -54,7 +36,7 @@ impl Agreement for Scripted {
     }
 
     fn begin_leaving(&self) -> Option<HandingOver> {
-        self.0.borrow_mut().handing_over.take()
+        None
     }
 }
 
@@ -62,410 +44,42 @@ fn name(text: &str) -> NodeName {
     text.parse().unwrap()
 }
 
-fn service(text: &str) -> ServiceName {
-    ServiceName::try_from(text).unwrap()
-}
-
-fn life(node: &str, epoch: u64) -> Incarnation {
-    Incarnation { node: name(node), epoch: Epoch(epoch) }
-}
-
-fn up(node: &str, process: u64, expected: u64) -> CatalogEntry {
-    CatalogEntry::NodeUp(NodeUp {
-        node: name(node),
-        node_id: NodeId(process),
-        boot: Boot { process, attempt: u32::try_from(expected).unwrap() },
-        expected_epoch: Epoch(expected),
-        endpoints: Endpoints {
-            client: format!("tcp://{node}:5555"),
-            cluster: String::new(),
-            relay: if node == "mute" { String::new() } else { format!("tcp://{node}:5557") },
-        },
+/// A cluster of which this node is `node-1`; its life began at index 1.
+fn joined(now: Instant) -> ReplicatedCluster<Silent> {
+    let (news, feed) = mpsc::channel(1);
+    let membership = Membership {
+        node: name("node-1"),
+        process: PROCESS,
+        consistency: Consistency::Linearizable,
+        isolation: None,
+    };
+    let mut cluster = ReplicatedCluster::new(Replica::new(Silent, feed, membership, now));
+    let up = CatalogEntry::NodeUp(NodeUp {
+        node: name("node-1"),
+        node_id: NodeId(1),
+        boot: Boot { process: PROCESS, attempt: 0 },
+        expected_epoch: Epoch(0),
+        endpoints: Endpoints { client: "tcp://node-1:5555".to_owned(), ..Endpoints::default() },
         version: SoftwareVersion::default(),
-    })
-}
-
-fn offer(incarnation: &Incarnation, seq: u64, name: &str) -> CatalogEntry {
-    let (incarnation, services) = (incarnation.clone(), vec![service(name)]);
-    CatalogEntry::Offer { incarnation, seq: Seq(seq), services }
-}
-
-/// A cluster of which this node is `node-1`, and its feed.
-struct Test {
-    cluster: ReplicatedCluster<Scripted>,
-    news: mpsc::Sender<News>,
-    asked: Scripted,
-    now: Instant,
-}
-
-impl Test {
-    fn new() -> Self {
-        Self::with(Consistency::Linearizable, None)
-    }
-
-    fn with(consistency: Consistency, node_timeout: Option<Duration>) -> Self {
-        let (news, feed) = mpsc::channel(1_000);
-        let (asked, now) = (Scripted::default(), Instant::now());
-        let membership = Membership {
-            node: name("node-1"),
-            process: PROCESS,
-            consistency,
-            isolation: node_timeout.map(|timeout| IsolationWatch::new(timeout, now)),
-        };
-        let cluster = ReplicatedCluster::new(asked.clone(), feed, membership, now);
-        Self { cluster, news, asked, now }
-    }
-
-    /// The life of this node began at index 1.
-    fn joined() -> Self {
-        let mut test = Self::new();
-        test.apply(1, up("node-1", PROCESS, 0));
-        test.answers();
-        test
-    }
-
-    fn tell(&mut self, news: News) {
-        self.news.try_send(news).unwrap();
-        assert_eq!(self.cluster.read_news(self.now), NewsState::Emptied);
-    }
-
-    fn apply(&mut self, index: u64, entry: CatalogEntry) {
-        self.tell(News::Applied { index, entries: vec![(index, entry)] });
-    }
-
-    /// A snapshot in which only these entries were applied.
-    fn replace(&mut self, index: u64, entries: Vec<CatalogEntry>) {
-        let mut catalog = Catalog::new();
-        for (index, entry) in (1..).zip(entries) {
-            catalog.apply(index, entry).unwrap();
-        }
-        self.tell(News::Replaced { index, catalog: Box::new(catalog) });
-    }
-
-    fn ask(&mut self, query: u64, name: &str) {
-        self.cluster.lookup(QueryId(query), service(name), LookupPurpose::Availability);
-        self.cluster.flush(self.now);
-    }
-
-    fn rounds(&self) -> Vec<RoundId> {
-        std::mem::take(&mut self.asked.0.borrow_mut().rounds)
-    }
-
-    fn round(&self) -> RoundId {
-        let [round] = self.rounds()[..] else { panic!("not one round") };
-        round
-    }
-
-    fn proposals(&self) -> Vec<CatalogEntry> {
-        std::mem::take(&mut self.asked.0.borrow_mut().proposals)
-    }
-
-    fn answers(&mut self) -> Vec<Input<Frame>> {
-        std::iter::from_fn(|| self.cluster.poll_answer()).collect()
-    }
-
-    fn advance(&mut self, time: Duration) {
-        let until = self.now + time;
-        while let Some(due) = self.cluster.poll_timeout().filter(|due| *due <= until) {
-            self.now = self.now.max(due);
-            self.cluster.handle_timeout(self.now);
-        }
-        self.now = until;
-    }
-}
-
-fn looked_up(query: u64, outcome: LookupOutcome) -> Input<Frame> {
-    Input::LookedUp { query: QueryId(query), outcome }
-}
-
-fn committed_up(node: &str, epoch: u64) -> Input<Frame> {
-    Input::Committed(CatalogChange::NodeUp { incarnation: life(node, epoch) })
-}
-
-fn committed_gone(node: &str, epoch: u64) -> Input<Frame> {
-    Input::Committed(CatalogChange::NodeGone { incarnation: life(node, epoch) })
-}
-
-#[test]
-fn only_the_current_life_of_this_process_proposes() {
-    let mut test = Test::new();
-    let (first, second) = (life("node-1", 1), life("node-1", 3));
-    test.cluster.propose(offer(&life("node-1", 0), 1, "echo"));
-    test.apply(1, up("node-1", PROCESS, 0));
-    test.cluster.propose(offer(&first, 1, "echo"));
-    test.apply(2, CatalogEntry::NodeGone { incarnation: first.clone() });
-    test.cluster.propose(offer(&first, 2, "echo"));
-    test.apply(3, up("node-1", PROCESS, 1));
-    test.cluster.propose(offer(&first, 3, "echo"));
-    test.cluster.propose(offer(&second, 1, "echo"));
-
-    assert_eq!(test.proposals(), [offer(&first, 1, "echo"), offer(&second, 1, "echo")]);
-    let told = [committed_up("node-1", 1), committed_gone("node-1", 1), committed_up("node-1", 3)];
-    assert_eq!(test.answers(), told);
-}
-
-#[test]
-fn life_of_another_process_under_this_name_is_not_ours() {
-    let mut test = Test::new();
-    test.apply(1, up("node-1", OTHER, 0));
-    test.apply(2, offer(&life("node-1", 1), 1, "echo"));
-    // An engine that took that life for its own would take the offer for its own, too.
-    let told = test.answers();
-    assert!(matches!(told[..], [Input::Committed(CatalogChange::Offered { .. })]), "{told:?}");
-
-    test.cluster.propose(offer(&life("node-1", 1), 2, "more"));
-    test.ask(1, "echo");
-    let round = test.round();
-    test.tell(News::Read { round, index: Some(2) });
-
-    assert_eq!(test.proposals(), []);
-    assert_eq!(test.answers(), [looked_up(1, LookupOutcome::OfferedElsewhere)]);
-}
-
-#[test]
-fn worker_is_not_acknowledged_by_what_the_process_before_offered() {
-    let mut test = Test::new();
-    let (now, seed) = (test.now, Seed([1; 32]));
-    let mut broker: Broker<Frame> = Broker::new(life("node-1", 0), Settings::default(), seed, now);
-    let ready = ToBroker::Ready { service: ServiceFrame::try_new(Frame::from(&b"x"[..])).unwrap() };
-    let message = AtBroker::Worker { version: Version::V01, message: ready };
-    let from = PeerId::from(&b"worker"[..]);
-    broker.handle_input(now, Input::Received { from, source: None, message });
-
-    test.apply(1, up("node-1", OTHER, 0));
-    test.apply(2, offer(&life("node-1", 1), 1, "old"));
-    test.apply(3, offer(&life("node-1", 1), 2, "older"));
-    for answer in test.answers() {
-        broker.handle_input(now, answer);
-    }
-
-    let sent = std::iter::from_fn(|| broker.poll_effect())
-        .filter(|effect| matches!(effect, Effect::Send { .. }))
-        .count();
-    assert_eq!(sent, 0);
-}
-
-#[test]
-fn lookup_is_answered_at_the_index_of_its_round_and_not_before() {
-    let mut test = Test::joined();
-    test.apply(2, up("node-2", OTHER, 0));
-    test.answers();
-    for (query, name) in [(1, "here"), (2, "there"), (3, "nowhere")] {
-        let purpose = LookupPurpose::Availability;
-        test.cluster.lookup(QueryId(query), service(name), purpose);
-    }
-    test.cluster.flush(test.now);
-    let round = test.round();
-
-    test.tell(News::Read { round, index: Some(4) });
-    test.apply(3, offer(&life("node-1", 1), 1, "here"));
-    let early: Vec<_> = test.answers();
-    test.apply(4, offer(&life("node-2", 2), 1, "there"));
-
-    assert!(matches!(early[..], [Input::Committed(_)]), "{early:?}");
-    let answers = test.answers();
-    assert!(matches!(answers.first(), Some(Input::Committed(_))), "{answers:?}");
-    let outcomes = [
-        looked_up(1, LookupOutcome::OfferedHere),
-        looked_up(2, LookupOutcome::OfferedElsewhere),
-        looked_up(3, LookupOutcome::NotOffered),
-    ];
-    assert_eq!(answers[1..], outcomes);
-}
-
-#[test]
-fn lookup_that_came_after_a_round_began_waits_for_the_next() {
-    let mut test = Test::joined();
-    test.ask(1, "echo");
-    let first = test.round();
-    test.ask(2, "echo");
-    assert_eq!(test.rounds(), []);
-
-    test.tell(News::Read { round: first, index: Some(1) });
-    assert_eq!(test.answers(), [looked_up(1, LookupOutcome::NotOffered)]);
-    test.apply(2, offer(&life("node-1", 1), 1, "echo"));
-    test.answers();
-    test.cluster.flush(test.now);
-    let second = test.round();
-    test.tell(News::Read { round: second, index: Some(2) });
-
-    assert!(second > first);
-    assert_eq!(test.answers(), [looked_up(2, LookupOutcome::OfferedHere)]);
-}
-
-#[test]
-fn round_without_quorum_answers_that_nobody_knows() {
-    let mut test = Test::joined();
-    test.ask(1, "echo");
-    let round = test.round();
-
-    test.tell(News::Read { round, index: None });
-
-    assert_eq!(test.answers(), [looked_up(1, LookupOutcome::NoQuorum)]);
-    // An answer that comes nevertheless is too late.
-    test.tell(News::Read { round, index: Some(1) });
-    assert_eq!(test.answers(), []);
-    let totals = test.cluster.read_totals();
-    assert_eq!((totals.lookups, totals.rounds, totals.without_quorum), (1, 1, 1));
-}
-
-#[test]
-fn local_consistency_answers_clients_at_once_and_proofs_by_the_cluster() {
-    let mut test = Test::with(Consistency::Local, None);
-    test.ask(1, "echo");
-    let before_anything_came = test.rounds().len();
-    test.apply(1, up("node-1", PROCESS, 0));
-    test.apply(2, offer(&life("node-1", 1), 1, "echo"));
-    test.answers();
-
-    test.ask(2, "echo");
-    test.cluster.lookup(QueryId(3), service("echo"), LookupPurpose::Proof);
-
-    assert_eq!(before_anything_came, 1);
-    assert_eq!(test.answers(), [looked_up(2, LookupOutcome::OfferedHere)]);
-    assert_eq!(test.rounds(), []);
-}
-
-#[test]
-fn another_catalog_tells_the_engine_of_its_own_life_only() {
-    let mut test = Test::joined();
-    test.replace(5, vec![up("node-1", PROCESS, 0), up("node-2", OTHER, 0)]);
-    assert_eq!(test.answers(), []);
-
-    let gone = CatalogEntry::NodeGone { incarnation: life("node-1", 1) };
-    test.replace(7, vec![up("node-1", PROCESS, 0), gone.clone()]);
-    assert_eq!(test.answers(), [committed_gone("node-1", 1)]);
-
-    test.replace(9, vec![up("node-1", PROCESS, 0), gone, up("node-1", PROCESS, 1)]);
-    assert_eq!(test.answers(), [committed_up("node-1", 3)]);
-
-    test.replace(11, vec![up("node-1", OTHER, 0)]);
-    assert_eq!(test.answers(), [committed_gone("node-1", 3)]);
-    assert_eq!(test.cluster.applied_index(), 11);
-}
-
-#[test]
-fn another_catalog_answers_the_rounds_that_waited_for_its_index() {
-    let mut test = Test::joined();
-    test.ask(1, "far");
-    let round = test.round();
-    test.tell(News::Read { round, index: Some(6) });
-    assert_eq!(test.answers(), []);
-
-    let there = offer(&life("node-2", 2), 1, "far");
-    test.replace(6, vec![up("node-1", PROCESS, 0), up("node-2", OTHER, 0), there]);
-
-    assert_eq!(test.answers(), [looked_up(1, LookupOutcome::OfferedElsewhere)]);
-}
-
-#[test]
-fn entry_that_only_this_copy_refuses_ends_the_node() {
-    let mut test = Test::joined();
-
-    test.apply(2, offer(&life("node-1", 9), 1, "echo"));
-
-    assert!(matches!(test.cluster.take_stop(), Some(Stop::Fatal { .. })));
-    assert_eq!(test.cluster.take_stop(), None);
-}
-
-#[test]
-fn stop_is_passed_on() {
-    let mut test = Test::joined();
-
-    test.tell(News::Stopped(Stop::Removed));
-
-    assert_eq!(test.cluster.take_stop(), Some(Stop::Removed));
-}
-
-#[test]
-fn news_is_taken_in_parts() {
-    let mut test = Test::joined();
-    for index in 0..=u64::try_from(NEWS_BATCH_MAX).unwrap() {
-        test.news.try_send(News::Applied { index, entries: Vec::new() }).unwrap();
-    }
-
-    assert_eq!(test.cluster.read_news(test.now), NewsState::MoreWaits);
-    assert_eq!(test.cluster.read_news(test.now), NewsState::Emptied);
-
-    assert_eq!(test.cluster.applied_index(), u64::try_from(NEWS_BATCH_MAX).unwrap());
-}
-
-#[test]
-fn isolation_is_found_by_rounds_of_their_own_and_told_once() {
-    let mut test = Test::with(Consistency::Linearizable, Some(Duration::from_secs(4)));
-    let mut isolated_after = Vec::new();
-    for second in 1..=8 {
-        test.advance(Duration::from_secs(1));
-        isolated_after.extend(test.answers().into_iter().map(|input| (second, input)));
-        for round in test.rounds() {
-            test.tell(News::Read { round, index: None });
-        }
-    }
-
-    assert_eq!(isolated_after, [(4, Input::Isolated)]);
-}
-
-#[test]
-fn node_that_nobody_asks_to_watch_begins_no_rounds() {
-    let mut test = Test::joined();
-
-    test.advance(Duration::from_secs(60));
-
-    assert_eq!((test.rounds(), test.cluster.poll_timeout()), (vec![], None));
-}
-
-#[test]
-fn drain_ends_with_the_end_of_this_life() {
-    let mut test = Test::joined();
-    let (moved, handing_over) = oneshot::channel();
-    test.asked.0.borrow_mut().handing_over = Some(handing_over);
-    test.cluster.begin_drain(test.now);
-    assert_eq!(test.cluster.poll_timeout(), None);
-
-    test.cluster.leave(test.now);
-    test.advance(Duration::from_millis(50));
-    assert_eq!(test.proposals(), []);
-    moved.send(true).unwrap();
-    test.advance(Duration::from_millis(50));
-    let gone = CatalogEntry::NodeGone { incarnation: life("node-1", 1) };
-    assert_eq!(test.proposals(), std::slice::from_ref(&gone));
-    assert!(!test.cluster.has_left());
-    test.apply(2, gone);
-    test.advance(Duration::from_secs(1));
-
-    assert!(test.cluster.has_left() && test.cluster.leader_moved());
-}
-
-#[test]
-fn drain_without_a_quorum_is_given_up() {
-    let mut test = Test::joined();
-    test.cluster.begin_drain(test.now);
-    test.cluster.leave(test.now);
-    let begun = test.now;
-
-    while !test.cluster.has_left() {
-        test.advance(Duration::from_millis(10));
-    }
-
-    assert!(test.now - begun <= Duration::from_millis(1_010));
-    assert!(!test.cluster.leader_moved());
-    assert_eq!(test.proposals().len(), 4);
+    });
+    news.try_send(News::Applied { index: 1, entries: vec![(1, up)] }).unwrap();
+    assert_eq!(cluster.read_news(now), NewsState::Emptied);
+    assert!(matches!(cluster.poll_answer(), Some(Input::Committed(_))));
+    cluster
 }
 
 #[test]
 fn status_page_is_that_of_the_copy_and_of_consensus() {
-    let mut test = Test::joined();
-    let incarnation = life("node-1", 0);
-    let broker = Broker::new(incarnation, Settings::default(), Seed([1; 32]), test.now);
-    let view =
-        View { broker: &broker, outgoing: OutgoingTotals::default(), links: &[], now: test.now };
+    let now = Instant::now();
+    let mut cluster = joined(now);
+    let incarnation = Incarnation { node: name("node-1"), epoch: Epoch(0) };
+    let broker = Broker::new(incarnation, Settings::default(), Seed([1; 32]), now);
+    let view = View { broker: &broker, outgoing: OutgoingTotals::default(), links: &[], now };
 
-    test.cluster.describe(QueryId(1), Page::Status, &view);
-    test.cluster.describe(QueryId(2), Page::Endpoints, &view);
+    cluster.describe(QueryId(1), Page::Status, &view);
+    cluster.describe(QueryId(2), Page::Endpoints, &view);
 
-    let pages: Vec<Value> = test
-        .answers()
-        .into_iter()
+    let pages: Vec<Value> = std::iter::from_fn(|| cluster.poll_answer())
         .map(|answer| {
             let Input::Described { json, .. } = answer else { panic!("{answer:?}") };
             serde_json::from_slice(&json).unwrap()
@@ -474,50 +88,4 @@ fn status_page_is_that_of_the_copy_and_of_consensus() {
     assert_eq!((&pages[0]["applied_index"], &pages[0]["committed_index"]), (&1.into(), &9.into()));
     assert_eq!((&pages[0]["leader"], &pages[0]["term"]), (&"node-2".into(), &3.into()));
     assert_eq!(pages[1]["endpoints"][0]["endpoint"], "tcp://node-1:5555");
-}
-
-#[test]
-fn peers_are_told_once_after_each_change_and_never_before_this_node_lives() {
-    let mut test = Test::new();
-    let peers = |epoch, nodes: &[&str]| {
-        let node = |node: &&str| (name(node), format!("tcp://{node}:5557"));
-        let nodes = nodes.iter().map(node).collect();
-        Some(Peers { cluster: "00ff".to_owned(), epoch: Epoch(epoch), nodes })
-    };
-    test.apply(1, up("node-2", OTHER, 0));
-    test.apply(2, up("mute", OTHER, 0));
-    assert_eq!(test.cluster.take_peers(), None);
-
-    test.apply(3, up("node-1", PROCESS, 0));
-    assert_eq!(test.cluster.take_peers(), peers(3, &["node-2"]));
-    assert_eq!(test.cluster.take_peers(), None);
-
-    test.apply(4, CatalogEntry::NodeDraining { incarnation: life("node-2", 1), seq: Seq(1) });
-    test.apply(5, offer(&life("node-1", 3), 1, "echo"));
-    assert_eq!(test.cluster.take_peers(), None);
-    test.apply(6, up("node-3", OTHER, 0));
-    assert_eq!(test.cluster.take_peers(), peers(3, &["node-2", "node-3"]));
-
-    // Links stay when this node itself is given up.
-    test.apply(7, CatalogEntry::NodeGone { incarnation: life("node-1", 3) });
-    test.apply(8, CatalogEntry::NodeGone { incarnation: life("node-2", 1) });
-    assert_eq!(test.cluster.take_peers(), peers(3, &["node-3"]));
-    test.replace(9, vec![up("node-1", PROCESS, 0), up("node-4", OTHER, 0)]);
-    assert_eq!(test.cluster.take_peers(), peers(1, &["node-4"]));
-}
-
-#[test]
-fn service_that_others_offer_too_is_not_only_theirs() {
-    let mut test = Test::joined();
-    test.apply(2, up("node-2", OTHER, 0));
-    test.apply(3, up("node-3", OTHER, 0));
-    test.apply(4, offer(&life("node-2", 2), 1, "one"));
-    test.apply(5, offer(&life("node-2", 2), 2, "two"));
-    test.apply(6, offer(&life("node-3", 3), 1, "two"));
-
-    let is_node_2 = |node: &NodeName| node.as_str() == "node-2";
-    let is_only_theirs = ["one", "two", "none"]
-        .map(|name| test.cluster.is_only_offered_by(&service(name), &is_node_2));
-
-    assert_eq!(is_only_theirs, [true, false, false]);
 }

@@ -145,6 +145,7 @@ fn pages_of_every_node_tell_of_the_same_cluster() {
         let directory = page(&client(), "mmi.directory");
         assert_eq!(directory["services"][0]["nodes"], serde_json::json!(["node-2"]));
         let endpoints = page(&client(), "mmi.endpoints");
+        assert_eq!(endpoints["node"], trio.configs[number].name.as_str());
         assert_eq!(endpoints["endpoints"][2]["endpoint"], trio.node(2).endpoint());
     }
 }

@@ -85,7 +85,7 @@ fn management_pages_tell_of_this_node() {
     let _worker = cell.worker("echo");
 
     let endpoint = json!({ "node": "node-1", "endpoint": cell.node.endpoint() });
-    assert_eq!(cell.page("mmi.endpoints"), json!({ "endpoints": [endpoint] }));
+    assert_eq!(cell.page("mmi.endpoints"), json!({ "node": "node-1", "endpoints": [endpoint] }));
     let echo = json!({ "name": "echo", "nodes": ["node-1"], "workers": 1, "idle": 1, "queued": 0 });
     assert_eq!(cell.page("mmi.directory"), json!({ "services": [echo] }));
     assert_eq!(cell.page("mmi.status")["gauges"]["workers"], 1);

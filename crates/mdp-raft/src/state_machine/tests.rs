@@ -14,6 +14,7 @@ use crate::{
     news,
     store::Store,
     types::{LeaderId, Member, Membership, Payload},
+    volume::Directory,
 };
 
 struct StateMachineTest {
@@ -25,7 +26,8 @@ struct StateMachineTest {
 
 impl StateMachineTest {
     fn new(dir: TempDir) -> Self {
-        let opened = Store::open(dir.path(), &"node-1".parse().unwrap()).unwrap();
+        let volume = Arc::new(Directory::make(dir.path()).unwrap());
+        let opened = Store::open(dir.path(), volume, &"node-1".parse().unwrap()).unwrap();
         let (sender, news) = news(|| {});
         let (state_machine, catalog) = StateMachine::new(opened.snapshots, sender).unwrap();
         Self { dir, state_machine, catalog, news }

@@ -1,17 +1,12 @@
 //! The database and its watermark: opened with every check, and changed by whole commits.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    path::Path,
-    sync::Arc,
-};
+use std::{any::Any, io, path::Path, sync::Arc, time::Duration};
 
 use mdp_catalog::NodeName;
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::codec;
 use redb::{
     DatabaseError, Durability, ReadableDatabase as _, StorageBackend, Table, WriteTransaction,
-    backends::FileBackend,
 };
 
 use super::{
@@ -22,7 +17,7 @@ use super::{
     },
     watermark::{Mark, WATERMARK_FILE, Watermark},
 };
-use crate::{stored, types::Snapshot};
+use crate::{Volume, VolumeFile, stored, types::Snapshot};
 
 /// redb would take 1 GiB. All is read once, at the start, and the log is small.
 const CACHE_BYTES_MAX: usize = 16 << 20;
@@ -58,28 +53,37 @@ pub(super) enum Change {
 pub(super) struct Database {
     database: redb::Database,
     commits: u64,
-    // Last, so that the directory is locked until the database is closed.
     watermark: Watermark,
+    volume: Arc<dyn Volume>,
+    // Last, so that the volume is locked until the database is closed.
+    _lock: Box<dyn Any + Send + Sync>,
 }
 
 impl Database {
-    /// Opens a directory, or makes a new one.
-    pub(super) fn open<B: StorageBackend>(
+    /// Opens a volume, or begins a new one. Errors name it by `dir`.
+    pub(super) fn open(
         dir: &Path,
+        volume: Arc<dyn Volume>,
         name: &NodeName,
-        backend: impl FnOnce(FileBackend) -> B,
     ) -> Result<(Self, Contents), StorageError> {
-        make_directory(dir).map_err(StorageError::io(dir, "make it"))?;
-        let watermark = Watermark::lock(dir)?;
-        let promised = promised_commits(dir, &watermark)?;
-        let database = open_database(dir, promised.is_none(), backend)?;
-        let mut database = Self { database, commits: 0, watermark };
+        let lock = volume.lock().map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                return StorageError::Locked { dir: dir.to_owned() };
+            }
+            StorageError::io(dir, "lock raft.watermark")(error)
+        })?;
+        let watermark = Watermark::open(&*volume);
+        let watermark = watermark.map_err(StorageError::io(dir, "open raft.watermark"))?;
+        let file = volume.open(DATABASE_FILE).map_err(StorageError::io(dir, "open raft.redb"))?;
+        let promised = promised_commits(dir, &*volume, &watermark, &*file)?;
+        let database = open_database(dir, promised.is_none(), file)?;
+        let mut database = Self { database, commits: 0, watermark, volume, _lock: lock };
         if promised.is_none() {
-            database.make(dir, name).map_err(StorageError::io(dir, "write a new raft.redb"))?;
+            database.make(name).map_err(StorageError::io(dir, "write a new raft.redb"))?;
         }
         let contents = database.load().map_err(|error| error.at(dir))?;
         database.commits = contents.commits;
-        if contents.commits < promised.unwrap_or_default() {
+        if contents.commits < promised.unwrap_or_default() && !is_on(Mutant::WatermarkIgnored) {
             let lost = promised.unwrap_or_default().saturating_sub(contents.commits);
             let reason = format!("its last {lost} commits are lost");
             return Err(StorageError::corrupt(dir, DATABASE_FILE, &reason));
@@ -102,6 +106,11 @@ impl Database {
         self.watermark.write(commits)
     }
 
+    /// How long the next commit takes beyond the time that it really takes.
+    pub(super) fn commit_takes(&self) -> Duration {
+        self.volume.sync_takes()
+    }
+
     /// Closes the file so that the next start has nothing to repair.
     pub(super) fn close(self) -> io::Result<()> {
         self.database.close().map_err(|error| into_io(error.into()))
@@ -109,11 +118,11 @@ impl Database {
 
     /// Writes the first commit. The directory is in use from the moment that the watermark says
     /// one; before that nobody has heard of the node id, and it may start anew.
-    fn make(&self, dir: &Path, name: &NodeName) -> io::Result<()> {
+    fn make(&self, name: &NodeName) -> io::Result<()> {
         let identity = Identity::new(name.clone())?;
         let identity = sealed(stored::encode_identity(&identity))?;
         self.write(&[Change::Identity(identity)], 1).map_err(into_io)?;
-        sync_directory(dir)?;
+        self.volume.sync_names()?;
         self.watermark.write(1)?;
         self.watermark.sync()
     }
@@ -191,16 +200,17 @@ pub(super) fn sealed(record: Result<Vec<u8>, codec::CodecError>) -> io::Result<V
 
 /// How many commits the directory must have; `None`: it is new, or was never used. A new one has
 /// its watermark before it has anything else.
-fn promised_commits(dir: &Path, watermark: &Watermark) -> Result<Option<u64>, StorageError> {
+fn promised_commits(
+    dir: &Path,
+    volume: &dyn Volume,
+    watermark: &Watermark,
+    database: &dyn VolumeFile,
+) -> Result<Option<u64>, StorageError> {
     let mark = watermark.read().map_err(StorageError::io(dir, "read raft.watermark"))?;
-    let database_bytes = match fs::metadata(dir.join(DATABASE_FILE)) {
-        Ok(file) => file.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(StorageError::io(dir, "look at raft.redb")(error)),
-    };
+    let database_bytes = database.len().map_err(StorageError::io(dir, "look at raft.redb"))?;
     match (mark, database_bytes) {
         (Mark::Unreadable(_), 0) => {
-            let made = watermark.make().and_then(|()| sync_directory(dir));
+            let made = watermark.make().and_then(|()| volume.sync_names());
             made.map_err(StorageError::io(dir, "write raft.watermark"))?;
             Ok(None)
         }
@@ -214,23 +224,46 @@ fn promised_commits(dir: &Path, watermark: &Watermark) -> Result<Option<u64>, St
     }
 }
 
-fn open_database<B: StorageBackend>(
+fn open_database(
     dir: &Path,
     is_new: bool,
-    backend: impl FnOnce(FileBackend) -> B,
+    file: Box<dyn VolumeFile>,
 ) -> Result<redb::Database, StorageError> {
-    let mut options = OpenOptions::new();
-    // A file that was begun and never used is begun again.
-    let file = options.read(true).write(true).create(is_new).truncate(is_new);
-    let file = file.open(dir.join(DATABASE_FILE)).map_err(StorageError::io(dir, "open raft.redb"));
-    FileBackend::new(file?)
-        .and_then(|file| {
-            redb::Database::builder()
-                .set_cache_size(CACHE_BYTES_MAX)
-                .set_check_integrity_on_open(true)
-                .create_with_backend(backend(file))
-        })
+    if is_new {
+        // A file that was begun and never used is begun again.
+        file.set_len(0).map_err(StorageError::io(dir, "open raft.redb"))?;
+    }
+    redb::Database::builder()
+        .set_cache_size(CACHE_BYTES_MAX)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(Backend(file))
         .map_err(|error| open_error(dir, error))
+}
+
+/// The file as redb wants it. It is not locked: the volume is.
+#[derive(Debug)]
+struct Backend(Box<dyn VolumeFile>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
 }
 
 fn open_error(dir: &Path, error: DatabaseError) -> StorageError {
@@ -247,21 +280,4 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
 
 fn into_io(error: redb::Error) -> io::Error {
     if let redb::Error::Io(error) = error { error } else { io::Error::other(error) }
-}
-
-fn make_directory(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(dir)?;
-    match dir.parent() {
-        None => Ok(()),
-        Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")),
-        Some(parent) => sync_directory(parent),
-    }
-}
-
-/// Makes the names in a directory durable.
-fn sync_directory(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

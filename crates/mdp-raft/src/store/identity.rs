@@ -1,15 +1,15 @@
 //! Who the node is, for as long as its data directory lives.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
-    sync::{Arc, Mutex, mpsc},
+    io,
+    sync::{Arc, Mutex},
 };
 
 use mdp_catalog::{NodeId, NodeName};
+use tokio::sync::oneshot;
 
 use super::{database::Change, database::sealed, lock, writer::Writer};
-use crate::stored;
+use crate::{entropy::random_bytes, stored};
 
 /// Who a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +40,14 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub(crate) struct IdentityStore {
     identity: Arc<Mutex<Identity>>,
+    /// It is completed once: who comes second waits for the disk, too.
+    completing: Arc<tokio::sync::Mutex<()>>,
     writer: Writer,
 }
 
 impl IdentityStore {
     pub(super) fn new(identity: Identity, writer: Writer) -> Self {
-        Self { identity: Arc::new(Mutex::new(identity)), writer }
+        Self { identity: Arc::new(Mutex::new(identity)), completing: Arc::default(), writer }
     }
 
     /// Who the node is now.
@@ -54,12 +56,13 @@ impl IdentityStore {
     }
 
     /// Makes the node part of a cluster, for ever. It waits for the disk: a node does this once in
-    /// its life.
+    /// its life. Whoever stops to wait does not stop it.
     ///
     /// # Errors
     /// The node belongs to another cluster, or the directory can not be written.
-    pub(crate) fn set_cluster_id(&self, cluster_id: u128) -> io::Result<()> {
-        let mut identity = lock(&self.identity);
+    pub(crate) async fn set_cluster_id(&self, cluster_id: u128) -> io::Result<()> {
+        let place = Arc::clone(&self.completing).lock_owned().await;
+        let identity = self.identity();
         match identity.cluster_id {
             Some(ours) if ours == cluster_id => return Ok(()),
             Some(ours) => {
@@ -67,20 +70,18 @@ impl IdentityStore {
             }
             None => {}
         }
-        let wanted = Identity { cluster_id: Some(cluster_id), ..identity.clone() };
+        let wanted = Identity { cluster_id: Some(cluster_id), ..identity };
         let record = sealed(stored::encode_identity(&wanted))?;
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let done = move |result| drop(sender.send(result));
-        self.writer.write_now(Change::Identity(record), Some(Box::new(done)))?;
-        receiver.recv().unwrap_or_else(|_| Err(self.writer.failure()))?;
-        *identity = wanted;
-        Ok(())
+        let (sender, receiver) = oneshot::channel();
+        let identity = Arc::clone(&self.identity);
+        let done = move |result: io::Result<()>| {
+            if result.is_ok() {
+                *lock(&identity) = wanted;
+            }
+            drop(place);
+            drop(sender.send(result));
+        };
+        self.writer.write(Change::Identity(record), Some(Box::new(done))).await?;
+        receiver.await.unwrap_or_else(|_| Err(self.writer.failure()))
     }
-}
-
-/// Bytes from the operating system.
-pub(super) fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
 }

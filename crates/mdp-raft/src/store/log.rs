@@ -1,12 +1,14 @@
 //! The log and the vote, as openraft wants them.
 
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
     sync::{Arc, Mutex},
 };
 
+use mdp_mutants::{Mutant, is_on};
 use openraft::{
     OptionalSend,
     storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage},
@@ -20,7 +22,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    News, NewsSender, Stop, stored,
+    News, NewsSender, Stop, runtime, stored,
     types::{Entry, LogId, TypeConfig, Vote},
 };
 
@@ -42,11 +44,11 @@ impl LogStore {
     /// tokio runtime.
     pub(crate) fn report_failures_to(&self, news: NewsSender) {
         let failed = self.writer.failed();
-        tokio::spawn(async move {
+        drop(runtime::spawn(async move {
             if let Some(reason) = failed.await {
                 news.send(News::Stopped(Stop::Storage { reason })).await;
             }
-        });
+        }));
     }
 
     /// Why the directory can not be written any more, if that is so.
@@ -57,6 +59,17 @@ impl LogStore {
     /// The vote that is on disk. This node told nobody of a later one.
     pub(crate) fn vote(&self) -> Option<Vote> {
         lock(&self.log).vote
+    }
+
+    /// Looks at the entries in memory. Keep it short: everything else waits.
+    pub(crate) fn with_entries<T>(&self, look: impl FnOnce(&BTreeMap<u64, Entry>) -> T) -> T {
+        look(&lock(&self.log).entries)
+    }
+
+    /// The last entry that was removed from the beginning, and the last one that there is.
+    pub(crate) fn bounds(&self) -> (Option<LogId>, Option<LogId>) {
+        let log = lock(&self.log);
+        (log.purged, log.last_log_id())
     }
 
     /// Writes what was handed over, and closes the directory. Everything that is asked of it
@@ -111,6 +124,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let record = sealed(stored::encode_vote(vote))?;
         let (sender, receiver) = oneshot::channel();
         let done = move |result| drop(sender.send(result));
+        if is_on(Mutant::VoteBeforeDisk) {
+            lock(&self.log).vote = Some(*vote);
+            return self.writer.write(Change::Vote(record), None).await;
+        }
         self.writer.write(Change::Vote(record), Some(Box::new(done))).await?;
         receiver.await.unwrap_or_else(|_| Err(self.writer.failure()))?;
         lock(&self.log).vote = Some(*vote);
@@ -141,6 +158,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 records.push((index, sealed(stored::encode_log_entry(&entry))?));
                 log.entries.insert(index, entry);
             }
+        }
+        if is_on(Mutant::AnsweredBeforeDisk) {
+            callback.io_completed(Ok(()));
+            return self.writer.write(Change::Append(records), None).await;
         }
         let done = move |result| callback.io_completed(result);
         self.writer.write(Change::Append(records), Some(Box::new(done))).await

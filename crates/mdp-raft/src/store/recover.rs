@@ -10,11 +10,12 @@ use super::{
     Identity, StorageError,
     contents::{Contents, DATABASE_FILE},
     database::{Change, Database, sealed},
-    identity::random_bytes,
 };
 use crate::{
+    entropy::random_bytes,
     stored,
     types::{Command, Entry, LogId, Member, Membership, Snapshot, SnapshotMeta, StoredMembership},
+    volume::Directory,
 };
 
 /// What [`recover`] made.
@@ -49,7 +50,8 @@ pub fn recover(dir: &Path, name: &NodeName, endpoint: &str) -> Result<Recovered,
     if !dir.join(DATABASE_FILE).exists() {
         return Err(nothing(io::Error::other("there is no raft.redb in it")));
     }
-    let (mut database, contents) = Database::open(dir, name, |file| file)?;
+    let volume = Directory::make(dir).map_err(StorageError::io(dir, "make it"))?;
+    let (mut database, contents) = Database::open(dir, Arc::new(volume), name)?;
     if !contents.is_initialised() {
         let reason = "this node never was a member of a cluster; just start it";
         return Err(nothing(io::Error::other(reason)));

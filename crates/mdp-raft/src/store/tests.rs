@@ -28,9 +28,12 @@ use super::{
     watermark::WATERMARK_FILE,
     *,
 };
-use crate::types::{
-    Command, Entry, LeaderId, LogId, Member, Membership, Payload, Snapshot, SnapshotMeta,
-    StoredMembership, Vote,
+use crate::{
+    types::{
+        Command, Entry, LeaderId, LogId, Member, Membership, Payload, Snapshot, SnapshotMeta,
+        StoredMembership, Vote,
+    },
+    volume::Directory,
 };
 
 /// In memory if possible: thousands of directories are opened, and each open syncs.
@@ -43,8 +46,16 @@ fn name() -> NodeName {
     "node-1".parse().unwrap()
 }
 
+fn volume(dir: &Path) -> Arc<Directory> {
+    Arc::new(Directory::make(dir).unwrap())
+}
+
+fn open_as(dir: &Path, name: &NodeName) -> Result<Opened, StorageError> {
+    Store::open(dir, volume(dir), name)
+}
+
 fn open(dir: &Path) -> Opened {
-    Store::open(dir, &name()).unwrap()
+    open_as(dir, &name()).unwrap()
 }
 
 fn log_id(term: u64, index: u64) -> LogId {
@@ -112,7 +123,7 @@ async fn fill(opened: &mut Opened) {
     for batch in entries.chunks(5) {
         opened.log.blocking_append(batch.to_vec()).await.unwrap();
     }
-    opened.identity.set_cluster_id(9).unwrap();
+    opened.identity.set_cluster_id(9).await.unwrap();
     opened.snapshots.save(snapshot(log_id(1, 29), &catalog)).await.unwrap();
     opened.log.purge(log_id(1, 19)).await.unwrap();
     opened.log.save_committed(Some(log_id(1, 58))).await.unwrap();
@@ -122,7 +133,7 @@ async fn fill(opened: &mut Opened) {
 
 /// Everything that must come back.
 fn kept(dir: &Path) -> Result<String, StorageError> {
-    let (_database, contents) = Database::open(dir, &name(), |file| file)?;
+    let (_database, contents) = Database::open(dir, volume(dir), &name())?;
     let Contents { commits: _, identity, log, snapshot } = contents;
     Ok(format!("{identity:?} {log:?} {snapshot:?}"))
 }
@@ -171,9 +182,9 @@ async fn cluster_id_is_set_once() {
     let dir = directory();
     let opened = open(dir.path());
 
-    opened.identity.set_cluster_id(5).unwrap();
-    opened.identity.set_cluster_id(5).unwrap();
-    let error = opened.identity.set_cluster_id(6).unwrap_err();
+    opened.identity.set_cluster_id(5).await.unwrap();
+    opened.identity.set_cluster_id(5).await.unwrap();
+    let error = opened.identity.set_cluster_id(6).await.unwrap_err();
 
     assert_eq!(error.to_string(), "it belongs to cluster 00000000000000000000000000000005");
     assert_eq!(opened.identity.identity().cluster_id, Some(5));
@@ -183,12 +194,12 @@ async fn cluster_id_is_set_once() {
 async fn directory_in_use_and_directory_of_another_node_are_refused() {
     let dir = directory();
     let opened = open(dir.path());
-    let error = Store::open(dir.path(), &name()).unwrap_err();
+    let error = open_as(dir.path(), &name()).unwrap_err();
     assert!(matches!(error, StorageError::Locked { .. }), "{error}");
 
     opened.log.close().await.unwrap();
 
-    let error = Store::open(dir.path(), &"node-2".parse().unwrap()).unwrap_err();
+    let error = open_as(dir.path(), &"node-2".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains(r#"it belongs to node "node-1", not to "node-2""#));
     drop(open(dir.path()));
 }

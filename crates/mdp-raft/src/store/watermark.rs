@@ -13,27 +13,22 @@
 //! database was made. For the same reason it is there whenever the database is: a database without
 //! it was tampered with.
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io,
-    os::unix::fs::FileExt as _,
-    path::Path,
-};
+use std::io;
 
 use mdp_wire::codec;
 
-use super::StorageError;
-use crate::stored;
+use crate::{Volume, VolumeFile, stored, volume::LOCK_FILE};
 
-pub(super) const WATERMARK_FILE: &str = "raft.watermark";
+/// In a directory, the file that is locked, too.
+pub(super) const WATERMARK_FILE: &str = LOCK_FILE;
 
 /// More than a watermark ever has, so that bytes too many are seen.
 const WATERMARK_BYTES_MAX: usize = 64;
 
-/// The locked file.
+/// The open file.
 #[derive(Debug)]
 pub(super) struct Watermark {
-    file: File,
+    file: Box<dyn VolumeFile>,
 }
 
 /// What the file says.
@@ -46,25 +41,16 @@ pub(super) enum Mark {
 }
 
 impl Watermark {
-    /// Opens the file, which is made if it is missing, and locks it until this is dropped.
-    pub(super) fn lock(dir: &Path) -> Result<Self, StorageError> {
-        let path = dir.join(WATERMARK_FILE);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(StorageError::io(dir, "open raft.watermark"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
-            Err(TryLockError::WouldBlock) => Err(StorageError::Locked { dir: dir.to_owned() }),
-            Err(TryLockError::Error(error)) => {
-                Err(StorageError::io(dir, "lock raft.watermark")(error))
-            }
-        }
+    /// Opens the file, which is made if it is missing.
+    pub(super) fn open(volume: &dyn Volume) -> io::Result<Self> {
+        Ok(Self { file: volume.open(WATERMARK_FILE)? })
     }
 
     pub(super) fn read(&self) -> io::Result<Mark> {
         let mut buffer = [0; WATERMARK_BYTES_MAX];
-        let length = self.file.read_at(&mut buffer, 0)?;
-        let bytes = buffer.get(..length).unwrap_or_default();
+        let length = usize::try_from(self.file.len()?).unwrap_or(usize::MAX);
+        let bytes = buffer.get_mut(..length.min(WATERMARK_BYTES_MAX)).unwrap_or_default();
+        self.file.read_at(0, bytes)?;
         if bytes.is_empty() {
             return Ok(Mark::Unreadable("it is missing or empty".to_owned()));
         }
@@ -78,17 +64,17 @@ impl Watermark {
     pub(super) fn make(&self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.write(0)?;
-        self.file.sync_all()
+        self.file.sync()
     }
 
     /// Writes without waiting for the disk.
     pub(super) fn write(&self, commits: u64) -> io::Result<()> {
         let bytes = stored::encode_commits(commits).map_err(io::Error::other)?;
-        self.file.write_all_at(&codec::seal(bytes), 0)
+        self.file.write_at(0, &codec::seal(bytes))
     }
 
     /// Waits for the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync()
     }
 }

@@ -1,16 +1,27 @@
-//! The one thread that writes: it gathers changes into batches, and each batch is one commit.
+//! The one thread that writes: it gathers changes into batches, and each batch is one commit. On a
+//! simulated host it is a task.
 //!
 //! Fail-stop: after the first error nothing is written any more, because a second attempt to sync
 //! may succeed although data of the first is lost. What was answered before is on disk.
 
-use std::{fmt, io, thread};
-
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    watch,
+use std::{
+    fmt, io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
 };
 
+use mdp_mutants::{Mutant, is_on};
+use tokio::sync::mpsc;
+
 use super::database::{Change, Database};
+use crate::{
+    clock,
+    runtime::{self, WatchReceiver, WatchSender},
+    simulation::with_host,
+};
 
 /// How many changes may wait; then whoever has another one waits.
 const CHANGES_WAITING_MAX: usize = 1_024;
@@ -37,16 +48,21 @@ enum State {
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     sender: mpsc::Sender<Message>,
-    state: watch::Receiver<State>,
+    state: WatchReceiver<State>,
 }
 
 impl Writer {
     pub(super) fn start(database: Database) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
-        let (state, observed) = watch::channel(State::Writes);
+        let (state, observed) = runtime::watch(State::Writes);
         let state = Reported(state);
-        let thread = Thread { receiver, committed: None, database, state };
-        thread::Builder::new().name("raft-store".to_owned()).spawn(move || thread.run())?;
+        let writing = Loop { receiver, committed: None, database, state };
+        if with_host(|_| ()).is_some() {
+            drop(runtime::spawn(writing.run()));
+        } else {
+            let thread = thread::Builder::new().name("raft-store".to_owned());
+            thread.spawn(move || run_alone(writing.run()))?;
+        }
         Ok(Self { sender, state: observed })
     }
 
@@ -54,14 +70,6 @@ impl Writer {
     pub(super) async fn write(&self, change: Change, done: Option<Done>) -> io::Result<()> {
         let sent = self.sender.send(Message::Change { change, done }).await;
         sent.map_err(|_| self.failure())
-    }
-
-    /// Hands a change over, if there is room.
-    pub(super) fn write_now(&self, change: Change, done: Option<Done>) -> io::Result<()> {
-        self.sender.try_send(Message::Change { change, done }).map_err(|error| match error {
-            TrySendError::Full(_) => io::Error::other("too many writes wait; try again"),
-            TrySendError::Closed(_) => self.failure(),
-        })
     }
 
     /// Why nothing is written any more.
@@ -84,8 +92,10 @@ impl Writer {
     pub(super) fn failed(&self) -> impl Future<Output = Option<String>> + Send + use<> {
         let mut state = self.state.clone();
         async move {
-            let ended = state.wait_for(|state| *state != State::Writes).await.ok()?;
-            match &*ended {
+            if !state.until(|state| *state != State::Writes).await {
+                return None;
+            }
+            match &*state.borrow() {
                 State::Failed(reason) => Some(reason.clone()),
                 State::Writes | State::Closed => None,
             }
@@ -108,7 +118,7 @@ impl Writer {
 }
 
 /// Tells how the thread is, also when it panics.
-struct Reported(watch::Sender<State>);
+struct Reported(WatchSender<State>);
 
 impl Reported {
     fn ended(&self, state: State) {
@@ -128,7 +138,7 @@ impl Drop for Reported {
     }
 }
 
-struct Thread {
+struct Loop {
     receiver: mpsc::Receiver<Message>,
     /// Is written with the next change that somebody waits for: nobody waits for this one, and
     /// without it a restarted node only learns from the leader what it could have known.
@@ -145,19 +155,24 @@ struct Batch {
     is_last: bool,
 }
 
-impl Thread {
-    fn run(mut self) {
+impl Loop {
+    async fn run(mut self) {
         loop {
-            let mut batch = self.next_batch();
+            let mut batch = self.next_batch().await;
             if !batch.changes.is_empty() || batch.is_last {
                 batch.changes.extend(self.committed.take());
             }
             let written = match batch.changes.as_slice() {
                 [] => Ok(()),
-                changes => self.database.commit(changes),
+                changes => {
+                    wait(self.database.commit_takes()).await;
+                    self.database.commit(changes)
+                }
             };
-            if let Err(error) = written {
-                return self.fail(&error, batch.done);
+            if let Err(error) = written
+                && !is_on(Mutant::WritesAfterFailure)
+            {
+                return self.fail(&error, batch.done).await;
             }
             for done in batch.done {
                 done(Ok(()));
@@ -169,9 +184,9 @@ impl Thread {
     }
 
     /// Waits for a change, and takes those that wait with it.
-    fn next_batch(&mut self) -> Batch {
+    async fn next_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
-        let mut next = self.receiver.blocking_recv();
+        let mut next = self.receiver.recv().await;
         loop {
             match next {
                 Some(Message::Change { change: change @ Change::Committed(_), done: None }) => {
@@ -206,7 +221,7 @@ impl Thread {
         }
     }
 
-    fn fail(mut self, error: &io::Error, unwritten: Vec<Done>) {
+    async fn fail(mut self, error: &io::Error, unwritten: Vec<Done>) {
         let reason = format!("cannot write raft.redb: {error}");
         tracing::error!(%reason, "the data directory can not be written; this node stops");
         self.state.ended(State::Failed(reason.clone()));
@@ -214,7 +229,7 @@ impl Thread {
             done(Err(io::Error::other(reason.clone())));
         }
         self.receiver.close();
-        while let Some(message) = self.receiver.blocking_recv() {
+        while let Some(message) = self.receiver.recv().await {
             match message {
                 Message::Change { done: Some(done), .. } => {
                     done(Err(io::Error::other(reason.clone())));
@@ -222,6 +237,37 @@ impl Thread {
                 Message::Change { done: None, .. } | Message::Close => {}
             }
         }
+    }
+}
+
+/// Waits for a simulated disk.
+async fn wait(time: Duration) {
+    if time.is_zero() {
+        return;
+    }
+    if with_host(|_| ()).is_some() {
+        clock::sleep(time).await;
+    } else {
+        // This thread writes, and nothing else.
+        thread::sleep(time);
+    }
+}
+
+/// Wakes a thread that runs one future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread, which is no part of a runtime.
+fn run_alone(future: impl Future<Output = ()>) {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    while future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        thread::park();
     }
 }
 

@@ -114,16 +114,16 @@ impl ClientCore {
         let Some(open) = self.connections.find(connection) else { return };
         let (broker, is_scout) = (open.broker, open.is_scout());
         match listing {
-            Listing::Endpoints(endpoints) if !self.settings.endpoints_refresh.is_zero() => {
+            Listing::Nodes(nodes) if !self.settings.endpoints_refresh.is_zero() => {
                 let (current, connections) = (self.steering.current, &self.connections);
                 let is_in_use = |broker| broker == current || connections.reaches(broker);
-                self.brokers.learn(&endpoints, is_in_use);
+                self.brokers.learn(broker, &nodes, is_in_use);
                 if let Some(search) = &mut self.steering.search {
                     search.next_at = search.next_at.or(Some(now));
                 }
             }
             Listing::NotThere => self.brokers.on_no_listing(broker),
-            Listing::Endpoints(_) | Listing::Unreadable => {}
+            Listing::Nodes(_) | Listing::Unreadable => {}
         }
         if is_scout && self.brokers.is_leaving(broker) {
             self.close_scout(connection);

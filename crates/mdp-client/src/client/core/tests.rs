@@ -142,6 +142,14 @@ impl CoreTest {
         self.answer_listing(connection, &["200", &page]);
     }
 
+    /// Answers `mmi.endpoints` as this node, of which the others know hosts of the same name.
+    fn list_as(&mut self, connection: ConnectionId, node: &str, hosts: &[&str]) {
+        let entry = |host: &&str| format!(r#"{{"node":"{host}","endpoint":"tcp://{host}:1"}}"#);
+        let nodes = hosts.iter().map(entry).collect::<Vec<_>>().join(",");
+        let page = format!(r#"{{"endpoints":[{nodes}],"node":"{node}"}}"#);
+        self.answer_listing(connection, &["200", &page]);
+    }
+
     fn answer_listing(&mut self, connection: ConnectionId, body: &[&str]) {
         let body = body.iter().map(|frame| frame.as_bytes().to_vec());
         let head = [&b""[..], b"MDPC01", b"mmi.endpoints"].map(<[u8]>::to_vec);

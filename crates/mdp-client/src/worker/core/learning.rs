@@ -52,9 +52,9 @@ impl WorkerCore {
         };
         session.is_asked = false;
         match Listing::from_body(&answer.body) {
-            Listing::Endpoints(endpoints) => {
+            Listing::Nodes(nodes) => {
                 let current = self.broker;
-                self.brokers.learn(&endpoints, |broker| broker == current);
+                self.brokers.learn(current, &nodes, |broker| broker == current);
             }
             Listing::NotThere => {
                 session.ask_at = None;

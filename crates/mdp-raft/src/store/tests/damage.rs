@@ -184,7 +184,7 @@ async fn log_with_a_hole_is_refused() {
 #[test]
 fn record_of_a_newer_version_is_said_to_be_newer() {
     let dir = directory();
-    let (mut database, _) = Database::open(dir.path(), &name(), |file| file).unwrap();
+    let (mut database, _) = Database::open(dir.path(), volume(dir.path()), &name()).unwrap();
     let newer = mdp_wire::codec::encode(mdp_wire::codec::Kind::LogEntry, 2, &7_u64).unwrap();
     let record = mdp_wire::codec::seal(newer);
     database.commit(&[database::Change::Append(vec![(0, record)])]).unwrap();

@@ -1,19 +1,18 @@
 //! The disk refuses: nothing more is written, and what was answered stays.
 
 use std::{
+    any::Any,
     io,
-    ops::Bound,
     sync::{
         Mutex,
         atomic::{AtomicU8, Ordering},
     },
 };
 
-use redb::{BackendError, StorageBackend, backends::FileBackend};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::{News, Stop, news};
+use crate::{News, Stop, VolumeFile, news};
 
 const WORKS: u8 = 0;
 const IS_FULL: u8 = 1;
@@ -25,11 +24,35 @@ const EIO: i32 = 5;
 /// A disk that can be told to fail.
 #[derive(Debug)]
 struct Disk {
-    file: FileBackend,
+    directory: Arc<Directory>,
     fault: Arc<AtomicU8>,
 }
 
-impl Disk {
+impl Volume for Disk {
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.directory.lock()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn VolumeFile>> {
+        let file = self.directory.open(name)?;
+        if name != DATABASE_FILE {
+            return Ok(file);
+        }
+        Ok(Box::new(DiskFile { file, fault: Arc::clone(&self.fault) }))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.directory.sync_names()
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    file: Box<dyn VolumeFile>,
+    fault: Arc<AtomicU8>,
+}
+
+impl DiskFile {
     fn fault(&self) -> u8 {
         self.fault.load(Ordering::SeqCst)
     }
@@ -42,40 +65,28 @@ impl Disk {
     }
 }
 
-impl StorageBackend for Disk {
+impl VolumeFile for DiskFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.room().and_then(|()| self.file.set_len(len))
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         if self.fault() == SYNC_FAILS {
             return Err(io::Error::from_raw_os_error(EIO));
         }
-        self.file.sync_data()
+        self.file.sync()
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.room().and_then(|()| self.file.write(offset, data))
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room().and_then(|()| self.file.write_at(offset, data))
     }
 }
 
@@ -91,8 +102,8 @@ impl FaultTest {
     async fn new() -> Self {
         let dir = directory();
         let fault = Arc::new(AtomicU8::new(WORKS));
-        let disk = |file| Disk { file, fault: Arc::clone(&fault) };
-        let mut opened = Store::open_on(dir.path(), &name(), disk).unwrap();
+        let disk = Disk { directory: volume(dir.path()), fault: Arc::clone(&fault) };
+        let mut opened = Store::open(dir.path(), Arc::new(disk), &name()).unwrap();
         let (sender, news) = news(|| {});
         opened.log.report_failures_to(sender);
         opened.log.save_vote(&vote(1)).await.unwrap();
@@ -114,7 +125,7 @@ impl FaultTest {
         self.opened.log.purge(log_id(1, 1)).await.unwrap_err();
         let late = snapshot(log_id(1, 1), &Catalog::new());
         self.opened.snapshots.save(late).await.unwrap_err();
-        self.opened.identity.set_cluster_id(1).unwrap_err();
+        self.opened.identity.set_cluster_id(1).await.unwrap_err();
         assert_eq!(self.opened.log.read_vote().await.unwrap(), Some(vote(1)));
         reason
     }
@@ -151,7 +162,7 @@ async fn failed_sync_stops_the_store() {
 #[tokio::test]
 async fn panic_of_the_writer_stops_the_store() {
     let dir = directory();
-    let (database, _) = Database::open(dir.path(), &name(), |file| file).unwrap();
+    let (database, _) = Database::open(dir.path(), volume(dir.path()), &name()).unwrap();
     let writer = Writer::start(database).unwrap();
 
     let vote = database::Change::Vote(vec![]);
@@ -165,7 +176,7 @@ async fn panic_of_the_writer_stops_the_store() {
 #[tokio::test]
 async fn answers_come_in_the_order_of_the_writes() {
     let dir = directory();
-    let (database, _) = Database::open(dir.path(), &name(), |file| file).unwrap();
+    let (database, _) = Database::open(dir.path(), volume(dir.path()), &name()).unwrap();
     let writer = Writer::start(database).unwrap();
     let answered = Arc::new(Mutex::new(Vec::new()));
 

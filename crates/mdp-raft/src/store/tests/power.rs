@@ -1,16 +1,16 @@
 //! The power goes at any moment: what was answered is there, and nothing that was never written.
 
 use std::{
+    any::Any,
     io,
     sync::{Mutex, MutexGuard},
 };
 
 use openraft::type_config::TypeConfigExt as _;
-use redb::StorageBackend;
 use tokio::task::JoinSet;
 
 use super::{damage::Numbers, *};
-use crate::types::TypeConfig;
+use crate::{VolumeFile, types::TypeConfig};
 
 /// How often the power goes.
 const ROUNDS: usize = 300;
@@ -82,12 +82,38 @@ fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-impl StorageBackend for Disk {
+/// A directory with its database on such a disk.
+#[derive(Debug)]
+struct Machine {
+    directory: Arc<Directory>,
+    disk: Disk,
+}
+
+impl Volume for Machine {
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.directory.lock()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn VolumeFile>> {
+        // The name of the database stands in the directory, too.
+        let file = self.directory.open(name)?;
+        if name == DATABASE_FILE {
+            return Ok(Box::new(self.disk.clone()));
+        }
+        Ok(file)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.directory.sync_names()
+    }
+}
+
+impl VolumeFile for Disk {
     fn len(&self) -> io::Result<u64> {
         Ok(lock(&self.0).now.len() as u64)
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let platter = lock(&self.0);
         let start = size(offset);
         out.copy_from_slice(&platter.now[start..start + out.len()]);
@@ -102,14 +128,14 @@ impl StorageBackend for Disk {
         Ok(())
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         let mut platter = self.platter()?;
         platter.synced = platter.now.clone();
         platter.unsynced.clear();
         Ok(())
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut platter = self.platter()?;
         let start = size(offset);
         platter.now[start..start + data.len()].copy_from_slice(data);
@@ -151,7 +177,8 @@ async fn power_loss_at_any_moment_loses_nothing_that_was_answered() {
         let dir = directory();
         // A new directory takes some thirty operations.
         let disk = Disk::new(40 + numbers.below(1_500));
-        let mut opened = Store::open_on(dir.path(), &name(), |_| disk.clone()).unwrap();
+        let machine = Machine { directory: volume(dir.path()), disk: disk.clone() };
+        let mut opened = Store::open(dir.path(), Arc::new(machine), &name()).unwrap();
         let identity = opened.identity.identity();
 
         let (answered, voted) = write_until_power_loss(&mut opened).await;
@@ -164,8 +191,8 @@ async fn power_loss_at_any_moment_loses_nothing_that_was_answered() {
         let image =
             [(PathBuf::from(DATABASE_FILE), image), (PathBuf::from(WATERMARK_FILE), watermark)];
         write(dir.path(), &image);
-        let mut opened = Store::open(dir.path(), &name())
-            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let mut opened =
+            open_as(dir.path(), &name()).unwrap_or_else(|error| panic!("round {round}: {error}"));
         let state = opened.log.get_log_state().await.unwrap();
         let next = state.last_log_id.map_or(0, |last| last.index + 1);
         assert!((answered..=400).contains(&next), "round {round}: {next} of {answered}");

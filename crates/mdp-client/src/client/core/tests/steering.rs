@@ -109,6 +109,41 @@ fn client_leaves_a_broker_that_leaves_without_sending_anything_twice() {
 }
 
 #[test]
+fn client_leaves_a_node_that_leaves_though_no_list_has_its_address() {
+    let (mut test, old) = connected(&["a"]);
+    test.list_as(old, "n1", &["n1", "n2"]);
+    assert_eq!(test.hosts(), ["a"], "it stays at an address that only we use");
+
+    test.advance(REFRESH);
+    test.submit(Lane::Shared);
+    test.list_as(old, "n1", &["n2"]);
+    let new = test.up("n2");
+    test.list_as(new, "n2", &["n2"]);
+    test.submit(Lane::Shared);
+
+    assert_eq!(test.sent.last().unwrap().0, new);
+    assert_eq!((test.core.counters().moves, test.core.counters().retries), (1, 0));
+}
+
+#[test]
+fn client_goes_back_to_an_address_that_leads_to_another_node_now() {
+    let (mut test, old) = connected(&["a"]);
+    test.answer(old, test.sent[0].1.clone());
+    test.list_as(old, "n1", &["n2"]);
+    let elsewhere = test.up("n2");
+    test.list_as(elsewhere, "n2", &["n2", "n3"]);
+    assert_eq!(test.hosts(), ["n2"]);
+
+    test.advance(RETURN);
+    test.submit(Lane::Shared);
+    let back = test.up("a");
+    test.list_as(back, "n3", &["n2", "n3"]);
+    test.submit(Lane::Shared);
+
+    assert_eq!(test.sent.last().unwrap().0, back);
+}
+
+#[test]
 fn idle_connection_to_a_broker_that_leaves_is_closed_at_once() {
     let (mut test, old) = connected(&["a", "b"]);
     test.answer(old, test.sent[0].1.clone());

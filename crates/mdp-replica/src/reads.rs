@@ -6,10 +6,9 @@ use std::{
 };
 
 use mdp_broker::QueryId;
+use mdp_mutants::{Mutant, is_on};
 use mdp_raft::RoundId;
 use mdp_wire::ServiceName;
-
-use crate::ReadTotals;
 
 /// How many questions may wait for a round to begin.
 const LOOKUPS_MAX: usize = 100_000;
@@ -21,11 +20,22 @@ const READ_ROUND_SIZE_MIN: usize = 64;
 const ROUND_LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// The questions of one round.
-pub(super) type Lookups = Vec<(QueryId, ServiceName)>;
+pub(crate) type Lookups = Vec<(QueryId, ServiceName)>;
+
+/// What the questions to the cluster came to, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadTotals {
+    /// Questions asked.
+    pub lookups: u64,
+    /// Rounds of reads that carried them.
+    pub rounds: u64,
+    /// Questions that ended without quorum.
+    pub without_quorum: u64,
+}
 
 /// Too many questions wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LookupRefused;
+pub(crate) struct LookupRefused;
 
 /// A round that began and did not end.
 #[derive(Debug)]
@@ -39,7 +49,7 @@ struct Round {
 
 /// Questions, from asked to answered.
 #[derive(Debug)]
-pub(super) struct Reads {
+pub(crate) struct Reads {
     waiting: Lookups,
     /// The oldest first.
     open: VecDeque<Round>,
@@ -69,7 +79,7 @@ const fn is_worth_a_round(open: usize, waiting: usize) -> bool {
 
 impl Reads {
     /// Adds a question to those that wait.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         query: QueryId,
         service: ServiceName,
@@ -79,17 +89,20 @@ impl Reads {
             self.totals.without_quorum += 1;
             return Err(LookupRefused);
         }
-        self.waiting.push((query, service));
+        match self.open.back_mut() {
+            Some(round) if is_on(Mutant::RoundReused) => round.lookups.push((query, service)),
+            Some(_) | None => self.waiting.push((query, service)),
+        }
         Ok(())
     }
 
     /// Counts a question that needed no round.
-    pub(super) const fn count_answered_at_once(&mut self) {
+    pub(crate) const fn count_answered_at_once(&mut self) {
         self.totals.lookups += 1;
     }
 
     /// Begins a round for everything that waits, if it is worth it.
-    pub(super) fn begin_round(&mut self, now: Instant) -> Option<RoundId> {
+    pub(crate) fn begin_round(&mut self, now: Instant) -> Option<RoundId> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -103,7 +116,7 @@ impl Reads {
     }
 
     /// Begins a round that only asks whether there is a quorum, unless another one will tell.
-    pub(super) fn begin_probe(&mut self, now: Instant) -> Option<RoundId> {
+    pub(crate) fn begin_probe(&mut self, now: Instant) -> Option<RoundId> {
         self.forget_lost(now);
         // One that knows its index waits for the log, and asks nobody any more.
         let asks = self.open.iter().any(|round| round.index.is_none());
@@ -129,14 +142,14 @@ impl Reads {
     }
 
     /// A round ended: a catalog applied up to this index may answer it.
-    pub(super) fn on_index(&mut self, id: RoundId, index: u64) {
+    pub(crate) fn on_index(&mut self, id: RoundId, index: u64) {
         if let Some(round) = self.open.iter_mut().find(|round| round.id == id) {
             round.index = Some(index);
         }
     }
 
     /// A round ended without quorum; its questions come back.
-    pub(super) fn on_no_quorum(&mut self, id: RoundId) -> Lookups {
+    pub(crate) fn on_no_quorum(&mut self, id: RoundId) -> Lookups {
         let at = self.open.iter().position(|round| round.id == id);
         let round = at.and_then(|at| self.open.remove(at));
         let lookups = round.map(|round| round.lookups).unwrap_or_default();
@@ -145,14 +158,16 @@ impl Reads {
     }
 
     /// The questions of a round that a catalog applied up to this index may answer.
-    pub(super) fn pop_ready(&mut self, applied: u64) -> Option<Lookups> {
-        let is_ready = |round: &Round| round.index.is_some_and(|index| index <= applied);
+    pub(crate) fn pop_ready(&mut self, applied: u64) -> Option<Lookups> {
+        let is_ready = |round: &Round| {
+            round.index.is_some_and(|index| index <= applied || is_on(Mutant::AnsweredUnapplied))
+        };
         let at = self.open.iter().position(is_ready)?;
         self.open.remove(at).map(|round| round.lookups)
     }
 
     /// Gives memory back.
-    pub(super) fn reuse(&mut self, mut lookups: Lookups) {
+    pub(crate) fn reuse(&mut self, mut lookups: Lookups) {
         if self.spare.len() < READ_ROUNDS_MAX {
             lookups.clear();
             self.spare.push(lookups);
@@ -160,7 +175,7 @@ impl Reads {
     }
 
     /// What the questions came to.
-    pub(super) const fn totals(&self) -> ReadTotals {
+    pub(crate) const fn totals(&self) -> ReadTotals {
         self.totals
     }
 }
@@ -168,6 +183,7 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::any_instant;
 
     fn ask(reads: &mut Reads, queries: std::ops::Range<u64>) {
         for query in queries {
@@ -196,7 +212,7 @@ mod tests {
 
     #[test]
     fn round_serves_only_what_waited_before_it_began() {
-        let (now, mut reads) = (Instant::now(), Reads::default());
+        let (now, mut reads) = (any_instant(), Reads::default());
         ask(&mut reads, 0..2);
         let first = reads.begin_round(now).unwrap();
         ask(&mut reads, 2..3);
@@ -225,7 +241,7 @@ mod tests {
 
     #[test]
     fn rounds_that_never_end_do_not_hold_up_the_others_for_ever() {
-        let (now, mut reads) = (Instant::now(), Reads::default());
+        let (now, mut reads) = (any_instant(), Reads::default());
         ask(&mut reads, 0..1);
         let lost = reads.begin_round(now).unwrap();
         ask(&mut reads, 1..2);

@@ -1,4 +1,4 @@
-//! What a node needs of consensus.
+//! [`Agreement`]: what a copy of the catalog asks of consensus.
 
 use std::time::Duration;
 
@@ -6,13 +6,14 @@ use mdp_catalog::CatalogEntry;
 use mdp_raft::{ClusterStatus, Consensus, RoundId};
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::leaving::HandingOver;
-
 /// How long handing leadership over may take.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a node needs of consensus. Nothing here waits.
-pub(crate) trait Agreement {
+/// Whether leadership was handed over, sooner or later; closed: nobody knows.
+pub type HandingOver = oneshot::Receiver<bool>;
+
+/// What a copy of the catalog asks of consensus. Nothing here waits.
+pub trait Agreement {
     /// Asks to make an entry true. It may be lost.
     fn propose(&self, entry: CatalogEntry);
     /// Begins a round of reads, which ends in the news.
@@ -25,9 +26,11 @@ pub(crate) trait Agreement {
 
 /// Consensus of `mdp-raft`.
 #[derive(Debug)]
-pub(crate) struct RaftAgreement {
-    pub(crate) consensus: Consensus,
-    pub(crate) runtime: Handle,
+pub struct RaftAgreement {
+    /// This node's part in it.
+    pub consensus: Consensus,
+    /// Where handing leadership over runs.
+    pub runtime: Handle,
 }
 
 impl Agreement for RaftAgreement {

@@ -4,15 +4,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::HandingOver;
+
 /// How long the end of this life is proposed.
 const GONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon it is proposed again.
 const GONE_RETRY: Duration = Duration::from_millis(250);
 /// How soon to look again whether leadership was handed over.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
-
-/// Whether leadership was handed over, sooner or later.
-pub(super) type HandingOver = oneshot::Receiver<bool>;
 
 #[derive(Debug)]
 enum Step {
@@ -32,7 +31,7 @@ enum Step {
 
 /// A drain that has begun.
 #[derive(Debug)]
-pub(super) struct Leaving {
+pub(crate) struct Leaving {
     handing_over: Option<HandingOver>,
     leader_moved: bool,
     step: Step,
@@ -40,19 +39,19 @@ pub(super) struct Leaving {
 
 impl Leaving {
     /// `handing_over` ends within a limit of its own; `None`: others lead already.
-    pub(super) const fn new(handing_over: Option<HandingOver>) -> Self {
+    pub(crate) const fn new(handing_over: Option<HandingOver>) -> Self {
         Self { handing_over, leader_moved: false, step: Step::Working }
     }
 
     /// The node has nothing left to do.
-    pub(super) const fn end(&mut self, now: Instant) {
+    pub(crate) const fn end(&mut self, now: Instant) {
         if let Step::Working = self.step {
             self.step = Step::HandingOver { look_at: now };
         }
     }
 
     /// Goes on; true if the end of this life is to be proposed now.
-    pub(super) fn wants_proposal(&mut self, now: Instant, has_life: bool) -> bool {
+    pub(crate) fn wants_proposal(&mut self, now: Instant, has_life: bool) -> bool {
         if let Step::HandingOver { look_at } = &mut self.step {
             match self.handing_over.as_mut().map(oneshot::Receiver::try_recv) {
                 Some(Err(oneshot::error::TryRecvError::Empty)) => {
@@ -78,7 +77,7 @@ impl Leaving {
     }
 
     /// When to go on.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.step {
             Step::Working | Step::Over => None,
             Step::HandingOver { look_at } => Some(look_at),
@@ -86,11 +85,11 @@ impl Leaving {
         }
     }
 
-    pub(super) const fn is_over(&self) -> bool {
+    pub(crate) const fn is_over(&self) -> bool {
         matches!(self.step, Step::Over)
     }
 
-    pub(super) const fn leader_moved(&self) -> bool {
+    pub(crate) const fn leader_moved(&self) -> bool {
         self.leader_moved
     }
 }
@@ -98,10 +97,11 @@ impl Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::any_instant;
 
     #[test]
     fn life_ends_after_another_node_leads() {
-        let now = Instant::now();
+        let now = any_instant();
         let (moved, handing_over) = oneshot::channel();
         let mut leaving = Leaving::new(Some(handing_over));
         assert_eq!(leaving.poll_timeout(), None);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn end_of_life_is_proposed_again_and_given_up() {
-        let now = Instant::now();
+        let now = any_instant();
         let mut leaving = Leaving::new(None);
         leaving.end(now);
 

@@ -7,7 +7,7 @@ const PROBES_PER_TIMEOUT: u32 = 4;
 
 /// Counts the time without a quorum: from one round of reads that ended well to the next.
 #[derive(Debug)]
-pub(crate) struct IsolationWatch {
+pub struct IsolationWatch {
     /// How long is too long.
     timeout: Duration,
     /// The time without a quorum, as far as this process was awake.
@@ -20,7 +20,9 @@ pub(crate) struct IsolationWatch {
 }
 
 impl IsolationWatch {
-    pub(crate) const fn new(timeout: Duration, now: Instant) -> Self {
+    /// Nothing is known yet. `timeout`: how long without a quorum is too long.
+    #[must_use]
+    pub const fn new(timeout: Duration, now: Instant) -> Self {
         Self {
             timeout,
             lonely_for: Duration::ZERO,
@@ -31,7 +33,7 @@ impl IsolationWatch {
     }
 
     /// A round ended.
-    pub(super) const fn on_read(&mut self, now: Instant, has_quorum: bool) {
+    pub(crate) const fn on_read(&mut self, now: Instant, has_quorum: bool) {
         if has_quorum {
             *self = Self::new(self.timeout, now);
         } else {
@@ -40,13 +42,13 @@ impl IsolationWatch {
     }
 
     /// When [`on_tick`](Self::on_tick) is due.
-    pub(super) fn poll_timeout(&self) -> Instant {
+    pub(crate) fn poll_timeout(&self) -> Instant {
         self.ticked_at + self.interval()
     }
 
     /// Time passed; true when it has been too long. A tick that is late by far means that this
     /// process stood still, which says nothing of the others.
-    pub(super) fn on_tick(&mut self, now: Instant) -> bool {
+    pub(crate) fn on_tick(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.ticked_at);
         self.lonely_for += passed.min(self.interval() * 2);
         self.ticked_at = now;
@@ -62,13 +64,14 @@ impl IsolationWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::any_instant;
 
     const TIMEOUT: Duration = Duration::from_secs(4);
     const STEP: Duration = Duration::from_secs(1);
 
     #[test]
     fn isolation_is_told_once_after_the_timeout() {
-        let start = Instant::now();
+        let start = any_instant();
         let mut watch = IsolationWatch::new(TIMEOUT, start);
         watch.on_read(start, false);
 
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn quorum_begins_the_time_anew() {
-        let start = Instant::now();
+        let start = any_instant();
         let mut watch = IsolationWatch::new(TIMEOUT, start);
         for step in 1..=3 {
             watch.on_read(start, false);
@@ -95,7 +98,7 @@ mod tests {
 
     #[test]
     fn process_that_stood_still_is_not_isolated() {
-        let start = Instant::now();
+        let start = any_instant();
         let mut watch = IsolationWatch::new(TIMEOUT, start);
         // The probe that was on its way when the process stopped.
         watch.on_read(start + STEP * 100, false);
