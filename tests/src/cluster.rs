@@ -1,11 +1,16 @@
 //! A cluster of real processes on loopback.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
 use crate::{
-    ClusterNode, ClusterView, Links, Ports, READY_PATIENCE, RawSocket, look_for, wait_until,
+    ClusterNode, ClusterView, Links, Network, Ports, READY_PATIENCE, RawSocket, look_for,
+    wait_until,
 };
 
 /// How many nodes a cluster starts with.
@@ -67,6 +72,21 @@ impl TestCluster {
         Self::new(settings, false)
     }
 
+    /// Three nodes that do not run yet, each at its place of this network.
+    pub(crate) fn unstarted_in(network: &Network, settings: &[(&str, &str)]) -> Self {
+        let ports: Vec<Ports> = (0..NODES).map(|_| Ports::free()).collect();
+        let told = ports.iter().enumerate();
+        let told: Vec<SocketAddr> =
+            told.map(|(node, ports)| (network.host(node), ports.cluster).into()).collect();
+        let mut cluster = Self::empty(settings, &told, None);
+        for (index, ports) in ports.iter().enumerate() {
+            let mut node = cluster.new_node_at(network.host(index), &name(index), *ports, index);
+            node.launch_by(network.launcher(index));
+            cluster.nodes.push(node);
+        }
+        cluster
+    }
+
     /// Three nodes that do not run yet, with a tap on each connection between them.
     #[must_use]
     pub fn unstarted_linked(settings: &[(&str, &str)]) -> Self {
@@ -80,28 +100,30 @@ impl TestCluster {
             let own = SocketAddr::from(([127, 0, 0, 1], ports.cluster));
             links.as_ref().map_or(own, |links| links.cluster.door(index))
         };
-        let peers: Vec<String> = ports
-            .iter()
-            .enumerate()
-            .take(NODES)
-            .map(|(index, ports)| format!("{}={}", name(index), told(index, ports)))
-            .collect();
+        let told: Vec<SocketAddr> =
+            ports.iter().enumerate().take(NODES).map(|(node, ports)| told(node, ports)).collect();
+        let mut cluster = Self::empty(settings, &told, links);
+        for (index, ports) in ports.iter().enumerate().take(NODES) {
+            let node = cluster.new_node(&name(index), *ports, index);
+            cluster.nodes.push(node);
+        }
+        cluster
+    }
+
+    /// A cluster whose nodes come later; they tell each other these addresses.
+    fn empty(settings: &[(&str, &str)], told: &[SocketAddr], links: Option<AllLinks>) -> Self {
+        let peers = told.iter().enumerate().map(|(node, told)| format!("{}={told}", name(node)));
         let given = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let mut cluster = Self {
+        Self {
             nodes: Vec::new(),
-            peers: peers.join(","),
+            peers: peers.collect::<Vec<_>>().join(","),
             settings: [(SILENT.0.to_owned(), SILENT.1.to_owned())]
                 .into_iter()
                 .chain(given)
                 .collect(),
             directory: tempfile::tempdir().unwrap(),
             links,
-        };
-        for (index, ports) in ports.iter().enumerate().take(NODES) {
-            let node = cluster.new_node(&name(index), *ports, index);
-            cluster.nodes.push(node);
         }
-        cluster
     }
 
     /// Starts all nodes and waits until they are ready.
@@ -114,9 +136,13 @@ impl TestCluster {
     }
 
     fn new_node(&self, name: &str, ports: Ports, index: usize) -> ClusterNode {
+        self.new_node_at(Ipv4Addr::LOCALHOST, name, ports, index)
+    }
+
+    fn new_node_at(&self, host: Ipv4Addr, name: &str, ports: Ports, index: usize) -> ClusterNode {
         let count = std::fs::read_dir(self.directory.path()).unwrap().count();
         let directory = self.directory.path().join(format!("{name}.{count}"));
-        let mut node = ClusterNode::new(name, ports, directory);
+        let mut node = ClusterNode::at(name, host, ports, directory);
         self.settings.iter().for_each(|(key, value)| node.set(key, value));
         node.set("cluster.peers", &self.peers);
         node.set("cluster.expect", &NODES.to_string());

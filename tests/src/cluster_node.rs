@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -51,12 +51,15 @@ impl Ports {
 #[derive(Debug)]
 pub struct ClusterNode {
     name: String,
+    host: Ipv4Addr,
     ports: Ports,
     directory: PathBuf,
     settings: Vec<(String, String)>,
     /// Its configuration file, for what has no variable.
     file: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    /// What stands in front of the command.
+    launcher: Vec<String>,
     process: Option<Process>,
     links: Vec<(Arc<Links>, usize)>,
     /// What it has written to its log in earlier lives.
@@ -67,13 +70,20 @@ impl ClusterNode {
     /// A node that does not run yet, with its files below this directory.
     #[must_use]
     pub fn new(name: &str, ports: Ports, directory: PathBuf) -> Self {
+        Self::at(name, Ipv4Addr::LOCALHOST, ports, directory)
+    }
+
+    /// The same for a node with an address of its own.
+    pub(crate) fn at(name: &str, host: Ipv4Addr, ports: Ports, directory: PathBuf) -> Self {
         fs::create_dir_all(&directory).unwrap();
         let mut node = Self {
             name: name.to_owned(),
+            host,
             ports,
             settings: Vec::new(),
             file: None,
             environment: Vec::new(),
+            launcher: Vec::new(),
             process: None,
             links: Vec::new(),
             past_log: Vec::new(),
@@ -84,8 +94,8 @@ impl ClusterNode {
             ("node.name", name),
             ("node.data_dir", &data_dir),
             ("broker.bind", &node.endpoint()),
-            ("cluster.bind", &format!("tcp://127.0.0.1:{}", ports.cluster)),
-            ("cluster.relay_bind", &format!("tcp://127.0.0.1:{}", ports.relay)),
+            ("cluster.bind", &format!("tcp://{host}:{}", ports.cluster)),
+            ("cluster.relay_bind", &node.relay_endpoint()),
             ("admin.bind", &node.admin().to_string()),
         ] {
             node.set(key, value);
@@ -106,7 +116,28 @@ impl ClusterNode {
 
     /// Runs the process by this clock; from its next start on.
     pub fn set_clock(&mut self, clock: &WallClock) {
-        self.environment.extend(clock.environment());
+        self.set_environment(clock.environment());
+    }
+
+    /// Adds these variables to its environment; from its next start on. Libraries to load first
+    /// are added to those that are there.
+    pub fn set_environment(&mut self, variables: Vec<(String, String)>) {
+        for (name, value) in variables {
+            let before = self.environment.iter_mut().find(|(other, _)| *other == name);
+            match before {
+                Some((_, libraries)) if name == "LD_PRELOAD" => {
+                    libraries.push(':');
+                    libraries.push_str(&value);
+                }
+                Some((_, other)) => *other = value,
+                None => self.environment.push((name, value)),
+            }
+        }
+    }
+
+    /// Puts these words in front of its command; from its next start on.
+    pub(crate) fn launch_by(&mut self, launcher: Vec<String>) {
+        self.launcher = launcher;
     }
 
     /// Gives it a configuration file with this text, which counts less than what is set; from the
@@ -121,7 +152,7 @@ impl ClusterNode {
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = Command::new(program());
+        let mut command = self.command();
         command.arg("serve").current_dir(&self.directory);
         without_settings(&mut command);
         command.envs(self.settings.iter().map(|(key, value)| (variable(key), value)));
@@ -134,6 +165,16 @@ impl ClusterNode {
             links.own(*index, process.pid());
         }
         self.process = Some(process);
+    }
+
+    /// The program, started as the node must be.
+    fn command(&self) -> Command {
+        let Some((first, rest)) = self.launcher.split_first() else {
+            return Command::new(program());
+        };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program());
+        command
     }
 
     /// Sends a signal.
@@ -281,13 +322,13 @@ impl ClusterNode {
     /// The address of the administration port.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.ports.admin))
+        SocketAddr::from((self.host, self.ports.admin))
     }
 
     /// Where other nodes bring requests.
     #[must_use]
     pub fn relay_endpoint(&self) -> String {
-        format!("tcp://127.0.0.1:{}", self.ports.relay)
+        format!("tcp://{}:{}", self.host, self.ports.relay)
     }
 
     /// The administration port as commands want it.
@@ -330,7 +371,7 @@ impl ClusterNode {
 
 impl Reachable for ClusterNode {
     fn endpoint(&self) -> String {
-        format!("tcp://127.0.0.1:{}", self.ports.broker)
+        format!("tcp://{}:{}", self.host, self.ports.broker)
     }
 }
 

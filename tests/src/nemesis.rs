@@ -36,17 +36,23 @@ impl SmallDisk {
     /// Puts a file system of this size into an empty directory.
     #[must_use]
     pub fn mount(path: &Path, bytes: u64) -> Self {
-        std::fs::create_dir_all(path).unwrap();
+        Self::try_mount(path, bytes).unwrap_or_else(|error| {
+            panic!(
+                "a small disk can not be mounted, which needs root: {error}; to do without this \
+                 test, set {WITHOUT_ROOT}=1"
+            )
+        })
+    }
+
+    pub(crate) fn try_mount(path: &Path, bytes: u64) -> Result<Self, String> {
+        std::fs::create_dir_all(path).map_err(|error| error.to_string())?;
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(path);
-        let outcome = mount.output().unwrap();
-        assert!(
-            outcome.status.success(),
-            "a small disk can not be mounted, which needs root: {}; to do without this test, set \
-             {WITHOUT_ROOT}=1",
-            String::from_utf8_lossy(&outcome.stderr)
-        );
-        Self { path: path.to_owned() }
+        let outcome = mount.output().map_err(|error| error.to_string())?;
+        if !outcome.status.success() {
+            return Err(String::from_utf8_lossy(&outcome.stderr).into_owned());
+        }
+        Ok(Self { path: path.to_owned() })
     }
 
     /// Fills it until nothing more fits.
@@ -54,6 +60,11 @@ impl SmallDisk {
         let mut file = std::fs::File::create(self.path.join("ballast")).unwrap();
         let copied = std::io::copy(&mut std::io::repeat(0), &mut file);
         assert_eq!(copied.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    /// Gives the room back that [`Self::fill`] took.
+    pub fn clear(&self) {
+        std::fs::remove_file(self.path.join("ballast")).unwrap();
     }
 }
 
@@ -75,17 +86,23 @@ impl FailingCalls {
     #[must_use]
     #[track_caller]
     pub fn inject(pid: u32, calls: &str, error: &str) -> Self {
+        Self::try_inject(pid, calls, error).unwrap_or_else(|error| {
+            panic!(
+                "strace is missing: {error}: run `cargo xtask install`, or set {WITHOUT_ROOT}=1 to \
+                 do without this test"
+            )
+        })
+    }
+
+    pub(crate) fn try_inject(pid: u32, calls: &str, error: &str) -> Result<Self, String> {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
         strace.args(["-e", &format!("inject={calls}:error={error}"), "-p", &pid.to_string()]);
-        assert!(
-            Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok(),
-            "strace is missing: run `cargo xtask install`, or set {WITHOUT_ROOT}=1 to do without \
-             this test"
-        );
+        let version = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
+        version.map_err(|error| error.to_string())?;
         let tracer = Process::spawn("strace", &mut strace);
         let _attached = tracer.wait_for_log(|line| line.contains("attached"));
-        Self { _tracer: tracer }
+        Ok(Self { _tracer: tracer })
     }
 }
 
@@ -100,13 +117,16 @@ impl WallClock {
     /// A clock that is right, kept in this file.
     #[must_use]
     pub fn new(file: PathBuf) -> Self {
+        Self::try_new(file).unwrap_or_else(|error| panic!("{error}: run `cargo xtask install`"))
+    }
+
+    pub(crate) fn try_new(file: PathBuf) -> Result<Self, String> {
         let library = FAKETIME.iter().map(PathBuf::from).find(|path| path.is_file());
-        let library = library.unwrap_or_else(|| {
-            panic!("libfaketime is missing: run `cargo xtask install`; looked at {FAKETIME:?}")
-        });
+        let library =
+            library.ok_or_else(|| format!("libfaketime is missing; looked at {FAKETIME:?}"))?;
         let clock = Self { file, library };
         clock.set(0);
-        clock
+        Ok(clock)
     }
 
     /// Lets it be so many seconds fast, or slow if negative, at once.

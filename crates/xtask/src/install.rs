@@ -15,8 +15,14 @@ pub(crate) enum Need {
     Faketime,
     /// The TCP load balancer of the tests of rolling restarts.
     Haproxy,
+    /// Network namespaces, for the nodes of the tests of real faults.
+    Iproute,
+    /// Hands packets to a test that holds them back.
+    Iptables,
     /// The library that everything with a socket links.
     Libzmq,
+    /// Drops packets between nodes.
+    Nftables,
     /// A Python that can make virtual environments, for the tests with Python peers.
     Python,
     /// Makes system calls of a running node fail, for the tests of a broken disk.
@@ -26,15 +32,31 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 6] =
-        [Self::Faketime, Self::Haproxy, Self::Libzmq, Self::Python, Self::Strace, Self::Valgrind];
+    const ALL: [Self; 9] = [
+        Self::Faketime,
+        Self::Haproxy,
+        Self::Iproute,
+        Self::Iptables,
+        Self::Libzmq,
+        Self::Nftables,
+        Self::Python,
+        Self::Strace,
+        Self::Valgrind,
+    ];
+
+    /// What the tests of real faults want, besides what all black-box tests do.
+    pub(crate) const NEMESIS: [Self; 5] =
+        [Self::Faketime, Self::Iproute, Self::Iptables, Self::Nftables, Self::Strace];
 
     /// The package of Debian and its descendants.
     const fn package(self) -> &'static str {
         match self {
             Self::Faketime => "faketime",
             Self::Haproxy => "haproxy",
+            Self::Iproute => "iproute2",
+            Self::Iptables => "iptables",
             Self::Libzmq => "libzmq3-dev",
+            Self::Nftables => "nftables",
             Self::Python => "python3-venv",
             Self::Strace => "strace",
             Self::Valgrind => "valgrind",
@@ -46,7 +68,10 @@ impl Need {
         match self {
             Self::Faketime => "faketime, with libfaketime",
             Self::Haproxy => "haproxy 2.4 or newer",
+            Self::Iproute => "ip, of iproute2",
+            Self::Iptables => "iptables",
             Self::Libzmq => "libzmq 4.3 or newer, with what is needed to link it",
+            Self::Nftables => "nft, of nftables",
             Self::Python => "Python 3 with the modules venv and ensurepip",
             Self::Strace => "strace",
             Self::Valgrind => "valgrind",
@@ -57,7 +82,10 @@ impl Need {
         match self {
             Self::Faketime => run::succeeds(Command::new("faketime").arg("--version")),
             Self::Haproxy => run::succeeds(Command::new("haproxy").arg("-v")),
+            Self::Iproute => run::succeeds(Command::new("ip").arg("-V")),
+            Self::Iptables => is_administration_tool("iptables"),
             Self::Libzmq => has_libzmq(),
+            Self::Nftables => is_administration_tool("nft"),
             Self::Python => {
                 run::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
             }
@@ -134,6 +162,12 @@ fn apt_get(prefix: &[&str], arguments: &[&str]) -> Command {
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Whether there is such a program; only root may have its folder in the path.
+fn is_administration_tool(name: &str) -> bool {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
+    folders.iter().any(|folder| Path::new(folder).join(name).exists())
 }
 
 /// The linker wants `libzmq.so`, which only the development package has. Where no links override

@@ -14,6 +14,7 @@ mod ports;
 mod readme;
 mod run;
 mod say;
+mod sim;
 mod soak;
 mod stage;
 mod suite;

@@ -26,10 +26,12 @@ pub(crate) enum Soak {
     Corruption,
     Delivery,
     Failover,
+    Figures,
     Freeze,
     Fuzz,
     History,
     Memory,
+    Nemesis,
     Overload,
     Partition,
     Property,
@@ -41,7 +43,7 @@ pub(crate) enum Soak {
 }
 
 impl Soak {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 22] = [
         Self::Accounting,
         Self::Balance,
         Self::Balancer,
@@ -50,10 +52,12 @@ impl Soak {
         Self::Corruption,
         Self::Delivery,
         Self::Failover,
+        Self::Figures,
         Self::Freeze,
         Self::Fuzz,
         Self::History,
         Self::Memory,
+        Self::Nemesis,
         Self::Overload,
         Self::Partition,
         Self::Property,
@@ -78,10 +82,12 @@ impl Soak {
             Self::Corruption => "corruption",
             Self::Delivery => "delivery",
             Self::Failover => "failover",
+            Self::Figures => "figures",
             Self::Freeze => "freeze",
             Self::Fuzz => "fuzz",
             Self::History => "history",
             Self::Memory => "memory",
+            Self::Nemesis => "nemesis",
             Self::Overload => "overload",
             Self::Partition => "partition",
             Self::Property => "property",
@@ -105,10 +111,16 @@ impl Soak {
             Self::Corruption => "1,000 flipped bits in a data directory",
             Self::Delivery => "all soaks of requests under fire, one after the other",
             Self::Failover => "50 kills of the leader, with the gaps that clients see",
+            Self::Figures => {
+                "40 minutes of nodes and workers that fail, each gap held against its bound"
+            }
             Self::Freeze => "30 pauses of the leader, of 0.1 to 30 s",
             Self::Fuzz => "10 minutes of random frames for the decoder; needs cargo-fuzz",
             Self::History => "25 minutes of faults, each answer checked for linearizability",
             Self::Memory => "every limit on memory with the full numbers",
+            Self::Nemesis => {
+                "20 minutes of every fault there is, each answer checked for linearizability"
+            }
             Self::Overload => "a minute of five times the capacity, asked for by one client",
             Self::Partition => "200 flaps of connections between nodes, and every shape of a cut",
             Self::Property => "1,000,000 cases for the decoder's and the engine's properties",
@@ -134,6 +146,9 @@ pub(crate) fn list() -> String {
 
 pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
     install::missing(&[Need::Libzmq, Need::Haproxy, Need::Strace])?;
+    if matches!(soak, Soak::Figures | Soak::Nemesis) {
+        install::missing(&Need::NEMESIS)?;
+    }
     let mut stages = Stages::default();
     stages.count(&format!("soak {}", soak.name()), |totals| match soak {
         Soak::Fuzz => fuzz(workspace),
@@ -159,6 +174,8 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
         | Soak::Overload
         | Soak::Rolling
         | Soak::Together => topic(workspace, Soak::Delivery, soak, totals),
+        Soak::Figures => black_box(workspace, &["--test", "nemesis", "figures::"], totals),
+        Soak::Nemesis => black_box(workspace, &["--test", "nemesis", "history::"], totals),
         Soak::Connections | Soak::Memory => black_box(workspace, &[soak.name()], totals),
     });
     let totals = stages.totals();

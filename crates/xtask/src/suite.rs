@@ -11,7 +11,7 @@ use crate::{
     install::{self, Need},
     readme,
     run::{self, Failure},
-    say,
+    say, sim,
     stage::Stages,
     toml,
     totals::Totals,
@@ -33,24 +33,28 @@ pub(crate) enum Part {
     Cluster,
     Relay,
     Delivery,
+    Nemesis,
+    Simulation,
     Python,
     Readme,
     Speed,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Rust,
         Self::Cluster,
         Self::Relay,
         Self::Delivery,
+        Self::Nemesis,
+        Self::Simulation,
         Self::Python,
         Self::Readme,
         Self::Speed,
     ];
 
     /// Those that are a test program each, which measures: nothing else runs beside it.
-    const PROGRAMS: [Self; 3] = [Self::Cluster, Self::Relay, Self::Delivery];
+    const PROGRAMS: [Self; 4] = [Self::Cluster, Self::Relay, Self::Delivery, Self::Nemesis];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
@@ -62,6 +66,8 @@ impl Part {
             Self::Cluster => "cluster",
             Self::Relay => "relay",
             Self::Delivery => "delivery",
+            Self::Nemesis => "nemesis",
+            Self::Simulation => "sim",
             Self::Python => "python",
             Self::Readme => "readme",
             Self::Speed => "speed",
@@ -71,11 +77,12 @@ impl Part {
     fn run(self, workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
         match self {
             Self::Rust => rust_tests(workspace, totals),
-            Self::Cluster | Self::Relay | Self::Delivery => {
+            Self::Cluster | Self::Relay | Self::Delivery | Self::Nemesis => {
                 let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
                 tests.args(["--no-fail-fast", "--test", self.name()]);
                 counted(with_program(&mut tests, workspace), totals)
             }
+            Self::Simulation => one(totals, sim::short(workspace)),
             Self::Python => python_tests(workspace, totals),
             Self::Readme => one(totals, readme::run(workspace)),
             Self::Speed => {
@@ -125,6 +132,7 @@ fn one(totals: &mut Totals, outcome: Result<(), Failure>) -> Result<(), Failure>
 pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failure> {
     let needs = [Need::Libzmq, Need::Faketime, Need::Haproxy, Need::Python, Need::Strace];
     install::missing(&needs)?;
+    install::missing(&Need::NEMESIS)?;
     let parts: Vec<Part> =
         Part::ALL.into_iter().filter(|part| only.is_none_or(|only| *part == only)).collect();
     let mut stages = Stages::default();

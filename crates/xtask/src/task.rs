@@ -6,6 +6,7 @@ use crate::{
     bench::{self, Bench},
     check, demo, install, mutants,
     run::Failure,
+    sim::{self, Sim},
     soak::{self, Soak},
     suite::{self, Part},
     tidy,
@@ -21,6 +22,7 @@ pub(crate) enum Task {
     Fix,
     Install,
     Mutants(Vec<String>),
+    Sim(Sim),
     Soak(Soak),
     Test(Option<Part>),
     Tidy,
@@ -35,6 +37,7 @@ impl Task {
             Self::Fix => check::fix(workspace),
             Self::Install => install::everything(workspace),
             Self::Mutants(only) => mutants::run(workspace, only),
+            Self::Sim(sim) => sim::run(workspace, sim),
             Self::Soak(soak) => soak::run(workspace, *soak),
             Self::Test(only) => suite::run(workspace, *only),
             Self::Tidy => tidy::run(workspace),
@@ -100,6 +103,9 @@ fn task(name: &'static str, options: &[String]) -> Result<Task, UsageError> {
             Bench::try_from(options).map(Task::Bench).map_err(|argument| unknown(&argument))
         }
         ("mutants", names) => Ok(Task::Mutants(names.to_vec())),
+        ("sim", options) => {
+            Sim::try_from(options).map(Task::Sim).map_err(|argument| unknown(&argument))
+        }
         ("soak", []) => Err(UsageError::MissingSoak),
         ("soak", [name]) => Soak::named(name).map(Task::Soak).ok_or_else(|| unknown(name)),
         ("check", []) => Ok(Task::Check),
@@ -162,7 +168,7 @@ fetched), which is built into the target directory once. Every stage runs, also 
     },
     Manual {
         name: "test",
-        usage: "test [rust|cluster|relay|delivery|python|readme|speed]",
+        usage: "test [rust|cluster|relay|delivery|nemesis|python|readme|speed]",
         summary: "Runs every test in its short form, or one part of them.",
         details: "Builds `majordomo` and the benchmarks with optimisation, then runs
 
@@ -173,6 +179,8 @@ fetched), which is built into the target directory once. Every stage runs, also 
   relay    black-box tests of three nodes: requests that enter at one and are executed at another
   delivery every request accounted for while workers, nodes and links fail; restarts without a
            failed call, also behind haproxy; balance; overload
+  nemesis  three nodes in network namespaces while everything goes wrong: each answer checked for
+           linearizability, each gap held against its bound; needs root
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
   readme   the commands of the README
   speed    short benchmarks that fail when the broker needs more than 1.5 times the CPU of the
@@ -205,6 +213,23 @@ Both are measured over the same shapes; the table shows CPU per request, latency
         details: "Builds the simulation with all seeded bugs in it (crate mdp-mutants) and runs it with each of them,
 or with those that are named: up to 200 seeds, then the tests of the crates if the simulation found
 nothing. Without a bug the same build must pass. Exit code 1 if one of them is not caught.",
+    },
+    Manual {
+        name: "sim",
+        usage: "sim [--seeds N] [--seed S] [--replay] [--seconds T] [--threads T] [--resume FILE] [--json]",
+        summary: "Simulates whole clusters with faults, each from one seed.",
+        details: "The real engine, replica and consensus of three or five nodes on virtual network, disks and clocks
+(crate mdp-sim). A seed decides everything: which faults there are, what clients and workers do. The
+same seed repeats the same run exactly. Exit code 1 if something is not as it must be; it says the
+seed, what was found, the last events, and the command that repeats it.
+
+  --seed S       the first seed, default 1
+  --seeds N      how many, default 1
+  --replay       prints what the seed decides, and everything as it happens
+  --seconds T    for how many simulated seconds faults come, default 20
+  --threads T    how many seeds run at the same time, default as many as there are cores
+  --resume FILE  notes finished parts there, and leaves those out that are noted
+  --json         the last line as JSON",
     },
     Manual {
         name: "soak",

@@ -1,0 +1,332 @@
+//! A machine that runs a node: its disk, its clock, and one process after the other.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use mdp_broker::{Broker, Seed as BrokerSeed};
+use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName};
+use mdp_raft::{Consensus, ConsensusConfig, News, Seed, StorageError, news, simulation::Host};
+use mdp_replica::{Membership, RaftAgreement, Replica};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc::Receiver},
+};
+
+use crate::{
+    Rng,
+    disk::{Disk, Unsynced},
+    network::{Answering, Caller, Network, client_address, cluster_address, relay_address},
+    plan::Plan,
+    process::{Ending, Parts, Process},
+    relay::{Links, Turn},
+    shared::Shared,
+    wires::{Delivery, Wires},
+};
+
+/// The rate of a clock that goes right, in parts per million.
+pub(crate) const TRUE_RATE: u32 = 1_000_000;
+
+/// Which machines have news, and how the world is woken for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bells {
+    rung: Arc<AtomicU64>,
+    notify: Arc<Notify>,
+}
+
+impl Bells {
+    fn ring(&self, site: usize) {
+        self.rung.fetch_or(1 << site, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
+    /// The machines that have news since this was asked last, as bits.
+    pub(crate) fn take(&self) -> u64 {
+        self.rung.swap(0, Ordering::Relaxed)
+    }
+
+    pub(crate) async fn rung(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// What a process that starts has come to.
+type Started = Arc<Shared<Option<Result<Consensus, StorageError>>>>;
+
+#[derive(Debug)]
+enum State {
+    Off,
+    Starting { started: Started, feed: Receiver<News> },
+    Up(Box<Process>),
+}
+
+/// How a process that was started ended at once, or later by itself.
+#[derive(Debug)]
+pub(crate) enum Turned {
+    /// Nothing special.
+    Nothing,
+    /// It takes part now.
+    Up,
+    /// It could not use its disk.
+    Refused(StorageError),
+    /// It ended by itself.
+    Ended(Ending),
+}
+
+/// A machine that runs a node.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) site: usize,
+    pub(crate) name: NodeName,
+    pub(crate) disk: Disk,
+    plan: Arc<Plan>,
+    network: Network,
+    bells: Bells,
+    rng: Rng,
+    host: Host,
+    rate: u32,
+    state: State,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        site: usize,
+        plan: &Arc<Plan>,
+        network: &Network,
+        bells: &Bells,
+        rng: &mut Rng,
+    ) -> Self {
+        let mut rng = rng.fork();
+        Self {
+            site,
+            name: node_name(site),
+            disk: Disk::new(plan.sync, rng.fork()),
+            plan: Arc::clone(plan),
+            network: network.clone(),
+            bells: bells.clone(),
+            host: Host::new(rng.number()),
+            rng,
+            rate: TRUE_RATE,
+            state: State::Off,
+        }
+    }
+
+    /// Starts a process, which takes part some turns later.
+    pub(crate) fn start(&mut self) {
+        self.host = Host::new(self.rng.number());
+        if self.rate != TRUE_RATE {
+            self.host.set_rate(self.rate);
+        }
+        let (bells, site) = (self.bells.clone(), self.site);
+        let (sender, feed) = news(move || bells.ring(site));
+        let caller = Caller::new(self.network.clone(), self.site, self.host.clone());
+        let volume = Arc::new(self.disk.mount());
+        let starting = Consensus::start_on(self.config(), Arc::new(caller), sender, volume);
+        let started = Started::default();
+        let (result, bells) = (Arc::clone(&started), self.bells.clone());
+        tokio::spawn(self.host.run(async move {
+            let outcome = starting.await;
+            *result.lock() = Some(outcome);
+            bells.ring(site);
+        }));
+        self.state = State::Starting { started, feed };
+    }
+
+    fn config(&self) -> ConsensusConfig {
+        let times = &self.plan.times;
+        let seeds = (0..self.plan.nodes)
+            .map(|site| Seed { name: node_name(site), endpoint: cluster_address(site) });
+        ConsensusConfig {
+            name: self.name.clone(),
+            data_dir: format!("/{}", self.name).into(),
+            seeds: seeds.collect(),
+            endpoints: Endpoints {
+                client: client_address(self.site),
+                cluster: cluster_address(self.site),
+                relay: relay_address(self.site),
+            },
+            version: env!("CARGO_PKG_VERSION").parse().unwrap_or_default(),
+            heartbeat_interval: times.heartbeat_interval,
+            election_timeout_min: times.election_timeout_min,
+            election_timeout_max: times.election_timeout_max,
+            node_timeout: times.node_timeout,
+            read_timeout: times.read_timeout,
+        }
+    }
+
+    /// Kills the process, if there is one, as a power cut does.
+    pub(crate) fn crash(&mut self, true_now: Instant, wires: &mut Wires, unsynced: Unsynced) {
+        self.disk.crash(unsynced);
+        self.end(true_now, wires);
+    }
+
+    /// Nothing of the process is left.
+    fn end(&mut self, true_now: Instant, wires: &mut Wires) {
+        self.network.answer_at(self.site, None);
+        self.network.set_frozen(self.site, false);
+        self.state = State::Off;
+        self.host.kill();
+        wires.close_all_at(true_now, self.site);
+    }
+
+    pub(crate) fn pause(&self) {
+        self.host.pause();
+        self.network.set_frozen(self.site, true);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.host.resume();
+        self.network.set_frozen(self.site, false);
+        self.bells.ring(self.site);
+    }
+
+    pub(crate) fn set_rate(&mut self, rate: u32) {
+        self.rate = rate;
+        self.host.set_rate(rate);
+    }
+
+    pub(crate) fn drain(&mut self) {
+        if let State::Up(process) = &mut self.state {
+            process.drain();
+            self.bells.ring(self.site);
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_on() && self.host.is_paused()
+    }
+
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Whether there is a process.
+    pub(crate) const fn is_on(&self) -> bool {
+        !matches!(self.state, State::Off)
+    }
+
+    pub(crate) const fn process(&self) -> Option<&Process> {
+        match &self.state {
+            State::Up(process) => Some(process),
+            State::Off | State::Starting { .. } => None,
+        }
+    }
+
+    pub(crate) fn consensus(&self) -> Option<&Consensus> {
+        self.process().map(Process::consensus)
+    }
+
+    /// What arrived. Nobody is there: the other end is told so.
+    pub(crate) fn put(&mut self, true_now: Instant, wires: &mut Wires, delivery: Delivery) {
+        match &mut self.state {
+            State::Up(process) => process.put(delivery),
+            State::Off | State::Starting { .. } => {
+                wires.close(true_now, delivery.wire, delivery.side);
+            }
+        }
+    }
+
+    /// When the next turn is due, in true time.
+    pub(crate) fn next_at(&self, true_now: Instant) -> Option<Instant> {
+        if self.is_paused() {
+            return None;
+        }
+        let process = self.process()?;
+        if process.has_mail() {
+            return Some(true_now);
+        }
+        let due = process.poll_timeout()?;
+        if self.rate == TRUE_RATE && self.host.now() == tokio::time::Instant::from_std(true_now) {
+            return Some(due);
+        }
+        let ahead = due.saturating_duration_since(self.host.now().into_std());
+        let nanoseconds = ahead.as_nanos() * u128::from(TRUE_RATE) / u128::from(self.rate) + 1_000;
+        let ahead = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+        Some(true_now + std::time::Duration::from_nanos(ahead))
+    }
+
+    /// One turn of the process, if it has one and does not stand still.
+    pub(crate) async fn turn(
+        &mut self,
+        true_now: Instant,
+        wires: &mut Wires,
+        notes: &mut Vec<String>,
+    ) -> Turned {
+        if self.is_paused() {
+            return Turned::Nothing;
+        }
+        if let State::Starting { .. } = self.state {
+            return self.go_on_starting();
+        }
+        let State::Up(process) = &mut self.state else { return Turned::Nothing };
+        let now = self.host.now().into_std();
+        let mut turn = Turn { now, true_now, wires, notes };
+        let ending = self.host.run(async { process.turn(&mut turn) }).await;
+        match ending {
+            None => Turned::Nothing,
+            Some(ending) => {
+                // It ends as processes do; what it wrote is in the hands of the system.
+                self.disk.crash(Unsynced::Kept);
+                self.end(true_now, turn.wires);
+                Turned::Ended(ending)
+            }
+        }
+    }
+
+    fn go_on_starting(&mut self) -> Turned {
+        let State::Starting { started, .. } = &self.state else { return Turned::Nothing };
+        let Some(outcome) = started.lock().take() else { return Turned::Nothing };
+        let State::Starting { feed, .. } = std::mem::replace(&mut self.state, State::Off) else {
+            return Turned::Nothing;
+        };
+        let consensus = match outcome {
+            Ok(consensus) => consensus,
+            Err(error) => {
+                self.host.kill();
+                return Turned::Refused(error);
+            }
+        };
+        let answering = Answering { host: self.host.clone(), consensus: consensus.clone() };
+        self.network.answer_at(self.site, Some(answering));
+        let process = self.make_process(consensus, feed);
+        self.state = State::Up(Box::new(process));
+        self.bells.ring(self.site);
+        Turned::Up
+    }
+
+    fn make_process(&self, consensus: Consensus, feed: Receiver<News>) -> Process {
+        let now = self.host.now().into_std();
+        let settings = self.plan.settings.clone();
+        let limits = settings.decode;
+        let mut seed = [0; 32];
+        for part in seed.chunks_mut(8) {
+            part.copy_from_slice(&self.host.random().to_le_bytes());
+        }
+        let incarnation = Incarnation { node: self.name.clone(), epoch: Epoch(0) };
+        let membership = Membership {
+            node: self.name.clone(),
+            process: consensus.boot_process(),
+            consistency: mdp_replica::Consistency::Linearizable,
+            isolation: self.plan.isolation(now),
+        };
+        let agreement = RaftAgreement { consensus: consensus.clone(), runtime: Handle::current() };
+        let rng = Rng::new(self.host.random());
+        Process::new(Parts {
+            consensus,
+            broker: Broker::new(incarnation, settings, BrokerSeed(seed), now),
+            replica: Replica::new(agreement, feed, membership, now),
+            links: Links::new(self.site, self.name.clone(), mdp_wire::relay::WIRE, rng),
+            limits,
+            drain_timeout: self.plan.times.drain_timeout,
+        })
+    }
+}
+
+/// The name of the node at a site.
+pub(crate) fn node_name(site: usize) -> NodeName {
+    format!("node-{}", site + 1).parse().expect("it is a name")
+}

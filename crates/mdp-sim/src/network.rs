@@ -1,0 +1,164 @@
+//! The network between machines: how long messages take, and which ways are cut.
+//!
+//! A *site* is a machine that runs a node, or one that runs a client or worker: first come the
+//! nodes, in their order, then the others.
+
+mod calls;
+
+use std::{sync::Arc, time::Duration};
+
+use mdp_raft::{Consensus, simulation::Host};
+
+pub(crate) use self::calls::Caller;
+use crate::{Rng, shared::Shared};
+
+/// How long messages take, and what may happen to calls between nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    /// The shortest time that a message takes.
+    pub(crate) min: Duration,
+    /// The longest, but for the slow ones.
+    pub(crate) max: Duration,
+    /// How many of a thousand messages take up to ten times as long.
+    pub(crate) slow: u32,
+    /// How many of a thousand calls get lost on either way.
+    pub(crate) lost: u32,
+    /// How many of a thousand calls arrive twice.
+    pub(crate) twice: u32,
+}
+
+/// The network. Cheap to clone; all clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    state: Arc<Shared<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    rng: Rng,
+    weather: Weather,
+    sites: usize,
+    /// How often each way is cut, by sender and receiver.
+    cuts: Vec<u32>,
+    /// Sites whose process stands still.
+    frozen: Vec<bool>,
+    /// Who answers calls at which site.
+    answering: Vec<Option<Answering>>,
+    /// What every call was, in short: part of the trace.
+    digest: u64,
+    calls: u64,
+}
+
+/// Who answers calls at a site.
+#[derive(Clone, Debug)]
+pub(crate) struct Answering {
+    pub(crate) host: Host,
+    pub(crate) consensus: Consensus,
+}
+
+impl Network {
+    pub(crate) fn new(sites: usize, weather: Weather, rng: Rng) -> Self {
+        let state = State {
+            rng,
+            weather,
+            sites,
+            cuts: vec![0; sites * sites],
+            frozen: vec![false; sites],
+            answering: vec![None; sites],
+            digest: 0,
+            calls: 0,
+        };
+        Self { state: Arc::new(Shared::new(state)) }
+    }
+
+    /// Cuts one way, until it is mended as often as it was cut.
+    pub(crate) fn cut(&self, from: usize, to: usize) {
+        let mut state = self.state.lock();
+        let way = state.way(from, to);
+        state.cuts[way] += 1;
+    }
+
+    pub(crate) fn mend(&self, from: usize, to: usize) {
+        let mut state = self.state.lock();
+        let way = state.way(from, to);
+        state.cuts[way] = state.cuts[way].saturating_sub(1);
+    }
+
+    pub(crate) fn mend_all(&self) {
+        self.state.lock().cuts.fill(0);
+    }
+
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        let state = self.state.lock();
+        state.cuts[state.way(from, to)] > 0
+    }
+
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        self.state.lock().weather = weather;
+    }
+
+    pub(crate) fn weather(&self) -> Weather {
+        self.state.lock().weather
+    }
+
+    pub(crate) fn set_frozen(&self, site: usize, is_frozen: bool) {
+        self.state.lock().frozen[site] = is_frozen;
+    }
+
+    pub(crate) fn is_frozen(&self, site: usize) -> bool {
+        self.state.lock().frozen[site]
+    }
+
+    /// From now on this answers calls to the site; `None`: nobody does.
+    pub(crate) fn answer_at(&self, site: usize, answering: Option<Answering>) {
+        self.state.lock().answering[site] = answering;
+    }
+
+    /// How long the next message takes.
+    pub(crate) fn latency(&self) -> Duration {
+        self.state.lock().latency()
+    }
+
+    /// What every call was, in short, and how many there were.
+    pub(crate) fn digest(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.digest, state.calls)
+    }
+}
+
+impl State {
+    const fn way(&self, from: usize, to: usize) -> usize {
+        from * self.sites + to
+    }
+
+    fn latency(&mut self) -> Duration {
+        let Weather { min, max, slow, .. } = self.weather;
+        let time = self.rng.duration(min, max);
+        if slow > 0 && self.rng.chance(slow) {
+            return time * u32::try_from(self.rng.between(2, 10)).unwrap_or(2);
+        }
+        time
+    }
+}
+
+/// The address of a node's site, for consensus.
+pub(crate) fn cluster_address(site: usize) -> String {
+    format!("tcp://node-{}:5556", site + 1)
+}
+
+/// The site of an address that [`cluster_address`] or [`relay_address`] made.
+pub(crate) fn site_of(address: &str) -> Option<usize> {
+    let name = address.strip_prefix("tcp://node-")?;
+    let (number, _) = name.split_once(':')?;
+    number.parse::<usize>().ok()?.checked_sub(1)
+}
+
+/// The address of a node's site, for requests.
+pub(crate) fn relay_address(site: usize) -> String {
+    format!("tcp://node-{}:5557", site + 1)
+}
+
+/// The address of a node's site, for clients and workers.
+pub(crate) fn client_address(site: usize) -> String {
+    format!("tcp://node-{}:5555", site + 1)
+}

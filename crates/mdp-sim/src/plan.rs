@@ -1,0 +1,89 @@
+//! What a seed decides before anything happens.
+
+use std::time::{Duration, Instant};
+
+use mdp_broker::{Minority, Settings};
+use mdp_replica::IsolationWatch;
+
+use crate::{Rng, actors::Workload, disk::SyncTimes, faults::Appetite, network::Weather};
+
+/// The times of nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) election_timeout_min: Duration,
+    pub(crate) election_timeout_max: Duration,
+    pub(crate) node_timeout: Duration,
+    pub(crate) read_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// What a seed decides before anything happens.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The seed.
+    pub(crate) seed: u64,
+    /// How many nodes.
+    pub(crate) nodes: usize,
+    /// What the engines are told.
+    pub(crate) settings: Settings,
+    /// What everybody else is told.
+    pub(crate) times: Times,
+    /// How long messages take.
+    pub(crate) weather: Weather,
+    /// How long disks take.
+    pub(crate) sync: SyncTimes,
+    /// Which faults there are, and how often.
+    pub(crate) appetite: Appetite,
+    /// How long faults come.
+    pub(crate) safety: Duration,
+    /// What clients and workers do.
+    pub(crate) workload: Workload,
+}
+
+impl Plan {
+    /// Drawn from the seed: each seed has its own set of faults.
+    pub(crate) fn draw(seed: u64, safety: Duration) -> Self {
+        let mut rng = Rng::new(seed);
+        let nodes = *rng.pick(&[3, 3, 3, 3, 3, 5, 5, 1]).expect("there are choices");
+        let workload = Workload::draw(&mut rng.fork());
+        let (settings, times) = draw_settings(&mut rng, &workload);
+        let micros = Duration::from_micros;
+        let latency_max = *rng.pick(&[500, 1_000, 2_000, 5_000]).expect("there are choices");
+        let sync_max = *rng.pick(&[500, 2_000, 5_000, 15_000]).expect("there are choices");
+        let weather = Weather {
+            min: micros(latency_max / 10),
+            max: micros(latency_max),
+            slow: *rng.pick(&[0, 0, 5, 20]).expect("there are choices"),
+            lost: 0,
+            twice: 0,
+        };
+        let sync = SyncTimes { min: micros(sync_max / 5), max: micros(sync_max) };
+        let appetite = Appetite::draw(&mut rng.fork());
+        Self { seed, nodes, settings, times, weather, sync, appetite, safety, workload }
+    }
+
+    /// How each node watches whether it is cut off.
+    pub(crate) fn isolation(&self, now: Instant) -> Option<IsolationWatch> {
+        match self.settings.minority {
+            Minority::Serve => None,
+            Minority::Fail => Some(IsolationWatch::new(self.times.node_timeout, now)),
+        }
+    }
+}
+
+fn draw_settings(rng: &mut Rng, workload: &Workload) -> (Settings, Times) {
+    let millis = Duration::from_millis;
+    let read_timeout = millis(*rng.pick(&[500, 1_000, 1_000]).expect("there are choices"));
+    let minority = if rng.chance(250) { Minority::Fail } else { Minority::Serve };
+    let settings = Settings { read_timeout, minority, ..workload.settings() };
+    let times = Times {
+        heartbeat_interval: millis(50),
+        election_timeout_min: millis(200),
+        election_timeout_max: millis(400),
+        node_timeout: millis(*rng.pick(&[1_500, 3_000, 3_000]).expect("there are choices")),
+        read_timeout,
+        drain_timeout: millis(*rng.pick(&[500, 2_000, 5_000]).expect("there are choices")),
+    };
+    (settings, times)
+}

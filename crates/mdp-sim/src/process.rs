@@ -1,0 +1,295 @@
+//! One process of a node: engine, replica and links, driven as the node's broker thread drives them.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use mdp_broker::{Broker, Effect, Input, Outgoing, PeerId, Receipt};
+use mdp_raft::{Consensus, Stop};
+use mdp_replica::{NewsState, RaftAgreement, Replica};
+use mdp_wire::{DecodeLimits, Token, decode_at_broker, worker::FromBroker};
+
+use crate::{
+    relay::{Links, Turn},
+    wires::{Arrival, Delivery, Frames, Side, WireId, WireKind},
+};
+
+/// How long the last messages may wait for other nodes after a drain.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// How often is looked whether other nodes have closed their ends.
+const FLUSH_STEP: Duration = Duration::from_millis(10);
+
+/// How a process ended by itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// It drained.
+    Drained(Receipt),
+    /// The cluster said that it can not go on.
+    Stopped(Stop),
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Serving,
+    Draining,
+    /// The engine has nothing left to do; the cluster is told.
+    Leaving(Receipt),
+    /// Other nodes take their last messages.
+    Flushing {
+        until: Instant,
+        look_at: Instant,
+        receipt: Receipt,
+    },
+    Ended(Ending),
+}
+
+/// What a process is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) consensus: Consensus,
+    pub(crate) broker: Broker<Vec<u8>>,
+    pub(crate) replica: Replica<RaftAgreement, Vec<u8>>,
+    pub(crate) links: Links,
+    pub(crate) limits: DecodeLimits,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// One process of a node.
+#[derive(Debug)]
+pub(crate) struct Process {
+    parts: Parts,
+    mail: VecDeque<Delivery>,
+    wire_by_peer: BTreeMap<PeerId, WireId>,
+    peer_by_wire: BTreeMap<WireId, PeerId>,
+    last_peer: u32,
+    /// Peers that were found to be gone.
+    lost: VecDeque<Input<Vec<u8>>>,
+    phase: Phase,
+    wants_drain: bool,
+}
+
+impl Process {
+    pub(crate) const fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            mail: VecDeque::new(),
+            wire_by_peer: BTreeMap::new(),
+            peer_by_wire: BTreeMap::new(),
+            last_peer: 0,
+            lost: VecDeque::new(),
+            phase: Phase::Serving,
+            wants_drain: false,
+        }
+    }
+
+    /// Something arrived; it is read in the next turn.
+    pub(crate) fn put(&mut self, delivery: Delivery) {
+        self.mail.push_back(delivery);
+    }
+
+    pub(crate) fn has_mail(&self) -> bool {
+        !self.mail.is_empty()
+    }
+
+    /// As SIGTERM does, with the next turn.
+    pub(crate) const fn drain(&mut self) {
+        self.wants_drain = true;
+    }
+
+    pub(crate) const fn is_leaving(&self) -> bool {
+        self.wants_drain || !matches!(self.phase, Phase::Serving)
+    }
+
+    pub(crate) const fn broker(&self) -> &Broker<Vec<u8>> {
+        &self.parts.broker
+    }
+
+    pub(crate) const fn replica(&self) -> &Replica<RaftAgreement, Vec<u8>> {
+        &self.parts.replica
+    }
+
+    pub(crate) const fn consensus(&self) -> &Consensus {
+        &self.parts.consensus
+    }
+
+    /// When the next turn is due, by the machine's clock.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let flush = match self.phase {
+            Phase::Flushing { look_at, .. } => Some(look_at),
+            Phase::Serving | Phase::Draining | Phase::Leaving(_) | Phase::Ended(_) => None,
+        };
+        let Parts { broker, replica, links, .. } = &self.parts;
+        let due = [broker.poll_timeout(), replica.poll_timeout(), links.poll_timeout(), flush];
+        due.into_iter().flatten().min()
+    }
+
+    /// One turn: what came, what is due, and all that follows. Returns how the process ended, if it did.
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) -> Option<Ending> {
+        if self.wants_drain && matches!(self.phase, Phase::Serving) {
+            self.phase = Phase::Draining;
+            self.parts.replica.begin_drain(turn.now);
+            let deadline = turn.now + self.parts.drain_timeout;
+            self.handle(turn, Input::Drain { deadline });
+        }
+        while self.parts.replica.read_news(turn.now) == NewsState::MoreWaits {
+            self.run_effects(turn);
+        }
+        self.run_effects(turn);
+        if let Some(stop) = self.parts.replica.take_stop() {
+            self.phase = Phase::Ended(Ending::Stopped(stop));
+        }
+        self.read_mail(turn);
+        if let Some(peers) = self.parts.replica.take_peers() {
+            self.parts.links.set_peers(turn, peers);
+        }
+        self.parts.links.tend(turn);
+        self.run_effects(turn);
+        self.run_timers(turn);
+        self.parts.replica.flush(turn.now);
+        self.go_on_leaving(turn);
+        match &self.phase {
+            Phase::Ended(ending) => Some(ending.clone()),
+            Phase::Serving | Phase::Draining | Phase::Leaving(_) | Phase::Flushing { .. } => None,
+        }
+    }
+
+    fn read_mail(&mut self, turn: &mut Turn<'_>) {
+        while let Some(delivery) = self.mail.pop_front() {
+            match delivery.kind {
+                WireKind::Front => self.on_front(turn, delivery.wire, delivery.arrival),
+                WireKind::Relay => {
+                    let end = (delivery.wire, delivery.side);
+                    let input = self.parts.links.on_arrival(turn, end, delivery.arrival);
+                    if let Some(input) = input {
+                        self.parts.broker.handle_input(turn.now, input);
+                    }
+                }
+            }
+            self.run_effects(turn);
+        }
+    }
+
+    fn on_front(&mut self, turn: &mut Turn<'_>, wire: WireId, arrival: Arrival) {
+        match arrival {
+            Arrival::Opened => {
+                self.last_peer += 1;
+                let [a, b, c, d] = self.last_peer.to_be_bytes();
+                let peer = PeerId::from([0, a, b, c, d].as_slice());
+                self.wire_by_peer.insert(peer.clone(), wire);
+                self.peer_by_wire.insert(wire, peer);
+                turn.wires.accept(turn.true_now, wire);
+            }
+            Arrival::Accepted => {}
+            // A ROUTER is not told; the next thing that it sends finds nobody.
+            Arrival::Closed => {
+                if let Some(peer) = self.peer_by_wire.remove(&wire) {
+                    self.wire_by_peer.remove(&peer);
+                }
+            }
+            Arrival::Frames(mut frames) => {
+                // The front end is closed once the drain is over.
+                let is_deaf = matches!(self.phase, Phase::Flushing { .. });
+                let Some(from) = self.peer_by_wire.get(&wire).cloned().filter(|_| !is_deaf) else {
+                    return;
+                };
+                let input = match decode_at_broker(&mut frames, &self.parts.limits) {
+                    Ok(message) => Input::Received { from, source: None, message },
+                    Err(error) => Input::Malformed { from, error },
+                };
+                self.parts.broker.handle_input(turn.now, input);
+            }
+        }
+    }
+
+    fn run_timers(&mut self, turn: &mut Turn<'_>) {
+        if self.parts.broker.poll_timeout().is_some_and(|at| at <= turn.now) {
+            self.parts.broker.handle_timeout(turn.now);
+            self.run_effects(turn);
+        }
+        if self.parts.replica.poll_timeout().is_some_and(|at| at <= turn.now) {
+            self.parts.replica.handle_timeout(turn.now);
+            self.run_effects(turn);
+        }
+    }
+
+    fn go_on_leaving(&mut self, turn: &mut Turn<'_>) {
+        if let Phase::Leaving(receipt) = self.phase
+            && self.parts.replica.has_left()
+        {
+            let (until, look_at) = (turn.now + FLUSH_MAX, turn.now);
+            self.phase = Phase::Flushing { until, look_at, receipt };
+        }
+        if let Phase::Flushing { until, look_at, receipt } = self.phase
+            && look_at <= turn.now
+        {
+            let is_done = self.parts.links.say_bye(turn) || turn.now >= until;
+            self.phase = match is_done {
+                true => Phase::Ended(Ending::Drained(receipt)),
+                false => Phase::Flushing { until, look_at: turn.now + FLUSH_STEP, receipt },
+            };
+        }
+    }
+
+    fn handle(&mut self, turn: &mut Turn<'_>, input: Input<Vec<u8>>) {
+        self.parts.broker.handle_input(turn.now, input);
+        self.run_effects(turn);
+    }
+
+    /// Runs what the engine decided, then tells it what came of that, until both are done.
+    fn run_effects(&mut self, turn: &mut Turn<'_>) {
+        loop {
+            while let Some(effect) = self.parts.broker.poll_effect() {
+                self.run_effect(turn, effect);
+            }
+            let lost = self.lost.pop_front().or_else(|| self.parts.links.poll_input());
+            let Some(input) = lost.or_else(|| self.parts.replica.poll_answer()) else { return };
+            self.parts.broker.handle_input(turn.now, input);
+        }
+    }
+
+    fn run_effect(&mut self, turn: &mut Turn<'_>, effect: Effect<Vec<u8>>) {
+        let Parts { replica, links, .. } = &mut self.parts;
+        match effect {
+            Effect::Send { to, message } => self.send(turn, to, message),
+            Effect::ToOwner { link, message } => links.send_to_owner(turn, link, message),
+            Effect::ToOrigin { link, message } => links.send_to_origin(turn, link, message),
+            Effect::Propose(entry) => replica.propose(entry),
+            Effect::Lookup { query, service, purpose } => replica.lookup(query, service, purpose),
+            Effect::Describe { query, .. } => {
+                replica.answer(Input::Described { query, json: b"{}".to_vec() });
+            }
+            Effect::Note(note) => turn.notes.push(format!("{note:?}")),
+            Effect::Drained(receipt) => {
+                self.phase = Phase::Leaving(receipt);
+                replica.leave(turn.now);
+            }
+        }
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, to: PeerId, message: Outgoing<Vec<u8>>) {
+        let wire = self.wire_by_peer.get(&to).copied();
+        let wire = wire.filter(|wire| turn.wires.is_open(*wire, Side::Callee));
+        let Some(wire) = wire else {
+            let unsent = request_token(&message);
+            return self.lost.push_back(Input::PeerLost { peer: to, unsent });
+        };
+        let mut frames = Frames::new();
+        let encoded = match message {
+            Outgoing::Client(reply) => reply.encode(&mut frames),
+            Outgoing::Worker { version, message } => message.encode(version, &mut frames),
+        };
+        match encoded {
+            Ok(()) => turn.wires.send(turn.true_now, wire, Side::Callee, frames),
+            Err(never) => match never {},
+        }
+    }
+}
+
+const fn request_token(message: &Outgoing<Vec<u8>>) -> Option<Token> {
+    match message {
+        Outgoing::Worker { message: FromBroker::Request { client, .. }, .. } => Some(*client),
+        Outgoing::Client(_)
+        | Outgoing::Worker { message: FromBroker::Heartbeat | FromBroker::Disconnect, .. } => None,
+    }
+}

@@ -1,0 +1,304 @@
+//! Connections: frames in order, or the end of the connection.
+//!
+//! As with TCP, what is sent over a way that is cut waits, and arrives when the way is mended, unless
+//! the connection was given up meanwhile.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use crate::{network::Network, queue::Queue};
+
+/// How long a caller waits until its connection is taken.
+const ACCEPT_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// The frames of a message.
+pub(crate) type Frames = Vec<Vec<u8>>;
+
+/// Names a connection; never reused in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WireId(pub(crate) u64);
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Who opened it.
+    Caller,
+    /// Who was called.
+    Callee,
+}
+
+impl Side {
+    const fn other(self) -> Self {
+        match self {
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
+        }
+    }
+
+    const fn at(self) -> usize {
+        match self {
+            Self::Caller => 0,
+            Self::Callee => 1,
+        }
+    }
+}
+
+/// Whom a connection is between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WireKind {
+    /// A client or worker, and a node.
+    Front,
+    /// Two nodes.
+    Relay,
+}
+
+impl WireKind {
+    /// How long a way may be cut before both ends take the connection for lost: for peers the time that
+    /// TCP may go unanswered, for nodes the time that libzmq's pings may.
+    const fn cut_max(self) -> Duration {
+        match self {
+            Self::Front => Duration::from_secs(10),
+            Self::Relay => Duration::from_secs(1),
+        }
+    }
+}
+
+/// What arrives at an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// The connection: only at the callee.
+    Opened,
+    /// The callee took the connection: only at the caller.
+    Accepted,
+    /// A message.
+    Frames(Frames),
+    /// The end of the connection; nothing follows.
+    Closed,
+}
+
+/// Something arrived.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) wire: WireId,
+    pub(crate) kind: WireKind,
+    pub(crate) site: usize,
+    pub(crate) side: Side,
+    pub(crate) arrival: Arrival,
+}
+
+#[derive(Debug)]
+struct Wire {
+    kind: WireKind,
+    /// Of the caller and the callee.
+    sites: [usize; 2],
+    /// To the caller, and to the callee.
+    lanes: [Lane; 2],
+    /// Whether the ends still are there.
+    is_open: [bool; 2],
+    /// When the caller gives up, unless the callee has taken it.
+    accepted_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    waiting: VecDeque<Arrival>,
+    /// For how many of those there is an event.
+    scheduled: usize,
+    last_at: Instant,
+    cut_since: Option<Instant>,
+    /// What comes now comes from the end's own machine.
+    is_local: bool,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(crate) struct Wires {
+    network: Network,
+    wires: BTreeMap<WireId, Wire>,
+    due: Queue<(WireId, Side)>,
+    last: u64,
+}
+
+impl Wires {
+    pub(crate) const fn new(network: Network) -> Self {
+        Self { network, wires: BTreeMap::new(), due: Queue::new(), last: 0 }
+    }
+
+    /// Opens a connection. The callee is told, or the caller that there is nobody.
+    pub(crate) fn open(&mut self, now: Instant, kind: WireKind, from: usize, to: usize) -> WireId {
+        self.last += 1;
+        let id = WireId(self.last);
+        let wire = Wire {
+            kind,
+            sites: [from, to],
+            lanes: [Lane::new(now), Lane::new(now)],
+            is_open: [true; 2],
+            accepted_until: Some(now + ACCEPT_TIME_MAX),
+        };
+        self.wires.insert(id, wire);
+        self.put(now, id, Side::Callee, Arrival::Opened);
+        id
+    }
+
+    /// The callee takes the connection.
+    pub(crate) fn accept(&mut self, now: Instant, id: WireId) {
+        if let Some(wire) = self.wires.get_mut(&id) {
+            wire.accepted_until = None;
+            self.put(now, id, Side::Caller, Arrival::Accepted);
+        }
+    }
+
+    /// Sends a message from this end. What is sent over a lost connection is gone.
+    pub(crate) fn send(&mut self, now: Instant, id: WireId, from: Side, frames: Frames) {
+        if self.is_open(id, from) {
+            self.put(now, id, from.other(), Arrival::Frames(frames));
+        }
+    }
+
+    /// Closes this end; the other is told behind what was sent.
+    pub(crate) fn close(&mut self, now: Instant, id: WireId, side: Side) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        if std::mem::replace(&mut wire.is_open[side.at()], false) {
+            wire.lanes[side.at()].waiting.clear();
+            self.put(now, id, side.other(), Arrival::Closed);
+        }
+        self.forget_if_over(id);
+    }
+
+    pub(crate) fn is_open(&self, id: WireId, side: Side) -> bool {
+        self.wires.get(&id).is_some_and(|wire| wire.is_open[side.at()])
+    }
+
+    /// The process at this site is gone: so are its ends.
+    pub(crate) fn close_all_at(&mut self, now: Instant, site: usize) {
+        for (id, side) in self.ends_at(site) {
+            self.close(now, id, side);
+        }
+    }
+
+    /// Both ends find the connection lost, with all that was on its way.
+    pub(crate) fn break_off(&mut self, now: Instant, id: WireId) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        for side in [Side::Caller, Side::Callee] {
+            let lane = &mut wire.lanes[side.at()];
+            lane.waiting.clear();
+            if wire.is_open[side.at()] {
+                lane.waiting.push_back(Arrival::Closed);
+                lane.is_local = true;
+                lane.scheduled += 1;
+                self.due.push(now, (id, side));
+            }
+        }
+        self.forget_if_over(id);
+    }
+
+    /// The connections that this site has an end of.
+    pub(crate) fn ends_at(&self, site: usize) -> Vec<(WireId, Side)> {
+        let ends = self
+            .wires
+            .iter()
+            .flat_map(|(id, wire)| [Side::Caller, Side::Callee].map(|side| (*id, side, wire)));
+        let here =
+            ends.filter(|(_, side, wire)| wire.sites[side.at()] == site && wire.is_open[side.at()]);
+        here.map(|(id, side, _)| (id, side)).collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<WireId> {
+        self.wires.keys().copied().collect()
+    }
+
+    fn put(&mut self, now: Instant, id: WireId, to: Side, arrival: Arrival) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        if !wire.is_open[to.at()] {
+            return;
+        }
+        let lane = &mut wire.lanes[to.at()];
+        lane.waiting.push_back(arrival);
+        lane.scheduled += 1;
+        lane.last_at = lane.last_at.max(now + self.network.latency());
+        self.due.push(lane.last_at, (id, to));
+    }
+
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        self.due.next_at()
+    }
+
+    /// The next thing that arrives, if it is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Delivery> {
+        while let Some((id, side)) = self.due.pop_due(now) {
+            let Some(wire) = self.wires.get_mut(&id) else { continue };
+            let from = wire.sites[side.other().at()];
+            let (kind, site) = (wire.kind, wire.sites[side.at()]);
+            let lane = &mut wire.lanes[side.at()];
+            lane.scheduled = lane.scheduled.saturating_sub(1);
+            if !lane.is_local && self.network.is_cut(from, site) {
+                continue;
+            }
+            let Some(arrival) = lane.waiting.pop_front() else { continue };
+            if arrival == Arrival::Closed {
+                wire.is_open[side.at()] = false;
+                self.forget_if_over(id);
+            }
+            return Some(Delivery { wire: id, kind, site, side, arrival });
+        }
+        None
+    }
+
+    /// Lets go on what can, and gives up what has been cut, or whose other end has stood still, for too
+    /// long. To be called often.
+    pub(crate) fn tend(&mut self, now: Instant) {
+        let mut lost = Vec::new();
+        for (id, wire) in &mut self.wires {
+            if wire.accepted_until.is_some_and(|until| now >= until) {
+                lost.push(*id);
+            }
+            for side in [Side::Caller, Side::Callee] {
+                let (from, to) = (wire.sites[side.other().at()], wire.sites[side.at()]);
+                let is_cut = self.network.is_cut(from, to);
+                // A process that stands still answers no ping.
+                let is_still = wire.kind == WireKind::Relay && self.network.is_frozen(from);
+                let lane = &mut wire.lanes[side.at()];
+                if lane.silent_for(now, is_cut || is_still) > wire.kind.cut_max() {
+                    lost.push(*id);
+                }
+                while !is_cut && lane.scheduled < lane.waiting.len() {
+                    lane.scheduled += 1;
+                    lane.last_at = lane.last_at.max(now + self.network.latency());
+                    self.due.push(lane.last_at, (*id, side));
+                }
+            }
+        }
+        for id in lost {
+            self.break_off(now, id);
+        }
+    }
+
+    fn forget_if_over(&mut self, id: WireId) {
+        if self.wires.get(&id).is_some_and(|wire| wire.is_open == [false; 2]) {
+            self.wires.remove(&id);
+        }
+    }
+}
+
+impl Lane {
+    const fn new(now: Instant) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            scheduled: 0,
+            last_at: now,
+            cut_since: None,
+            is_local: false,
+        }
+    }
+
+    /// For how long nothing has come through.
+    fn silent_for(&mut self, now: Instant, is_silent: bool) -> Duration {
+        if !is_silent {
+            self.cut_since = None;
+        }
+        let since = if is_silent { *self.cut_since.get_or_insert(now) } else { now };
+        now.saturating_duration_since(since)
+    }
+}

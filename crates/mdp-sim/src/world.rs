@@ -1,0 +1,344 @@
+//! A whole cluster and everybody around it, in one thread and one virtual time.
+
+mod looks;
+mod phases;
+mod tally;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mdp_raft::{Stop, StorageError};
+
+use self::tally::Tally;
+use crate::{
+    Options, Rng, Violation,
+    actors::cast,
+    crew::Crew,
+    faults::Act,
+    invariants::{self, Invariant},
+    machine::{Bells, Machine, Turned},
+    network::Network,
+    observation::{Event as Seen, Observation},
+    plan::Plan,
+    process::Ending,
+    queue::Queue,
+    trace::{Trace, Who, mix},
+    wires::{Arrival, Delivery, Wires},
+};
+
+/// How often everything is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How soon an operator starts a process that ended, from and to.
+const OPERATOR_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// How often things may follow from each other without time passing.
+const ROUNDS_MAX: usize = 10_000;
+
+/// Something that is to happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The next fault.
+    Fault,
+    /// A fault ends.
+    End(Act),
+    /// Ways are cut.
+    Cut(Vec<(usize, usize)>),
+    /// Ways are mended.
+    Mend(Vec<(usize, usize)>),
+    /// A node is started, unless it runs.
+    Start { node: usize },
+    /// An actor's process begins.
+    Revive { actor: usize },
+    /// Everything is looked at.
+    Look,
+}
+
+/// A whole cluster and everybody around it.
+pub(crate) struct World {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) network: Network,
+    pub(crate) wires: Wires,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) crew: Crew,
+    pub(crate) events: Queue<Event>,
+    pub(crate) rng: Rng,
+    /// A node whose volume is lost, or may be, until it takes part again.
+    pub(crate) volume_at_risk: Option<usize>,
+    /// Whether faults may come.
+    has_faults: bool,
+    bells: Bells,
+    trace: Trace,
+    judges: Vec<Box<dyn Invariant>>,
+    began_at: Instant,
+    violation: Option<Violation>,
+    faults: u64,
+    tally: Tally,
+    seen: Vec<(usize, Observation)>,
+    notes: Vec<String>,
+}
+
+impl World {
+    /// Everything is off.
+    pub(crate) fn new(plan: Plan, options: &Options) -> Self {
+        let now = tokio::time::Instant::now().into_std();
+        let mut rng = Rng::new(plan.seed ^ 0x005e_ed0f_7e57);
+        let actors = cast(&plan, &mut rng.fork());
+        let plan = Arc::new(plan);
+        let network = Network::new(plan.nodes + actors.len(), plan.weather, rng.fork());
+        let bells = Bells::default();
+        let machines = (0..plan.nodes)
+            .map(|site| Machine::new(site, &plan, &network, &bells, &mut rng))
+            .collect();
+        Self {
+            wires: Wires::new(network.clone()),
+            crew: Crew::new(actors, plan.nodes),
+            judges: invariants::all(&plan),
+            plan,
+            network,
+            machines,
+            events: Queue::new(),
+            rng,
+            volume_at_risk: None,
+            has_faults: false,
+            bells,
+            trace: Trace::new(options.is_loud),
+            began_at: now,
+            violation: None,
+            faults: 0,
+            tally: Tally::default(),
+            seen: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Lets time pass until then, or until something is wrong.
+    pub(crate) async fn run_until(&mut self, end: Instant) {
+        loop {
+            let now = tokio::time::Instant::now().into_std();
+            self.step(now).await;
+            if self.violation.is_some() || now >= end {
+                return;
+            }
+            let next = self.next_at(now).map_or(end, |at| at.min(end));
+            tokio::select! {
+                biased;
+                () = self.bells.rung() => {}
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+        }
+    }
+
+    fn next_at(&self, now: Instant) -> Option<Instant> {
+        let machines = self.machines.iter().filter_map(|machine| machine.next_at(now)).min();
+        let due = [self.events.next_at(), self.wires.next_at(), self.crew.next_at(), machines];
+        due.into_iter().flatten().min()
+    }
+
+    /// Everything that is due now, and what follows from it.
+    async fn step(&mut self, now: Instant) {
+        for round in 0.. {
+            assert!(round < ROUNDS_MAX, "seed {}: this never ends", self.plan.seed);
+            let mut is_quiet = true;
+            while self.violation.is_none()
+                && let Some(event) = self.events.pop_due(now)
+            {
+                self.run_event(now, event);
+                is_quiet = false;
+            }
+            while let Some(delivery) = self.wires.pop_due(now) {
+                self.deliver(now, delivery);
+                is_quiet = false;
+            }
+            is_quiet &= !self.run_crew(now);
+            is_quiet &= !self.run_machines(now).await;
+            if is_quiet || self.violation.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn run_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Fault => self.next_fault(now),
+            Event::End(act) if self.has_faults => self.end(now, &act),
+            Event::Cut(ways) if self.has_faults => {
+                ways.iter().for_each(|(from, to)| self.network.cut(*from, *to));
+            }
+            Event::Mend(ways) if self.has_faults => {
+                ways.iter().for_each(|(from, to)| self.network.mend(*from, *to));
+            }
+            // Healed already.
+            Event::End(_) | Event::Cut(_) | Event::Mend(_) => {}
+            Event::Start { node } => self.start_if_off(now, node),
+            Event::Revive { actor } => self.crew.revive(now, actor),
+            Event::Look => {
+                self.look(now);
+                self.events.push(now + LOOK_INTERVAL, Event::Look);
+            }
+        }
+    }
+
+    fn deliver(&mut self, now: Instant, delivery: Delivery) {
+        let digest = match &delivery.arrival {
+            Arrival::Opened => 1,
+            Arrival::Accepted => 2,
+            Arrival::Closed => 3,
+            Arrival::Frames(frames) => frames.iter().fold(4, |digest, frame| {
+                let first = frame.first().copied().map_or(0, u64::from);
+                mix(digest, &[frame.len() as u64, first])
+            }),
+        };
+        self.trace.stir(&[delivery.wire.0, delivery.site as u64, digest]);
+        self.trace.whisper(self.since(now), || {
+            let who = self.who_is_at(delivery.site);
+            (who, format!("connection {}: {}", delivery.wire.0, shown(&delivery.arrival)))
+        });
+        match delivery.site < self.machines.len() {
+            true => self.machines[delivery.site].put(now, &mut self.wires, delivery),
+            false => self.crew.put(now, delivery),
+        }
+    }
+
+    fn who_is_at(&self, site: usize) -> Who {
+        match site < self.plan.nodes {
+            true => Who::Node(site),
+            false => Who::Actor(site - self.plan.nodes),
+        }
+    }
+
+    fn run_crew(&mut self, now: Instant) -> bool {
+        let mut seen = std::mem::take(&mut self.seen);
+        self.crew.run(now, &mut self.wires, &mut seen);
+        let any = !seen.is_empty();
+        for (actor, observation) in seen.drain(..) {
+            self.trace.note(
+                now.saturating_duration_since(self.began_at),
+                Who::Actor(actor),
+                format!("{:?}", observation.event),
+            );
+            self.tally.take(&observation.event);
+            self.judge(now, |judge| judge.on_event(&observation));
+        }
+        self.seen = seen;
+        any
+    }
+
+    async fn run_machines(&mut self, now: Instant) -> bool {
+        let rung = self.bells.take();
+        let mut any = false;
+        for node in 0..self.machines.len() {
+            let is_due = rung & (1 << node) != 0
+                || self.machines[node].next_at(now).is_some_and(|at| at <= now);
+            if !is_due {
+                continue;
+            }
+            any = true;
+            let mut notes = std::mem::take(&mut self.notes);
+            let turned = self.machines[node].turn(now, &mut self.wires, &mut notes).await;
+            for note in notes.drain(..) {
+                self.note(now, Who::Node(node), note);
+            }
+            self.notes = notes;
+            self.on_turned(now, node, turned);
+        }
+        any
+    }
+
+    fn on_turned(&mut self, now: Instant, node: usize, turned: Turned) {
+        match turned {
+            Turned::Nothing => {}
+            Turned::Up => self.observe(now, Seen::NodeStarted { node }),
+            Turned::Refused(error) => self.on_refused(now, node, &error),
+            Turned::Ended(Ending::Drained(receipt)) => {
+                self.observe(now, Seen::NodeDrained { node, receipt });
+                self.start_later(now, node);
+            }
+            Turned::Ended(Ending::Stopped(stop)) => {
+                self.observe(now, Seen::NodeStopped { node, reason: stop.to_string() });
+                match stop {
+                    Stop::Storage { .. } => {}
+                    Stop::Removed => self.machines[node].disk.wipe(),
+                    Stop::Superseded { .. }
+                    | Stop::ForeignCluster { .. }
+                    | Stop::Version { .. }
+                    | Stop::Fatal { .. } => self.fail(now, "no_node_gives_up", stop.to_string()),
+                }
+                self.start_later(now, node);
+            }
+        }
+    }
+
+    /// As docs/operating.md says: a damaged directory is moved away.
+    fn on_refused(&mut self, now: Instant, node: usize, error: &StorageError) {
+        self.note(now, Who::Node(node), format!("refused to start: {error}"));
+        match error {
+            StorageError::Corrupt { .. } if self.volume_at_risk == Some(node) => {
+                self.machines[node].disk.wipe();
+            }
+            StorageError::Io { .. } => {}
+            StorageError::Corrupt { .. }
+            | StorageError::Locked { .. }
+            | StorageError::ForeignNode { .. }
+            | StorageError::Newer { .. } => {
+                self.fail(now, "sound_disks_are_accepted", error.to_string());
+            }
+        }
+        self.start_later(now, node);
+    }
+
+    fn start_later(&mut self, now: Instant, node: usize) {
+        let delay = self.rng.duration(OPERATOR_DELAY.0, OPERATOR_DELAY.1);
+        self.events.push(now + delay, Event::Start { node });
+    }
+
+    pub(crate) fn note(&mut self, now: Instant, who: Who, what: String) {
+        self.trace.note(now.saturating_duration_since(self.began_at), who, what);
+    }
+
+    /// Notes something and tells the judges.
+    pub(crate) fn observe(&mut self, now: Instant, event: Seen) {
+        self.note(now, Who::World, format!("{event:?}"));
+        let observation = Observation::new(now, event);
+        self.judge(now, |judge| judge.on_event(&observation));
+    }
+
+    fn judge(
+        &mut self,
+        now: Instant,
+        mut ask: impl FnMut(&mut Box<dyn Invariant>) -> Result<(), String>,
+    ) {
+        let mut judges = std::mem::take(&mut self.judges);
+        for judge in &mut judges {
+            if let Err(what) = ask(judge) {
+                self.fail(now, judge.name(), what);
+            }
+        }
+        self.judges = judges;
+    }
+
+    /// The first thing that is wrong counts.
+    pub(crate) fn fail(&mut self, now: Instant, invariant: &str, what: String) {
+        if self.violation.is_none() {
+            self.note(now, Who::World, format!("VIOLATION {invariant}: {what}"));
+            self.violation = Some(Violation {
+                seed: self.plan.seed,
+                step: self.trace.steps(),
+                at: self.since(now),
+                invariant: invariant.to_owned(),
+                what,
+                window: self.trace.window(),
+            });
+        }
+    }
+
+    fn since(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began_at)
+    }
+}
+
+fn shown(arrival: &Arrival) -> String {
+    let Arrival::Frames(frames) = arrival else { return format!("{arrival:?}") };
+    let frames = frames.iter().map(|frame| frame.escape_ascii().to_string());
+    frames.collect::<Vec<_>>().join(" | ")
+}

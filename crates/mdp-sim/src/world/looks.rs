@@ -1,0 +1,96 @@
+//! Looking at everything at once.
+
+use std::time::Instant;
+
+use super::World;
+use crate::view::{ClusterView, NodeView};
+
+impl World {
+    /// Looks at everything, and lets the judges do so.
+    pub(super) fn look(&mut self, now: Instant) {
+        self.wires.tend(now);
+        if let Some(node) = self.volume_at_risk
+            && self.is_ready(node)
+        {
+            self.volume_at_risk = None;
+        }
+        let (digest, calls) = self.network.digest();
+        self.trace.stir(&[digest, calls]);
+        self.judge_view(now, false);
+    }
+
+    /// The last look.
+    pub(super) fn look_at_the_end(&mut self, now: Instant) {
+        self.judge_view(now, true);
+    }
+
+    fn judge_view(&mut self, now: Instant, is_end: bool) {
+        let mut judges = std::mem::take(&mut self.judges);
+        let view = self.view(now);
+        let mut failed = Vec::new();
+        for judge in &mut judges {
+            let judged = if is_end { judge.at_end(&view) } else { judge.on_look(&view) };
+            if let Err(what) = judged {
+                failed.push((judge.name(), what));
+            }
+        }
+        for (name, what) in failed {
+            self.fail(now, name, what);
+        }
+        self.judges = judges;
+    }
+
+    fn view(&self, now: Instant) -> ClusterView<'_> {
+        let nodes = self.machines.iter().enumerate().map(|(node, machine)| {
+            let process = machine.process();
+            let replica = process.map(|process| process.replica());
+            NodeView {
+                name: machine.name.as_str(),
+                is_up: process.is_some(),
+                is_paused: machine.is_paused(),
+                is_ready: self.is_ready(node),
+                raft: process.map(|process| process.consensus().inspect()),
+                applied_index: replica.map_or(0, |replica| replica.applied_index()),
+                catalog: replica.map(|replica| replica.catalog()),
+                life: replica.and_then(|replica| replica.life()),
+                gauges: process.map(|process| process.broker().gauges()),
+                counters: process.map(|process| process.broker().counters()),
+            }
+        });
+        ClusterView { now, nodes: nodes.collect() }
+    }
+
+    /// Whether a node takes part, by its own account.
+    pub(super) fn is_ready(&self, node: usize) -> bool {
+        let machine = &self.machines[node];
+        let Some(process) = machine.process() else { return false };
+        !machine.is_paused() && !process.is_leaving() && {
+            let status = process.replica().status();
+            status.not_ready.is_empty() && status.leader.is_some()
+        }
+    }
+
+    /// Whether every node takes part, and nobody owes anybody anything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tally.is_empty()
+            && (0..self.machines.len()).all(|node| self.is_ready(node))
+            && self.machines.iter().filter_map(|machine| machine.process()).all(|process| {
+                let gauges = process.broker().gauges();
+                gauges.queued_requests + gauges.held_requests + gauges.forwarded_requests == 0
+            })
+    }
+
+    /// Why not, for whoever waits for it.
+    pub(super) fn why_not_idle(&self) -> String {
+        let nodes = self.machines.iter().map(|machine| match machine.process() {
+            None => format!("{} is off", machine.name),
+            Some(process) => {
+                let status = process.replica().status();
+                let waits: Vec<_> = status.not_ready.iter().map(|why| why.text.clone()).collect();
+                let (leader, gauges) = (status.leader, process.broker().gauges());
+                format!("{}: leader {leader:?}, waits for {waits:?}, {gauges:?}", machine.name)
+            }
+        });
+        nodes.collect::<Vec<_>>().join("; ")
+    }
+}
