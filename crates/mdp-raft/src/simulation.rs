@@ -23,7 +23,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 pub use crate::view::{EntryView, LogView, PositionView, RaftView, VoteView};
 use machine::Machine;
-use task::{Run, Scope};
+use task::{OnHost, Run, Scope};
 pub(crate) use task::{on_this_host, seeded, with_host};
 
 /// A simulated machine: what runs on it has its random numbers from a seed, stops while it is

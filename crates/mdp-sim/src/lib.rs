@@ -9,7 +9,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a simulation stops at the first surprise; no peer reaches it"
+    clippy::wildcard_enum_match_arm,
+    reason = "a simulation stops at the first surprise, which no peer reaches, and each judge looks at \
+              the few events that it is about"
 )]
 
 mod actor;
@@ -30,6 +32,7 @@ mod relay;
 mod rng;
 mod shared;
 mod trace;
+mod truth;
 mod view;
 mod wires;
 mod world;

@@ -10,11 +10,16 @@ use std::{
 
 use mdp_broker::{Broker, Seed as BrokerSeed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName};
-use mdp_raft::{Consensus, ConsensusConfig, News, Seed, StorageError, news, simulation::Host};
+use mdp_raft::{
+    Consensus, ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news, simulation::Host,
+};
 use mdp_replica::{Membership, RaftAgreement, Replica};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc::Receiver},
+    sync::{
+        Notify,
+        mpsc::{self, Receiver},
+    },
 };
 
 use crate::{
@@ -25,6 +30,7 @@ use crate::{
     process::{Ending, Parts, Process},
     relay::{Links, Turn},
     shared::Shared,
+    truth::Truth,
     wires::{Delivery, Wires},
 };
 
@@ -254,7 +260,7 @@ impl Machine {
         &mut self,
         true_now: Instant,
         wires: &mut Wires,
-        notes: &mut Vec<String>,
+        (notes, truth): (&mut Vec<String>, &mut Truth),
     ) -> Turned {
         if self.is_paused() {
             return Turned::Nothing;
@@ -264,7 +270,7 @@ impl Machine {
         }
         let State::Up(process) = &mut self.state else { return Turned::Nothing };
         let now = self.host.now().into_std();
-        let mut turn = Turn { now, true_now, wires, notes };
+        let mut turn = Turn { now, true_now, wires, notes, truth };
         let ending = self.host.run(async { process.turn(&mut turn) }).await;
         match ending {
             None => Turned::Nothing,
@@ -315,10 +321,13 @@ impl Machine {
         };
         let agreement = RaftAgreement { consensus: consensus.clone(), runtime: Handle::current() };
         let rng = Rng::new(self.host.random());
+        let (to_replica, copy) = mpsc::channel(NEWS_MAX);
         Process::new(Parts {
             consensus,
             broker: Broker::new(incarnation, settings, BrokerSeed(seed), now),
-            replica: Replica::new(agreement, feed, membership, now),
+            replica: Replica::new(agreement, copy, membership, now),
+            news: feed,
+            to_replica,
             links: Links::new(self.site, self.name.clone(), mdp_wire::relay::WIRE, rng),
             limits,
             drain_timeout: self.plan.times.drain_timeout,

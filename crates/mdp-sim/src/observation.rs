@@ -201,6 +201,13 @@ pub(crate) enum Event {
         /// Where it is registered.
         node: usize,
     },
+    /// A node has applied this index, and none had before.
+    Agreed {
+        /// The index of the log.
+        index: u64,
+        /// Which services are offered then, by their numbers.
+        offered: Vec<bool>,
+    },
     /// Somebody asked `mmi.service`.
     LookupSent {
         /// Which question.

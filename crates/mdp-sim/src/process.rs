@@ -6,9 +6,10 @@ use std::{
 };
 
 use mdp_broker::{Broker, Effect, Input, Outgoing, PeerId, Receipt};
-use mdp_raft::{Consensus, Stop};
+use mdp_raft::{Consensus, News, Stop};
 use mdp_replica::{NewsState, RaftAgreement, Replica};
 use mdp_wire::{DecodeLimits, Token, decode_at_broker, worker::FromBroker};
+use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::{
     relay::{Links, Turn},
@@ -50,6 +51,9 @@ pub(crate) struct Parts {
     pub(crate) consensus: Consensus,
     pub(crate) broker: Broker<Vec<u8>>,
     pub(crate) replica: Replica<RaftAgreement, Vec<u8>>,
+    /// The news from consensus, and its way on to the replica.
+    pub(crate) news: Receiver<News>,
+    pub(crate) to_replica: Sender<News>,
     pub(crate) links: Links,
     pub(crate) limits: DecodeLimits,
     pub(crate) drain_timeout: Duration,
@@ -132,8 +136,10 @@ impl Process {
             let deadline = turn.now + self.parts.drain_timeout;
             self.handle(turn, Input::Drain { deadline });
         }
+        self.pass_news_on(turn);
         while self.parts.replica.read_news(turn.now) == NewsState::MoreWaits {
             self.run_effects(turn);
+            self.pass_news_on(turn);
         }
         self.run_effects(turn);
         if let Some(stop) = self.parts.replica.take_stop() {
@@ -151,6 +157,14 @@ impl Process {
         match &self.phase {
             Phase::Ended(ending) => Some(ending.clone()),
             Phase::Serving | Phase::Draining | Phase::Leaving(_) | Phase::Flushing { .. } => None,
+        }
+    }
+
+    fn pass_news_on(&mut self, turn: &mut Turn<'_>) {
+        while let Ok(place) = self.parts.to_replica.try_reserve() {
+            let Ok(news) = self.parts.news.try_recv() else { return };
+            turn.truth.hear(&news);
+            place.send(news);
         }
     }
 

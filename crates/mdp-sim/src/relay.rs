@@ -20,6 +20,7 @@ use mdp_wire::{
 use self::{origin::Origin, owner::Owner};
 use crate::{
     Rng,
+    truth::Truth,
     wires::{Arrival, Frames, Side, WireId, Wires},
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) wires: &'a mut Wires,
     /// What is worth a line of the trace.
     pub(crate) notes: &'a mut Vec<String>,
+    /// Hears what the node hears.
+    pub(crate) truth: &'a mut Truth,
 }
 
 /// Who this node is.

@@ -25,6 +25,7 @@ use crate::{
     process::Ending,
     queue::Queue,
     trace::{Trace, Who, mix},
+    truth::{Agreed, Truth},
     wires::{Arrival, Delivery, Wires},
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct World {
     violation: Option<Violation>,
     faults: u64,
     tally: Tally,
+    truth: Truth,
     seen: Vec<(usize, Observation)>,
     notes: Vec<String>,
 }
@@ -84,6 +86,7 @@ impl World {
         let now = tokio::time::Instant::now().into_std();
         let mut rng = Rng::new(plan.seed ^ 0x005e_ed0f_7e57);
         let actors = cast(&plan, &mut rng.fork());
+        let truth = Truth::new(plan.workload.service_names());
         let plan = Arc::new(plan);
         let network = Network::new(plan.nodes + actors.len(), plan.weather, rng.fork());
         let bells = Bells::default();
@@ -107,6 +110,7 @@ impl World {
             violation: None,
             faults: 0,
             tally: Tally::default(),
+            truth,
             seen: Vec::new(),
             notes: Vec::new(),
         }
@@ -235,14 +239,28 @@ impl World {
             }
             any = true;
             let mut notes = std::mem::take(&mut self.notes);
-            let turned = self.machines[node].turn(now, &mut self.wires, &mut notes).await;
+            let turned = {
+                let heard = (&mut notes, &mut self.truth);
+                self.machines[node].turn(now, &mut self.wires, heard).await
+            };
             for note in notes.drain(..) {
                 self.note(now, Who::Node(node), note);
             }
             self.notes = notes;
+            self.hear_truth(now);
             self.on_turned(now, node, turned);
         }
         any
+    }
+
+    /// What was agreed on, before anything that follows from it.
+    fn hear_truth(&mut self, now: Instant) {
+        while let Some(Agreed { index, offered }) = self.truth.poll() {
+            self.observe(now, Seen::Agreed { index, offered });
+        }
+        if let Some(wrong) = self.truth.take_wrong() {
+            self.fail(now, "one_log", wrong);
+        }
     }
 
     fn on_turned(&mut self, now: Instant, node: usize, turned: Turned) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mdp_broker::{Delivery, ServicePolicy, ServiceRule, Settings};
+use mdp_wire::ServiceName;
 
 use crate::Rng;
 
@@ -56,6 +57,12 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
+    /// The names of the services, in the order of their numbers.
+    pub(crate) fn service_names(&self) -> Vec<ServiceName> {
+        let name = |service: &ServicePlan| ServiceName::try_from(service.name.as_str());
+        self.services.iter().map(|service| name(service).expect("a valid name")).collect()
+    }
+
     /// From the seed.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut services = Vec::new();

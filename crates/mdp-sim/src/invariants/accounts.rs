@@ -95,9 +95,8 @@ impl Invariant for Accounts {
         let at = observation.at;
         match observation.event {
             Event::RequestSent { id, .. } => {
-                if self.open.insert(id, at).is_some() {
-                    return Err(format!("{id} is sent twice"));
-                }
+                let before = self.open.insert(id, at);
+                before.map_or(Ok(()), |_| Err(format!("{id} is sent twice")))?;
             }
             Event::RequestAnswered { id, .. } => {
                 self.answered += 1;

@@ -87,9 +87,9 @@ impl Invariant for AcknowledgedRegistrations {
 
     /// Every worker that is acknowledged, not only the newest.
     fn at_end(&mut self, view: &ClusterView<'_>) -> Result<(), String> {
-        let acknowledged =
+        let mut acknowledged =
             self.registrations.live().filter(|(_, one)| one.acknowledged_at.is_some());
-        acknowledged.map(|(id, registration)| self.check(view, id, registration)).collect()
+        acknowledged.try_for_each(|(id, registration)| self.check(view, id, registration))
     }
 }
 

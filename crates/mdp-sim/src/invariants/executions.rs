@@ -122,8 +122,8 @@ mod tests {
     fn run(service: usize, times: u64, parts: bool) -> Result<(), String> {
         let (mut rule, start, id) = (Executions::new(&workload()), start(), request(9, 1));
         rule.on_event(&at(start, 0, Event::RequestSent { id, service, node: 0 }))?;
-        for time in 1..=times {
-            let by = registration(usize::try_from(time).unwrap());
+        for (worker, time) in (1..=times).enumerate() {
+            let by = registration(worker);
             let executed = Event::Executed { request: id, by, service, node: 0 };
             rule.on_event(&at(start, time * 10, executed))?;
             if parts {

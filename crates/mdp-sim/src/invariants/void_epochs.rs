@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mdp_catalog::{Epoch, NodeName, NodeState};
+use mdp_catalog::{Catalog, Epoch, NodeName, NodeState};
 
 use super::Invariant;
 use crate::{observation::Observation, view::ClusterView};
@@ -12,6 +12,37 @@ use crate::{observation::Observation, view::ClusterView};
 pub(super) struct VoidEpochs {
     /// The highest index at which a life was seen, and that life's number.
     lives: BTreeMap<NodeName, (u64, Epoch)>,
+}
+
+fn no_offer_of_the_dead(whose: &str, catalog: &Catalog) -> Result<(), String> {
+    for (service, offering) in catalog.services() {
+        for node in offering {
+            let state = catalog.node(node).map(|record| record.state);
+            if state.is_none_or(|state| state == NodeState::Gone) {
+                return Err(format!("{whose} shows {service} of {node}, whose life is over"));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl VoidEpochs {
+    /// No node's epoch ever goes back, and none is of the future.
+    fn follow_lives(&mut self, applied: u64, catalog: &Catalog) -> Result<(), String> {
+        for (node, record) in catalog.nodes() {
+            let known = self.lives.entry(node.clone()).or_insert((0, Epoch(0)));
+            if applied >= known.0 {
+                if record.epoch < known.1 {
+                    return Err(format!("{node} went back from {:?}: {record:?}", known.1));
+                }
+                *known = (applied, record.epoch);
+            }
+            if record.epoch.0 > applied {
+                return Err(format!("{node} lives a life of the future: {record:?}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Invariant for VoidEpochs {
@@ -26,31 +57,8 @@ impl Invariant for VoidEpochs {
     fn on_look(&mut self, view: &ClusterView<'_>) -> Result<(), String> {
         for node in &view.nodes {
             let Some(catalog) = node.catalog else { continue };
-            for (service, offering) in catalog.services() {
-                for other in offering {
-                    let record = catalog.node(other);
-                    if record.is_none_or(|record| record.state == NodeState::Gone) {
-                        let record = record.map(|record| (record.epoch, record.state));
-                        return Err(format!(
-                            "{} shows {service} of {other}, whose life is over: {record:?}",
-                            node.name
-                        ));
-                    }
-                }
-            }
-            for (other, record) in catalog.nodes() {
-                let known = self.lives.entry(other.clone()).or_insert((0, Epoch(0)));
-                let (index, epoch) = *known;
-                if node.applied_index >= index {
-                    if record.epoch < epoch {
-                        return Err(format!("{other} went back from {epoch:?}: {record:?}"));
-                    }
-                    *known = (node.applied_index, record.epoch);
-                }
-                if record.epoch.0 > node.applied_index {
-                    return Err(format!("{other} lives a life of the future: {record:?}"));
-                }
-            }
+            no_offer_of_the_dead(node.name, catalog)?;
+            self.follow_lives(node.applied_index, catalog)?;
             if let Some(life) = node.life
                 && catalog.node(&life.node).is_some_and(|record| record.epoch < life.epoch)
             {
@@ -89,7 +97,7 @@ mod tests {
         let mut nodes = Nodes::new(&new, 5);
         assert_eq!(rule.on_look(&nodes.view(start())), Ok(()));
 
-        nodes.catalogs[2] = old.clone();
+        nodes.catalogs[2] = old;
         nodes.applied[2] = 4;
         assert_eq!(rule.on_look(&nodes.view(start())), Ok(()), "it is only behind");
         nodes.applied[2] = 6;

@@ -45,7 +45,8 @@ impl Tally {
             Event::TrickEnded { intruder, .. } => {
                 self.tricks.remove(intruder);
             }
-            Event::RequestPartlyAnswered { .. }
+            Event::Agreed { .. }
+            | Event::RequestPartlyAnswered { .. }
             | Event::StrayReply { .. }
             | Event::ReadySent { .. }
             | Event::Acknowledged { .. }

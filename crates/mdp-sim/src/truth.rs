@@ -1,0 +1,151 @@
+//! What the cluster has agreed on, as nobody in it can know it: the entries that any node was ever
+//! told to be applied, in one order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use mdp_catalog::{Catalog, CatalogEntry, Epoch, Incarnation, NodeName, NodeState, Seq};
+use mdp_raft::News;
+use mdp_wire::ServiceName;
+
+/// An index that somebody has applied for the first time, and which services are offered then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub(crate) index: u64,
+    /// In the order of the services' numbers.
+    pub(crate) offered: Vec<bool>,
+}
+
+/// The one catalog that all copies must follow.
+#[derive(Debug)]
+pub(crate) struct Truth {
+    services: Vec<ServiceName>,
+    catalog: Catalog,
+    applied: u64,
+    entries: BTreeMap<u64, CatalogEntry>,
+    /// Who lives, and its last word: kept apart from the catalog, to judge it.
+    lives: BTreeMap<NodeName, (Epoch, Seq)>,
+    fresh: VecDeque<Agreed>,
+    wrong: Option<String>,
+}
+
+impl Truth {
+    pub(crate) fn new(services: Vec<ServiceName>) -> Self {
+        Self {
+            services,
+            catalog: Catalog::new(),
+            applied: 0,
+            entries: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            fresh: VecDeque::new(),
+            wrong: None,
+        }
+    }
+
+    /// A node is told this.
+    pub(crate) fn hear(&mut self, news: &News) {
+        match news {
+            News::Applied { index, entries } => {
+                for (index, entry) in entries {
+                    self.apply(*index, entry);
+                }
+                self.applied = self.applied.max(*index);
+            }
+            News::Replaced { index, catalog } => self.replace(*index, catalog),
+            News::Read { .. } | News::Stopped(_) => {}
+        }
+    }
+
+    fn apply(&mut self, index: u64, entry: &CatalogEntry) {
+        if index <= self.applied {
+            if let Some(known) = self.entries.get(&index)
+                && known != entry
+            {
+                self.wrong = Some(format!("entry {index} is {known} here and {entry} there"));
+            }
+            return;
+        }
+        if let Err(refusal) = self.catalog.apply(index, entry.clone()) {
+            self.wrong = Some(format!("entry {index}, {entry}, counts there only: {refusal}"));
+        }
+        if let Err(wrong) = self.judge(index, entry) {
+            self.wrong = Some(format!("entry {index}, {entry}, counts: {wrong}"));
+        }
+        self.entries.insert(index, entry.clone());
+        self.advance(index);
+    }
+
+    /// Whether an entry may count: the word of a life that is not over, said once.
+    fn judge(&mut self, index: u64, entry: &CatalogEntry) -> Result<(), &'static str> {
+        match entry {
+            CatalogEntry::NodeUp(up) => {
+                self.lives.insert(up.node.clone(), (Epoch(index), Seq(0)));
+                let record = self.catalog.node(&up.node);
+                if record.is_none_or(|record| record.epoch != Epoch(index)) {
+                    return Err("its epoch is not the entry's index");
+                }
+                self.offers_nothing(&up.node)
+            }
+            CatalogEntry::Offer { incarnation, seq, .. }
+            | CatalogEntry::Withdraw { incarnation, seq, .. }
+            | CatalogEntry::NodeDraining { incarnation, seq } => {
+                let last = self.life_of(incarnation)?;
+                if *seq <= *last {
+                    return Err("it was overtaken");
+                }
+                *last = *seq;
+                Ok(())
+            }
+            CatalogEntry::NodeGone { incarnation } => {
+                self.life_of(incarnation)?;
+                self.lives.remove(&incarnation.node);
+                self.offers_nothing(&incarnation.node)
+            }
+            CatalogEntry::SetClusterVersion { .. } | CatalogEntry::Retire { .. } => Ok(()),
+        }
+    }
+
+    fn life_of(&mut self, incarnation: &Incarnation) -> Result<&mut Seq, &'static str> {
+        match self.lives.get_mut(&incarnation.node) {
+            Some((epoch, last)) if *epoch == incarnation.epoch => Ok(last),
+            Some(_) | None => Err("that life is over"),
+        }
+    }
+
+    fn offers_nothing(&self, node: &NodeName) -> Result<(), &'static str> {
+        if self.catalog.services().any(|(_, nodes)| nodes.contains(node)) {
+            return Err("the node offers something still");
+        }
+        Ok(())
+    }
+
+    /// A whole catalog: of somebody who starts, or is far behind.
+    fn replace(&mut self, index: u64, catalog: &Catalog) {
+        if index == self.applied && *catalog != self.catalog {
+            self.wrong = Some(format!("the catalogs of index {index} differ"));
+        }
+        if index > self.applied {
+            self.catalog = catalog.clone();
+            let living = catalog.nodes().filter(|(_, record)| record.state != NodeState::Gone);
+            let lives = living.map(|(node, record)| (node.clone(), (record.epoch, record.seq)));
+            self.lives = lives.collect();
+            self.advance(index);
+        }
+    }
+
+    fn advance(&mut self, index: u64) {
+        self.applied = index;
+        let is_offered = |service: &ServiceName| self.catalog.is_offered(service.as_bytes());
+        let offered = self.services.iter().map(is_offered).collect();
+        self.fresh.push_back(Agreed { index, offered });
+    }
+
+    /// What is new.
+    pub(crate) fn poll(&mut self) -> Option<Agreed> {
+        self.fresh.pop_front()
+    }
+
+    /// Where copies differ, once.
+    pub(crate) fn take_wrong(&mut self) -> Option<String> {
+        self.wrong.take()
+    }
+}
