@@ -99,6 +99,9 @@ fn node_that_is_ended_by_a_second_signal_leaves_no_receipt() {
     let mut waiting = majordomo(&["drain", "--wait", "--admin", &busy.broker.admin]);
     let waiting = std::thread::spawn(move || waiting.output().unwrap());
     busy.broker.process.wait_for_line(|line| line.contains("a drain is asked for"));
+    // Whoever asked before this one has been told that the node drains.
+    let told = busy.broker.ask(&["drain", "--wait", "--timeout", "500ms"]);
+    assert!(stderr(&told).contains("still drains"), "{}", stderr(&told));
 
     busy.broker.process.signal(Signal::TERM);
     busy.broker.process.wait_for_line(|line| line.contains("stopping"));
