@@ -22,6 +22,8 @@ const SEEDS_WITHOUT: &str = "20";
 const VARIABLE: &str = "MAJORDOMO_MUTANT";
 /// The feature that puts them into a build.
 const FEATURE: &str = "mdp-mutants/seeded";
+/// How much of what was found is shown.
+const FOUND_CHARS_MAX: usize = 70;
 /// The tests that may find what the simulation does not.
 const PACKAGES: [&str; 4] = ["mdp-catalog", "mdp-broker", "mdp-replica", "mdp-raft"];
 
@@ -132,6 +134,7 @@ fn said(command: &mut Command) -> Result<(bool, String), Failure> {
 
 fn row(mutant: &Mutant, verdict: &Verdict) -> String {
     let by = verdict.caught_by.as_deref().unwrap_or("NOT CAUGHT");
+    let by: String = by.chars().take(FOUND_CHARS_MAX).collect();
     let took = say::duration(verdict.took);
     format!("    {:<26} {:<60} {took:>8}  {by}", mutant.name, mutant.what)
 }

@@ -2,8 +2,13 @@
 
 use std::time::Instant;
 
+use mdp_raft::simulation::RaftView;
+
 use super::World;
-use crate::view::{ClusterView, NodeView};
+use crate::{
+    trace::Who,
+    view::{ClusterView, NodeView},
+};
 
 impl World {
     /// Looks at everything, and lets the judges do so.
@@ -17,6 +22,24 @@ impl World {
         let (digest, calls) = self.network.digest();
         self.trace.stir(&[digest, calls]);
         self.judge_view(now, false);
+        self.whisper_of_rafts(now);
+    }
+
+    /// For who reads a replay: who leads, in which term, and how far the logs are.
+    fn whisper_of_rafts(&self, now: Instant) {
+        let at = now.saturating_duration_since(self.began_at);
+        for (node, machine) in self.machines.iter().enumerate() {
+            let Some(consensus) = machine.consensus() else { continue };
+            self.trace.whisper(at, || {
+                let raft = consensus.inspect();
+                let RaftView { id, term, vote, leader, committed, last_log, voters, .. } = raft;
+                let text = format!(
+                    "raft {id}: term {term}, vote {vote:?}, leader {leader:?}, committed \
+                     {committed:?}, last {last_log:?}, voters {voters:?}"
+                );
+                (Who::Node(node), text)
+            });
+        }
     }
 
     /// The last look.
