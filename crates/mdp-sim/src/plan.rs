@@ -63,12 +63,17 @@ impl Plan {
         Self { seed, nodes, settings, times, weather, sync, appetite, safety, workload }
     }
 
-    /// How each node watches whether it is cut off.
-    pub(crate) fn isolation(&self, now: Instant) -> Option<IsolationWatch> {
+    /// For how long a node that is cut off from the others keeps its workers, if not for ever.
+    pub(crate) fn lonely_max(&self) -> Option<Duration> {
         match self.settings.minority {
             Minority::Serve => None,
-            Minority::Fail => Some(IsolationWatch::new(self.times.node_timeout, now)),
+            Minority::Fail => Some(self.times.node_timeout),
         }
+    }
+
+    /// How each node watches whether it is cut off.
+    pub(crate) fn isolation(&self, now: Instant) -> Option<IsolationWatch> {
+        self.lonely_max().map(|lonely_max| IsolationWatch::new(lonely_max, now))
     }
 }
 

@@ -21,14 +21,17 @@ const SLACK: Duration = Duration::from_secs(2);
 pub(super) struct NoHealthyEviction {
     /// How long something may go on to have consequences: the node notices, and the worker is told.
     reach: Duration,
+    /// For how long a node that is cut off from the others keeps its workers, if not for ever.
+    lonely_max: Option<Duration>,
     registrations: Registrations,
     troubles: Troubles,
 }
 
 impl NoHealthyEviction {
-    pub(super) fn new(workload: &Workload) -> Self {
+    pub(super) fn new(workload: &Workload, lonely_max: Option<Duration>) -> Self {
         Self {
             reach: workload.expiry() * 2 + SLACK,
+            lonely_max,
             registrations: Registrations::default(),
             troubles: Troubles::default(),
         }
@@ -54,8 +57,12 @@ impl Invariant for NoHealthyEviction {
         if !is_sent_away || !was_healthy || registration.acknowledged_at.is_none() {
             return Ok(());
         }
-        let whom = Whom::Peer { node: registration.node, actor: id.worker };
-        if self.troubles.is_calm(whom, observation.at, self.reach) {
+        let (whom, reach) = match self.lonely_max {
+            // What happens to the others can leave it alone, too.
+            Some(lonely_max) => (Whom::Anybody, self.reach + lonely_max),
+            None => (Whom::Peer { node: registration.node, actor: id.worker }, self.reach),
+        };
+        if self.troubles.is_calm(whom, observation.at, reach) {
             return Err(format!(
                 "{id} lost node {} ({parting:?}), and nothing was wrong with either",
                 registration.node
@@ -83,7 +90,7 @@ mod tests {
     };
 
     fn evicted(fault: Option<Fault>) -> Result<(), String> {
-        let mut rule = NoHealthyEviction::new(&workload());
+        let mut rule = NoHealthyEviction::new(&workload(), None);
         let (start, id) = (start(), registration(4));
         rule.on_event(&at(start, 0, Event::ReadySent { id, service: 0, node: 1 }))?;
         rule.on_event(&at(start, 9, Event::Acknowledged { id }))?;

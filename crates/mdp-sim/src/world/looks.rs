@@ -16,6 +16,7 @@ impl World {
         self.wires.tend(now);
         if let Some(node) = self.volume_at_risk
             && self.is_ready(node)
+            && self.are_members_settled()
         {
             self.volume_at_risk = None;
         }
@@ -81,6 +82,13 @@ impl World {
             }
         });
         ClusterView { now, nodes: nodes.collect() }
+    }
+
+    /// Whether no change of members is under way. A member that is being replaced still counts among
+    /// those of whom a majority is needed: the loss of another volume meanwhile may be one too many.
+    fn are_members_settled(&self) -> bool {
+        let mut rafts = self.machines.iter().filter_map(|machine| machine.consensus());
+        rafts.all(|consensus| consensus.inspect().voters.len() == 1)
     }
 
     /// Whether a node takes part, by its own account.
