@@ -39,8 +39,9 @@ fn judge(trick: Trick, came: Came) -> Result<(), String> {
                 heartbeats == 0 && disconnects <= 1 && (disconnects == 1 || !is_due)
             }
             // Its registration may be proven too late for the end to be seen.
-            // It may expire just before its reply comes, which then is one of nobody (MDP7-34).
-            Trick::ForgedToken => disconnects <= 2,
+            // Each heartbeat brings a forged reply, and each of those one refusal: all but the first
+            // are of nobody (MDP7-34). One more if it expired just before them.
+            Trick::ForgedToken => disconnects <= heartbeats + 1,
             Trick::LeavesTwice | Trick::Garbage => heartbeats == 0 && disconnects == 0,
         };
     if is_right { Ok(()) } else { Err(format!("{trick:?} was answered by {came:?}")) }
@@ -143,5 +144,15 @@ mod tests {
         assert!(came(0, 1).is_ok());
         assert!(came(0, 0).is_err());
         assert!(came(1, 1).is_err());
+    }
+
+    #[test]
+    fn forger_is_sent_away_once_for_each_reply_and_once_for_its_end() {
+        let came = |heartbeats, disconnects| {
+            judge(Trick::ForgedToken, Came { heartbeats, disconnects, others: 0, is_due: true })
+        };
+        assert!(came(3, 4).is_ok());
+        assert!(came(3, 5).is_err());
+        assert!(came(0, 2).is_err());
     }
 }
