@@ -13,14 +13,11 @@ use std::{
 };
 
 use cluster_tests::{
-    Action, Asker, Operation, Reachable, TestCluster, check, detected_percent, look_for, scale,
+    Action, Asker, Damages, Operation, Reachable, TestCluster, check, detected_percent, look_for,
+    scale,
 };
 
-use self::{
-    faults::{Fault, Faults},
-    recorder::Recorder,
-    worker::Worker,
-};
+use self::{faults::Fault, recorder::Recorder, worker::Worker};
 use crate::{Code, askers, assert_everywhere, machine, random};
 
 /// How many services have a worker that comes and goes. Few, so that each is held for much longer
@@ -48,7 +45,7 @@ struct Epoch {
     endpoints: Vec<String>,
     services: Vec<String>,
     recorder: Recorder,
-    faults: Faults,
+    damages: Damages,
     is_over: AtomicBool,
 }
 
@@ -58,9 +55,13 @@ impl Epoch {
             endpoints: cluster.nodes().iter().map(Reachable::endpoint).collect(),
             services: (0..SERVICES).map(|service| format!("epoch-{number}.{service}")).collect(),
             recorder: Recorder::new(SERVICES),
-            faults: Faults::default(),
+            damages: Damages::default(),
             is_over: AtomicBool::new(false),
         }
+    }
+
+    fn damages(&self) -> &Damages {
+        &self.damages
     }
 
     fn is_over(&self) -> bool {
@@ -98,7 +99,7 @@ impl Epoch {
             }
             for fault in faults {
                 let_pass(calm);
-                self.faults.happen(cluster, *fault);
+                fault.happen(cluster, &self.damages);
             }
             let_pass(calm);
             self.is_over.store(true, Ordering::SeqCst);

@@ -20,8 +20,8 @@ use std::{
 };
 
 use cluster_tests::{
-    Asker, Code, NetworkedCluster, Operation, Reachable, SmallDisk, TestCluster, WallClock, check,
-    scale,
+    Asker, Code, Damages, NetworkedCluster, Operation, Reachable, SmallDisk, TestCluster,
+    WallClock, check, scale,
 };
 
 use self::{
@@ -91,6 +91,10 @@ impl Epoch {
             faults: Faults::default(),
             is_over: AtomicBool::new(false),
         }
+    }
+
+    fn damages(&self) -> &Damages {
+        &self.faults.damages
     }
 
     fn is_over(&self) -> bool {

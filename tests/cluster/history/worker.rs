@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_tests::{Action, Asker, REGISTRATIONS_MAX, RawWorker, Version, look_for};
+use cluster_tests::{
+    Action, Asker, Damage, Happened, REGISTRATIONS_MAX, RawWorker, Version, look_for,
+};
 use serde_json::Value;
 
-use super::{
-    Epoch,
-    faults::{Damage, Happened},
-};
+use super::Epoch;
 
 /// How long a service keeps a worker, or has none: far longer than an operation takes.
 const HELD_MILLISECONDS: std::ops::Range<u64> = 250..700;
@@ -82,7 +81,7 @@ impl<'a> Worker<'a> {
     /// one that has a worker of the service: a node is listed for both or for none.
     fn register(&mut self, taken: Option<usize>) -> Option<Registration> {
         let nodes = (0..self.epoch.endpoints.len()).filter(|node| Some(*node) != taken);
-        let well: Vec<usize> = nodes.filter(|node| self.epoch.faults.is_well(*node)).collect();
+        let well: Vec<usize> = nodes.filter(|node| self.epoch.damages().is_well(*node)).collect();
         let node = *self.random.choice(&well)?;
         let endpoint = self.epoch.endpoints[node].as_str();
         let socket =
@@ -100,7 +99,7 @@ impl<'a> Worker<'a> {
                 self.look_everywhere();
                 return Some(registration);
             }
-            if let Some(fault) = self.epoch.faults.since(node, registration.called_at) {
+            if let Some(fault) = self.epoch.damages().since(node, registration.called_at) {
                 self.abandon(&registration, fault);
                 return None;
             }
@@ -112,7 +111,7 @@ impl<'a> Worker<'a> {
     fn look_everywhere(&mut self) {
         let name = self.name();
         for (node, asker) in self.askers.iter_mut().enumerate() {
-            if self.epoch.faults.is_well(node) {
+            if self.epoch.damages().is_well(node) {
                 self.epoch.recorder.lookup(asker, self.service, name);
             }
         }
@@ -126,7 +125,7 @@ impl<'a> Worker<'a> {
             return;
         };
         if let Some(message) = worker.socket.recv_within(length) {
-            let faulted = self.epoch.faults.since(*node, *called_at).is_some();
+            let faulted = self.epoch.damages().since(*node, *called_at).is_some();
             assert!(faulted, "a worker of node {node}, which is well, got {message:?}");
         }
     }
@@ -137,7 +136,7 @@ impl<'a> Worker<'a> {
         let left_at = Instant::now();
         worker.disconnect();
         while left_at.elapsed() < ENDED_WITHIN {
-            if let Some(fault) = self.epoch.faults.since(*node, *called_at) {
+            if let Some(fault) = self.epoch.damages().since(*node, *called_at) {
                 return self.end_after(registration, left_at, fault);
             }
             if self.is_listed_by(*node, *node) == Some(false) {
@@ -183,7 +182,7 @@ impl<'a> Worker<'a> {
 
     /// Waits until the fault is over and for a while nobody lists the node for the service.
     fn wait_until_settled(&mut self, registration: &Registration, fault: Happened) -> Instant {
-        self.epoch.faults.wait_until_over(registration.node);
+        self.epoch.damages().wait_until_over(registration.node);
         if fault.damage == Damage::Silenced {
             // Its answer comes after the node has read that the worker left.
             let settles = registration.worker.settles_within(ENDED_WITHIN);

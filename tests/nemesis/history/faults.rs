@@ -8,8 +8,8 @@ use std::{
 };
 
 use cluster_tests::{
-    Disturbance, FailingCalls, Lost, NetworkedCluster, READY_PATIENCE, RawWorker, SmallDisk,
-    Trouble, Version, WallClock, look_for,
+    Damage, Damages, Disturbance, FailingCalls, Lost, NetworkedCluster, RawWorker, SmallDisk,
+    Trouble, Version, WallClock,
 };
 
 use super::{JUMPING_CLOCK_NODE, Kind, SMALL_DISK_NODE, let_pass};
@@ -45,27 +45,9 @@ pub(super) struct Scene {
     pub(super) clock: Option<WallClock>,
 }
 
-/// What a fault does to the workers of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
-    /// They lose their connections: their registrations end.
-    Killed,
-    /// They keep them: their registrations may end, and may begin again by themselves.
-    Silenced,
-}
-
-/// A fault that happened, or is happening.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Happened {
-    node: usize,
-    pub(super) damage: Damage,
-    pub(super) at: Instant,
-    over_at: Option<Instant>,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    happened: Mutex<Vec<Happened>>,
+    pub(super) damages: Damages,
     kinds: Mutex<Vec<(Kind, usize, Instant, Duration)>>,
 }
 
@@ -87,20 +69,20 @@ impl Faults {
                 self.disturb_network(&scene.cluster, kind, victim, random);
             }
             Kind::KillLeader | Kind::KillFollower => {
-                self.begin(&[victim], Damage::Killed);
+                self.damages.begin(&[victim], Damage::Killed);
                 scene.cluster.node_mut(victim).kill();
                 let_pass(AWAY);
                 scene.cluster.start_again(victim);
             }
             Kind::LostWrites => {
-                self.begin(&[victim], Damage::Killed);
+                self.damages.begin(&[victim], Damage::Killed);
                 let lost = if random.bool() { Lost::All } else { Lost::Some(random) };
                 let writes = scene.cluster.lose_power(victim, lost);
                 println!("{writes} writes were lost");
                 scene.cluster.start_again(victim);
             }
             Kind::FreezeLeader | Kind::FreezeFollower => {
-                self.begin(&[victim], Damage::Silenced);
+                self.damages.begin(&[victim], Damage::Silenced);
                 scene.cluster.node(victim).freeze();
                 let_pass(lasts);
                 scene.cluster.node(victim).thaw();
@@ -110,7 +92,7 @@ impl Faults {
             Kind::ClockJump => jump(scene),
         }
         scene.cluster.wait_until_ready();
-        self.end();
+        self.damages.end();
         let took = began_at.elapsed();
         println!("{:<30} {} {took:.1?}", kind.name(), scene.cluster.node(victim).name());
         self.kinds.lock().unwrap().push((kind, victim, began_at, took));
@@ -131,20 +113,20 @@ impl Faults {
         match kind {
             Kind::CutPair => {
                 let other = others[random.usize(0..others.len())];
-                self.begin(&[victim, other], Damage::Silenced);
+                self.damages.begin(&[victim, other], Damage::Silenced);
                 cluster.disturb(&NetworkedCluster::both_ways(victim, &[other], Trouble::Cut));
             }
             Kind::Loss => {
-                self.begin(&near, Damage::Silenced);
+                self.damages.begin(&near, Damage::Silenced);
                 cluster.disturb(&all(Trouble::Loss(LOSS_PERCENT)));
             }
             Kind::Delay => {
-                self.begin(&near, Damage::Silenced);
+                self.damages.begin(&near, Damage::Silenced);
                 let least = Duration::from_millis(random.u64(DELAY_MILLISECONDS));
                 cluster.disturb(&all(Trouble::Delay(least, JITTER)));
             }
             Kind::Flapping => {
-                self.begin(&[victim], Damage::Silenced);
+                self.damages.begin(&[victim], Damage::Silenced);
                 for _ in 0..FLAPS {
                     cluster.disturb(&all(Trouble::Cut));
                     let_pass(Duration::from_millis(random.u64(FLAP_MILLISECONDS)));
@@ -154,7 +136,7 @@ impl Faults {
                 return;
             }
             _ => {
-                self.begin(&[victim], Damage::Silenced);
+                self.damages.begin(&[victim], Damage::Silenced);
                 cluster.disturb(&cuts(kind, victim, &others));
             }
         }
@@ -164,7 +146,7 @@ impl Faults {
 
     /// Fills the disk of a node, and changes the catalog until the node needs more room.
     fn fill_disk(&self, scene: &mut Scene, victim: usize) {
-        self.begin(&[victim], Damage::Killed);
+        self.damages.begin(&[victim], Damage::Killed);
         let disk = scene.disk.as_ref().unwrap();
         disk.fill();
         let other = scene.cluster.others(&[victim]).next().unwrap();
@@ -182,43 +164,12 @@ impl Faults {
     }
 
     fn fail_to_synchronise(&self, scene: &mut Scene, victim: usize) {
-        self.begin(&[victim], Damage::Killed);
+        self.damages.begin(&[victim], Damage::Killed);
         let failing =
             FailingCalls::inject(scene.cluster.node(victim).pid(), "fsync,fdatasync", "EIO");
         wait_for_end(&mut scene.cluster, victim, || let_pass(Duration::from_millis(10)));
         drop(failing);
         scene.cluster.start_again(victim);
-    }
-
-    fn begin(&self, nodes: &[usize], damage: Damage) {
-        let at = Instant::now();
-        let happened = nodes.iter().map(|&node| Happened { node, damage, at, over_at: None });
-        self.happened.lock().unwrap().extend(happened);
-    }
-
-    fn end(&self) {
-        for fault in self.happened.lock().unwrap().iter_mut() {
-            fault.over_at.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// The first fault of a node that was not over at this moment.
-    pub(super) fn since(&self, node: usize, moment: Instant) -> Option<Happened> {
-        let happened = self.happened.lock().unwrap();
-        let overlaps = |fault: &&Happened| {
-            fault.node == node && fault.over_at.is_none_or(|over_at| over_at >= moment)
-        };
-        happened.iter().find(overlaps).copied()
-    }
-
-    pub(super) fn is_well(&self, node: usize) -> bool {
-        self.since(node, Instant::now()).is_none()
-    }
-
-    /// Waits until nothing is wrong with the node any more.
-    pub(super) fn wait_until_over(&self, node: usize) {
-        let over = look_for(READY_PATIENCE * 2, || self.is_well(node).then_some(()));
-        assert!(over.is_some(), "node {node} did not come back");
     }
 
     /// The kinds that happened.
