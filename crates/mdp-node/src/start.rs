@@ -293,6 +293,7 @@ impl Linked {
                 relay: advertised.at_port(relay.endpoint().port()).to_string(),
             },
             version: VERSION.parse().unwrap_or_default(),
+            formats: mdp_raft::FORMATS,
             heartbeat_interval: config.heartbeat_interval,
             election_timeout_min: config.election_timeout_min,
             election_timeout_max: config.election_timeout_max,

@@ -1,19 +1,27 @@
-//! What nodes say to each other: calls and answers, as closed types of one format.
+//! What nodes say to each other: calls and answers, as closed types of each format.
 //!
 //! Every call names the cluster, the sender and the target, and a receiver that is not the target
 //! refuses it: a node whose volume was lost never speaks, nor is spoken to, as the one it was.
 
-use mdp_wire::codec::{self, CodecError, Kind};
-use serde::{Deserialize, Serialize};
+use mdp_wire::{
+    codec::{self, CodecError, Kind},
+    relay::WireRange,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1};
+use crate::{
+    FORMATS,
+    stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
+};
 
-/// The format that this version speaks, and the only one that it understands.
-pub(crate) const WIRE_FORMAT: u16 = 1;
+/// The format in which a call of an unknown format is refused: every version reads it, for ever.
+pub(crate) const REFUSAL_FORMAT: u16 = 1;
 
 /// A call with its envelope.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Call {
+    /// The formats that the sender speaks, the oldest and the newest.
+    pub(crate) formats: (u16, u16),
     /// The sender's cluster; `None` while it belongs to none.
     pub(crate) cluster: Option<u128>,
     /// The sender's id.
@@ -80,6 +88,8 @@ pub(crate) enum Change {
 /// An answer with its envelope.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
+    /// The formats that the answering node speaks, the oldest and the newest.
+    pub(crate) formats: (u16, u16),
     /// The answering node's cluster.
     pub(crate) cluster: Option<u128>,
     /// What it says.
@@ -143,8 +153,8 @@ pub(crate) enum Appended {
 /// Why a call was refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Refusal {
-    /// The call is in a format that the answering node does not know.
-    Format { known: u16 },
+    /// The call, or what is in it, is in a format that the answering node does not know.
+    Format { min: u16, max: u16 },
     /// The call comes from another cluster than this.
     ForeignCluster,
     /// The call is for somebody else.
@@ -164,22 +174,61 @@ pub(crate) enum Refusal {
 }
 
 impl Call {
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, CodecError> {
-        codec::encode(Kind::Call, WIRE_FORMAT, self)
+    pub(crate) fn encode(&self, format: u16) -> Result<Vec<u8>, CodecError> {
+        encode(Kind::Call, format, self)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(Kind::Call, WIRE_FORMAT, bytes)
+    /// Decodes a call in any of these formats; returns which it was in.
+    pub(crate) fn decode(formats: WireRange, bytes: &[u8]) -> Result<(u16, Self), CodecError> {
+        decode(Kind::Call, formats, bytes)
     }
 }
 
 impl Answer {
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, CodecError> {
-        codec::encode(Kind::Answer, WIRE_FORMAT, self)
+    pub(crate) fn encode(&self, format: u16) -> Result<Vec<u8>, CodecError> {
+        encode(Kind::Answer, format, self)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(Kind::Answer, WIRE_FORMAT, bytes)
+    /// Decodes an answer in any of these formats, or in that of refusals.
+    pub(crate) fn decode(formats: WireRange, bytes: &[u8]) -> Result<Self, CodecError> {
+        let formats = WireRange { min: REFUSAL_FORMAT, ..formats };
+        decode(Kind::Answer, formats, bytes).map(|(_, answer)| answer)
+    }
+}
+
+/// What the next version's format puts before everything: whoever takes it for the format before
+/// reads nonsense.
+#[cfg(any(test, feature = "test-next"))]
+const MARK_OF_FORMAT_2: u64 = 0x6e65_7874_6e65_7874;
+
+fn encode<T: Serialize>(kind: Kind, format: u16, value: &T) -> Result<Vec<u8>, CodecError> {
+    match format {
+        #[cfg(any(test, feature = "test-next"))]
+        2 => codec::encode(kind, format, &(MARK_OF_FORMAT_2, value)),
+        _ => codec::encode(kind, 1, value),
+    }
+}
+
+fn decode<T: DeserializeOwned>(
+    kind: Kind,
+    formats: WireRange,
+    bytes: &[u8],
+) -> Result<(u16, T), CodecError> {
+    let format = codec::format_of(kind, formats.max, bytes)?;
+    match format {
+        _ if !formats.contains(format) => {
+            Err(CodecError::UnknownFormat { kind, got: format, known: formats.max })
+        }
+        1 => Ok((format, codec::decode_body(kind, bytes)?)),
+        #[cfg(any(test, feature = "test-next"))]
+        2 => match codec::decode_body(kind, bytes)? {
+            (MARK_OF_FORMAT_2, value) => Ok((format, value)),
+            (mark, _) => {
+                let reason = format!("begins with {mark:#x}");
+                Err(CodecError::Malformed { kind, reason })
+            }
+        },
+        _ => Err(CodecError::UnknownFormat { kind, got: format, known: FORMATS.max }),
     }
 }
 

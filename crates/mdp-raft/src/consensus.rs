@@ -7,6 +7,7 @@ use std::{
 };
 
 use mdp_catalog::{Catalog, CatalogEntry, Endpoints, NodeName, SoftwareVersion};
+use mdp_wire::relay::WireRange;
 use openraft::{async_runtime::watch::WatchReceiver as _, errors::Fatal};
 use thiserror::Error;
 use tokio::{runtime::Handle, task::JoinSet};
@@ -52,6 +53,8 @@ pub struct ConsensusConfig {
     pub endpoints: Endpoints,
     /// This node's version.
     pub version: SoftwareVersion,
+    /// The formats of calls that this node speaks: [`FORMATS`](crate::FORMATS).
+    pub formats: WireRange,
     /// How often the leader shows that it lives.
     pub heartbeat_interval: Duration,
     /// How long a leader may be silent at least before another is elected.
@@ -158,7 +161,7 @@ impl Consensus {
         let (state_machine, catalog) = StateMachine::new(opened.snapshots, news.clone())?;
         state_machine.announce().await;
         let (identity, log) = (opened.identity, opened.log);
-        let peers = Peers::new(transport, identity.clone(), &config.seeds, news.clone());
+        let peers = Peers::new(transport, identity.clone(), &config, news.clone());
         let raft_config = raft_config(&config)
             .validate()
             .map_err(|error| system("use these times", std::io::Error::other(error.to_string())))?;

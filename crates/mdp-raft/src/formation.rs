@@ -111,7 +111,7 @@ async fn ask_around(hub: &Hub) -> Option<Stop> {
 /// One attempt. Returns whether to go on at once.
 async fn step(hub: &Hub) -> bool {
     let heard = ask_seeds(hub).await;
-    if let Some(difference) = difference(hub, &heard) {
+    if let Some(difference) = difference(hub, &heard).or_else(|| other_formats(hub, &heard)) {
         hub.wait_for(Some(difference));
         return false;
     }
@@ -201,6 +201,22 @@ fn difference(hub: &Hub, heard: &[Heard<'_>]) -> Option<NotReady> {
         return Some(NotReady { code: "seeds_differ", text });
     }
     None
+}
+
+/// A seed with which this node has no format in common.
+fn other_formats(hub: &Hub, heard: &[Heard<'_>]) -> Option<NotReady> {
+    let refused = heard.iter().find_map(|heard| match &heard.hello {
+        Err(CallFailure::Refused(Refusal::Format { min, max })) => Some((heard.seed, min, max)),
+        Ok(_) | Err(_) => None,
+    });
+    let (seed, min, max) = refused?;
+    let own = hub.peers.formats().own();
+    let text = format!(
+        "{} speaks the formats {min} to {max} of calls between nodes, and this node {own}: their \
+         versions are too far apart; upgrade by one minor version at a time",
+        seed.name
+    );
+    Some(NotReady { code: "wire_format", text })
 }
 
 /// Forms the cluster with all seeds as voters.

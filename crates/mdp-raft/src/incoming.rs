@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use crate::{
     Stop,
-    calls::{Answer, Appended, Ballot, Call, Hello, Refusal, Reply, Request, WIRE_FORMAT},
+    calls::{Answer, Appended, Ballot, Call, Hello, REFUSAL_FORMAT, Refusal, Reply, Request},
     clock::timeout,
     hub::{Hub, lock},
     membership, reads,
     stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
     types::{LogId, Snapshot, TypeConfig, Vote},
 };
-use mdp_wire::codec::{CodecError, DECODED_BYTES_MAX};
+use mdp_wire::{
+    codec::{CodecError, DECODED_BYTES_MAX},
+    relay::WireRange,
+};
 use openraft::{
     errors::RaftError,
     raft::{
@@ -25,13 +28,14 @@ const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers a call; `None`: the bytes are no call.
 pub(crate) async fn answer(hub: &Hub, request: &[u8]) -> Option<Vec<u8>> {
-    let reply = match Call::decode(request) {
-        Ok(call) => match admit(hub, &call).await {
-            Ok(()) => reply(hub, call).await.unwrap_or_else(Reply::Refused),
-            Err(refusal) => Reply::Refused(refusal),
+    let own = hub.peers.formats().own();
+    let (format, reply) = match Call::decode(own, request) {
+        Ok((format, call)) => match admit(hub, &call).await {
+            Ok(()) => (format, reply(hub, call).await.unwrap_or_else(Reply::Refused)),
+            Err(refusal) => (format, Reply::Refused(refusal)),
         },
         Err(CodecError::UnknownFormat { .. }) => {
-            Reply::Refused(Refusal::Format { known: WIRE_FORMAT })
+            (REFUSAL_FORMAT, Reply::Refused(unknown_format(hub)))
         }
         Err(error) => {
             tracing::debug!(%error, "bytes on the cluster port that are no call");
@@ -39,7 +43,12 @@ pub(crate) async fn answer(hub: &Hub, request: &[u8]) -> Option<Vec<u8>> {
         }
     };
     let cluster = hub.identity.identity().cluster_id;
-    Answer { cluster, reply }.encode().ok()
+    Answer { formats: (own.min, own.max), cluster, reply }.encode(format).ok()
+}
+
+fn unknown_format(hub: &Hub) -> Refusal {
+    let WireRange { min, max } = hub.peers.formats().own();
+    Refusal::Format { min, max }
 }
 
 /// Whether the call is for this node, from a member of its cluster.
@@ -191,7 +200,7 @@ async fn propose(hub: &Hub, entry: &[u8]) -> Result<Reply, Refusal> {
     // From a node that is newer than its leader: it should know better, and asks again in vain.
     let entry = mdp_catalog::decode_entry(entry).map_err(|error| {
         tracing::warn!(%error, "another node proposes what this version can not read");
-        Refusal::Format { known: WIRE_FORMAT }
+        unknown_format(hub)
     })?;
     match timeout(PROPOSAL_TIMEOUT, hub.write(entry)).await {
         Ok(Ok(())) => Ok(Reply::Proposed),
@@ -206,7 +215,7 @@ async fn unreadable(hub: &Hub, error: &CodecError) -> Refusal {
     if let CodecError::UnknownFormat { .. } = error {
         hub.stop(Stop::Version { reason: error.to_string() }).await;
     }
-    Refusal::Format { known: WIRE_FORMAT }
+    unknown_format(hub)
 }
 
 fn ended(error: RaftError<TypeConfig>) -> Refusal {

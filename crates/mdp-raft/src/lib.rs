@@ -16,7 +16,7 @@
 //! | `reads` | a round of reads: at which index may it be answered? |
 //! | `membership` | the leader makes, promotes, replaces and removes members |
 //! | `expiry` | the leader ends the lives of nodes that it does not hear |
-//! | `calls`, `peers`, `incoming`, `network` | calls between nodes: their types, and both ends |
+//! | `calls`, `formats`, `peers`, `incoming`, `network` | calls between nodes: their types, in which format, and both ends |
 //! | `store`, `state_machine` | the log, the vote and the catalog on disk |
 //! | `runtime`, `clock`, `entropy`, `volume` | what is taken from the machine |
 //! | [`simulation`] | a simulated machine in its place; `view`: how Raft is, for those who check it |
@@ -38,6 +38,7 @@ mod consensus;
 mod entropy;
 mod expiry;
 mod formation;
+mod formats;
 mod hub;
 mod incoming;
 mod life;
@@ -59,6 +60,7 @@ mod view;
 mod volume;
 
 pub use consensus::{ChangeError, Consensus, ConsensusConfig, Seed};
+pub use formats::FORMATS;
 pub use news::{NEWS_MAX, News, NewsSender, RoundId, Stop, news};
 pub use status::{ClusterStatus, MemberStatus, NotReady, Role};
 pub use store::{Recovered, StorageError, recover};

@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
+use mdp_wire::{codec::CodecError, relay::WireRange};
 use thiserror::Error;
 
 use crate::{
-    CallError, Lane, NewsSender, Seed, Stop, Transport,
+    CallError, ConsensusConfig, Lane, NewsSender, Seed, Stop, Transport,
     calls::{Answer, Call, Refusal, Reply, Request},
+    formats::Formats,
     hub::lock,
     store::IdentityStore,
     types::{Member, Membership},
@@ -52,6 +54,7 @@ pub(crate) struct Peers {
     news: NewsSender,
     /// Where members are now: openraft keeps its clients when a member's address changes.
     addresses: Arc<Mutex<BTreeMap<u64, String>>>,
+    formats: Formats,
     /// Said once: this member was removed.
     removed: Arc<OnceLock<()>>,
 }
@@ -66,15 +69,16 @@ impl Peers {
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
         identity: IdentityStore,
-        seeds: &[Seed],
+        config: &ConsensusConfig,
         news: NewsSender,
     ) -> Self {
         Self {
             transport,
             identity,
-            seeds: seeds.into(),
+            seeds: config.seeds.as_slice().into(),
             news,
             addresses: Arc::default(),
+            formats: Formats::new(config.formats),
             removed: Arc::default(),
         }
     }
@@ -100,6 +104,10 @@ impl Peers {
         *lock(&self.addresses) = addresses.collect();
     }
 
+    pub(crate) const fn formats(&self) -> &Formats {
+        &self.formats
+    }
+
     /// Calls and waits for the answer.
     pub(crate) async fn call(
         &self,
@@ -109,17 +117,22 @@ impl Peers {
         timeout: Duration,
     ) -> Result<Reply, CallFailure> {
         let identity = self.identity.identity();
+        let own = self.formats.own();
         let call = Call {
+            formats: (own.min, own.max),
             cluster: identity.cluster_id,
             from: identity.node_id.0,
             from_name: identity.name.as_str().to_owned(),
             to: target.id,
             request,
         };
-        let bytes = call.encode().map_err(|error| CallFailure::Malformed(error.to_string()))?;
-        let answer = self.transport.call(&target.endpoint, lane, bytes, timeout).await?;
-        let answer =
-            Answer::decode(&answer).map_err(|error| CallFailure::Malformed(error.to_string()))?;
+        let (format, mut answer) = self.exchange(target, lane, &call, timeout).await?;
+        if matches!(answer.reply, Reply::Refused(Refusal::Format { .. }))
+            && self.formats.newest(&target.endpoint) != format
+        {
+            // It was rolled back since, or another one is there; what it knows was in its answer.
+            (_, answer) = self.exchange(target, lane, &call, timeout).await?;
+        }
         if let (Some(ours), Some(theirs)) = (identity.cluster_id, answer.cluster)
             && ours != theirs
         {
@@ -142,6 +155,31 @@ impl Peers {
             self.on_removed().await;
         }
         Err(CallFailure::Refused(refusal))
+    }
+
+    /// Sends a call in the newest format that both are known to speak; says which that was.
+    async fn exchange(
+        &self,
+        target: &Target,
+        lane: Lane,
+        call: &Call,
+        timeout: Duration,
+    ) -> Result<(u16, Answer), CallFailure> {
+        let malformed = |error: CodecError| CallFailure::Malformed(error.to_string());
+        let endpoint = target.endpoint.as_str();
+        let format = self.formats.of_call(endpoint);
+        let bytes = call.encode(format).map_err(malformed)?;
+        let answer = self.transport.call(endpoint, lane, bytes, timeout).await?;
+        let own = self.formats.own();
+        let answer = Answer::decode(own, &answer)
+            .inspect_err(|_| self.formats.forget(endpoint))
+            .map_err(malformed)?;
+        let (min, max) = answer.formats;
+        let theirs = WireRange { min, max };
+        if !self.formats.learn(endpoint, theirs) {
+            tracing::debug!(endpoint, "it speaks call formats {theirs}, and this node {own}");
+        }
+        Ok((format, answer))
     }
 
     async fn on_removed(&self) {

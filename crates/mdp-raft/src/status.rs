@@ -66,6 +66,8 @@ pub struct ClusterStatus {
     pub snapshot_index: u64,
     /// The members, by name.
     pub members: Vec<MemberStatus>,
+    /// How many calls this node sent in each format, by format.
+    pub call_formats: Vec<(u16, u64)>,
     /// Why the node is not ready; empty: it is.
     pub not_ready: Vec<NotReady>,
 }
@@ -116,6 +118,7 @@ pub(crate) fn status(hub: &Hub) -> ClusterStatus {
         last_log_index: metrics.last_log_index.unwrap_or(0),
         snapshot_index: index(metrics.snapshot.as_ref()),
         members,
+        call_formats: hub.peers.formats().sent(),
         not_ready: not_ready(hub, leader.is_some(), committed.saturating_sub(applied)),
     }
 }

@@ -156,6 +156,7 @@ impl Machine {
                 relay: relay_address(self.site),
             },
             version: env!("CARGO_PKG_VERSION").parse().unwrap_or_default(),
+            formats: mdp_raft::FORMATS,
             heartbeat_interval: times.heartbeat_interval,
             election_timeout_min: times.election_timeout_min,
             election_timeout_max: times.election_timeout_max,

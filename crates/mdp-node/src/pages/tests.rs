@@ -52,6 +52,7 @@ fn status() -> ClusterStatus {
         applied_index: 11,
         last_log_index: 13,
         snapshot_index: 0,
+        call_formats: vec![(1, 5)],
         members: vec![heard, member("node-3", 0xabc, Role::Learner)],
         not_ready: Vec::new(),
     }

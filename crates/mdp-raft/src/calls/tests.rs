@@ -43,7 +43,7 @@ fn replies() -> Vec<Reply> {
     let hello =
         Hello { id: 5, process: 6, name: "n1".to_owned(), is_initialised: true, seeds: Vec::new() };
     let refusals = [
-        Refusal::Format { known: 1 },
+        Refusal::Format { min: 1, max: 1 },
         Refusal::ForeignCluster,
         Refusal::NotTarget,
         Refusal::Removed,
@@ -73,12 +73,23 @@ fn replies() -> Vec<Reply> {
 }
 
 fn call(request: Request) -> Call {
-    Call { cluster: Some(7), from: 1, from_name: "n1".to_owned(), to: Some(2), request }
+    Call {
+        formats: (1, 2),
+        cluster: Some(7),
+        from: 1,
+        from_name: "n1".to_owned(),
+        to: Some(2),
+        request,
+    }
+}
+
+fn answer(reply: Reply) -> Answer {
+    Answer { formats: (1, 1), cluster: Some(7), reply }
 }
 
 fn encoded() -> Vec<String> {
-    let calls = requests().into_iter().map(|request| call(request).encode());
-    let answers = replies().into_iter().map(|reply| Answer { cluster: Some(7), reply }.encode());
+    let calls = requests().into_iter().map(|request| call(request).encode(1));
+    let answers = replies().into_iter().map(|reply| answer(reply).encode(1));
     calls.chain(answers).map(|bytes| hex(&bytes.unwrap())).collect()
 }
 
@@ -89,27 +100,63 @@ fn bytes_of_format_1_never_change() {
     assert_eq!(encoded(), golden);
 }
 
+const ONE: WireRange = WireRange { min: 1, max: 1 };
+const BOTH: WireRange = WireRange { min: 1, max: 2 };
+
 #[test]
-fn what_was_encoded_is_decoded() {
-    for request in requests() {
-        let said = format!("{request:?}");
-        let heard = Call::decode(&call(request).encode().unwrap()).unwrap();
-        assert_eq!((format!("{:?}", heard.request), heard.from_name.as_str()), (said, "n1"));
+fn what_was_encoded_is_decoded_in_each_format() {
+    for format in [1, 2] {
+        for request in requests() {
+            let said = format!("{request:?}");
+            let bytes = call(request).encode(format).unwrap();
+            let (heard_in, heard) = Call::decode(BOTH, &bytes).unwrap();
+            let heard = (heard_in, format!("{:?}", heard.request), heard.from_name);
+            assert_eq!(heard, (format, said, "n1".to_owned()));
+        }
+        for reply in replies() {
+            let said = format!("{reply:?}");
+            let bytes = answer(reply).encode(format).unwrap();
+            assert_eq!(format!("{:?}", Answer::decode(BOTH, &bytes).unwrap().reply), said);
+        }
     }
-    for reply in replies() {
-        let said = format!("{reply:?}");
-        let bytes = Answer { cluster: None, reply }.encode().unwrap();
-        assert_eq!(format!("{:?}", Answer::decode(&bytes).unwrap().reply), said);
-    }
+}
+
+#[test]
+fn call_outside_of_the_range_is_of_an_unknown_format() {
+    let unknown = |range, format| {
+        let bytes = call(Request::ReadIndex { vote: None }).encode(format).unwrap();
+        matches!(Call::decode(range, &bytes), Err(CodecError::UnknownFormat { .. }))
+    };
+    assert!(unknown(ONE, 2));
+    assert!(unknown(WireRange { min: 2, max: 2 }, 1));
+    assert!(!unknown(ONE, 1));
+}
+
+#[test]
+fn bytes_of_one_format_are_no_call_of_the_other() {
+    let mut bytes = call(Request::ReadIndex { vote: None }).encode(2).unwrap();
+    assert!(bytes.len() > call(Request::ReadIndex { vote: None }).encode(1).unwrap().len());
+    bytes[1] = 1;
+    assert!(Call::decode(BOTH, &bytes).is_err());
+}
+
+#[test]
+fn refusal_of_a_format_is_read_by_all() {
+    let refusal = || Reply::Refused(Refusal::Format { min: 1, max: 1 });
+    let bytes = answer(refusal()).encode(REFUSAL_FORMAT).unwrap();
+    let heard = Answer::decode(WireRange { min: 2, max: 2 }, &bytes).unwrap().reply;
+    assert_eq!(format!("{heard:?}"), format!("{:?}", refusal()));
 }
 
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        drop(Call::decode(&bytes));
-        drop(Answer::decode(&bytes));
-        let headed = |kind: Kind| [&[kind as u8, 1, 0][..], &bytes].concat();
-        drop(Call::decode(&headed(Kind::Call)));
-        drop(Answer::decode(&headed(Kind::Answer)));
+        drop(Call::decode(BOTH, &bytes));
+        drop(Answer::decode(BOTH, &bytes));
+        let headed = |kind: Kind, format: u8| [&[kind as u8, format, 0][..], &bytes].concat();
+        for format in [1, 2] {
+            drop(Call::decode(BOTH, &headed(Kind::Call, format)));
+            drop(Answer::decode(BOTH, &headed(Kind::Answer, format)));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Clusters of real nodes in one process: real Raft and stores, a network of function calls.
 
+mod formats;
 mod harness;
 
 use std::time::Duration;
@@ -317,7 +318,10 @@ async fn idle_cluster_does_not_grow_its_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_for_another_node_or_from_another_cluster_are_refused() {
-    use crate::calls::{Answer, Call, Refusal, Reply, Request};
+    use crate::{
+        FORMATS,
+        calls::{Answer, Call, Refusal, Reply, Request},
+    };
 
     let cluster = TestCluster::start(3).await;
     cluster.wait_ready(&["n1", "n2", "n3"]).await;
@@ -325,9 +329,9 @@ async fn calls_for_another_node_or_from_another_cluster_are_refused() {
     let ours = cluster.cluster_id();
     let ask = async |cluster, to| {
         let (from_name, request) = ("n2".to_owned(), Request::ReadIndex { vote: None });
-        let call = Call { cluster, from: 5, from_name, to, request };
-        let answer = node.answer(call.encode().unwrap()).await.unwrap();
-        Answer::decode(&answer).unwrap().reply
+        let call = Call { formats: (1, 1), cluster, from: 5, from_name, to, request };
+        let answer = node.answer(call.encode(1).unwrap()).await.unwrap();
+        Answer::decode(FORMATS, &answer).unwrap().reply
     };
 
     let foreign = ask(Some(ours + 1), Some(node.status().node_id.0)).await;
@@ -342,6 +346,7 @@ async fn calls_for_another_node_or_from_another_cluster_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lonely_leader_needs_the_vote_of_a_voter_for_a_read() {
     use crate::{
+        FORMATS,
         calls::{Answer, Call, Refusal, Reply, Request},
         types::{LeaderId, Vote},
     };
@@ -355,9 +360,9 @@ async fn lonely_leader_needs_the_vote_of_a_voter_for_a_read() {
     let ask = async |from: u64, vote: Option<Vote>| {
         let request = Request::ReadIndex { vote: vote.as_ref().map(Into::into) };
         let (cluster, to) = (Some(cluster.cluster_id()), Some(leader.status().node_id.0));
-        let call = Call { cluster, from, from_name: "n2".to_owned(), to, request };
-        let answer = leader.answer(call.encode().unwrap()).await.unwrap();
-        Answer::decode(&answer).unwrap().reply
+        let call = Call { formats: (1, 1), cluster, from, from_name: "n2".to_owned(), to, request };
+        let answer = leader.answer(call.encode(1).unwrap()).await.unwrap();
+        Answer::decode(FORMATS, &answer).unwrap().reply
     };
 
     cluster.network().cut_off(leader.name());

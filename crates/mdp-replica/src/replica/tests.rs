@@ -46,6 +46,7 @@ impl Agreement for Scripted {
             last_log_index: 9,
             snapshot_index: 0,
             members: Vec::new(),
+            call_formats: Vec::new(),
             not_ready: Vec::new(),
         }
     }

@@ -132,6 +132,7 @@ mod tests {
             last_log_index: 0,
             snapshot_index: 0,
             members: Vec::new(),
+            call_formats: Vec::new(),
             not_ready: not_ready.collect(),
         }
     }

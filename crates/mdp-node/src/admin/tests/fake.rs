@@ -71,6 +71,7 @@ impl Fake {
             applied_index: 42,
             last_log_index: 42,
             snapshot_index: 0,
+            call_formats: vec![(1, 5)],
             members: vec![
                 member("node-1", 1, None),
                 member("node-2", 2, Some(Duration::from_millis(250))),

@@ -9,12 +9,13 @@ use std::{
 };
 
 use mdp_catalog::{CatalogEntry, Endpoints, Incarnation, SoftwareVersion};
+use mdp_wire::relay::WireRange;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    BoxFuture, CallError, Consensus, ConsensusConfig, Lane, News, Role, RoundId, Seed, Stop,
-    Transport, news, types::Vote,
+    BoxFuture, CallError, Consensus, ConsensusConfig, FORMATS, Lane, News, Role, RoundId, Seed,
+    Stop, Transport, news, types::Vote,
 };
 
 /// How long anything may take on a busy machine.
@@ -184,6 +185,8 @@ pub(super) struct TestCluster {
     nodes: BTreeMap<String, TestNode>,
     volumes: BTreeMap<String, TempDir>,
     seeds: BTreeMap<String, Vec<Seed>>,
+    /// Of those that do not speak what this version does.
+    formats: BTreeMap<String, WireRange>,
 }
 
 impl TestCluster {
@@ -193,6 +196,7 @@ impl TestCluster {
             nodes: BTreeMap::new(),
             volumes: BTreeMap::new(),
             seeds: BTreeMap::new(),
+            formats: BTreeMap::new(),
         }
     }
 
@@ -205,6 +209,11 @@ impl TestCluster {
             cluster.add(name, seed_list(&names)).await;
         }
         cluster
+    }
+
+    /// From its next start on, a node speaks these formats.
+    pub(super) fn set_formats(&mut self, name: &str, formats: WireRange) {
+        self.formats.insert(name.to_owned(), formats);
     }
 
     /// Starts a node with an empty volume.
@@ -256,6 +265,7 @@ impl TestCluster {
             seeds: self.seeds[name].clone(),
             endpoints: Endpoints { cluster: endpoint.to_owned(), ..Endpoints::default() },
             version: SoftwareVersion { major: 0, minor: 1, patch: 0 },
+            formats: self.formats.get(name).copied().unwrap_or(FORMATS),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: Duration::from_millis(200),
             election_timeout_max: Duration::from_millis(400),

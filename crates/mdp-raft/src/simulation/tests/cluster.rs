@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{super::Host, volume::MemoryVolume};
 use crate::{
-    BoxFuture, CallError, Consensus, ConsensusConfig, Lane, News, Seed, Transport,
+    BoxFuture, CallError, Consensus, ConsensusConfig, FORMATS, Lane, News, Seed, Transport,
     entropy::next_number, hub::lock, news,
 };
 
@@ -124,6 +124,7 @@ impl SimCluster {
             seeds: (0..3).map(seed).collect(),
             endpoints: Endpoints { cluster: endpoint(node), ..Endpoints::default() },
             version: SoftwareVersion { major: 0, minor: 1, patch: 0 },
+            formats: FORMATS,
             // Whole milliseconds, too, by a clock that is fast by a tenth: timers have no parts.
             heartbeat_interval: Duration::from_millis(110),
             election_timeout_min: Duration::from_millis(400),
