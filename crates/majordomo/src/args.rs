@@ -21,7 +21,7 @@ const ENDPOINT_DEFAULT: &str = "tcp://127.0.0.1:5555";
 #[derive(Debug, Parser)]
 #[command(
     name = "majordomo",
-    version,
+    version = mdp_node::VERSION,
     about = help::ABOUT,
     long_about = help::LONG_ABOUT,
     after_long_help = help::EXIT_CODES,

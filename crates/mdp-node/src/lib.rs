@@ -40,6 +40,7 @@ mod relay_link;
 mod replicated_cluster;
 mod router;
 mod start;
+mod version;
 mod view;
 mod zeromq;
 
@@ -59,6 +60,7 @@ pub use node::{DrainReceipt, Drainer, Node, NodeError};
 pub use outgoing::OutgoingTotals;
 pub use relay_link::{LinkLoss, LinkState, RelayTotals};
 pub use start::StartError;
+pub use version::VERSION;
 pub use view::{
     NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, RelayReport, ReportError,
     ReportScope,

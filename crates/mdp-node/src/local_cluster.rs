@@ -12,7 +12,8 @@ use mdp_wire::ServiceName;
 
 use crate::{
     cluster::{Cluster, View},
-    pages::{self, ClusterFacts, VERSION},
+    pages::{self, ClusterFacts},
+    version::VERSION,
     zeromq::Frame,
 };
 

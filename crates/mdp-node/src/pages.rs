@@ -12,13 +12,10 @@ use mdp_wire::ServiceName;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{LinkState, cluster::View, outgoing::OutgoingTotals};
+use crate::{LinkState, cluster::View, outgoing::OutgoingTotals, version::VERSION};
 
 /// How many services one page of the directory names: writing it must not hold up the broker.
 pub(crate) const DIRECTORY_SERVICES_MAX: usize = 10_000;
-
-/// The version of this program.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the page about the cluster is written from.
 #[derive(Clone, Copy, Debug)]

@@ -29,7 +29,7 @@ use mdp_catalog::{Epoch, NodeName};
 use mdp_replica::Peers;
 use mdp_wire::{
     ServiceName,
-    relay::{ToOrigin, ToOwner, WIRE, WireRange},
+    relay::{ToOrigin, ToOwner, WireRange},
 };
 use rustix::event::{PollFd, PollFlags};
 use smallvec::SmallVec;
@@ -45,6 +45,7 @@ use self::{
 };
 use crate::{
     BindError, Endpoint, SocketError,
+    version::RELAY_WIRE,
     zeromq::{Context, Frame, FrameFlow, IoThreads, Socket, SocketOption},
 };
 
@@ -136,7 +137,7 @@ pub(crate) struct RelaySettings {
 impl RelaySettings {
     /// The settings of a node.
     pub(crate) const fn new(node: NodeName, bind: Endpoint, random: u64) -> Self {
-        Self { node, bind, io_threads: IoThreads::RELAY, wire: WIRE, random }
+        Self { node, bind, io_threads: IoThreads::RELAY, wire: RELAY_WIRE, random }
     }
 }
 

@@ -14,11 +14,11 @@ use mdp_wire::relay::WireRange;
 use crate::hub::lock;
 
 /// The formats of calls that this version speaks.
-///
-/// A build with `test-next` stands in for the next version, so that clusters of two versions can
-/// be tested before there is a second one.
-pub const FORMATS: WireRange =
-    WireRange { min: 1, max: if cfg!(feature = "test-next") { 2 } else { 1 } };
+pub const FORMATS: WireRange = WireRange { min: 1, max: 1 };
+
+/// Those of the program that stands in for the next version in tests.
+#[cfg(feature = "test-next")]
+pub const NEXT_FORMATS: WireRange = WireRange { min: 1, max: 2 };
 
 /// Of how many addresses the format is remembered. A cluster has fewer; when addresses change so
 /// often that it is reached, all are learnt anew.

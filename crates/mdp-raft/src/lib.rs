@@ -61,6 +61,8 @@ mod volume;
 
 pub use consensus::{ChangeError, Consensus, ConsensusConfig, Seed};
 pub use formats::FORMATS;
+#[cfg(feature = "test-next")]
+pub use formats::NEXT_FORMATS;
 pub use news::{NEWS_MAX, News, NewsSender, RoundId, Stop, news};
 pub use status::{ClusterStatus, MemberStatus, NotReady, Role};
 pub use store::{Recovered, StorageError, recover};

@@ -47,6 +47,8 @@ pub struct Progress {
     pub answered: u64,
     /// Questions to `mmi.service` that were answered.
     pub looked_up: u64,
+    /// Calls between nodes in a format that only the next version speaks.
+    pub newer_calls: u64,
     /// A hash of the traces of all seeds, whatever their order.
     pub trace: u64,
 }
@@ -59,6 +61,7 @@ impl Progress {
         self.faults += summary.faults;
         self.answered += summary.answered;
         self.looked_up += summary.looked_up;
+        self.newer_calls += summary.newer_calls;
         self.trace = self.trace.wrapping_add(mix(seed, &[outcome.trace]));
     }
 }

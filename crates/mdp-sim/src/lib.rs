@@ -29,6 +29,7 @@ mod plan;
 mod process;
 mod queue;
 mod relay;
+mod release;
 mod rng;
 mod shared;
 mod trace;

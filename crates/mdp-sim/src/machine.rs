@@ -29,6 +29,7 @@ use crate::{
     plan::Plan,
     process::{Ending, Parts, Process},
     relay::{Links, Turn},
+    release::Releases,
     shared::Shared,
     truth::Truth,
     wires::{Delivery, Wires},
@@ -95,6 +96,7 @@ pub(crate) struct Machine {
     rng: Rng,
     host: Host,
     rate: u32,
+    releases: Releases,
     state: State,
 }
 
@@ -117,12 +119,14 @@ impl Machine {
             host: Host::new(rng.number()),
             rng,
             rate: TRUE_RATE,
+            releases: Releases::draw(plan.seed, site),
             state: State::Off,
         }
     }
 
     /// Starts a process, which takes part some turns later.
     pub(crate) fn start(&mut self) {
+        self.releases.change();
         self.host = Host::new(self.rng.number());
         if self.rate != TRUE_RATE {
             self.host.set_rate(self.rate);
@@ -155,8 +159,8 @@ impl Machine {
                 cluster: cluster_address(self.site),
                 relay: relay_address(self.site),
             },
-            version: env!("CARGO_PKG_VERSION").parse().unwrap_or_default(),
-            formats: mdp_raft::FORMATS,
+            version: self.releases.now().version(),
+            formats: self.releases.now().call_formats(),
             heartbeat_interval: times.heartbeat_interval,
             election_timeout_min: times.election_timeout_min,
             election_timeout_max: times.election_timeout_max,
@@ -329,7 +333,7 @@ impl Machine {
             replica: Replica::new(agreement, copy, membership, now),
             news: feed,
             to_replica,
-            links: Links::new(self.site, self.name.clone(), mdp_wire::relay::WIRE, rng),
+            links: Links::new(self.site, self.name.clone(), self.releases.now(), rng),
             limits,
             drain_timeout: self.plan.times.drain_timeout,
         })

@@ -47,6 +47,8 @@ struct State {
     /// What every call was, in short: part of the trace.
     digest: u64,
     calls: u64,
+    /// Those in a format that this version does not speak.
+    newer_calls: u64,
 }
 
 /// Who answers calls at a site.
@@ -67,8 +69,14 @@ impl Network {
             answering: vec![None; sites],
             digest: 0,
             calls: 0,
+            newer_calls: 0,
         };
         Self { state: Arc::new(Shared::new(state)) }
+    }
+
+    /// How many calls were in a format that only the next version speaks.
+    pub(crate) fn newer_calls(&self) -> u64 {
+        self.state.lock().newer_calls
     }
 
     /// Cuts one way, until it is mended as often as it was cut.

@@ -42,6 +42,8 @@ pub struct Summary {
     pub answered: u64,
     /// Questions to `mmi.service` that were answered.
     pub looked_up: u64,
+    /// Calls between nodes in a format that only the next version speaks.
+    pub newer_calls: u64,
 }
 
 /// Something was not as it must be.

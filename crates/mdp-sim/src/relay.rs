@@ -20,6 +20,7 @@ use mdp_wire::{
 use self::{origin::Origin, owner::Owner};
 use crate::{
     Rng,
+    release::Release,
     truth::Truth,
     wires::{Arrival, Frames, Side, WireId, Wires},
 };
@@ -82,8 +83,8 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(site: usize, node: NodeName, wire: WireRange, rng: Rng) -> Self {
-        let version = env!("CARGO_PKG_VERSION").to_owned();
+    pub(crate) fn new(site: usize, node: NodeName, release: Release, rng: Rng) -> Self {
+        let (wire, version) = (release.relay_wire(), release.version().to_string());
         Self {
             me: Myself { site, node, wire, version, life: None },
             origins: Vec::new(),

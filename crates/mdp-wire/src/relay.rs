@@ -38,6 +38,10 @@ use crate::{Body, ServiceName};
 /// The wire versions that this program knows.
 pub const WIRE: WireRange = WireRange { min: 1, max: 1 };
 
+/// Those of the program that stands in for the next version in tests.
+#[cfg(feature = "test-next")]
+pub const NEXT_WIRE: WireRange = WireRange { min: 1, max: 2 };
+
 /// The most frames of one message. What a node accepts from its own peers is far below.
 pub const RELAY_FRAMES_MAX: usize = 8_192;
 

@@ -18,7 +18,7 @@ use prometheus_client::{
 use super::backend::CatalogTotals;
 use crate::{
     LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
-    outgoing::OutgoingTotals, pages::VERSION,
+    outgoing::OutgoingTotals, version::VERSION,
 };
 
 /// What the text is, for whoever scrapes it.

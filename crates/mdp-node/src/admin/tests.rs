@@ -163,8 +163,10 @@ fn metrics_have_the_names_and_units_that_prometheus_expects() {
     ] {
         assert!(text.lines().any(|other| other == line), "no {line:?} in\n{text}");
     }
-    let info =
-        format!("majordomo_build_info{{node=\"node-1\",version=\"{}\"}} 1", crate::pages::VERSION);
+    let info = format!(
+        "majordomo_build_info{{node=\"node-1\",version=\"{}\"}} 1",
+        crate::version::VERSION
+    );
     assert!(text.contains(&info), "{text}");
 }
 

@@ -13,7 +13,7 @@ use mdp_wire::{
     Position,
     relay::{
         AtOwner, Hello, Load, Refusal, RefusalReason, RelayDecodeError, ToOrigin, Welcome,
-        encode_bye, encode_ping,
+        WireRange, encode_bye, encode_ping,
     },
 };
 
@@ -26,8 +26,8 @@ use super::{
 use crate::{
     BindError, Endpoint, SocketError,
     binding::bind,
-    pages::VERSION,
     router::{Door, Wire},
+    version::VERSION,
     zeromq::{Context, Frame, FrameFlow, IoThreads, Socket, SocketOption},
 };
 
@@ -65,6 +65,8 @@ struct Inbound {
     node: NodeName,
     epoch: u64,
     session: u64,
+    /// The wire version of everything on the link.
+    wire: u16,
     /// When something was sent last.
     sent_at: Instant,
     waiting: VecDeque<Waiting>,
@@ -165,8 +167,8 @@ impl Incoming {
         let at = route.and_then(|route| self.links.iter().position(|link| link.route == route));
         match at.and_then(|at| self.links.get(at)) {
             Some(link) => {
-                let link = link.link;
-                match AtOwner::decode(frames) {
+                let (link, wire) = (link.link, WireRange::only(link.wire));
+                match AtOwner::decode(wire, frames) {
                     Ok(AtOwner::Message(message)) => {
                         return Ok(Received::Message(Input::FromOrigin { link, message }));
                     }
@@ -207,7 +209,7 @@ impl Incoming {
         frames: &mut Vec<Frame>,
     ) -> Result<(), SocketError> {
         let address = frames.first().and_then(Frame::peer_address);
-        let said = AtOwner::decode(frames);
+        let said = AtOwner::decode(turn.me.wire, frames);
         match (route, said) {
             (Some(route), Ok(AtOwner::Hello(hello))) => self.on_hello(turn, route, &hello),
             // The end of a link that was given up here, and not there yet.
@@ -252,6 +254,7 @@ impl Incoming {
             node,
             epoch: hello.epoch,
             session: hello.session,
+            wire,
             sent_at: *now,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -325,10 +328,10 @@ impl Incoming {
             self.keep(now, at, message, ledger);
             return Ok(());
         }
-        let route = inbound.route;
+        let (route, wire) = (inbound.route, inbound.wire);
         inbound.sent_at = now;
         match self.open(route)? {
-            Door::Open => message.encode(&mut Wire::new(&mut self.socket))?,
+            Door::Open => message.encode(wire, &mut Wire::new(&mut self.socket))?,
             Door::Full => self.keep(now, at, message, ledger),
             Door::Gone => {
                 ledger.add_undelivered(1);
@@ -367,8 +370,8 @@ impl Incoming {
                 && now.saturating_duration_since(inbound.sent_at) >= PING_INTERVAL;
             let loss = if wants_ping {
                 inbound.sent_at = now;
-                let route = inbound.route;
-                self.ping(route)?
+                let (route, wire) = (inbound.route, inbound.wire);
+                self.ping(route, wire)?
             } else {
                 self.retry(now, at)?
             };
@@ -380,9 +383,9 @@ impl Incoming {
         Ok(())
     }
 
-    fn ping(&mut self, route: Route) -> Result<Option<LinkLoss>, SocketError> {
+    fn ping(&mut self, route: Route, wire: u16) -> Result<Option<LinkLoss>, SocketError> {
         match self.open(route)? {
-            Door::Open => encode_ping(&mut Wire::new(&mut self.socket))?,
+            Door::Open => encode_ping(wire, &mut Wire::new(&mut self.socket))?,
             // It has something to read.
             Door::Full => {}
             Door::Gone => return Ok(Some(LinkLoss::Disconnected)),
@@ -395,7 +398,7 @@ impl Incoming {
         while let Some(inbound) = self.links.get_mut(at)
             && !inbound.waiting.is_empty()
         {
-            let route = inbound.route;
+            let (route, wire) = (inbound.route, inbound.wire);
             let door = self.open(route)?;
             let Some(inbound) = self.links.get_mut(at) else { break };
             match door {
@@ -404,7 +407,7 @@ impl Incoming {
                     inbound.sent_at = now;
                     if let Some(Waiting { bytes, message }) = inbound.waiting.pop_front() {
                         inbound.waiting_bytes -= bytes;
-                        message.encode(&mut Wire::new(&mut self.socket))?;
+                        message.encode(wire, &mut Wire::new(&mut self.socket))?;
                     }
                 }
                 Door::Full => {
@@ -444,17 +447,18 @@ impl Incoming {
         self.tend(now, ledger)?;
         let mut at = 0;
         while let Some(inbound) = self.links.get_mut(at) {
-            let (route, has_said_bye) = (inbound.route, inbound.has_said_bye);
+            let (route, wire) = (inbound.route, inbound.wire);
+            let has_said_bye = inbound.has_said_bye;
             let is_ready = inbound.waiting.is_empty();
             inbound.has_said_bye |= is_ready;
             let gone = match is_ready.then(|| self.open(route)).transpose()? {
                 // Said once; a sign of life shows whether the origin is still there.
                 Some(Door::Open) if has_said_bye => {
-                    encode_ping(&mut Wire::new(&mut self.socket))?;
+                    encode_ping(wire, &mut Wire::new(&mut self.socket))?;
                     false
                 }
                 Some(Door::Open) => {
-                    encode_bye(&mut Wire::new(&mut self.socket))?;
+                    encode_bye(wire, &mut Wire::new(&mut self.socket))?;
                     false
                 }
                 Some(Door::Full) | None => false,

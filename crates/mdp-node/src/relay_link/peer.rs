@@ -11,7 +11,7 @@ use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
 use mdp_wire::{
     ServiceName,
-    relay::{AtOrigin, ForwardId, Hello, Refusal, RefusalReason, ToOwner, Welcome},
+    relay::{AtOrigin, ForwardId, Hello, Refusal, RefusalReason, ToOwner, Welcome, WireRange},
 };
 
 use super::{
@@ -26,8 +26,8 @@ use super::{
 use crate::{
     Endpoint, SocketError,
     endpoint::next_address,
-    pages::VERSION,
     router::Wire,
+    version::VERSION,
     zeromq::{Context, Frame, FrameFlow, IoThreads, Socket, SocketOption},
 };
 
@@ -73,7 +73,21 @@ enum Stage {
     /// It was greeted.
     Greeting { until: Instant },
     /// The link is there.
-    Up { link: LinkId, heard_at: Instant },
+    Up { link: LinkId, wire: u16, heard_at: Instant },
+}
+
+impl Stage {
+    /// The wire version of the link that is there.
+    const fn wire(self) -> Option<u16> {
+        match self {
+            Self::Up { wire, .. } => Some(wire),
+            Self::Failed
+            | Self::Waiting { .. }
+            | Self::Resolving { .. }
+            | Self::Connecting { .. }
+            | Self::Greeting { .. } => None,
+        }
+    }
 }
 
 /// A socket that connects once.
@@ -206,7 +220,8 @@ impl Peer {
         let has_more = first.has_more();
         frames.push(first);
         receive_frames(&mut connection.socket, has_more, frames)?;
-        match AtOrigin::decode(frames) {
+        let wire = self.stage.wire().map_or(turn.me.wire, WireRange::only);
+        match AtOrigin::decode(wire, frames) {
             Ok(said) => Ok(self.on_said(turn, said)),
             Err(error) => {
                 if turn.ledger.malformed(self.node.as_str()) {
@@ -223,12 +238,12 @@ impl Peer {
         let Turn { now, me, ledger } = turn;
         let now = *now;
         match (self.stage, said) {
-            (Stage::Up { link, .. }, AtOrigin::Message(message)) => {
-                self.stage = Stage::Up { link, heard_at: now };
+            (Stage::Up { link, wire, .. }, AtOrigin::Message(message)) => {
+                self.stage = Stage::Up { link, wire, heard_at: now };
                 return Received::Message(Input::FromOwner { link, message });
             }
-            (Stage::Up { link, .. }, AtOrigin::Ping) => {
-                self.stage = Stage::Up { link, heard_at: now };
+            (Stage::Up { link, wire, .. }, AtOrigin::Ping) => {
+                self.stage = Stage::Up { link, wire, heard_at: now };
             }
             (Stage::Up { .. }, AtOrigin::Bye) => self.fail(LinkLoss::Left, Vec::new(), ledger),
             (Stage::Greeting { .. }, AtOrigin::Welcome(welcome)) => {
@@ -254,7 +269,7 @@ impl Peer {
         } else {
             self.failures = 0;
             let link = ledger.up(LinkRole::Origin, &self.node, &welcome.version);
-            self.stage = Stage::Up { link, heard_at: now };
+            self.stage = Stage::Up { link, wire: welcome.wire, heard_at: now };
             return;
         };
         let (version, node) = (welcome.version.clone(), welcome.node.clone());
@@ -293,13 +308,14 @@ impl Peer {
         message: ToOwner<ServiceName, Frame>,
         ledger: &mut Ledger,
     ) -> Result<(), SocketError> {
+        let Some(wire) = self.stage.wire() else { return Ok(()) };
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let unsent = match &message {
             ToOwner::Forward(forward) => Some(forward.id),
             ToOwner::Cancel(_) => None,
         };
         connection.is_quiet = false;
-        match message.encode(&mut Wire::new(&mut connection.socket)) {
+        match message.encode(wire, &mut Wire::new(&mut connection.socket)) {
             Ok(()) => Ok(()),
             // Without a limit of messages, libzmq only refuses the first frame of one, and only if
             // there is no connection. If that ends between two frames, the rest is swallowed.

@@ -14,7 +14,7 @@ use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::{Epoch, NodeName};
 use mdp_wire::{
     ServiceName,
-    relay::{Forward, ForwardId, ReturnCause, ToOrigin, ToOwner, WireRange},
+    relay::{Forward, ForwardId, ReturnCause, ToOrigin, ToOwner, WIRE, WireRange},
 };
 use rustix::event::{PollFd, Timespec, poll};
 use smallvec::SmallVec;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mdp_raft::{BoxFuture, CallError, Lane, Transport, simulation::Host};
+use mdp_raft::{BoxFuture, CallError, FORMATS, Lane, Transport, simulation::Host};
+use mdp_wire::codec::{self, Kind};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{Answering, Network, site_of};
@@ -70,6 +71,8 @@ fn begin(
     let (there, twice, is_lost) = {
         let mut state = network.state.lock();
         state.calls += 1;
+        let format = codec::format_of(Kind::Call, u16::MAX, &request);
+        state.newer_calls += u64::from(format.is_ok_and(|format| !FORMATS.contains(format)));
         state.digest = mix(state.digest, &[from as u64, to as u64, request.len() as u64]);
         state.digest = mix_bytes(state.digest, &request);
         let (lost, twice) = (state.weather.lost, state.weather.twice);

@@ -6,7 +6,7 @@ use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
 use mdp_wire::{
     ServiceName,
-    relay::{AtOrigin, Hello, ToOwner, Welcome},
+    relay::{AtOrigin, Hello, ToOwner, Welcome, WireRange},
 };
 
 use super::{HANDSHAKE_TIME_MAX, Ledger, Myself, OWNER_SILENT_MAX, RETIRED_LINK_MAX, Turn, frames};
@@ -41,7 +41,7 @@ enum Stage {
     Waiting { until: Instant },
     Connecting { until: Instant },
     Greeting { until: Instant },
-    Up { link: LinkId, heard_at: Instant },
+    Up { link: LinkId, version: u16, heard_at: Instant },
 }
 
 impl Origin {
@@ -142,7 +142,11 @@ impl Origin {
             Arrival::Accepted => self.greet(turn, me),
             Arrival::Closed => self.fail(turn, ledger),
             Arrival::Frames(mut frames) => {
-                let said = AtOrigin::decode(&mut frames).expect("nodes are well-behaved");
+                let range = match self.stage {
+                    Stage::Up { version, .. } => WireRange::only(version),
+                    _ => me.wire,
+                };
+                let said = AtOrigin::decode(range, &mut frames).expect("nodes are well-behaved");
                 return self.on_said(turn, me, ledger, said);
             }
         }
@@ -158,12 +162,12 @@ impl Origin {
     ) -> Option<Input<Vec<u8>>> {
         let now = turn.now;
         match (self.stage, said) {
-            (Stage::Up { link, .. }, AtOrigin::Message(message)) => {
-                self.stage = Stage::Up { link, heard_at: now };
+            (Stage::Up { link, version, .. }, AtOrigin::Message(message)) => {
+                self.stage = Stage::Up { link, version, heard_at: now };
                 return Some(Input::FromOwner { link, message });
             }
-            (Stage::Up { link, .. }, AtOrigin::Ping) => {
-                self.stage = Stage::Up { link, heard_at: now };
+            (Stage::Up { link, version, .. }, AtOrigin::Ping) => {
+                self.stage = Stage::Up { link, version, heard_at: now };
             }
             (Stage::Greeting { .. }, AtOrigin::Welcome(welcome)) => {
                 self.on_welcome(turn, me, ledger, &welcome);
@@ -187,7 +191,7 @@ impl Origin {
         self.failures = 0;
         let link = ledger.up(LinkRole::Origin);
         turn.notes.push(format!("link {} to {}", link.0, self.node));
-        self.stage = Stage::Up { link, heard_at: turn.now };
+        self.stage = Stage::Up { link, version: welcome.wire, heard_at: turn.now };
     }
 
     pub(super) fn send(
@@ -196,9 +200,9 @@ impl Origin {
         message: ToOwner<ServiceName, Vec<u8>>,
         ledger: &mut Ledger,
     ) {
-        let Some(wire) = self.wire else { return };
+        let (Some(wire), Stage::Up { version, .. }) = (self.wire, self.stage) else { return };
         if turn.wires.is_open(wire, Side::Caller) {
-            let frames = frames(|sink: &mut Frames| message.encode(sink));
+            let frames = frames(|sink: &mut Frames| message.encode(version, sink));
             turn.wires.send(turn.true_now, wire, Side::Caller, frames);
         } else if let Some(link) = self.link() {
             // The connection is gone, which is still to be read here.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
 use mdp_wire::relay::{
-    AtOwner, Hello, Refusal, RefusalReason, ToOrigin, Welcome, encode_bye, encode_ping,
+    AtOwner, Hello, Refusal, RefusalReason, ToOrigin, Welcome, WireRange, encode_bye, encode_ping,
 };
 
 use super::{Ledger, Myself, PING_INTERVAL, Turn, frames};
@@ -25,6 +25,8 @@ struct Inbound {
     node: NodeName,
     epoch: u64,
     session: u64,
+    /// The wire version of everything on the link.
+    version: u16,
     sent_at: Instant,
     has_said_bye: bool,
 }
@@ -43,8 +45,10 @@ impl Owner {
             // A ROUTER is not told; the next thing that it sends finds nobody.
             Arrival::Closed => {}
             Arrival::Frames(mut frames) => {
-                let said = AtOwner::decode(&mut frames).expect("nodes are well-behaved");
-                let link = self.links.iter().find(|link| link.wire == wire).map(|link| link.link);
+                let inbound = self.links.iter().find(|link| link.wire == wire);
+                let range = inbound.map_or(me.wire, |link| WireRange::only(link.version));
+                let link = inbound.map(|link| link.link);
+                let said = AtOwner::decode(range, &mut frames).expect("nodes are well-behaved");
                 match (link, said) {
                     (Some(link), AtOwner::Message(message)) => {
                         return Some(Input::FromOrigin { link, message });
@@ -98,6 +102,7 @@ impl Owner {
             node,
             epoch,
             session,
+            version,
             sent_at: turn.now,
             has_said_bye,
         });
@@ -139,7 +144,7 @@ impl Owner {
         let inbound = &mut self.links[at];
         inbound.sent_at = turn.now;
         if turn.wires.is_open(inbound.wire, Side::Callee) {
-            let frames = frames(|sink: &mut Frames| message.encode(sink));
+            let frames = frames(|sink: &mut Frames| message.encode(inbound.version, sink));
             turn.wires.send(turn.true_now, inbound.wire, Side::Callee, frames);
         } else {
             ledger.down(self.links.swap_remove(at).link, Vec::new());
@@ -155,7 +160,8 @@ impl Owner {
             }
             inbound.sent_at = turn.now;
             if turn.wires.is_open(inbound.wire, Side::Callee) {
-                let ping = frames(|sink: &mut Frames| encode_ping::<Vec<u8>, _>(sink));
+                let ping =
+                    frames(|sink: &mut Frames| encode_ping::<Vec<u8>, _>(inbound.version, sink));
                 turn.wires.send(turn.true_now, inbound.wire, Side::Callee, ping);
                 return true;
             }
@@ -175,7 +181,8 @@ impl Owner {
         self.links.retain_mut(|inbound| {
             let is_open = turn.wires.is_open(inbound.wire, Side::Callee);
             if is_open && !std::mem::replace(&mut inbound.has_said_bye, true) {
-                let bye = frames(|sink: &mut Frames| encode_bye::<Vec<u8>, _>(sink));
+                let bye =
+                    frames(|sink: &mut Frames| encode_bye::<Vec<u8>, _>(inbound.version, sink));
                 turn.wires.send(turn.true_now, inbound.wire, Side::Callee, bye);
             }
             is_open

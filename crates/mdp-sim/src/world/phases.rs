@@ -118,7 +118,8 @@ impl World {
         let simulated = now.saturating_duration_since(self.began_at);
         let steps = self.trace.steps();
         let (answered, looked_up) = (self.tally.answered, self.tally.looked_up);
-        let summary = Summary { faults: self.faults, answered, looked_up };
+        let newer_calls = self.network.newer_calls();
+        let summary = Summary { faults: self.faults, answered, looked_up, newer_calls };
         let verdict = match self.violation {
             Some(violation) => Err(Box::new(violation)),
             None => Ok(summary),

@@ -16,7 +16,7 @@ use mdp_wire::{
     AtBroker, DecodeLimits, ServiceName, Version,
     client::{Reply, Request},
     decode_at_broker,
-    relay::{AtOrigin, AtOwner, Forward, ToOwner},
+    relay::{AtOrigin, AtOwner, Forward, ToOwner, WIRE},
     worker::{FromBroker, ToBroker},
 };
 
@@ -108,7 +108,7 @@ fn check_from_broker(mut frames: Frames) {
 
 /// The time to live of a request is the same behind a round trip: it comes in milliseconds.
 fn check_at_owner(mut frames: Frames) {
-    let decoded = AtOwner::decode(&mut frames);
+    let decoded = AtOwner::decode(WIRE, &mut frames);
     assert!(frames.is_empty());
     let Ok(AtOwner::Message(message)) = decoded else { return };
     let sent = match message.clone() {
@@ -118,17 +118,17 @@ fn check_at_owner(mut frames: Frames) {
         ToOwner::Cancel(id) => ToOwner::Cancel(id),
     };
     let mut again = Frames::new();
-    sent.encode(&mut again).expect("a vector takes everything");
-    assert_eq!(AtOwner::decode(&mut again), Ok(AtOwner::Message(message)));
+    sent.encode(WIRE.max, &mut again).expect("a vector takes everything");
+    assert_eq!(AtOwner::decode(WIRE, &mut again), Ok(AtOwner::Message(message)));
 }
 
 fn check_at_origin(mut frames: Frames) {
-    let decoded = AtOrigin::decode(&mut frames);
+    let decoded = AtOrigin::decode(WIRE, &mut frames);
     assert!(frames.is_empty());
     if let Ok(AtOrigin::Message(message)) = decoded {
         let mut again = Frames::new();
-        message.clone().encode(&mut again).expect("a vector takes everything");
-        assert_eq!(AtOrigin::decode(&mut again), Ok(AtOrigin::Message(message)));
+        message.clone().encode(WIRE.max, &mut again).expect("a vector takes everything");
+        assert_eq!(AtOrigin::decode(WIRE, &mut again), Ok(AtOrigin::Message(message)));
     }
 }
 

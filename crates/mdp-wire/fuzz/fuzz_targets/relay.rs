@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use mdp_wire::{
     ServiceName,
-    relay::{AtOrigin, AtOwner, Forward, ToOwner, encode_bye, encode_ping},
+    relay::{AtOrigin, AtOwner, Forward, ToOwner, WIRE, encode_bye, encode_ping},
 };
 
 type Frames = Vec<Vec<u8>>;
@@ -33,7 +33,7 @@ fn frames_of(data: &[u8]) -> Frames {
 
 /// The time to live of a request is the same behind a round trip: it comes in milliseconds.
 fn check_at_owner(mut frames: Frames) {
-    let decoded = AtOwner::decode(&mut frames);
+    let decoded = AtOwner::decode(WIRE, &mut frames);
     assert!(frames.is_empty());
     let mut again = Frames::new();
     match decoded.clone() {
@@ -43,34 +43,34 @@ fn check_at_owner(mut frames: Frames) {
         }
         Ok(AtOwner::Message(ToOwner::Cancel(id))) => {
             ToOwner::<ServiceName, Vec<u8>>::Cancel(id)
-                .encode(&mut again)
+                .encode(WIRE.max, &mut again)
                 .expect("a vector takes everything");
         }
         Ok(AtOwner::Message(ToOwner::Forward(forward))) => {
             let Forward { id, client, ttl, service, body } = forward;
             let service = ServiceName::try_from(service.as_ref()).expect("the decoder checked it");
             ToOwner::Forward(Forward { id, client, ttl, service, body })
-                .encode(&mut again)
+                .encode(WIRE.max, &mut again)
                 .expect("a vector takes everything");
         }
     }
-    assert_eq!(AtOwner::decode(&mut again), decoded);
+    assert_eq!(AtOwner::decode(WIRE, &mut again), decoded);
 }
 
 fn check_at_origin(mut frames: Frames) {
-    let decoded = AtOrigin::decode(&mut frames);
+    let decoded = AtOrigin::decode(WIRE, &mut frames);
     assert!(frames.is_empty());
     let mut again = Frames::new();
     match decoded.clone() {
         Err(_) => return,
         Ok(AtOrigin::Welcome(welcome)) => welcome.encode::<Vec<u8>, _>(&mut again),
         Ok(AtOrigin::Refusal(refusal)) => refusal.encode::<Vec<u8>, _>(&mut again),
-        Ok(AtOrigin::Message(message)) => message.encode(&mut again),
-        Ok(AtOrigin::Ping) => encode_ping::<Vec<u8>, _>(&mut again),
-        Ok(AtOrigin::Bye) => encode_bye::<Vec<u8>, _>(&mut again),
+        Ok(AtOrigin::Message(message)) => message.encode(WIRE.max, &mut again),
+        Ok(AtOrigin::Ping) => encode_ping::<Vec<u8>, _>(WIRE.max, &mut again),
+        Ok(AtOrigin::Bye) => encode_bye::<Vec<u8>, _>(WIRE.max, &mut again),
     }
     .expect("a vector takes everything");
-    assert_eq!(AtOrigin::decode(&mut again), decoded);
+    assert_eq!(AtOrigin::decode(WIRE, &mut again), decoded);
 }
 
 fuzz_target!(|data: &[u8]| {

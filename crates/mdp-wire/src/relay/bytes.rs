@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{FORMAT, LOAD_ENTRIES_MAX, RelayDecodeError, encode::HEAD_BYTES_MAX};
+use super::{FORMAT, LOAD_ENTRIES_MAX, RelayDecodeError, WireRange, encode::HEAD_BYTES_MAX};
 use crate::codec::Kind;
 
 /// The longest text: its length is one byte.
@@ -11,12 +11,33 @@ const TEXT_BYTES_MAX: usize = u8::MAX as usize;
 /// A head that is being written. Those of requests and replies need no allocation.
 pub(super) struct Writer(SmallVec<[u8; HEAD_BYTES_MAX]>);
 
+/// What every head of the next wire version has and none of the first: whoever takes one for the
+/// other reads nonsense.
+#[cfg(feature = "test-next")]
+const MARK_OF_VERSION_2: u8 = 0x4e;
+
 impl Writer {
-    pub(super) fn new(kind: Kind) -> Self {
+    /// A greeting, whose format never changes.
+    pub(super) fn greeting(kind: Kind) -> Self {
         let mut writer = Self(SmallVec::new());
         writer.u8(kind as u8);
         writer.u16(FORMAT);
         writer
+    }
+
+    /// A message of a link that has this wire version.
+    pub(super) fn message(kind: Kind, wire: u16) -> Self {
+        match wire {
+            #[cfg(feature = "test-next")]
+            2 => {
+                let mut writer = Self(SmallVec::new());
+                writer.u8(kind as u8);
+                writer.u16(2);
+                writer.u8(MARK_OF_VERSION_2);
+                writer
+            }
+            _ => Self::greeting(kind),
+        }
     }
 
     pub(super) fn u8(&mut self, value: u8) {
@@ -67,8 +88,8 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the kind and checks the format.
-    pub(super) fn open(head: &'a [u8]) -> Result<Self, RelayDecodeError> {
+    /// Reads the kind and checks the format: that of a wire version in the range, or of greetings.
+    pub(super) fn open(head: &'a [u8], wire: WireRange) -> Result<Self, RelayDecodeError> {
         let too_short = RelayDecodeError::NoHead { got: head.len() };
         let Some(([kind, low, high], rest)) = head.split_first_chunk::<3>() else {
             return Err(too_short);
@@ -76,8 +97,17 @@ impl<'a> Reader<'a> {
         let unknown = RelayDecodeError::UnknownKind { got: *kind };
         let word = Word::of(*kind).ok_or(unknown)?;
         let kind = word.kind();
+        let is_greeting = matches!(word, Word::Hello | Word::Welcome | Word::Refusal);
         match u16::from_le_bytes([*low, *high]) {
-            FORMAT => Ok(Self { word, kind, rest }),
+            FORMAT if is_greeting || wire.contains(FORMAT) => Ok(Self { word, kind, rest }),
+            #[cfg(feature = "test-next")]
+            2 if !is_greeting && wire.contains(2) => {
+                let mut head = Self { word, kind, rest };
+                match head.u8()? {
+                    MARK_OF_VERSION_2 => Ok(head),
+                    got => Err(RelayDecodeError::UnknownValue { kind, got }),
+                }
+            }
             got => Err(RelayDecodeError::UnknownFormat { kind, got }),
         }
     }

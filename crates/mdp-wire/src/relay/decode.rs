@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{
     Capacity, Forward, ForwardId, Hello, Load, RELAY_FRAMES_MAX, Refusal, ReturnCause, ToOrigin,
-    ToOwner, Welcome,
+    ToOwner, Welcome, WireRange,
     bytes::{Reader, Word},
 };
 use crate::{Body, ServiceFrame, ServiceName, ServiceNameError, codec::Kind};
@@ -120,15 +120,15 @@ impl<F: AsRef<[u8]>> AtOwner<ServiceFrame<F>, F> {
     /// vector is left empty, with its capacity.
     ///
     /// # Errors
-    /// The message is none that an origin sends.
-    pub fn decode(frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
-        let decoded = Self::decode_frames(frames);
+    /// The message is none that an origin sends, or of a wire version that is not in the range.
+    pub fn decode(wire: WireRange, frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
+        let decoded = Self::decode_frames(wire, frames);
         frames.clear();
         decoded
     }
 
-    fn decode_frames(frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
-        let mut head = Reader::open(first_of(frames))?;
+    fn decode_frames(wire: WireRange, frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
+        let mut head = Reader::open(first_of(frames), wire)?;
         match head.word() {
             Word::Forward => {
                 let (id, client) = (ForwardId(head.u64()?), head.u64()?);
@@ -168,15 +168,15 @@ impl<F: AsRef<[u8]>> AtOrigin<F> {
     /// capacity.
     ///
     /// # Errors
-    /// The message is none that an owner sends.
-    pub fn decode(frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
-        let decoded = Self::decode_frames(frames);
+    /// The message is none that an owner sends, or of a wire version that is not in the range.
+    pub fn decode(wire: WireRange, frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
+        let decoded = Self::decode_frames(wire, frames);
         frames.clear();
         decoded
     }
 
-    fn decode_frames(frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
-        let mut head = Reader::open(first_of(frames))?;
+    fn decode_frames(wire: WireRange, frames: &mut Vec<F>) -> Result<Self, RelayDecodeError> {
+        let mut head = Reader::open(first_of(frames), wire)?;
         let kind = head.word().kind();
         if head.word() == Word::Reply {
             let (id, last) = (ForwardId(head.u64()?), head.u8()?);

@@ -14,14 +14,14 @@ use crate::{
 pub const HEAD_BYTES_MAX: usize = 33;
 
 impl<F> ToOwner<ServiceName, F> {
-    /// Encodes the message as a DEALER sends it.
+    /// Encodes the message as a DEALER sends it, on a link of this wire version.
     ///
     /// # Errors
     /// The sink's.
-    pub fn encode<K: FrameSink<F> + ?Sized>(self, sink: &mut K) -> Result<(), K::Error> {
+    pub fn encode<K: FrameSink<F> + ?Sized>(self, wire: u16, sink: &mut K) -> Result<(), K::Error> {
         match self {
             Self::Forward(Forward { id, client, ttl, service, body }) => {
-                let mut head = Writer::new(Kind::Forward);
+                let mut head = Writer::message(Kind::Forward, wire);
                 head.u64(id.0);
                 head.u64(client);
                 head.u32(whole_milliseconds(ttl));
@@ -29,7 +29,7 @@ impl<F> ToOwner<ServiceName, F> {
                 put_body(sink, body)
             }
             Self::Cancel(id) => {
-                let mut head = Writer::new(Kind::Cancel);
+                let mut head = Writer::message(Kind::Cancel, wire);
                 head.u64(id.0);
                 sink.put(Part::Bytes(head.as_bytes()), Position::Last)
             }
@@ -38,24 +38,25 @@ impl<F> ToOwner<ServiceName, F> {
 }
 
 impl<F> ToOrigin<F> {
-    /// Encodes the message as a ROUTER sends it, without the routing id.
+    /// Encodes the message as a ROUTER sends it, without the routing id, on a link of this wire
+    /// version.
     ///
     /// # Errors
     /// The sink's.
-    pub fn encode<K: FrameSink<F> + ?Sized>(self, sink: &mut K) -> Result<(), K::Error> {
+    pub fn encode<K: FrameSink<F> + ?Sized>(self, wire: u16, sink: &mut K) -> Result<(), K::Error> {
         match self {
             Self::Load(load) => {
-                sink.put(Part::Bytes(encode_load(&load).as_bytes()), Position::Last)
+                sink.put(Part::Bytes(encode_load(&load, wire).as_bytes()), Position::Last)
             }
             Self::Reply { id, is_last, body } => {
-                let mut head = Writer::new(Kind::Reply);
+                let mut head = Writer::message(Kind::Reply, wire);
                 head.u64(id.0);
                 head.u8(u8::from(is_last));
                 put_head(sink, &[head.as_bytes()])?;
                 put_body(sink, body)
             }
             Self::Return { id, cause } => {
-                let mut head = Writer::new(Kind::Return);
+                let mut head = Writer::message(Kind::Return, wire);
                 head.u64(id.0);
                 head.u8(cause.code());
                 sink.put(Part::Bytes(head.as_bytes()), Position::Last)
@@ -68,21 +69,21 @@ impl<F> ToOrigin<F> {
 ///
 /// # Errors
 /// The sink's.
-pub fn encode_ping<F, K: FrameSink<F> + ?Sized>(sink: &mut K) -> Result<(), K::Error> {
-    sink.put(Part::Bytes(Writer::new(Kind::Ping).as_bytes()), Position::Last)
+pub fn encode_ping<F, K: FrameSink<F> + ?Sized>(wire: u16, sink: &mut K) -> Result<(), K::Error> {
+    sink.put(Part::Bytes(Writer::message(Kind::Ping, wire).as_bytes()), Position::Last)
 }
 
 /// Encodes the last message of an owner that leaves: the origin closes the link.
 ///
 /// # Errors
 /// The sink's.
-pub fn encode_bye<F, K: FrameSink<F> + ?Sized>(sink: &mut K) -> Result<(), K::Error> {
-    sink.put(Part::Bytes(Writer::new(Kind::Bye).as_bytes()), Position::Last)
+pub fn encode_bye<F, K: FrameSink<F> + ?Sized>(wire: u16, sink: &mut K) -> Result<(), K::Error> {
+    sink.put(Part::Bytes(Writer::message(Kind::Bye, wire).as_bytes()), Position::Last)
 }
 
-fn encode_load(load: &Load) -> Writer {
+fn encode_load(load: &Load, wire: u16) -> Writer {
     let Load { capacity, waiting, started } = load;
-    let mut head = Writer::new(Kind::Load);
+    let mut head = Writer::message(Kind::Load, wire);
     head.count(capacity.len());
     for entry in capacity {
         head.short(entry.service.as_bytes());

@@ -16,6 +16,12 @@ pub struct WireRange {
 }
 
 impl WireRange {
+    /// The range of one version.
+    #[must_use]
+    pub const fn only(version: u16) -> Self {
+        Self { min: version, max: version }
+    }
+
     /// The newest version in both ranges.
     #[must_use]
     pub fn newest_common(self, other: Self) -> Option<u16> {
@@ -176,7 +182,7 @@ impl Hello {
     /// # Errors
     /// The sink's.
     pub fn encode<F, K: FrameSink<F> + ?Sized>(&self, sink: &mut K) -> Result<(), K::Error> {
-        let mut head = Writer::new(Kind::Hello);
+        let mut head = Writer::greeting(Kind::Hello);
         head.u16(self.wire.min);
         head.u16(self.wire.max);
         head.u64(self.epoch);
@@ -206,7 +212,7 @@ impl Welcome {
     /// # Errors
     /// The sink's.
     pub fn encode<F, K: FrameSink<F> + ?Sized>(&self, sink: &mut K) -> Result<(), K::Error> {
-        let mut head = Writer::new(Kind::Welcome);
+        let mut head = Writer::greeting(Kind::Welcome);
         head.u16(self.wire);
         head.u64(self.epoch);
         head.text(&self.version);
@@ -230,7 +236,7 @@ impl Refusal {
     /// # Errors
     /// The sink's.
     pub fn encode<F, K: FrameSink<F> + ?Sized>(&self, sink: &mut K) -> Result<(), K::Error> {
-        let mut head = Writer::new(Kind::Refusal);
+        let mut head = Writer::greeting(Kind::Refusal);
         let range = self.reason.range();
         head.u8(self.reason.code());
         head.u16(range.min);

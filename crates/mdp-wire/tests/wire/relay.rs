@@ -24,26 +24,26 @@ type FromOrigin = AtOwner<NameFrame, Vec<u8>>;
 type FromOwner = AtOrigin<Vec<u8>>;
 
 fn at_owner(mut frames: Frames) -> Result<FromOrigin, RelayDecodeError> {
-    let decoded = AtOwner::decode(&mut frames);
+    let decoded = AtOwner::decode(WIRE, &mut frames);
     assert!(frames.is_empty(), "the vector is left empty");
     decoded
 }
 
 fn at_origin(mut frames: Frames) -> Result<FromOwner, RelayDecodeError> {
-    let decoded = AtOrigin::decode(&mut frames);
+    let decoded = AtOrigin::decode(WIRE, &mut frames);
     assert!(frames.is_empty(), "the vector is left empty");
     decoded
 }
 
 fn to_owner(message: ToOwner<ServiceName, Vec<u8>>) -> Frames {
     let mut encoded = Frames::new();
-    message.encode(&mut encoded).unwrap();
+    message.encode(WIRE.max, &mut encoded).unwrap();
     encoded
 }
 
 fn to_origin(message: ToOrigin<Vec<u8>>) -> Frames {
     let mut encoded = Frames::new();
-    message.encode(&mut encoded).unwrap();
+    message.encode(WIRE.max, &mut encoded).unwrap();
     encoded
 }
 
@@ -79,8 +79,8 @@ fn of_owner() -> Vec<Frames> {
         .unwrap();
     let reason = RefusalReason::WrongVersion { min: 2, max: 3 };
     Refusal { reason, version, node }.encode::<Vec<u8>, _>(&mut refusal).unwrap();
-    encode_ping::<Vec<u8>, _>(&mut ping).unwrap();
-    encode_bye::<Vec<u8>, _>(&mut bye).unwrap();
+    encode_ping::<Vec<u8>, _>(WIRE.max, &mut ping).unwrap();
+    encode_bye::<Vec<u8>, _>(WIRE.max, &mut bye).unwrap();
     let load = Load {
         capacity: vec![Capacity { service: name("echo"), workers: 3, share: 2 }],
         waiting: vec![ForwardId(1)],
@@ -294,14 +294,16 @@ fn forged_counts_are_refused() {
 fn bodies_are_moved_and_never_copied() {
     let mut forward = of_origin().remove(1);
     let address = forward[2].as_ptr();
-    let Ok(AtOwner::Message(ToOwner::Forward(decoded))) = AtOwner::decode(&mut forward) else {
+    let Ok(AtOwner::Message(ToOwner::Forward(decoded))) = AtOwner::decode(WIRE, &mut forward)
+    else {
         panic!("no request")
     };
     assert_eq!(decoded.body[0].as_ptr(), address);
 
     let mut reply = of_owner().remove(5);
     let address = reply[1].as_ptr();
-    let Ok(AtOrigin::Message(ToOrigin::Reply { body, .. })) = AtOrigin::decode(&mut reply) else {
+    let Ok(AtOrigin::Message(ToOrigin::Reply { body, .. })) = AtOrigin::decode(WIRE, &mut reply)
+    else {
         panic!("no reply")
     };
     assert_eq!(body[0].as_ptr(), address);
@@ -416,5 +418,47 @@ proptest! {
         let decoded = (at_owner(frames.clone()), at_origin(frames));
 
         assert!(decoded.0.is_err() || decoded.1.is_err(), "{decoded:?}");
+    }
+}
+
+/// The stand-in for the next wire version.
+#[cfg(feature = "test-next")]
+mod next_version {
+    use mdp_wire::relay::NEXT_WIRE;
+
+    use super::*;
+
+    fn cancel(wire: u16) -> Frames {
+        let mut frames = Frames::new();
+        let message = ToOwner::<ServiceName, Vec<u8>>::Cancel(ForwardId(7));
+        message.encode(wire, &mut frames).unwrap();
+        frames
+    }
+
+    #[test]
+    fn message_is_read_in_its_own_version_and_refused_in_every_other() {
+        let cancelled = Ok(AtOwner::Message(ToOwner::Cancel(ForwardId(7))));
+        for wire in [1, 2] {
+            assert_eq!(AtOwner::decode(WireRange::only(wire), &mut cancel(wire)), cancelled);
+            assert_eq!(AtOwner::decode(NEXT_WIRE, &mut cancel(wire)), cancelled);
+            let other = AtOwner::decode(WireRange::only(3 - wire), &mut cancel(wire));
+            assert!(matches!(other, Err(RelayDecodeError::UnknownFormat { .. })), "{other:?}");
+        }
+        assert_ne!(cancel(1), cancel(2));
+    }
+
+    #[test]
+    fn greetings_are_the_same_in_every_version() {
+        let mut frames = Frames::new();
+        let refusal = Refusal {
+            reason: RefusalReason::WrongVersion { min: 1, max: 2 },
+            version: "0.2.0".to_owned(),
+            node: "node-1".to_owned(),
+        };
+        refusal.encode::<Vec<u8>, _>(&mut frames).unwrap();
+
+        let said = AtOrigin::decode(WireRange::only(2), &mut frames);
+
+        assert_eq!(said, Ok(AtOrigin::Refusal(refusal)));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use mdp_wire::relay::{AtOrigin, Hello, RefusalReason};
 
 use super::*;
-use crate::pages::VERSION;
+use crate::version::VERSION;
 
 /// A DEALER that plays a node.
 fn stranger(end: &End) -> zmq::Socket {
@@ -44,7 +44,7 @@ fn heard(end: &mut End, dealer: &zmq::Socket) -> AtOrigin<Vec<u8>> {
         end.links.wake_all();
         end.turn();
         if let Ok(mut frames) = dealer.recv_multipart(0) {
-            let said = AtOrigin::decode(&mut frames).unwrap();
+            let said = AtOrigin::decode(WIRE, &mut frames).unwrap();
             if said != AtOrigin::Ping {
                 return said;
             }
