@@ -58,6 +58,8 @@ pub struct ClusterNode {
     /// Its configuration file, for what has no variable.
     file: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    /// The program, if not the one under test.
+    program: Option<PathBuf>,
     /// What stands in front of the command.
     launcher: Vec<String>,
     process: Option<Process>,
@@ -83,6 +85,7 @@ impl ClusterNode {
             settings: Vec::new(),
             file: None,
             environment: Vec::new(),
+            program: None,
             launcher: Vec::new(),
             process: None,
             links: Vec::new(),
@@ -117,6 +120,11 @@ impl ClusterNode {
     /// Runs the process by this clock; from its next start on.
     pub fn set_clock(&mut self, clock: &WallClock) {
         self.set_environment(clock.environment());
+    }
+
+    /// Runs another program; from the next start on.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = Some(program);
     }
 
     /// Adds these variables to its environment; from its next start on. Libraries to load first
@@ -167,13 +175,17 @@ impl ClusterNode {
         self.process = Some(process);
     }
 
+    fn program(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(program)
+    }
+
     /// The program, started as the node must be.
     fn command(&self) -> Command {
         let Some((first, rest)) = self.launcher.split_first() else {
-            return Command::new(program());
+            return Command::new(self.program());
         };
         let mut command = Command::new(first);
-        command.args(rest).arg(program());
+        command.args(rest).arg(self.program());
         command
     }
 

@@ -69,7 +69,7 @@ pub use network::{Disturbance, Network, Trouble};
 pub use networked_cluster::NetworkedCluster;
 pub use node_process::{NodeProcess, QUIET};
 pub use ports::free_port;
-pub use program::{Finished, is_release, majordomo, program};
+pub use program::{Finished, is_release, majordomo, next_program, program};
 pub use raw_socket::{RawSocket, Reachable};
 pub use receipt::Receipt;
 pub use recorded_worker::{RECORDED_HEARTBEAT, RECORDED_SILENCE_MAX, Record, RecordedWorker};

@@ -42,6 +42,21 @@ pub fn program() -> PathBuf {
     path.canonicalize().unwrap()
 }
 
+/// The program that stands in for the next version: `MAJORDOMO_NEXT_BIN`.
+#[must_use]
+pub fn next_program() -> PathBuf {
+    let given = env::var_os("MAJORDOMO_NEXT_BIN");
+    let Some(given) = given else {
+        panic!(
+            "there is no next version to test with: `cargo xtask test mixed` builds it (cargo \
+             build -p majordomo --features test-next) and names it in MAJORDOMO_NEXT_BIN"
+        );
+    };
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(given);
+    assert!(path.is_file(), "MAJORDOMO_NEXT_BIN names {}, which is not a file", path.display());
+    path.canonicalize().unwrap()
+}
+
 /// Whether the program is an optimised build, for figures that hold only there.
 #[must_use]
 pub fn is_release() -> bool {

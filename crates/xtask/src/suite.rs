@@ -34,6 +34,7 @@ pub(crate) enum Part {
     Relay,
     Delivery,
     Nemesis,
+    Mixed,
     Simulation,
     Python,
     Readme,
@@ -41,12 +42,13 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Rust,
         Self::Cluster,
         Self::Relay,
         Self::Delivery,
         Self::Nemesis,
+        Self::Mixed,
         Self::Simulation,
         Self::Python,
         Self::Readme,
@@ -54,7 +56,8 @@ impl Part {
     ];
 
     /// Those that are a test program each, which measures: nothing else runs beside it.
-    const PROGRAMS: [Self; 4] = [Self::Cluster, Self::Relay, Self::Delivery, Self::Nemesis];
+    const PROGRAMS: [Self; 5] =
+        [Self::Cluster, Self::Relay, Self::Delivery, Self::Nemesis, Self::Mixed];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
@@ -67,6 +70,7 @@ impl Part {
             Self::Relay => "relay",
             Self::Delivery => "delivery",
             Self::Nemesis => "nemesis",
+            Self::Mixed => "mixed",
             Self::Simulation => "sim",
             Self::Python => "python",
             Self::Readme => "readme",
@@ -80,6 +84,13 @@ impl Part {
             Self::Cluster | Self::Relay | Self::Delivery | Self::Nemesis => {
                 let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
                 tests.args(["--no-fail-fast", "--test", self.name()]);
+                counted(with_program(&mut tests, workspace), totals)
+            }
+            Self::Mixed => {
+                let next = next_version(workspace)?;
+                let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
+                tests.args(["--no-fail-fast", "--test", self.name()]);
+                tests.env("MAJORDOMO_NEXT_BIN", next);
                 counted(with_program(&mut tests, workspace), totals)
             }
             Self::Simulation => one(totals, sim::short(workspace)),
@@ -159,6 +170,18 @@ pub(crate) fn build(workspace: &Workspace, packages: &[&str]) -> Result<(), Fail
         build.args(["--package", package]);
     }
     run::run(&mut build)
+}
+
+/// Builds the program that stands in for the next version, and moves it to where nobody takes it for
+/// this one. Its speed does not matter: it is built as tests are, which share most of that.
+fn next_version(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    let mut build = workspace.cargo(["build", "--package", "majordomo"]);
+    run::run(build.args(["--features", "test-next"]))?;
+    let built = workspace.target.join("debug/majordomo");
+    let kept = workspace.target.join("majordomo-next");
+    fs::rename(&built, &kept)
+        .map_err(|error| Failure::new(format!("{}: {error}", built.display())))?;
+    Ok(kept)
 }
 
 /// Tells black-box tests where the program is: cargo builds no program of another package for a test.

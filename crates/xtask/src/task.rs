@@ -168,7 +168,7 @@ fetched), which is built into the target directory once. Every stage runs, also 
     },
     Manual {
         name: "test",
-        usage: "test [rust|cluster|relay|delivery|nemesis|sim|python|readme|speed]",
+        usage: "test [rust|cluster|relay|delivery|nemesis|mixed|sim|python|readme|speed]",
         summary: "Runs every test in its short form, or one part of them.",
         details: "Builds `majordomo` and the benchmarks with optimisation, then runs
 
@@ -181,6 +181,7 @@ fetched), which is built into the target directory once. Every stage runs, also 
            failed call, also behind haproxy; balance; overload
   nemesis  three nodes in network namespaces while everything goes wrong: each answer checked for
            linearizability, each gap held against its bound; needs root
+  mixed    three nodes of this version and of a stand-in for the next one, upgraded and rolled back
   sim      150 seeds of the cluster simulation
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
   readme   the commands of the README

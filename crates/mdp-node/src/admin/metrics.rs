@@ -231,6 +231,13 @@ impl Writer<'_> {
     }
 
     fn relay_losses(&mut self, totals: &RelayTotals) -> fmt::Result {
+        let help = "Links that were made, by wire version";
+        let mut family =
+            self.0.encode_descriptor("relay_made_links", help, None, MetricType::Counter)?;
+        for (wire, count) in &totals.made {
+            let labels = [("wire", wire.to_string())];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+        }
         let help = "Links that ended, by reason";
         let mut family =
             self.0.encode_descriptor("relay_lost_links", help, None, MetricType::Counter)?;
@@ -269,6 +276,13 @@ impl Writer<'_> {
         self.gauge("raft_last_log_index", "Last entry of the log", status.last_log_index)?;
         let help = "Entry up to which the last snapshot stands for the log";
         self.gauge("raft_snapshot_index", help, status.snapshot_index)?;
+        let help = "Calls to other nodes, by the format that both speak";
+        let mut family =
+            self.0.encode_descriptor("raft_sent_calls", help, None, MetricType::Counter)?;
+        for (format, count) in &status.call_formats {
+            let labels = [("format", format.to_string())];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+        }
         self.members(&status.members)
     }
 

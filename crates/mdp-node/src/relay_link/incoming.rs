@@ -247,7 +247,7 @@ impl Incoming {
         if let Some(at) = self.links.iter().position(|link| link.node == node) {
             self.links.swap_remove(at).end(LinkLoss::Replaced, ledger);
         }
-        let link = ledger.up(LinkRole::Owner, &node, &hello.version);
+        let link = ledger.up(LinkRole::Owner, &node, (&hello.version, wire));
         self.links.push(Inbound {
             route,
             link,

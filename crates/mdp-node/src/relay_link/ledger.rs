@@ -25,13 +25,15 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// A link is there; this is its name.
-    pub(super) fn up(&mut self, role: LinkRole, node: &NodeName, version: &str) -> LinkId {
+    /// A link is there, with a node of this version and in this wire version; this is its name.
+    pub(super) fn up(&mut self, role: LinkRole, node: &NodeName, peer: (&str, u16)) -> LinkId {
+        let (version, wire) = peer;
         self.links += 1;
         let link = LinkId(self.links);
         self.has_changed = true;
         self.complaints.retain(|(who, _)| who != node.as_str());
-        tracing::debug!(%node, version, link = link.0, ?role, "relay link up");
+        *self.totals.made.entry(wire).or_default() += 1;
+        tracing::debug!(%node, version, wire, link = link.0, ?role, "relay link up");
         self.inputs.push_back(Input::LinkUp { link, role });
         link
     }

@@ -268,7 +268,7 @@ impl Peer {
             RefusalReason::WrongVersion { min: me.wire.min, max: me.wire.max }
         } else {
             self.failures = 0;
-            let link = ledger.up(LinkRole::Origin, &self.node, &welcome.version);
+            let link = ledger.up(LinkRole::Origin, &self.node, (&welcome.version, welcome.wire));
             self.stage = Stage::Up { link, wire: welcome.wire, heard_at: now };
             return;
         };

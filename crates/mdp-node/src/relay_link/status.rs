@@ -71,6 +71,8 @@ impl LinkLoss {
 /// What links came to, since the start, and what waits in them now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RelayTotals {
+    /// Links that were made, by their wire version.
+    pub made: BTreeMap<u16, u64>,
     /// Links that ended, by reason.
     pub lost: BTreeMap<LinkLoss, u64>,
     /// Links that this node refused to make, by the reason's label.

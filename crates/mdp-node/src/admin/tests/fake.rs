@@ -185,6 +185,7 @@ impl Backend for Fake {
 fn relay_report() -> RelayReport {
     let links = vec![LinkState { node: name("node-2"), to: true, from: false }];
     let totals = RelayTotals {
+        made: [(1, 3)].into(),
         lost: BTreeMap::from([(LinkLoss::Silent, 3)]),
         refused_here: BTreeMap::from([("wrong_version", 4)]),
         waiting_bytes: 5,
