@@ -64,6 +64,19 @@ async fn stay(hub: &Hub) {
         if let Some(stop) = ask_around(hub).await {
             return hub.stop(stop).await;
         }
+        join_again(hub).await;
+    }
+}
+
+/// A node is a member from the moment that its log says so, but the entry may be lost with the leader
+/// that wrote it: the next one knows nothing of this node. Whoever is a member is told so.
+async fn join_again(hub: &Hub) {
+    let membership = hub.membership();
+    for (id, member) in membership.nodes().filter(|(id, _)| **id != hub.id()) {
+        match ask_to_join(hub, hub.peers.target(*id, member)).await {
+            Ok(()) => return,
+            Err(failure) => tracing::debug!(%member, %failure, "still without a leader"),
+        }
     }
 }
 
@@ -263,30 +276,34 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
     }
 }
 
-/// Asks a member, and then the leader that it names, to make this node a member.
-async fn join(hub: &Hub, mut target: Target) -> bool {
-    for _ in 0..3 {
-        let endpoint = hub.config.endpoints.cluster.clone();
-        let request = Request::Join { endpoint };
-        let failure = match hub.peers.call(&target, Lane::Control, request, JOIN_TIMEOUT).await {
-            Ok(Reply::Joined) => return wait_for_leader(hub).await,
-            Ok(reply) => CallFailure::Malformed(format!("no answer to a join: {reply:?}")),
-            Err(failure) => failure,
-        };
-        let Some((id, member)) = leader_hint(&failure) else {
-            hub.wait_for(Some(join_failed(hub, &failure)));
-            return false;
-        };
-        target = hub.peers.target(id, &member);
+/// Asks to be made a member, and waits until this node's log says so.
+async fn join(hub: &Hub, target: Target) -> bool {
+    if let Err(failure) = ask_to_join(hub, target).await {
+        hub.wait_for(Some(join_failed(hub, &failure)));
+        return false;
     }
-    hub.wait_for(Some(NotReady { code: "not_joined", text: "the leader changes".to_owned() }));
-    false
-}
-
-async fn wait_for_leader(hub: &Hub) -> bool {
     let text = "accepted; the leader sends what this node missed".to_owned();
     hub.wait_for(Some(NotReady { code: "not_joined", text }));
     wait_for_membership(hub).await
+}
+
+/// Asks a member, and then the leader that it names, to make this node a member.
+async fn ask_to_join(hub: &Hub, mut target: Target) -> Result<(), CallFailure> {
+    let mut leaders_max = 2;
+    loop {
+        let endpoint = hub.config.endpoints.cluster.clone();
+        let request = Request::Join { endpoint };
+        let failure = match hub.peers.call(&target, Lane::Control, request, JOIN_TIMEOUT).await {
+            Ok(Reply::Joined) => return Ok(()),
+            Ok(reply) => CallFailure::Malformed(format!("no answer to a join: {reply:?}")),
+            Err(failure) => failure,
+        };
+        let Some((id, member)) = leader_hint(&failure).filter(|_| leaders_max > 0) else {
+            return Err(failure);
+        };
+        leaders_max -= 1;
+        target = hub.peers.target(id, &member);
+    }
 }
 
 /// Waits until this node's log says that it is a member.

@@ -11,6 +11,7 @@ use crate::{
     stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
     types::{LogId, Snapshot, TypeConfig, Vote},
 };
+use mdp_catalog::NodeId;
 use mdp_wire::{
     codec::{CodecError, DECODED_BYTES_MAX},
     relay::WireRange,
@@ -131,7 +132,7 @@ async fn reply(hub: &Hub, call: Call) -> Result<Reply, Refusal> {
             let index = reads::read_index_for(hub, call.from, vote.map(Vote::from)).await;
             Ok(Reply::ReadIndex { index: index.ok_or_else(|| hub.not_leader())? })
         }
-        Request::Propose { entry } => propose(hub, &entry).await,
+        Request::Propose { entry } => propose(hub, call.from, &entry).await,
         Request::Change(change) => {
             membership::change(hub, change).await.map(|leader| Reply::Changed { leader })
         }
@@ -196,7 +197,13 @@ async fn take_over(
     Ok(Reply::TakeOver { is_accepted: accepted.is_ok() })
 }
 
-async fn propose(hub: &Hub, entry: &[u8]) -> Result<Reply, Refusal> {
+async fn propose(hub: &Hub, from: u64, entry: &[u8]) -> Result<Reply, Refusal> {
+    // The entry that made it one was lost with another leader. It asks to join again, and must have no
+    // record before: a record without a member is what a removal leaves behind.
+    if hub.membership().get_node(&from).is_none() {
+        tracing::debug!(from = %NodeId(from), "a node that is no member proposes an entry");
+        return Err(Refusal::Unavailable);
+    }
     // From a node that is newer than its leader: it should know better, and asks again in vain.
     let entry = mdp_catalog::decode_entry(entry).map_err(|error| {
         tracing::warn!(%error, "another node proposes what this version can not read");

@@ -38,6 +38,10 @@ pub(crate) async fn join(hub: &Hub, id: u64, name: &str, endpoint: &str) -> Chan
     if !hub.is_leader() {
         return Err(hub.not_leader());
     }
+    // Perhaps by the change that this one waited for.
+    if hub.is_retired(id) {
+        return Err(Refusal::Removed);
+    }
     let membership = hub.membership();
     let member = Member { name: name.to_owned(), endpoint: endpoint.to_owned() };
     if let Some(known) = membership.get_node(&id) {
@@ -51,6 +55,10 @@ pub(crate) async fn join(hub: &Hub, id: u64, name: &str, endpoint: &str) -> Chan
         && hub.silence_of(old) < Some(hub.config.node_timeout)
     {
         return Err(Refusal::NameInUse);
+    }
+    // It was removed, and is retired soon.
+    if hub.catalog.with(|catalog, _| catalog.nodes().any(|(_, record)| record.node_id.0 == id)) {
+        return Err(Refusal::Unavailable);
     }
     tracing::info!(%member, id = %NodeId(id), "a node joins as a learner");
     apply(hub, ChangeMembers::AddNodes([(id, member)].into())).await

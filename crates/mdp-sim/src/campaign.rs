@@ -43,12 +43,20 @@ pub struct Progress {
     pub simulated: Duration,
     /// Faults that were begun.
     pub faults: u64,
+    /// Changes of members that were made.
+    pub changes: u64,
     /// Requests that were answered.
     pub answered: u64,
     /// Questions to `mmi.service` that were answered.
     pub looked_up: u64,
-    /// Calls between nodes in a format that only the next version speaks.
+    /// Calls between nodes.
+    pub calls: u64,
+    /// Those of them in a format that only the next version speaks.
     pub newer_calls: u64,
+    /// Links between nodes that were made.
+    pub links: u64,
+    /// Those of them in a version that only the next one speaks.
+    pub newer_links: u64,
     /// A hash of the traces of all seeds, whatever their order.
     pub trace: u64,
 }
@@ -59,9 +67,13 @@ impl Progress {
         self.passed += 1;
         self.simulated += outcome.simulated;
         self.faults += summary.faults;
+        self.changes += summary.changes;
         self.answered += summary.answered;
         self.looked_up += summary.looked_up;
+        self.calls += summary.calls;
         self.newer_calls += summary.newer_calls;
+        self.links += summary.links;
+        self.newer_links += summary.newer_links;
         self.trace = self.trace.wrapping_add(mix(seed, &[outcome.trace]));
     }
 }

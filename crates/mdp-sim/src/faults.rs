@@ -132,3 +132,18 @@ pub(crate) struct Act {
     pub(crate) amount: u32,
     pub(crate) unsynced: Unsynced,
 }
+
+impl Act {
+    /// The same, drawn for the nodes at these sites, with actors behind all nodes.
+    pub(crate) fn at_sites(mut self, nodes: &[usize], first_actor: usize) -> Self {
+        let site = |at: usize| match nodes.get(at) {
+            Some(site) => *site,
+            None => first_actor + at - nodes.len(),
+        };
+        self.nodes.iter_mut().for_each(|node| *node = site(*node));
+        for (from, to) in &mut self.ways {
+            (*from, *to) = (site(*from), site(*to));
+        }
+        self
+    }
+}

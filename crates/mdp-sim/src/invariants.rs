@@ -7,6 +7,7 @@ mod bytes;
 mod catalogs_equal;
 mod executions;
 mod liveness;
+mod members;
 mod mmi_linearizable;
 mod no_healthy_eviction;
 mod one_reply;
@@ -41,14 +42,15 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(well_formed::WellFormed),
         Box::new(raft::Raft::default()),
+        Box::new(members::Members::default()),
         Box::new(void_epochs::VoidEpochs::default()),
         Box::new(catalogs_equal::CatalogsEqual::default()),
         Box::new(acknowledged_registrations::AcknowledgedRegistrations::new(workload)),
-        Box::new(mmi_linearizable::MmiLinearizable::new(workload)),
+        Box::new(mmi_linearizable::MmiLinearizable::new(workload, plan.consistency)),
         Box::new(one_reply::OneReply::default()),
         Box::new(owner_only::OwnerOnly::default()),
         Box::new(executions::Executions::new(workload)),
-        Box::new(accounts::Accounts::default()),
+        Box::new(accounts::Accounts::new(workload)),
         Box::new(bytes::Bytes),
         Box::new(no_healthy_eviction::NoHealthyEviction::new(workload, plan.lonely_max())),
         Box::new(bounds::Bounds::new(workload, plan.times.node_timeout, plan.times.drain_timeout)),

@@ -321,7 +321,7 @@ impl Machine {
         let membership = Membership {
             node: self.name.clone(),
             process: consensus.boot_process(),
-            consistency: mdp_replica::Consistency::Linearizable,
+            consistency: self.plan.consistency,
             isolation: self.plan.isolation(now),
         };
         let agreement = RaftAgreement { consensus: consensus.clone(), runtime: Handle::current() };

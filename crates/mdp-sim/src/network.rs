@@ -8,6 +8,7 @@ mod calls;
 use std::{sync::Arc, time::Duration};
 
 use mdp_raft::{Consensus, simulation::Host};
+use mdp_wire::relay::WIRE;
 
 pub(crate) use self::calls::Caller;
 use crate::{Rng, shared::Shared};
@@ -49,6 +50,9 @@ struct State {
     calls: u64,
     /// Those in a format that this version does not speak.
     newer_calls: u64,
+    /// Links between nodes that were made, and those of them in a version that this one does not speak.
+    links: u64,
+    newer_links: u64,
 }
 
 /// Who answers calls at a site.
@@ -70,13 +74,29 @@ impl Network {
             digest: 0,
             calls: 0,
             newer_calls: 0,
+            links: 0,
+            newer_links: 0,
         };
         Self { state: Arc::new(Shared::new(state)) }
     }
 
-    /// How many calls were in a format that only the next version speaks.
-    pub(crate) fn newer_calls(&self) -> u64 {
-        self.state.lock().newer_calls
+    /// How many calls there were, and how many of them in a format that only the next version speaks.
+    pub(crate) fn calls(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.calls, state.newer_calls)
+    }
+
+    /// A link between nodes is made; all on it is in this version.
+    pub(crate) fn count_link(&self, version: u16) {
+        let mut state = self.state.lock();
+        state.links += 1;
+        state.newer_links += u64::from(!WIRE.contains(version));
+    }
+
+    /// How many links were made, and how many of them in a version that only the next one speaks.
+    pub(crate) fn links(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.links, state.newer_links)
     }
 
     /// Cuts one way, until it is mended as often as it was cut.

@@ -298,6 +298,11 @@ pub(crate) enum Event {
         /// Which.
         node: usize,
     },
+    /// A node is no member any more, and its machine is off.
+    MemberLeft {
+        /// Which.
+        node: usize,
+    },
     /// A node was asked to leave.
     NodeDraining {
         /// Which.

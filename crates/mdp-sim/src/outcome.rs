@@ -38,12 +38,20 @@ pub struct Outcome {
 pub struct Summary {
     /// Faults that were begun.
     pub faults: u64,
+    /// Changes of members that were made.
+    pub changes: u64,
     /// Requests that were answered.
     pub answered: u64,
     /// Questions to `mmi.service` that were answered.
     pub looked_up: u64,
-    /// Calls between nodes in a format that only the next version speaks.
+    /// Calls between nodes.
+    pub calls: u64,
+    /// Those of them in a format that only the next version speaks.
     pub newer_calls: u64,
+    /// Links between nodes that were made.
+    pub links: u64,
+    /// Those of them in a version that only the next one speaks.
+    pub newer_links: u64,
 }
 
 /// Something was not as it must be.

@@ -3,9 +3,16 @@
 use std::time::{Duration, Instant};
 
 use mdp_broker::{Minority, Settings};
-use mdp_replica::IsolationWatch;
+use mdp_replica::{Consistency, IsolationWatch};
 
-use crate::{Rng, actors::Workload, disk::SyncTimes, faults::Appetite, network::Weather};
+use crate::{
+    Rng, actors::Workload, disk::SyncTimes, faults::Appetite, network::Weather, operator::Changes,
+};
+
+/// Makes the draw of the reads independent of all others.
+const READS_SALT: u64 = 0x10ca_17ea_d510_ca15;
+/// How many of a thousand seeds have reads that may be old.
+const LOCAL_READS: u32 = 150;
 
 /// The times of nodes.
 #[derive(Clone, Copy, Debug)]
@@ -23,10 +30,12 @@ pub(crate) struct Times {
 pub(crate) struct Plan {
     /// The seed.
     pub(crate) seed: u64,
-    /// How many nodes.
+    /// How many nodes there are at the beginning: the seeds.
     pub(crate) nodes: usize,
     /// What the engines are told.
     pub(crate) settings: Settings,
+    /// How right `mmi.service` has to be.
+    pub(crate) consistency: Consistency,
     /// What everybody else is told.
     pub(crate) times: Times,
     /// How long messages take.
@@ -35,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) sync: SyncTimes,
     /// Which faults there are, and how often.
     pub(crate) appetite: Appetite,
+    /// Which changes of members there are.
+    pub(crate) changes: Changes,
     /// How long faults come.
     pub(crate) safety: Duration,
     /// What clients and workers do.
@@ -60,7 +71,22 @@ impl Plan {
         };
         let sync = SyncTimes { min: micros(sync_max / 5), max: micros(sync_max) };
         let appetite = Appetite::draw(&mut rng.fork());
-        Self { seed, nodes, settings, times, weather, sync, appetite, safety, workload }
+        let changes = Changes::draw(seed, nodes);
+        let is_local = Rng::new(seed ^ READS_SALT).chance(LOCAL_READS);
+        let consistency = if is_local { Consistency::Local } else { Consistency::Linearizable };
+        Self {
+            seed,
+            nodes,
+            settings,
+            consistency,
+            times,
+            weather,
+            sync,
+            appetite,
+            changes,
+            safety,
+            workload,
+        }
     }
 
     /// For how long a node that is cut off from the others keeps its workers, if not for ever.

@@ -1,9 +1,11 @@
 //! What the cluster has agreed on, as nobody in it can know it: the entries that any node was ever
 //! told to be applied, in one order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mdp_catalog::{Catalog, CatalogEntry, Epoch, Incarnation, NodeName, NodeState, Seq};
+use mdp_catalog::{
+    Catalog, CatalogEntry, Epoch, Incarnation, NodeId, NodeName, NodeRecord, NodeState, Seq,
+};
 use mdp_raft::News;
 use mdp_wire::ServiceName;
 
@@ -15,6 +17,15 @@ pub(crate) struct Agreed {
     pub(crate) offered: Vec<bool>,
 }
 
+/// A life that is not over.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    node_id: NodeId,
+    epoch: Epoch,
+    /// Its last word.
+    seq: Seq,
+}
+
 /// The one catalog that all copies must follow.
 #[derive(Debug)]
 pub(crate) struct Truth {
@@ -23,7 +34,9 @@ pub(crate) struct Truth {
     applied: u64,
     entries: BTreeMap<u64, CatalogEntry>,
     /// Who lives, and its last word: kept apart from the catalog, to judge it.
-    lives: BTreeMap<NodeName, (Epoch, Seq)>,
+    lives: BTreeMap<NodeName, Life>,
+    /// Members that were removed: they live no more.
+    retired: BTreeSet<NodeId>,
     fresh: VecDeque<Agreed>,
     wrong: Option<String>,
 }
@@ -36,6 +49,7 @@ impl Truth {
             applied: 0,
             entries: BTreeMap::new(),
             lives: BTreeMap::new(),
+            retired: BTreeSet::new(),
             fresh: VecDeque::new(),
             wrong: None,
         }
@@ -78,7 +92,11 @@ impl Truth {
     fn judge(&mut self, index: u64, entry: &CatalogEntry) -> Result<(), &'static str> {
         match entry {
             CatalogEntry::NodeUp(up) => {
-                self.lives.insert(up.node.clone(), (Epoch(index), Seq(0)));
+                if self.retired.contains(&up.node_id) {
+                    return Err("the member was removed");
+                }
+                let life = Life { node_id: up.node_id, epoch: Epoch(index), seq: Seq(0) };
+                self.lives.insert(up.node.clone(), life);
                 let record = self.catalog.node(&up.node);
                 if record.is_none_or(|record| record.epoch != Epoch(index)) {
                     return Err("its epoch is not the entry's index");
@@ -100,13 +118,23 @@ impl Truth {
                 self.lives.remove(&incarnation.node);
                 self.offers_nothing(&incarnation.node)
             }
-            CatalogEntry::SetClusterVersion { .. } | CatalogEntry::Retire { .. } => Ok(()),
+            CatalogEntry::Retire { node_id } => {
+                self.retired.insert(*node_id);
+                let mut lives = self.lives.iter();
+                let Some((node, _)) = lives.find(|(_, life)| life.node_id == *node_id) else {
+                    return Ok(());
+                };
+                let node = node.clone();
+                self.lives.remove(&node);
+                self.offers_nothing(&node)
+            }
+            CatalogEntry::SetClusterVersion { .. } => Ok(()),
         }
     }
 
     fn life_of(&mut self, incarnation: &Incarnation) -> Result<&mut Seq, &'static str> {
         match self.lives.get_mut(&incarnation.node) {
-            Some((epoch, last)) if *epoch == incarnation.epoch => Ok(last),
+            Some(life) if life.epoch == incarnation.epoch => Ok(&mut life.seq),
             Some(_) | None => Err("that life is over"),
         }
     }
@@ -126,8 +154,11 @@ impl Truth {
         if index > self.applied {
             self.catalog = catalog.clone();
             let living = catalog.nodes().filter(|(_, record)| record.state != NodeState::Gone);
-            let lives = living.map(|(node, record)| (node.clone(), (record.epoch, record.seq)));
-            self.lives = lives.collect();
+            let life = |record: &NodeRecord| {
+                let NodeRecord { node_id, epoch, seq, .. } = *record;
+                Life { node_id, epoch, seq }
+            };
+            self.lives = living.map(|(node, record)| (node.clone(), life(record))).collect();
             self.advance(index);
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct ClusterView<'a> {
 pub(crate) struct NodeView<'a> {
     /// Its name in the catalog.
     pub(crate) name: &'a str,
+    /// Whether it is to be a member.
+    pub(crate) is_member: bool,
     /// Whether its process runs; nothing below is known if it does not.
     pub(crate) is_up: bool,
     /// Whether its process stands still.

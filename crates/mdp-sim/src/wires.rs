@@ -142,6 +142,11 @@ impl Wires {
         id
     }
 
+    /// Two nodes have agreed on the version of what they send over a connection.
+    pub(crate) fn count_link(&self, version: u16) {
+        self.network.count_link(version);
+    }
+
     /// The callee takes the connection.
     pub(crate) fn accept(&mut self, now: Instant, id: WireId) {
         if let Some(wire) = self.wires.get_mut(&id) {

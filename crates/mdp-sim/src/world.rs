@@ -21,9 +21,11 @@ use crate::{
     machine::{Bells, Machine, Turned},
     network::Network,
     observation::{Event as Seen, Observation},
+    operator::Operator,
     plan::Plan,
     process::Ending,
     queue::Queue,
+    roster::{Addresses, Place, Roster},
     trace::{Trace, Who, mix},
     truth::{Agreed, Truth},
     wires::{Arrival, Delivery, Wires},
@@ -49,6 +51,8 @@ pub(crate) enum Event {
     Mend(Vec<(usize, usize)>),
     /// A node is started, unless it runs.
     Start { node: usize },
+    /// The operator looks whether members are to be changed.
+    Operate,
     /// An actor's process begins.
     Revive { actor: usize },
     /// Everything is looked at.
@@ -61,6 +65,11 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) wires: Wires,
     pub(crate) machines: Vec<Machine>,
+    /// What each of them is for.
+    pub(crate) roster: Roster,
+    /// The nodes that clients and workers know.
+    pub(crate) addresses: Addresses,
+    pub(crate) operator: Operator,
     pub(crate) crew: Crew,
     pub(crate) events: Queue<Event>,
     pub(crate) rng: Rng,
@@ -85,18 +94,22 @@ impl World {
     pub(crate) fn new(plan: Plan, options: &Options) -> Self {
         let now = tokio::time::Instant::now().into_std();
         let mut rng = Rng::new(plan.seed ^ 0x005e_ed0f_7e57);
-        let actors = cast(&plan, &mut rng.fork());
+        let addresses = Addresses::new(plan.nodes);
+        let actors = cast(&plan.workload, &addresses, &mut rng.fork());
         let truth = Truth::new(plan.workload.service_names());
         let plan = Arc::new(plan);
-        let network = Network::new(plan.nodes + actors.len(), plan.weather, rng.fork());
+        let sites = plan.nodes + plan.changes.spares;
+        let network = Network::new(sites + actors.len(), plan.weather, rng.fork());
         let bells = Bells::default();
-        let machines = (0..plan.nodes)
-            .map(|site| Machine::new(site, &plan, &network, &bells, &mut rng))
-            .collect();
+        let machines: Vec<_> =
+            (0..sites).map(|site| Machine::new(site, &plan, &network, &bells, &mut rng)).collect();
         Self {
             wires: Wires::new(network.clone()),
-            crew: Crew::new(actors, plan.nodes),
+            crew: Crew::new(actors, sites),
             judges: invariants::all(&plan),
+            roster: Roster::new(plan.nodes, plan.changes.spares),
+            addresses,
+            operator: Operator::new(plan.seed),
             plan,
             network,
             machines,
@@ -175,6 +188,7 @@ impl World {
             // Healed already.
             Event::End(_) | Event::Cut(_) | Event::Mend(_) => {}
             Event::Start { node } => self.start_if_off(now, node),
+            Event::Operate => self.operate(now),
             Event::Revive { actor } => self.crew.revive(now, actor),
             Event::Look => {
                 self.look(now);
@@ -205,9 +219,9 @@ impl World {
     }
 
     fn who_is_at(&self, site: usize) -> Who {
-        match site < self.plan.nodes {
+        match site < self.machines.len() {
             true => Who::Node(site),
-            false => Who::Actor(site - self.plan.nodes),
+            false => Who::Actor(site - self.machines.len()),
         }
     }
 
@@ -276,13 +290,24 @@ impl World {
                 self.observe(now, Seen::NodeStopped { node, reason: stop.to_string() });
                 match stop {
                     Stop::Storage { .. } => {}
-                    Stop::Removed => self.machines[node].disk.wipe(),
+                    Stop::Removed => self.on_removed(now, node),
                     Stop::Superseded { .. }
                     | Stop::ForeignCluster { .. }
                     | Stop::Version { .. }
                     | Stop::Fatal { .. } => self.fail(now, "no_node_gives_up", stop.to_string()),
                 }
                 self.start_later(now, node);
+            }
+        }
+    }
+
+    /// Only one that an operator removed may be told so.
+    fn on_removed(&mut self, now: Instant, node: usize) {
+        match self.roster.place(node) {
+            Place::Returning => self.roster.set(node, Place::Removed),
+            Place::Leaving => {}
+            Place::Vacant | Place::Joining | Place::Member | Place::Removed => {
+                self.fail(now, "members_stay", format!("node {node} is told that it was removed"));
             }
         }
     }

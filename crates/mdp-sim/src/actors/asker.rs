@@ -12,6 +12,7 @@ use crate::{
     Rng,
     actor::{Actor, ActorAction},
     observation::{Answer, Event, QuestionId},
+    roster::Addresses,
 };
 
 /// How long a connection may take to come about.
@@ -54,7 +55,7 @@ struct Question {
 #[derive(Debug)]
 pub(super) struct Asker {
     actor: usize,
-    nodes: usize,
+    nodes: Addresses,
     services: Vec<String>,
     dialect: Dialect,
     ask_max: Duration,
@@ -68,7 +69,7 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(actor: usize, nodes: usize, workload: &Workload, mut rng: Rng) -> Self {
+    pub(super) fn new(actor: usize, nodes: Addresses, workload: &Workload, mut rng: Rng) -> Self {
         Self {
             actor,
             nodes,
@@ -202,7 +203,7 @@ impl Actor for Asker {
     fn on_timeout(&mut self, now: Instant) {
         match self.state {
             State::Away { until } if until <= now => {
-                self.outbox.connect(self.rng.below(self.nodes));
+                self.outbox.connect(self.nodes.pick(&mut self.rng));
                 self.state = State::Connecting { until: now + CONNECT_MAX };
             }
             State::Connecting { until } if until <= now => {

@@ -15,6 +15,7 @@ use crate::{
     Rng,
     actor::{Actor, ActorAction},
     observation::{Event, RegistrationId, RequestId},
+    roster::Addresses,
 };
 
 /// How long a connection may take to come about.
@@ -46,7 +47,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Client {
     actor: usize,
-    nodes: usize,
+    nodes: Addresses,
     /// Number and name.
     services: Vec<(usize, String)>,
     dialect: Dialect,
@@ -65,7 +66,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(actor: usize, nodes: usize, workload: &Workload, mut rng: Rng) -> Self {
+    pub(super) fn new(actor: usize, nodes: Addresses, workload: &Workload, mut rng: Rng) -> Self {
         let called = workload.services.iter().enumerate().filter(|(_, service)| service.is_called);
         Self {
             actor,
@@ -213,7 +214,7 @@ impl Actor for Client {
     fn on_timeout(&mut self, now: Instant) {
         match self.state {
             State::Away { until } if until <= now => {
-                self.outbox.connect(self.rng.below(self.nodes));
+                self.outbox.connect(self.nodes.pick(&mut self.rng));
                 self.state = State::Connecting { until: now + CONNECT_MAX };
             }
             State::Connecting { until } if until <= now => {

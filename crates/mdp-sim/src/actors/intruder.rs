@@ -7,6 +7,7 @@ use crate::{
     Rng,
     actor::{Actor, ActorAction},
     observation::{Event, Trick},
+    roster::Addresses,
 };
 
 /// How long a connection may take to come about.
@@ -40,7 +41,7 @@ struct Play {
 #[derive(Debug)]
 pub(super) struct Intruder {
     actor: usize,
-    nodes: usize,
+    nodes: Addresses,
     rng: Rng,
     outbox: Outbox,
     state: State,
@@ -48,7 +49,7 @@ pub(super) struct Intruder {
 }
 
 impl Intruder {
-    pub(super) fn new(actor: usize, nodes: usize, rng: Rng) -> Self {
+    pub(super) fn new(actor: usize, nodes: Addresses, rng: Rng) -> Self {
         let (outbox, state) = (Outbox::default(), State::Dead);
         Self { actor, nodes, rng, outbox, state, is_settled: false }
     }
@@ -178,7 +179,7 @@ impl Actor for Intruder {
     fn on_timeout(&mut self, now: Instant) {
         match &self.state {
             State::Away { until } if *until <= now => {
-                self.outbox.connect(self.rng.below(self.nodes));
+                self.outbox.connect(self.nodes.pick(&mut self.rng));
                 self.state = State::Connecting { until: now + CONNECT_MAX };
             }
             State::Connecting { until } if *until <= now => {

@@ -16,6 +16,7 @@ use crate::{
     Rng,
     actor::{Actor, ActorAction},
     observation::{Answer, Event, Parting},
+    roster::Addresses,
 };
 
 /// How long a message takes.
@@ -201,19 +202,20 @@ fn workload(seed: u64) -> Workload {
 
 fn everybody(workload: &Workload, seed: u64) -> Vec<Box<dyn Actor>> {
     let mut rng = Rng::new(seed);
+    let nodes = || Addresses::new(1);
     let mut all: Vec<Box<dyn Actor>> = Vec::new();
     for (service, planned) in workload.services.iter().enumerate() {
         for _ in 0..planned.workers {
-            all.push(Box::new(Worker::new(all.len(), 1, (service, workload), rng.fork())));
+            all.push(Box::new(Worker::new(all.len(), nodes(), (service, workload), rng.fork())));
         }
     }
     for _ in 0..workload.clients {
-        all.push(Box::new(Client::new(all.len(), 1, workload, rng.fork())));
+        all.push(Box::new(Client::new(all.len(), nodes(), workload, rng.fork())));
     }
     for _ in 0..2 {
-        all.push(Box::new(Asker::new(all.len(), 1, workload, rng.fork())));
+        all.push(Box::new(Asker::new(all.len(), nodes(), workload, rng.fork())));
     }
-    all.push(Box::new(Intruder::new(all.len(), 1, rng.fork())));
+    all.push(Box::new(Intruder::new(all.len(), nodes(), rng.fork())));
     all
 }
 
@@ -260,7 +262,7 @@ fn nobody_begins_anything_after_the_end() {
 #[test]
 fn silent_node_is_left_and_asked_again() {
     let workload = workload(3);
-    let mut worker = Worker::new(0, 1, (0, &workload), Rng::new(1));
+    let mut worker = Worker::new(0, Addresses::new(1), (0, &workload), Rng::new(1));
     let mut now = Bench::new(&workload, Vec::new()).now;
     let begun_at = now;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -288,7 +290,7 @@ fn silent_node_is_left_and_asked_again() {
 #[test]
 fn worker_that_dies_says_so_once() {
     let workload = workload(3);
-    let mut worker = Worker::new(0, 1, (0, &workload), Rng::new(1));
+    let mut worker = Worker::new(0, Addresses::new(1), (0, &workload), Rng::new(1));
     let now = Bench::new(&workload, Vec::new()).now;
     worker.revive(now);
     worker.on_timeout(now + Duration::from_secs(1));

@@ -13,6 +13,7 @@ use crate::{
     Rng,
     actor::{Actor, ActorAction},
     observation::{Event, Parting, RegistrationId, RequestId},
+    roster::Addresses,
 };
 
 /// How long a connection may take to come about.
@@ -89,7 +90,7 @@ enum JobEnd {
 #[derive(Debug)]
 pub(super) struct Worker {
     actor: usize,
-    nodes: usize,
+    nodes: Addresses,
     service: usize,
     name: String,
     dialect: Dialect,
@@ -104,7 +105,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         actor: usize,
-        nodes: usize,
+        nodes: Addresses,
         (service, workload): (usize, &Workload),
         mut rng: Rng,
     ) -> Self {
@@ -155,7 +156,7 @@ impl Worker {
     }
 
     fn connect(&mut self, now: Instant) {
-        self.outbox.connect(self.rng.below(self.nodes));
+        self.outbox.connect(self.nodes.pick(&mut self.rng));
         self.state = State::Connecting { until: now + CONNECT_MAX };
     }
 

@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, now: Instant, node: usize, unsynced: Unsynced) {
+    pub(crate) fn crash(&mut self, now: Instant, node: usize, unsynced: Unsynced) {
         if self.machines[node].is_on() {
             self.machines[node].crash(now, &mut self.wires, unsynced);
             self.note(now, Who::Node(node), format!("killed, unsynced writes {unsynced:?}"));
@@ -203,7 +203,7 @@ impl World {
     }
 
     pub(crate) fn start_if_off(&mut self, now: Instant, node: usize) {
-        if !self.machines[node].is_on() {
+        if !self.machines[node].is_on() && self.roster.may_run(node) {
             self.note(now, Who::Node(node), "is started".to_owned());
             self.machines[node].start();
         }

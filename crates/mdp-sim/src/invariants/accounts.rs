@@ -13,6 +13,7 @@ use super::{
     troubles::{Troubles, Whom},
 };
 use crate::{
+    actors::Workload,
     observation::{Event, Observation, RequestId},
     view::ClusterView,
 };
@@ -22,6 +23,8 @@ const REACH: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
+    /// The first actors.
+    workers: usize,
     open: BTreeMap<RequestId, Instant>,
     troubles: Troubles,
     /// What the living processes counted, by node.
@@ -73,6 +76,11 @@ fn balance(name: &str, counters: &Counters, gauges: &Gauges) -> Result<(), Strin
 }
 
 impl Accounts {
+    pub(super) fn new(workload: &Workload) -> Self {
+        let workers = workload.services.iter().map(|service| service.workers).sum();
+        Self { workers, ..Self::default() }
+    }
+
     fn count(&mut self, view: &ClusterView<'_>) {
         self.counted.resize(view.nodes.len(), 0);
         for (last, node) in self.counted.iter_mut().zip(&view.nodes) {
@@ -105,7 +113,8 @@ impl Invariant for Accounts {
             Event::RequestTimedOut { id } => {
                 if let Some(sent_at) = self.open.remove(&id) {
                     let from = sent_at.checked_sub(REACH).unwrap_or(sent_at);
-                    if self.troubles.first(Whom::Anybody, from, at).is_none() {
+                    let whom = Whom::Request { client: id.client, workers: self.workers };
+                    if self.troubles.first(whom, from, at).is_none() {
                         self.missing.push(id);
                     }
                 }

@@ -17,8 +17,8 @@ use crate::{
     view::ClusterView,
 };
 
-/// How long nothing at all may have been wrong for the bounds to count.
-const CALM: Duration = Duration::from_secs(15);
+/// How long nothing may have been wrong with the nodes, and the worker, for the bounds to count.
+const CALM: Duration = Duration::from_secs(10);
 /// READY to the acknowledgement, and DISCONNECT to its end in every copy: far beyond what they take,
 /// far below any time-out that could hide a loss.
 const CHANGE_MAX: Duration = Duration::from_secs(3);
@@ -99,10 +99,15 @@ impl Bounds {
         }
     }
 
+    fn is_calm(&self, worker: usize, now: Instant) -> bool {
+        self.troubles.is_calm(Whom::Cluster { actor: worker }, now, CALM)
+    }
+
     /// Workers that wait for their acknowledgement, while all is well.
     fn check_waiting(&self, now: Instant) -> Result<(), String> {
         for (id, one) in self.registrations.live() {
-            if one.acknowledged_at.is_none() && one.ready_at + CHANGE_MAX < now {
+            let is_late = one.acknowledged_at.is_none() && one.ready_at + CHANGE_MAX < now;
+            if is_late && self.is_calm(id.worker, now) {
                 return Err(format!(
                     "{id} waits for node {} to acknowledge it since {:?}",
                     one.node,
@@ -134,7 +139,8 @@ impl Bounds {
             else {
                 continue;
             };
-            for node in view.nodes.iter().filter(|node| node.is_up) {
+            let is_calm = self.is_calm(id.worker, view.now);
+            for node in view.nodes.iter().filter(|node| node.is_up && node.is_member && is_calm) {
                 let Some(catalog) = node.catalog else { continue };
                 if catalog.offering(name.as_bytes()).any(|other| other.as_str() == owner.name) {
                     return Err(format!(
@@ -159,7 +165,7 @@ impl Bounds {
         if *crashed_at + bound >= view.now {
             return Ok(());
         }
-        for node in view.nodes.iter().filter(|node| node.is_up) {
+        for node in view.nodes.iter().filter(|node| node.is_up && node.is_member) {
             let mut services = node.catalog.into_iter().flat_map(|catalog| catalog.services());
             let shown = services
                 .find(|(_, offering)| offering.iter().any(|other| other.as_str() == gone.name));
@@ -200,10 +206,8 @@ impl Invariant for Bounds {
     fn on_look(&mut self, view: &ClusterView<'_>) -> Result<(), String> {
         self.check_drains(view.now)?;
         self.check_lost(view)?;
-        if self.troubles.is_calm(Whom::Anybody, view.now, CALM) {
-            self.check_waiting(view.now)?;
-            self.check_left(view)?;
-        }
+        self.check_waiting(view.now)?;
+        self.check_left(view)?;
         let forgotten = view.now.checked_sub(CHANGE_MAX * 4).unwrap_or(view.now);
         self.registrations.forget_parted_before(forgotten);
         Ok(())

@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Executions {
     deliveries: Vec<Delivery>,
+    /// The first actors.
+    workers: usize,
     attempts_max: usize,
     sent: BTreeMap<RequestId, Sent>,
     /// Registrations that are over, as their workers know.
@@ -36,6 +38,7 @@ impl Executions {
     pub(super) fn new(workload: &Workload) -> Self {
         Self {
             deliveries: workload.services.iter().map(|service| service.delivery).collect(),
+            workers: workload.services.iter().map(|service| service.workers).sum(),
             attempts_max: usize::try_from(ServicePolicy::default().max_attempts).unwrap_or(3),
             sent: BTreeMap::new(),
             parted: BTreeMap::new(),
@@ -68,8 +71,9 @@ impl Executions {
             }
             Some(Delivery::AtLeastOnce) | None => {}
         }
-        let is_forced = self.parted.contains_key(last)
-            || self.troubles.first(Whom::Anybody, sent.at, at).is_some();
+        let whom = Whom::Request { client: id.client, workers: self.workers };
+        let is_forced =
+            self.parted.contains_key(last) || self.troubles.first(whom, sent.at, at).is_some();
         if is_forced {
             Ok(())
         } else {

@@ -59,7 +59,7 @@ impl Liveness {
                 wanted.insert((service.as_str(), node.name));
             }
         }
-        for node in &view.nodes {
+        for node in view.nodes.iter().filter(|node| node.is_member) {
             let Some(catalog) = node.catalog else { continue };
             let mut shown = BTreeSet::new();
             for service in &self.services {
@@ -129,7 +129,7 @@ impl Invariant for Liveness {
     }
 
     fn at_end(&mut self, view: &ClusterView<'_>) -> Result<(), String> {
-        for node in &view.nodes {
+        for node in view.nodes.iter().filter(|node| node.is_member) {
             if !node.is_up || node.is_paused || !node.is_ready || node.catalog.is_none() {
                 return Err(format!("{} does not take part", node.name));
             }

@@ -107,6 +107,7 @@ impl Nodes {
     pub(super) fn view(&self, now: Instant) -> ClusterView<'_> {
         let node = |number: usize| NodeView {
             name: self.names[number].as_str(),
+            is_member: true,
             is_up: true,
             is_paused: false,
             is_ready: true,

@@ -57,10 +57,11 @@ impl Invariant for NoHealthyEviction {
         if !is_sent_away || !was_healthy || registration.acknowledged_at.is_none() {
             return Ok(());
         }
+        let (node, actor) = (registration.node, id.worker);
         let (whom, reach) = match self.lonely_max {
             // What happens to the others can leave it alone, too.
-            Some(lonely_max) => (Whom::Anybody, self.reach + lonely_max),
-            None => (Whom::Peer { node: registration.node, actor: id.worker }, self.reach),
+            Some(lonely_max) => (Whom::Cluster { actor }, self.reach + lonely_max),
+            None => (Whom::Peer { node, actor }, self.reach),
         };
         if self.troubles.is_calm(whom, observation.at, reach) {
             return Err(format!(
@@ -104,9 +105,9 @@ mod tests {
     #[test]
     fn healthy_worker_that_is_sent_away_is_a_violation() {
         assert!(evicted(None).is_err());
-        let of = |nodes, actors| Some(Fault { kind: "cut", nodes, actors });
+        let of = |nodes, actors| Some(Fault { kind: "peer_cut", nodes, actors });
         assert!(evicted(of(vec![0, 2], Vec::new())).is_err(), "of others");
-        assert!(evicted(of(vec![1, 2], Vec::new())).is_ok());
-        assert!(evicted(of(Vec::new(), vec![4])).is_ok());
+        assert!(evicted(of(vec![1], vec![4])).is_ok());
+        assert!(evicted(of(vec![2], vec![4])).is_err(), "of another way");
     }
 }

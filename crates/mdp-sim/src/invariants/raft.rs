@@ -48,6 +48,8 @@ pub(super) struct Raft {
     committed: BTreeMap<u64, EntryView>,
     /// The highest index that was found on a quorum.
     on_quorum: u64,
+    /// Who voted at the last look, as the node said that knew most.
+    voters: Option<Vec<BTreeSet<u64>>>,
     /// Up to where each process's log was compared with what is committed.
     compared: BTreeMap<usize, u64>,
 }
@@ -156,12 +158,20 @@ impl Raft {
         Ok(())
     }
 
-    /// What is committed is in the logs of a majority. Who is down may have it.
+    /// What is committed is in the logs of a majority. Who is down may have it. While the voters change
+    /// nobody outside can know whose majority it was.
     fn check_quorum(&mut self, members: &[Option<Member>]) -> Result<(), String> {
         let up: Vec<&Member> = members.iter().flatten().collect();
         let Some(most) = up.iter().max_by_key(|member| member.now.committed) else { return Ok(()) };
         let index = most.now.committed;
-        let Some(entry) = self.committed.get(&index).filter(|_| index > self.on_quorum) else {
+        let before = self.voters.replace(most.voters.clone());
+        let is_settled = before.is_none_or(|voters| voters == most.voters)
+            && up.iter().all(|member| {
+                member.voters == most.voters
+                    || !most.voters.iter().any(|voters| voters.contains(&member.now.id))
+            });
+        let is_new = is_settled && index > self.on_quorum;
+        let Some(entry) = self.committed.get(&index).filter(|_| is_new) else {
             return Ok(());
         };
         for voters in &most.voters {

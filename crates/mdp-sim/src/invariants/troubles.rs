@@ -25,13 +25,14 @@ impl Trouble {
 /// What a rule is about.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whom {
-    Anybody,
+    /// A node, and its place among the others.
     Node(usize),
-    /// A peer and the node that it is connected to.
-    Peer {
-        node: usize,
-        actor: usize,
-    },
+    /// What a peer and the node that it is connected to have of each other.
+    Peer { node: usize, actor: usize },
+    /// What all nodes together do for this peer.
+    Cluster { actor: usize },
+    /// What becomes of a client's request, and of the workers that may have it: the first actors.
+    Request { client: usize, workers: usize },
 }
 
 impl Whom {
@@ -39,11 +40,22 @@ impl Whom {
         // Whoever is on the other side is cut off as well.
         let hits_all =
             fault.kind == PARTITION || (fault.nodes.is_empty() && fault.actors.is_empty());
+        let of_others = |is_one: &dyn Fn(usize) -> bool| {
+            OF_ACTORS.contains(&fault.kind) && !fault.actors.iter().any(|actor| is_one(*actor))
+        };
         match self {
-            Self::Anybody => true,
             Self::Node(node) => hits_all || fault.nodes.contains(&node),
-            Self::Peer { node, actor } => {
-                hits_all || fault.nodes.contains(&node) || fault.actors.contains(&actor)
+            Self::Peer { node, actor } => match fault.kind {
+                PEER_CUT => fault.nodes.contains(&node) && fault.actors.contains(&actor),
+                kind => {
+                    (hits_all || fault.nodes.contains(&node) || fault.actors.contains(&actor))
+                        && !BETWEEN_NODES.contains(&kind)
+                }
+            },
+            Self::Cluster { actor } => !of_others(&|other| other == actor),
+            Self::Request { client, workers } => {
+                !of_others(&|other| other == client || other < workers)
+                    && !HARMLESS.contains(&fault.kind)
             }
         }
     }
@@ -57,6 +69,30 @@ const STARTED: &str = "started";
 const OF_NODES: [&str; 4] = [DOWN, PAUSED, DRAINING, STARTED];
 /// The fault that names one side only.
 const PARTITION: &str = "partition";
+/// The fault that is of a node and an actor together.
+const PEER_CUT: &str = "peer_cut";
+/// Faults of the actors that they name, and of nobody else.
+const OF_ACTORS: [&str; 3] = [PEER_CUT, "peer_death", "peer_freeze"];
+/// Faults that peers of a node do not notice, unless its process ends, which is a trouble of its own.
+const BETWEEN_NODES: [&str; 15] = [
+    PARTITION,
+    "one_way_cut",
+    "flapping_link",
+    "lost_calls",
+    "repeated_calls",
+    "disk_full",
+    "sync_error",
+    "slow_sync",
+    "corruption",
+    "volume_loss",
+    "leader_transfer",
+    "snapshot",
+    "grow",
+    "shrink",
+    "return",
+];
+/// What costs no request: agreement is only slower.
+const HARMLESS: [&str; 5] = ["repeated_calls", "slow_sync", "leader_transfer", "snapshot", "grow"];
 
 impl Troubles {
     /// Takes notice of what was done.
@@ -76,6 +112,10 @@ impl Troubles {
             Event::NodeDraining { node } => self.begin(of_node(DRAINING, *node), at),
             Event::NodePaused { node } => self.begin(of_node(PAUSED, *node), at),
             Event::NodeResumed { node } => self.end(at, |other| is(other, PAUSED, *node)),
+            // Nobody waits for it any more.
+            Event::MemberLeft { node } => {
+                self.end(at, |other| OF_NODES.into_iter().any(|kind| is(other, kind, *node)));
+            }
             Event::NodeStarted { node } => {
                 self.begin(of_node(STARTED, *node), at);
                 self.end(at, |other| OF_NODES.into_iter().any(|kind| is(other, kind, *node)));
@@ -149,5 +189,31 @@ mod tests {
         let ms = Duration::from_millis(1);
         assert_eq!(troubles.first(peer, start + ms * 50, start + ms * 60), Some(start));
         assert_eq!(troubles.first(peer, start + ms * 101, start + ms * 110), None);
+    }
+
+    #[test]
+    fn fault_hits_only_those_who_can_notice_it() {
+        let fault = |kind, nodes: &[usize], actors: &[usize]| Fault {
+            kind,
+            nodes: nodes.to_vec(),
+            actors: actors.to_vec(),
+        };
+        let peer = Whom::Peer { node: 2, actor: 7 };
+        let (cluster, request) =
+            (Whom::Cluster { actor: 7 }, Whom::Request { client: 7, workers: 3 });
+        for (fault, hits) in [
+            (fault(PARTITION, &[2], &[]), [false, true, true]),
+            (fault(PEER_CUT, &[2], &[7]), [true; 3]),
+            (fault(PEER_CUT, &[1], &[7]), [false, true, true]),
+            (fault(PEER_CUT, &[2], &[5]), [false; 3]),
+            (fault("peer_death", &[], &[1]), [false, false, true]),
+            (fault("broken_connections", &[], &[]), [true; 3]),
+            (fault(DOWN, &[1], &[]), [false, true, true]),
+            (fault(DOWN, &[2], &[]), [true; 3]),
+            (fault("grow", &[4], &[]), [false, true, false]),
+        ] {
+            let hit = [peer, cluster, request].map(|whom| whom.is_hit_by(&fault));
+            assert_eq!(hit, hits, "{fault:?}");
+        }
     }
 }

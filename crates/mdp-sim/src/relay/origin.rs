@@ -191,6 +191,7 @@ impl Origin {
         self.failures = 0;
         let link = ledger.up(LinkRole::Origin);
         turn.notes.push(format!("link {} to {}", link.0, self.node));
+        turn.wires.count_link(welcome.wire);
         self.stage = Stage::Up { link, version: welcome.wire, heard_at: turn.now };
     }
 

@@ -70,6 +70,7 @@ impl World {
             let replica = process.map(|process| process.replica());
             NodeView {
                 name: machine.name.as_str(),
+                is_member: self.roster.is_member(node),
                 is_up: process.is_some(),
                 is_paused: machine.is_paused(),
                 is_ready: self.is_ready(node),
@@ -86,13 +87,14 @@ impl World {
 
     /// Whether no change of members is under way. A member that is being replaced still counts among
     /// those of whom a majority is needed: the loss of another volume meanwhile may be one too many.
-    fn are_members_settled(&self) -> bool {
-        let mut rafts = self.machines.iter().filter_map(|machine| machine.consensus());
+    pub(super) fn are_members_settled(&self) -> bool {
+        let members = self.roster.members().into_iter();
+        let mut rafts = members.filter_map(|node| self.machines[node].consensus());
         rafts.all(|consensus| consensus.inspect().voters.len() == 1)
     }
 
     /// Whether a node takes part, by its own account.
-    pub(super) fn is_ready(&self, node: usize) -> bool {
+    pub(crate) fn is_ready(&self, node: usize) -> bool {
         let machine = &self.machines[node];
         let Some(process) = machine.process() else { return false };
         !machine.is_paused() && !process.is_leaving() && {
@@ -104,7 +106,7 @@ impl World {
     /// Whether every node takes part, and nobody owes anybody anything.
     pub(super) fn is_idle(&self) -> bool {
         self.tally.is_empty()
-            && (0..self.machines.len()).all(|node| self.is_ready(node))
+            && self.roster.members().into_iter().all(|node| self.is_ready(node))
             && self.machines.iter().filter_map(|machine| machine.process()).all(|process| {
                 let gauges = process.broker().gauges();
                 gauges.queued_requests + gauges.held_requests + gauges.forwarded_requests == 0

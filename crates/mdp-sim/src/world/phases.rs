@@ -15,6 +15,9 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// How long after that everything may take to come to rest: the patience of clients and the time that
 /// the slowest node needs to take part again, and more.
 const REST_MAX: Duration = Duration::from_secs(20);
+/// How long a change of members may take once nothing is wrong: an attempt that is lost, another one, and
+/// the time that a node needs to notice.
+const CHANGE_MAX: Duration = Duration::from_secs(20);
 /// How long rest must last.
 const REST: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(100);
@@ -28,6 +31,9 @@ impl World {
         let now = tokio::time::Instant::now().into_std();
         if self.violation.is_none() {
             self.heal(now);
+            self.finish_changes(now + CHANGE_MAX).await;
+            let now = tokio::time::Instant::now().into_std();
+            self.settle(now);
             self.run_until(now + HEALTHY).await;
             self.come_to_rest().await;
         }
@@ -35,7 +41,7 @@ impl World {
     }
 
     fn begin_all(&mut self, now: Instant) {
-        for node in 0..self.machines.len() {
+        for node in self.roster.members() {
             let delay = self.rng.duration(Duration::ZERO, BEGINNING / 4);
             self.events.push(now + delay, Event::Start { node });
         }
@@ -47,6 +53,9 @@ impl World {
         let first = self.plan.appetite.next_gap(&mut self.rng);
         self.events.push(now + BEGINNING / 2 + first, Event::Fault);
         self.events.push(now, Event::Look);
+        if !self.plan.changes.kinds.is_empty() {
+            self.events.push(now + BEGINNING, Event::Operate);
+        }
     }
 
     pub(super) fn next_fault(&mut self, now: Instant) {
@@ -55,21 +64,33 @@ impl World {
         }
         let gap = self.plan.appetite.next_gap(&mut self.rng);
         self.events.push(now + gap, Event::Fault);
-        let others_are_ready = (0..self.machines.len()).all(|node| self.is_ready(node));
+        let members = self.roster.members();
+        let others_are_ready = members.iter().all(|node| self.is_ready(*node));
+        let running = self.roster.running();
         let workers = self.crew.workers();
         let situation = Situation {
-            nodes: self.machines.len(),
+            nodes: running.len(),
             actors: self.crew.len(),
             workers: &workers,
-            can_lose_a_volume: self.machines.len() > 2
+            can_lose_a_volume: members.len() > 2
                 && self.volume_at_risk.is_none()
+                && self.operator.is_idle()
+                && self.are_members_settled()
                 && others_are_ready,
         };
         let plan = std::sync::Arc::clone(&self.plan);
         if let Some(act) = plan.appetite.next_act(&mut self.rng, situation) {
-            self.faults += 1;
-            self.begin(now, act);
+            self.count_fault();
+            self.begin(now, act.at_sites(&running, self.machines.len()));
         }
+    }
+
+    pub(crate) const fn has_faults(&self) -> bool {
+        self.has_faults
+    }
+
+    pub(crate) const fn count_fault(&mut self) {
+        self.faults += 1;
     }
 
     /// Ends every fault: everything runs, is connected and goes right.
@@ -88,6 +109,22 @@ impl World {
             self.crew.thaw(now, actor);
             self.crew.revive(now, actor);
         }
+    }
+
+    /// Lets the operator end what was begun.
+    async fn finish_changes(&mut self, deadline: Instant) {
+        while self.violation.is_none() && !self.operator.is_idle() {
+            let now = tokio::time::Instant::now().into_std();
+            if now >= deadline {
+                let doing = self.operator.doing();
+                return self.fail(now, "members_change", format!("not done: {doing}"));
+            }
+            self.run_until(now + STEP).await;
+        }
+    }
+
+    /// From now on all must be well, and soon everything has been said.
+    fn settle(&mut self, now: Instant) {
         self.crew.settle(now, now + HEALTHY);
         self.observe(now, Seen::Healed);
     }
@@ -118,8 +155,19 @@ impl World {
         let simulated = now.saturating_duration_since(self.began_at);
         let steps = self.trace.steps();
         let (answered, looked_up) = (self.tally.answered, self.tally.looked_up);
-        let newer_calls = self.network.newer_calls();
-        let summary = Summary { faults: self.faults, answered, looked_up, newer_calls };
+        let ((calls, newer_calls), (links, newer_links)) =
+            (self.network.calls(), self.network.links());
+        let changes = self.operator.done();
+        let summary = Summary {
+            faults: self.faults,
+            changes,
+            answered,
+            looked_up,
+            calls,
+            newer_calls,
+            links,
+            newer_links,
+        };
         let verdict = match self.violation {
             Some(violation) => Err(Box::new(violation)),
             None => Ok(summary),

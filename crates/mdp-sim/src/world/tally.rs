@@ -60,6 +60,7 @@ impl Tally {
             | Event::NodeDraining { .. }
             | Event::NodeDrained { .. }
             | Event::NodeStopped { .. }
+            | Event::MemberLeft { .. }
             | Event::FaultBegan(_)
             | Event::FaultEnded(_)
             | Event::Healed => {}
