@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint, builder::PossibleValue
 
 pub(crate) use self::nodes::{
     ADMIN_DEFAULT, ChangeArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs, RecoverArgs,
-    SnapshotArgs, ViewArgs,
+    SnapshotArgs, StatusArgs, ViewArgs,
 };
 use self::values::Protocol;
 
@@ -51,8 +51,8 @@ pub(crate) enum Command {
     #[command(long_about = help::SERVICES, after_long_help = help::VIEW_AFTER)]
     Services(ViewArgs),
     /// Show a node's view of itself and its cluster.
-    #[command(long_about = help::STATUS, after_long_help = help::VIEW_AFTER)]
-    Status(ViewArgs),
+    #[command(long_about = help::STATUS, after_long_help = help::STATUS_AFTER)]
+    Status(StatusArgs),
     /// List, add, promote or remove the members of the cluster.
     #[command(long_about = help::MEMBER, after_long_help = help::MEMBER_AFTER)]
     Member {

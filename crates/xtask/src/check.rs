@@ -3,6 +3,7 @@
 use crate::{
     deny,
     install::{self, Need},
+    manifests,
     run::{self, Failure},
     stage::Stages,
     tidy,
@@ -23,6 +24,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), Failure> {
         run::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
     stages.run("tidy", || tidy::run(workspace));
+    stages.run("manifests", || manifests::check(workspace));
     stages.run("deny", || deny::check(workspace));
     stages.finish()
 }

@@ -1,6 +1,6 @@
 //! `demo`: what three nodes do, shown in under a minute with real processes.
 
-mod admin;
+pub(crate) mod admin;
 mod asker;
 mod failover;
 mod load;

@@ -11,6 +11,8 @@ use crate::{
 /// Something that does not come with the Rust toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
+    /// Starts several containers as a file says.
+    Compose,
     /// Lets the wall clock of a running node jump, for the test that nobody minds.
     Faketime,
     /// The TCP load balancer of the tests of rolling restarts.
@@ -32,7 +34,8 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
+        Self::Compose,
         Self::Faketime,
         Self::Haproxy,
         Self::Iproute,
@@ -51,6 +54,7 @@ impl Need {
     /// The package of Debian and its descendants.
     const fn package(self) -> &'static str {
         match self {
+            Self::Compose => "docker-compose",
             Self::Faketime => "faketime",
             Self::Haproxy => "haproxy",
             Self::Iproute => "iproute2",
@@ -66,6 +70,7 @@ impl Need {
     /// What to look for on other systems.
     const fn description(self) -> &'static str {
         match self {
+            Self::Compose => "Docker Compose, as docker compose or docker-compose",
             Self::Faketime => "faketime, with libfaketime",
             Self::Haproxy => "haproxy 2.4 or newer",
             Self::Iproute => "ip, of iproute2",
@@ -80,6 +85,7 @@ impl Need {
 
     fn is_met(self) -> bool {
         match self {
+            Self::Compose => has_compose(),
             Self::Faketime => run::succeeds(Command::new("faketime").arg("--version")),
             Self::Haproxy => run::succeeds(Command::new("haproxy").arg("-v")),
             Self::Iproute => run::succeeds(Command::new("ip").arg("-V")),
@@ -150,6 +156,24 @@ fn install(prefix: &[&str], packages: &[&str]) -> Result<(), Failure> {
     run::run(&mut apt_get(prefix, &arguments))
 }
 
+/// Unpacks a package of Debian without installing it, so that nothing of it runs by itself.
+pub(crate) fn unpack(package: &str, directory: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", directory.display()));
+    fs::create_dir_all(directory).map_err(failed)?;
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-q", package]).current_dir(directory);
+    run::run(&mut download).map_err(|failure| {
+        Failure::new(format!("{failure}; please put the programs of {package} into your PATH"))
+    })?;
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let archive = entry.map_err(failed)?.path();
+        if archive.extension().is_some_and(|extension| extension == "deb") {
+            run::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(directory))?;
+        }
+    }
+    Ok(())
+}
+
 fn apt_get(prefix: &[&str], arguments: &[&str]) -> Command {
     let mut words = prefix.to_vec();
     words.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
@@ -158,6 +182,11 @@ fn apt_get(prefix: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
     command
+}
+
+fn has_compose() -> bool {
+    run::succeeds(Command::new("docker").args(["compose", "version"]))
+        || run::succeeds(Command::new("docker-compose").arg("version"))
 }
 
 fn is_root() -> bool {

@@ -2,6 +2,7 @@
 
 use crate::{
     install::{self, Need},
+    manifests,
     run::{self, Failure},
     say,
     stage::Stages,
@@ -30,6 +31,7 @@ pub(crate) enum Soak {
     Freeze,
     Fuzz,
     History,
+    Manifests,
     Memory,
     Nemesis,
     Overload,
@@ -43,7 +45,7 @@ pub(crate) enum Soak {
 }
 
 impl Soak {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Accounting,
         Self::Balance,
         Self::Balancer,
@@ -56,6 +58,7 @@ impl Soak {
         Self::Freeze,
         Self::Fuzz,
         Self::History,
+        Self::Manifests,
         Self::Memory,
         Self::Nemesis,
         Self::Overload,
@@ -86,6 +89,7 @@ impl Soak {
             Self::Freeze => "freeze",
             Self::Fuzz => "fuzz",
             Self::History => "history",
+            Self::Manifests => "manifests",
             Self::Memory => "memory",
             Self::Nemesis => "nemesis",
             Self::Overload => "overload",
@@ -117,6 +121,7 @@ impl Soak {
             Self::Freeze => "30 pauses of the leader, of 0.1 to 30 s",
             Self::Fuzz => "10 minutes of random frames for the decoder; needs cargo-fuzz",
             Self::History => "25 minutes of faults, each answer checked for linearizability",
+            Self::Manifests => "the manifests for Kubernetes by checkov, too",
             Self::Memory => "every limit on memory with the full numbers",
             Self::Nemesis => {
                 "20 minutes of every fault there is, each answer checked for linearizability"
@@ -152,6 +157,7 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
     let mut stages = Stages::default();
     stages.count(&format!("soak {}", soak.name()), |totals| match soak {
         Soak::Fuzz => fuzz(workspace),
+        Soak::Manifests => manifests::second_opinion(workspace),
         Soak::Property => {
             let packages = ["--package", "mdp-wire", "--package", "mdp-broker"];
             let mut tests = workspace.cargo(["test", "--release"]);
@@ -180,7 +186,7 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
     });
     let totals = stages.totals();
     stages.finish()?;
-    if soak != Soak::Fuzz && totals.passed == 0 {
+    if !matches!(soak, Soak::Fuzz | Soak::Manifests) && totals.passed == 0 {
         return Err(Failure::new(format!("no test belongs to soak {}", soak.name())));
     }
     Ok(())

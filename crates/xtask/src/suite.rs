@@ -8,8 +8,9 @@ use std::{
 };
 
 use crate::{
+    image,
     install::{self, Need},
-    readme,
+    manifests, readme,
     run::{self, Failure},
     say, sim,
     stage::Stages,
@@ -35,29 +36,33 @@ pub(crate) enum Part {
     Delivery,
     Nemesis,
     Mixed,
+    Image,
     Simulation,
+    Manifests,
     Python,
     Readme,
     Speed,
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Rust,
         Self::Cluster,
         Self::Relay,
         Self::Delivery,
         Self::Nemesis,
         Self::Mixed,
+        Self::Image,
         Self::Simulation,
+        Self::Manifests,
         Self::Python,
         Self::Readme,
         Self::Speed,
     ];
 
     /// Those that are a test program each, which measures: nothing else runs beside it.
-    const PROGRAMS: [Self; 5] =
-        [Self::Cluster, Self::Relay, Self::Delivery, Self::Nemesis, Self::Mixed];
+    const PROGRAMS: [Self; 6] =
+        [Self::Cluster, Self::Relay, Self::Delivery, Self::Nemesis, Self::Mixed, Self::Image];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
@@ -71,7 +76,9 @@ impl Part {
             Self::Delivery => "delivery",
             Self::Nemesis => "nemesis",
             Self::Mixed => "mixed",
+            Self::Image => "image",
             Self::Simulation => "sim",
+            Self::Manifests => "manifests",
             Self::Python => "python",
             Self::Readme => "readme",
             Self::Speed => "speed",
@@ -93,7 +100,9 @@ impl Part {
                 tests.env("MAJORDOMO_NEXT_BIN", next);
                 counted(with_program(&mut tests, workspace), totals)
             }
+            Self::Image => image_tests(workspace, totals),
             Self::Simulation => one(totals, sim::short(workspace)),
+            Self::Manifests => one(totals, manifests::with_program(workspace)),
             Self::Python => python_tests(workspace, totals),
             Self::Readme => one(totals, readme::run(workspace)),
             Self::Speed => {
@@ -195,6 +204,17 @@ pub(crate) fn counted(command: &mut Command, totals: &mut Totals) -> Result<(), 
         command.env("CARGO_TERM_COLOR", "always");
     }
     run::watched(command, |line| totals.read_line(line))
+}
+
+/// Without an engine the tests themselves say what that means.
+fn image_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
+    if image::engine_answers() {
+        install::missing(&[Need::Compose])?;
+        image::build(workspace)?;
+    }
+    let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
+    tests.args(["--no-fail-fast", "--test", Part::Image.name()]);
+    counted(with_program(&mut tests, workspace), totals)
 }
 
 fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use crate::{
     bench::{self, Bench},
-    check, demo, install, mutants,
+    check, demo, image, install, manifests, mutants,
     run::Failure,
     sim::{self, Sim},
     soak::{self, Soak},
@@ -20,7 +20,9 @@ pub(crate) enum Task {
     Check,
     Demo,
     Fix,
+    Image,
     Install,
+    Manifests,
     Mutants(Vec<String>),
     Sim(Sim),
     Soak(Soak),
@@ -35,7 +37,9 @@ impl Task {
             Self::Check => check::check(workspace),
             Self::Demo => demo::run(workspace),
             Self::Fix => check::fix(workspace),
+            Self::Image => image::run(workspace),
             Self::Install => install::everything(workspace),
+            Self::Manifests => manifests::run(workspace),
             Self::Mutants(only) => mutants::run(workspace, only),
             Self::Sim(sim) => sim::run(workspace, sim),
             Self::Soak(soak) => soak::run(workspace, *soak),
@@ -111,7 +115,9 @@ fn task(name: &'static str, options: &[String]) -> Result<Task, UsageError> {
         ("check", []) => Ok(Task::Check),
         ("demo", []) => Ok(Task::Demo),
         ("fix", []) => Ok(Task::Fix),
+        ("image", []) => Ok(Task::Image),
         ("install", []) => Ok(Task::Install),
+        ("manifests", []) => Ok(Task::Manifests),
         ("test", []) => Ok(Task::Test(None)),
         ("test", [part]) => {
             Part::named(part).map(|part| Task::Test(Some(part))).ok_or_else(|| unknown(part))
@@ -157,7 +163,7 @@ Exit code 1 if anything that it shows is not as it should be.",
         usage: "check",
         summary: "Reads everything and changes nothing: format, lints, documentation, tidy, licences.",
         details: "Runs `cargo fmt --check`, clippy on all targets, rustdoc (each with warnings as errors),
-`cargo xtask tidy` and cargo-deny (licences, sources, bans; advisories where their database can be
+`cargo xtask tidy`, the part of `cargo xtask manifests` that needs no program, and cargo-deny (licences, sources, bans; advisories where their database can be
 fetched), which is built into the target directory once. Every stage runs, also after one failed.",
     },
     Manual {
@@ -168,7 +174,7 @@ fetched), which is built into the target directory once. Every stage runs, also 
     },
     Manual {
         name: "test",
-        usage: "test [rust|cluster|relay|delivery|nemesis|mixed|sim|python|readme|speed]",
+        usage: "test [rust|cluster|relay|delivery|nemesis|mixed|image|sim|manifests|python|readme|speed]",
         summary: "Runs every test in its short form, or one part of them.",
         details: "Builds `majordomo` and the benchmarks with optimisation, then runs
 
@@ -182,7 +188,10 @@ fetched), which is built into the target directory once. Every stage runs, also 
   nemesis  three nodes in network namespaces while everything goes wrong: each answer checked for
            linearizability, each gap held against its bound; needs root
   mixed    three nodes of this version and of a stand-in for the next one, upgraded and rolled back
+  image    the container image: what is in it, one node of it, three nodes by Compose. Without a Docker
+           engine it says so and looks at nothing; in CI (the variable CI is set) it then fails
   sim      150 seeds of the cluster simulation
+  manifests  what the program says of deploy/kubernetes, and its metrics
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
   readme   the commands of the README
   speed    short benchmarks that fail when the broker needs more than 1.5 times the CPU of the
@@ -246,6 +255,25 @@ seed, what was found, the last events, and the command that repeats it.
         details: "File lengths, which crate may use which, equal clippy.toml files, a test for each clause in
 docs/protocol.md, configuration keys known to the code and documented, links between documents,
 and no trace of the machine that a file was written on.",
+    },
+    Manual {
+        name: "image",
+        usage: "image",
+        summary: "Builds the container image, without a registry.",
+        details: "Builds the program with optimisation, collects it with the libraries that it needs under the target
+directory, and makes majordomo:VERSION of that by deploy/docker/Dockerfile.prebuilt. Needs a Docker
+engine and no network. deploy/docker/compose.yaml starts three nodes of it.",
+    },
+    Manual {
+        name: "manifests",
+        usage: "manifests",
+        summary: "Checks deploy/kubernetes: schemas, rules for Prometheus, what the program says of it.",
+        details: "Style (yamllint); every field by the schemas of the oldest supported and the newest Kubernetes; the
+committed render against the files, where kubectl is; the alerts by promtool, with a test for each;
+what each pod's environment and file make of the program (`serve --check`); and whether one and
+three running nodes show every metric that an alert, a dashboard or an autoscaler names. All but
+the last two are a part of `check`, those of `test`. The tools come from PyPI and Debian, once,
+below the target directory. It needs no cluster.",
     },
     Manual {
         name: "install",

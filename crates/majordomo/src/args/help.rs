@@ -113,14 +113,23 @@ Shows the node that answers and, if it is in a cluster, its leader, term and mem
 versions of the nodes. Each node answers from what it knows itself. It asks the administration port of a \
 node; with --endpoint it asks mmi.status, an extension of 8/MMI that only majordomo answers.";
 
-/// Examples of `services` and `status`.
+/// Examples of `services`.
 pub(super) const VIEW_AFTER: &str = "\
 Examples:
   majordomo services
-  majordomo status --admin http://127.0.0.1:5582
-  majordomo status --endpoint host-1:5555 --json
+  majordomo services --admin http://127.0.0.1:5582
+  majordomo services --endpoint host-1:5555 --json
 
 Exit codes: 0 answered, 1 failure or not answered by majordomo, 2 wrong usage, 3 no reply";
+
+/// Examples of `status`.
+pub(super) const STATUS_AFTER: &str = "\
+Examples:
+  majordomo status --admin http://127.0.0.1:5582
+  majordomo status --endpoint host-1:5555 --json
+  majordomo status --live                         for a probe: 0 while the node lives
+
+Exit codes: 0 answered, or live; 1 failure, not answered by majordomo, or not live; 2 wrong usage, 3 no reply";
 
 /// `member`.
 pub(super) const MEMBER: &str = "\

@@ -9,7 +9,7 @@ use super::values;
 /// Where the administration port is when nothing else is said.
 pub(crate) const ADMIN_DEFAULT: &str = "http://127.0.0.1:5580";
 
-/// `majordomo services`, `majordomo status`.
+/// `majordomo services`, and what `majordomo status` has of it.
 #[derive(Args, Debug)]
 pub(crate) struct ViewArgs {
     #[command(flatten)]
@@ -30,6 +30,17 @@ pub(crate) struct ViewArgs {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `majordomo status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+    /// Only find out whether the node lives (/livez), for service managers and containers: exit code
+    /// 0 if so. It says nothing of the cluster.
+    #[arg(long, conflicts_with_all = ["endpoint", "json"])]
+    pub(crate) live: bool,
 }
 
 /// Which running node.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     admin::AdminClient,
-    args::ViewArgs,
+    args::{StatusArgs, ViewArgs},
     commands::view::{Page, cell, items, page},
     exit::Exit,
     printer,
@@ -13,6 +13,7 @@ use crate::{
 
 const PAGE: Page = Page { path: "/api/v1/cluster", service: "mmi.status" };
 const READINESS: &str = "/readyz";
+const LIVENESS: &str = "/livez";
 
 /// What is shown of the answering node, and under which name.
 const FACTS: [(&str, &str); 7] = [
@@ -25,7 +26,18 @@ const FACTS: [(&str, &str); 7] = [
     ("applied index", "applied_index"),
 ];
 
-pub(super) fn run(args: ViewArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
+    if args.live { live(&args.view) } else { show(args.view) }
+}
+
+/// Looks at liveness alone: what a supervisor asks must not depend on the cluster.
+fn live(args: &ViewArgs) -> anyhow::Result<Exit> {
+    AdminClient::new(&args.node, args.timeout)?.view(LIVENESS)?;
+    printer::text("live\n")?;
+    Ok(Exit::Ok)
+}
+
+fn show(args: ViewArgs) -> anyhow::Result<Exit> {
     let is_json = args.json;
     let readiness = readiness(&args)?;
     let mut page = page(args, PAGE)?;

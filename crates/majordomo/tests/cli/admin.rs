@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use rustix::process::Signal;
+
 use crate::program::{Broker, majordomo, printed, printed_json, run, stderr};
 
 fn words(line: &str) -> Vec<&str> {
@@ -43,6 +45,31 @@ fn variable_names_the_port_and_gives_way_to_what_is_typed() {
     assert_eq!(ask(nowhere, &["services", "--admin", &broker.admin]), Some(0));
     assert_eq!(ask(nowhere, &["services", "--endpoint", &broker.endpoint]), Some(0));
     assert_eq!(ask("nowhere", &["services"]), Some(2));
+}
+
+#[test]
+fn liveness_is_an_exit_code_and_needs_no_cluster() {
+    let broker = Broker::start();
+
+    assert_eq!(printed(&broker.ask(&["status", "--live"])), "live\n");
+    let nobody = run(&["status", "--live", "--admin", "http://127.0.0.1:1"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", stderr(&nobody));
+    for nonsense in [&["--json"][..], &["--endpoint", "127.0.0.1:2"]] {
+        let output = run(&[&["status", "--live"], nonsense].concat());
+        assert_eq!(output.status.code(), Some(2), "{nonsense:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn frozen_node_does_not_live() {
+    let broker = Broker::start();
+
+    broker.process.signal(Signal::STOP);
+    let output = broker.ask(&["status", "--live", "--timeout", "300ms"]);
+    broker.process.signal(Signal::CONT);
+
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert_eq!(printed(&broker.ask(&["status", "--live"])), "live\n");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `bench --etcd`: what it needs that nothing else does.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use crate::{
+    install,
     run::{self, Failure},
     say,
     workspace::Workspace,
@@ -36,19 +37,7 @@ fn server(workspace: &Workspace) -> Result<PathBuf, Failure> {
         return Ok(server);
     }
     say::line(&format!("==> unpacking {PACKAGE} below the target directory, once"));
-    let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", directory.display()));
-    fs::create_dir_all(&directory).map_err(failed)?;
-    let mut download = Command::new("apt-get");
-    download.args(["download", "-q", PACKAGE]).current_dir(&directory);
-    run::run(&mut download).map_err(|failure| {
-        Failure::new(format!("{failure}; please put a server named `etcd` into your PATH"))
-    })?;
-    for entry in fs::read_dir(&directory).map_err(failed)? {
-        let package = entry.map_err(failed)?.path();
-        if package.extension().is_some_and(|extension| extension == "deb") {
-            run::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&directory))?;
-        }
-    }
+    install::unpack(PACKAGE, &directory)?;
     if runs(&server) {
         return Ok(server);
     }

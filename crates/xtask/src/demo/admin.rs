@@ -11,13 +11,13 @@ const PAGE_MAX: Duration = Duration::from_secs(2);
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 /// Gets a page; the error is a sentence.
-pub(super) fn get(address: SocketAddr, path: &str) -> Result<Page, String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Page, String> {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&address, PAGE_MAX)?;
         stream.set_read_timeout(Some(PAGE_MAX))?;
@@ -41,7 +41,7 @@ fn page(answer: &str) -> Option<Page> {
 impl Page {
     /// The first text or number of this name. Four fields do not pay for a JSON reader: none of
     /// them holds an escaped character, and none has its name in a part of the page.
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let (_, rest) = self.body.split_once(&format!("\"{name}\":"))?;
         let rest = rest.trim_start();
         match rest.strip_prefix('"') {
