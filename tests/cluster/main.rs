@@ -19,6 +19,7 @@ mod registration;
 mod restart;
 mod storage;
 mod storm;
+mod top;
 mod volumes;
 
 use std::{

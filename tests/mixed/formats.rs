@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A request from every node to a worker at every node, and all nodes know every service.
-fn everybody_serves_everybody(cluster: &TestCluster) {
+pub(crate) fn everybody_serves_everybody(cluster: &TestCluster) {
     for owner in 0..cluster.nodes().len() {
         let service = format!("at-{owner}");
         let worker = RawWorker::connect(cluster.node(owner), Version::V01);

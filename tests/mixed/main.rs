@@ -3,14 +3,16 @@
 //! one and speaks one more format of calls and one more wire version of relayed requests.
 
 mod formats;
+mod last;
 mod rolling;
+mod upgrade;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use cluster_tests::{ClusterNode, TestCluster, next_program, program, wait_until};
+use cluster_tests::{ClusterNode, TestCluster, last_program, next_program, program, wait_until};
 
 /// One test at a time.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -30,6 +32,8 @@ fn machine() -> MutexGuard<'static, ()> {
 enum Release {
     This,
     Next,
+    /// The last one that is written down.
+    Last,
 }
 
 impl Release {
@@ -38,12 +42,14 @@ impl Release {
         node.set_program(match self {
             Self::This => program(),
             Self::Next => next_program(),
+            Self::Last => last_program().unwrap(),
         });
     }
 
     const fn version(self) -> &'static str {
         match self {
-            Self::This => env!("CARGO_PKG_VERSION"),
+            // Nobody asks what the last one is called.
+            Self::This | Self::Last => env!("CARGO_PKG_VERSION"),
             Self::Next => "0.2.0",
         }
     }

@@ -23,9 +23,17 @@ pub struct Page {
 /// # Errors
 /// The connection was refused or lost, or the answer is no HTTP.
 pub fn http_get(address: SocketAddr, path: &str) -> io::Result<Page> {
-    let mut stream = TcpStream::connect_timeout(&address, PAGE_PATIENCE)?;
-    stream.set_read_timeout(Some(PAGE_PATIENCE))?;
-    stream.set_write_timeout(Some(PAGE_PATIENCE))?;
+    http_get_within(address, path, PAGE_PATIENCE)
+}
+
+/// As [`http_get`], with so much time for each step.
+///
+/// # Errors
+/// As [`http_get`].
+pub fn http_get_within(address: SocketAddr, path: &str, patience: Duration) -> io::Result<Page> {
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     // 1.0: the end of the connection is the end of the body.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;

@@ -57,7 +57,7 @@ pub use daemon::Daemon;
 pub use damages::{Damage, Damages, Happened};
 pub use figures::Durations;
 pub use frames::{Message, Version};
-pub use http::{Page, http_get};
+pub use http::{Page, http_get, http_get_within};
 pub use links::{Links, Tap};
 pub use lost_writes::{Lost, LostWrites};
 pub use mdp_history::{
@@ -69,7 +69,7 @@ pub use network::{Disturbance, Network, Trouble};
 pub use networked_cluster::NetworkedCluster;
 pub use node_process::{NodeProcess, QUIET};
 pub use ports::free_port;
-pub use program::{Finished, is_release, majordomo, next_program, program};
+pub use program::{Finished, is_release, last_program, majordomo, next_program, program};
 pub use raw_socket::{RawSocket, Reachable};
 pub use receipt::Receipt;
 pub use recorded_worker::{RECORDED_HEARTBEAT, RECORDED_SILENCE_MAX, Record, RecordedWorker};

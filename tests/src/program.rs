@@ -57,6 +57,14 @@ pub fn next_program() -> PathBuf {
     path.canonicalize().unwrap()
 }
 
+/// The program of the last release, if there is one: `MAJORDOMO_LAST_BIN`.
+#[must_use]
+pub fn last_program() -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os("MAJORDOMO_LAST_BIN")?);
+    assert!(path.is_file(), "MAJORDOMO_LAST_BIN names {}, which is not a file", path.display());
+    Some(path)
+}
+
 /// Whether the program is an optimised build, for figures that hold only there.
 #[must_use]
 pub fn is_release() -> bool {

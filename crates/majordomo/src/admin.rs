@@ -215,6 +215,19 @@ impl AdminClient {
         Ok(page)
     }
 
+    /// A page of text that must be there.
+    pub(crate) fn text(&self, path: &'static str) -> Result<String, AdminError> {
+        let answer = self.agent.get(self.at(path)).call();
+        let answer = answer.map_err(|reason| self.no_answer(reason))?;
+        if !answer.status().is_success() {
+            let (status, page) = self.read_page(path, Ok(answer))?;
+            self.accept(status, page)?;
+            return Err(self.no_page(path, format!("it has status {status}")));
+        }
+        let text = answer.into_body().with_config().limit(PAGE_BYTES_MAX).read_to_string();
+        text.map_err(|error| self.no_page(path, error.to_string()))
+    }
+
     /// A page that must be there.
     pub(crate) fn view(&self, path: &'static str) -> Result<Value, AdminError> {
         let answer = self.agent.get(self.at(path)).call();

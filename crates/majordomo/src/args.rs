@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint, builder::PossibleValue
 
 pub(crate) use self::nodes::{
     ADMIN_DEFAULT, ChangeArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs, RecoverArgs,
-    SnapshotArgs, StatusArgs, ViewArgs,
+    SnapshotArgs, StatusArgs, TopArgs, UpgradeCommand, ViewArgs,
 };
 use self::values::Protocol;
 
@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Show a node's view of itself and its cluster.
     #[command(long_about = help::STATUS, after_long_help = help::STATUS_AFTER)]
     Status(StatusArgs),
+    /// Watch nodes and services in the terminal.
+    #[command(long_about = help::TOP, after_long_help = help::TOP_AFTER)]
+    Top(TopArgs),
     /// List, add, promote or remove the members of the cluster.
     #[command(long_about = help::MEMBER, after_long_help = help::MEMBER_AFTER)]
     Member {
@@ -66,6 +69,13 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         command: LeaderCommand,
+    },
+    /// Show the cluster's version during an upgrade; hold it, or make it final.
+    #[command(long_about = help::UPGRADE, after_long_help = help::UPGRADE_AFTER)]
+    Upgrade {
+        /// What to do.
+        #[command(subcommand)]
+        command: UpgradeCommand,
     },
     /// Let a running node leave its cluster, without losing a request.
     #[command(long_about = help::DRAIN, after_long_help = help::DRAIN_AFTER)]

@@ -11,6 +11,8 @@ mod serve;
 mod services;
 mod snapshot;
 mod status;
+mod top;
+mod upgrade;
 mod view;
 mod work;
 
@@ -34,6 +36,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(args),
         Command::Member { command } => member::run(command),
         Command::Leader { command } => leader::run(command),
+        Command::Top(args) => top::run(args),
+        Command::Upgrade { command } => upgrade::run(command),
         Command::Drain(args) => drain::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Recover(args) => recover::run(args),

@@ -2,7 +2,7 @@
 //!
 //! A thread of its own writes it, so that whoever stops reading the log does not stop the broker.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::Context as _;
 use tracing::Subscriber;
@@ -17,12 +17,15 @@ use tracing_subscriber::{
 };
 
 /// The form of the log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Format {
     /// One line for a person.
     Text,
     /// One JSON object a line.
-    Json,
+    Json {
+        /// Who says it: in each line, for logs of all nodes are read together.
+        node: String,
+    },
 }
 
 /// How many lines may wait to be written; beyond that they are dropped.
@@ -47,7 +50,7 @@ pub(crate) fn levels(text: &str) -> anyhow::Result<Targets> {
 /// Starts the log; everything before it is lost. What was logged is written before the guard is
 /// dropped, unless nobody reads it for a second.
 #[must_use = "the log ends with its guard"]
-pub(crate) fn start(levels: Targets, format: Format) -> WorkerGuard {
+pub(crate) fn start(levels: Targets, format: &Format) -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(WAITING_LINES_MAX)
         .lossy(true)
@@ -55,7 +58,7 @@ pub(crate) fn start(levels: Targets, format: Format) -> WorkerGuard {
         .finish(io::stderr());
     let layer = match format {
         Format::Text => text_layer(writer),
-        Format::Json => json_layer(writer),
+        Format::Json { node } => json_layer(writer, node),
     };
     // It fails only if there is a log already.
     tracing_subscriber::registry().with(layer.with_filter(levels)).try_init().ok();
@@ -70,11 +73,34 @@ where
     fmt::layer().with_writer(writer).with_ansi(is_terminal).log_internal_errors(false).boxed()
 }
 
-fn json_layer<S>(writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
+fn json_layer<S>(writer: NonBlocking, node: &str) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    // The names of nodes need no escapes.
+    let begin = format!("{{\"node\":\"{node}\",");
+    let writer = move || Named { begin: begin.clone(), to: writer.clone() };
     fmt::layer().json().flatten_event(true).with_writer(writer).log_internal_errors(false).boxed()
+}
+
+/// Puts the node into the object of each line, which comes in one piece.
+struct Named {
+    begin: String,
+    to: NonBlocking,
+}
+
+impl Write for Named {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match line.strip_prefix(b"{") {
+            Some(rest) => self.to.write_all(&[self.begin.as_bytes(), rest].concat())?,
+            None => self.to.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 #[cfg(test)]

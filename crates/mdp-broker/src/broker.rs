@@ -202,7 +202,21 @@ impl<F: Frame> Broker<F> {
             held_requests: self.totals.held_requests,
             forwarded_requests: self.totals.forwarded_requests,
             queued_bytes: self.totals.bytes,
+            oldest_request_age: self.oldest_request_age(),
         }
+    }
+
+    /// How many bytes waiting, held and forwarded requests may have: `broker.max_queued_bytes`.
+    #[must_use]
+    pub const fn queued_bytes_max(&self) -> usize {
+        self.settings.max_queued_bytes
+    }
+
+    /// Looks at each client of each service once.
+    fn oldest_request_age(&self) -> Duration {
+        let now = self.clock.now();
+        let oldest = self.services.iter().filter_map(|(_, service)| service.queue.oldest());
+        oldest.min().map_or(Duration::ZERO, |arrived_at| now.since(arrived_at))
     }
 
     /// What each known service has on this node, by name.

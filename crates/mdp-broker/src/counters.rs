@@ -1,7 +1,8 @@
 //! What the broker counts. Counters are read, not emitted, and only ever rise.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use mdp_histogram::Histogram;
 use mdp_wire::Defect;
 
 /// Why a request, a reply or a command was dropped.
@@ -108,6 +109,12 @@ pub struct Counters {
     pub expired_workers: u64,
     /// Times that the process was found to have stood still.
     pub pauses: u64,
+    /// From a request's arrival at this node to its final reply to a client of this node.
+    pub request_times: Histogram,
+    /// From a request's arrival to the first worker, or node with workers, that it was given to.
+    pub queue_times: Histogram,
+    /// From a question to `mmi.service` to its answer, if the cluster was asked.
+    pub lookup_times: Histogram,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
 }
@@ -147,4 +154,6 @@ pub struct Gauges {
     pub forwarded_requests: usize,
     /// Bytes of waiting, held and forwarded requests, with the overhead of each.
     pub queued_bytes: usize,
+    /// How long the oldest request has waited for a worker; zero: none waits.
+    pub oldest_request_age: Duration,
 }

@@ -133,6 +133,11 @@ impl<F> Queue<F> {
         self.line_by_client.get(client)?.back().map(|request| request.arrival)
     }
 
+    /// When the oldest request arrived. Looks at each client once.
+    pub(crate) fn oldest(&self) -> Option<Moment> {
+        self.line_by_client.values().filter_map(|line| Some(line.front()?.arrived_at)).min()
+    }
+
     /// When the oldest request has waited long enough. Looks at each client once.
     pub(crate) fn oldest_deadline(&self) -> Option<Moment> {
         self.line_by_client.values().filter_map(|line| Some(line.front()?.deadline)).min()

@@ -57,6 +57,7 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct Request<F> {
     pub(crate) arrival: Arrival,
+    pub(crate) arrived_at: Moment,
     pub(crate) source: Source,
     pub(crate) version: Version,
     /// Given back in front of every reply (AM-12).
@@ -79,12 +80,13 @@ impl<F: Frame> Request<F> {
     pub(crate) fn new(
         client: PeerId,
         message: client::Request<ServiceFrame<F>, F>,
-        arrival: Arrival,
+        (arrival, arrived_at): (Arrival, Moment),
         deadline: Moment,
     ) -> Box<Self> {
         let bytes = bytes_of(&message.body).saturating_add(bytes_of(&message.envelope));
         Box::new(Self {
             arrival,
+            arrived_at,
             source: Source::Client(client),
             version: message.version,
             envelope: message.envelope,
@@ -103,12 +105,13 @@ impl<F: Frame> Request<F> {
     pub(crate) fn forwarded(
         link: LinkId,
         forward: Forward<ServiceFrame<F>, F>,
-        arrival: Arrival,
+        (arrival, arrived_at): (Arrival, Moment),
         deadline: Moment,
     ) -> Box<Self> {
         let bytes = bytes_of(&forward.body).saturating_add(REQUEST_OVERHEAD_BYTES);
         Box::new(Self {
             arrival,
+            arrived_at,
             source: Source::Origin { link, id: forward.id, client: forward.client },
             version: Version::V02,
             envelope: Vec::new(),

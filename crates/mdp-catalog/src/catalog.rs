@@ -6,8 +6,8 @@ use mdp_mutants::{Mutant, is_on};
 use mdp_wire::ServiceName;
 
 use crate::{
-    Boot, CatalogChange, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp,
-    Refusal, Seq, SoftwareVersion,
+    Boot, CatalogChange, CatalogEntry, Endpoints, Epoch, Incarnation, MARK_SINCE, NodeId, NodeName,
+    NodeUp, Refusal, Seq, SoftwareVersion,
 };
 
 /// How many removed members are remembered; of more, the oldest are forgotten.
@@ -50,6 +50,8 @@ pub struct Catalog {
     pub(crate) offers: BTreeMap<ServiceName, BTreeSet<NodeName>>,
     pub(crate) cluster_version: SoftwareVersion,
     pub(crate) retired: VecDeque<NodeId>,
+    pub(crate) held_at: Option<SoftwareVersion>,
+    pub(crate) mark: u64,
 }
 
 impl Catalog {
@@ -83,12 +85,17 @@ impl Catalog {
                 }
                 Ok(CatalogChange::NodeGone { incarnation })
             }
-            CatalogEntry::SetClusterVersion { version } if version > self.cluster_version => {
-                self.cluster_version = version;
-                Ok(CatalogChange::ClusterVersion { version })
-            }
-            CatalogEntry::SetClusterVersion { .. } => Err(Refusal::VersionNotHigher),
+            CatalogEntry::SetClusterVersion { version } => self.apply_cluster_version(version),
             CatalogEntry::Retire { node_id } => self.apply_retire(node_id),
+            CatalogEntry::Hold { at } => {
+                self.held_at = at;
+                Ok(CatalogChange::Held { at })
+            }
+            CatalogEntry::Mark { number } if self.cluster_version >= MARK_SINCE => {
+                self.mark = number;
+                Ok(CatalogChange::Marked)
+            }
+            CatalogEntry::Mark { .. } => Err(Refusal::NotInThisVersion),
         }
     }
 
@@ -96,6 +103,7 @@ impl Catalog {
         if self.is_retired(up.node_id) {
             return Err(Refusal::RetiredMember);
         }
+        up.version.fits(self.cluster_version)?;
         let actual = self.nodes.get(&up.node).map_or(Epoch(0), |record| record.epoch);
         if let Some(record) = self.nodes.get(&up.node)
             && record.boot == up.boot
@@ -155,6 +163,26 @@ impl Catalog {
             }
         }
         Ok(CatalogChange::Withdrawn { incarnation, seq, services })
+    }
+
+    fn apply_cluster_version(
+        &mut self,
+        version: SoftwareVersion,
+    ) -> Result<CatalogChange, Refusal> {
+        if version <= self.cluster_version {
+            return Err(Refusal::VersionNotHigher);
+        }
+        if let Some(at) = self.held_at.filter(|at| version > *at) {
+            return Err(Refusal::VersionHeld { at });
+        }
+        // Whoever proposed it may have been overtaken by a node that came back in an older version.
+        let mut taking_part = self.nodes.values().filter(|node| node.state != NodeState::Gone);
+        let older = taking_part.find(|node| node.version < version);
+        if let Some(older) = older.filter(|_| !is_on(Mutant::VersionRisesEarly)) {
+            return Err(Refusal::OlderNode { version: older.version });
+        }
+        self.cluster_version = version;
+        Ok(CatalogChange::ClusterVersion { version })
     }
 
     fn apply_retire(&mut self, node_id: NodeId) -> Result<CatalogChange, Refusal> {
@@ -260,6 +288,18 @@ impl Catalog {
     #[must_use]
     pub const fn cluster_version(&self) -> SoftwareVersion {
         self.cluster_version
+    }
+
+    /// The version above which the cluster's must not rise; `None`: it may.
+    #[must_use]
+    pub const fn held_at(&self) -> Option<SoftwareVersion> {
+        self.held_at
+    }
+
+    /// What the last [`CatalogEntry::Mark`] said; 0: there was none.
+    #[must_use]
+    pub const fn mark(&self) -> u64 {
+        self.mark
     }
 
     /// Whether the member with this id was removed for ever.

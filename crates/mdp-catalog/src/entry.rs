@@ -5,7 +5,9 @@ use std::fmt;
 use mdp_wire::ServiceName;
 use thiserror::Error;
 
-use crate::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, Seq, SoftwareVersion};
+use crate::{
+    Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, Seq, SoftwareVersion, VersionMisfit,
+};
 
 /// One entry of the replicated log: what should be true from here on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +54,21 @@ pub enum CatalogEntry {
         /// Its id.
         node_id: NodeId,
     },
+    /// The cluster's version must not rise above this one, or may rise again.
+    Hold {
+        /// The version; `None`: it may rise.
+        at: Option<SoftwareVersion>,
+    },
+    /// Stands for what the next version brings, so that upgrades can be tested before there is one:
+    /// only a build with the feature `test-next` writes or reads it.
+    Mark {
+        /// What is remembered.
+        number: u64,
+    },
 }
+
+/// The version of a cluster from which on [`CatalogEntry::Mark`] may be proposed.
+pub const MARK_SINCE: SoftwareVersion = SoftwareVersion { major: 0, minor: 2, patch: 0 };
 
 /// A node begins a life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +101,9 @@ impl fmt::Display for CatalogEntry {
             Self::NodeGone { incarnation } => write!(f, "{incarnation} is gone"),
             Self::SetClusterVersion { version } => write!(f, "cluster version {version}"),
             Self::Retire { node_id } => write!(f, "member {node_id} removed"),
+            Self::Hold { at: Some(version) } => write!(f, "hold at {version}"),
+            Self::Hold { at: None } => f.write_str("no hold"),
+            Self::Mark { number } => write!(f, "mark {number}"),
         }
     }
 }
@@ -137,6 +156,13 @@ pub enum CatalogChange {
         /// The life that ended.
         ended: Option<Incarnation>,
     },
+    /// The cluster's version is held at this one, or may rise again.
+    Held {
+        /// The version; `None`: it may rise.
+        at: Option<SoftwareVersion>,
+    },
+    /// The next version's entry was applied.
+    Marked,
 }
 
 /// Why an entry changed nothing.
@@ -166,6 +192,24 @@ pub enum Refusal {
     /// The cluster's version never falls.
     #[error("the cluster's version is not lower already")]
     VersionNotHigher,
+    /// The cluster's version is held where it is.
+    #[error("the cluster's version is held at {at}")]
+    VersionHeld {
+        /// The version.
+        at: SoftwareVersion,
+    },
+    /// A node that takes part would be too old for that version.
+    #[error("a node runs version {version}")]
+    OlderNode {
+        /// Its version.
+        version: SoftwareVersion,
+    },
+    /// The node's version can not take part in this cluster.
+    #[error(transparent)]
+    VersionMisfit(#[from] VersionMisfit),
+    /// The cluster's version does not have such entries yet.
+    #[error("the cluster's version has no such entries")]
+    NotInThisVersion,
     /// The member was removed for ever.
     #[error("the member was removed")]
     RetiredMember,

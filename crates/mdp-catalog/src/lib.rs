@@ -13,9 +13,9 @@ mod node;
 mod stored;
 
 pub use catalog::{Catalog, NodeRecord, NodeState, RETIRED_MEMBERS_MAX};
-pub use entry::{CatalogChange, CatalogEntry, NodeUp, Refusal};
+pub use entry::{CatalogChange, CatalogEntry, MARK_SINCE, NodeUp, Refusal};
 pub use node::{
     Boot, Endpoints, Epoch, Incarnation, NODE_NAME_BYTES_MAX, NodeId, NodeName, NodeNameError, Seq,
-    SoftwareVersion, SoftwareVersionError,
+    SoftwareVersion, SoftwareVersionError, VersionMisfit,
 };
 pub use stored::{decode_entry, decode_snapshot, encode_entry, encode_snapshot};

@@ -93,6 +93,56 @@ pub struct SoftwareVersion {
     pub patch: u16,
 }
 
+impl SoftwareVersion {
+    /// This version without its corrections: what a cluster's version is, for corrections change no
+    /// format.
+    #[must_use]
+    pub const fn minor_release(self) -> Self {
+        Self { patch: 0, ..self }
+    }
+
+    /// Whether a node of this version may be a member of a cluster of that version: it has the same
+    /// minor release, or the one after it. A cluster that has no version yet takes everybody.
+    ///
+    /// # Errors
+    /// It is too old or too new.
+    pub fn fits(self, cluster: Self) -> Result<(), VersionMisfit> {
+        let (node, theirs) = (self.minor_release(), cluster.minor_release());
+        let is_next = node.major == theirs.major && node.minor == theirs.minor.saturating_add(1)
+            || node.major == theirs.major.saturating_add(1) && node.minor == 0;
+        if cluster == Self::default() || node == theirs || is_next {
+            return Ok(());
+        }
+        Err(VersionMisfit { node: self, cluster })
+    }
+}
+
+/// A version that can not take part in a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{}", self.text())]
+pub struct VersionMisfit {
+    /// That of the node.
+    pub node: SoftwareVersion,
+    /// That of the cluster.
+    pub cluster: SoftwareVersion,
+}
+
+impl VersionMisfit {
+    fn text(&self) -> String {
+        let Self { node, cluster } = self;
+        if node < cluster {
+            return format!(
+                "the cluster's version is {cluster}, which version {node} does not speak: start \
+                 version {cluster} or newer"
+            );
+        }
+        format!(
+            "the cluster's version is {cluster}, and {node} is more than one minor version newer: \
+             upgrade by one minor version at a time"
+        )
+    }
+}
+
 /// Text that is not a version.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?} is no version: write three numbers, as in 0.3.1")]
@@ -162,6 +212,23 @@ mod tests {
         assert_eq!(version.to_string(), "0.3.11");
         for bad in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1.2.70000"] {
             assert!(bad.parse::<SoftwareVersion>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn version_fits_a_cluster_of_its_own_or_the_last_minor_release() {
+        let version = |text: &str| text.parse::<SoftwareVersion>().unwrap();
+        for (node, cluster) in [("0.1.4", "0.1.0"), ("0.2.0", "0.1.0"), ("1.0.3", "0.9.0")] {
+            assert_eq!(version(node).fits(version(cluster)), Ok(()), "{node} in {cluster}");
+        }
+        assert_eq!(version("7.1.0").fits(SoftwareVersion::default()), Ok(()));
+        for (node, cluster, reason) in [
+            ("0.1.9", "0.2.0", "start version 0.2.0 or newer"),
+            ("0.3.0", "0.1.0", "one minor version at a time"),
+            ("1.1.0", "0.9.0", "one minor version at a time"),
+        ] {
+            let misfit = version(node).fits(version(cluster)).unwrap_err().to_string();
+            assert!(misfit.contains(reason), "{misfit}");
         }
     }
 

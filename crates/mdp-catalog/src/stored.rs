@@ -16,17 +16,22 @@ use crate::{
     NodeState, NodeUp, Seq, SoftwareVersion,
 };
 
-/// The format of entries that this version writes.
-const ENTRY_FORMAT: u16 = 1;
-/// The format of snapshots that this version writes.
-const SNAPSHOT_FORMAT: u16 = 1;
+/// The newest format of entries that this version reads; an entry is written in the oldest that has it.
+const ENTRY_FORMAT: u16 = if cfg!(feature = "test-next") { 2 } else { 1 };
+/// The newest format of snapshots that this version reads; the cluster's version decides which one
+/// is written.
+const SNAPSHOT_FORMAT: u16 = if cfg!(feature = "test-next") { 2 } else { 1 };
 
 /// Encodes an entry.
 ///
 /// # Errors
-/// Never for entries of this version.
+/// The entry is one of a later version.
 pub fn encode_entry(entry: &CatalogEntry) -> Result<Vec<u8>, CodecError> {
-    codec::encode(Kind::CatalogEntry, ENTRY_FORMAT, &EntryV1::from(entry))
+    #[cfg(feature = "test-next")]
+    if let CatalogEntry::Mark { number } = entry {
+        return codec::encode(Kind::CatalogEntry, 2, &next::EntryV2::Mark { number: *number });
+    }
+    codec::encode(Kind::CatalogEntry, 1, &EntryV1::new(entry)?)
 }
 
 /// Decodes an entry.
@@ -34,15 +39,26 @@ pub fn encode_entry(entry: &CatalogEntry) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// The bytes are no entry, or one of a newer version.
 pub fn decode_entry(bytes: &[u8]) -> Result<CatalogEntry, CodecError> {
+    #[cfg(feature = "test-next")]
+    if codec::format_of(Kind::CatalogEntry, ENTRY_FORMAT, bytes)? == 2 {
+        let next::EntryV2::Mark { number } = codec::decode_body(Kind::CatalogEntry, bytes)?;
+        return Ok(CatalogEntry::Mark { number });
+    }
     codec::decode::<EntryV1>(Kind::CatalogEntry, ENTRY_FORMAT, bytes)?.read()
 }
 
-/// Encodes a whole catalog.
+/// Encodes a whole catalog, in the format of the cluster's version.
 ///
 /// # Errors
 /// Never for catalogs of this version.
 pub fn encode_snapshot(catalog: &Catalog) -> Result<Vec<u8>, CodecError> {
-    codec::encode(Kind::CatalogSnapshot, SNAPSHOT_FORMAT, &SnapshotV1::from(catalog))
+    let snapshot = SnapshotV1::from(catalog);
+    #[cfg(feature = "test-next")]
+    if catalog.cluster_version >= crate::MARK_SINCE {
+        let snapshot = next::SnapshotV2 { snapshot, mark: catalog.mark };
+        return codec::encode(Kind::CatalogSnapshot, 2, &snapshot);
+    }
+    codec::encode(Kind::CatalogSnapshot, 1, &snapshot)
 }
 
 /// Decodes a whole catalog.
@@ -50,7 +66,29 @@ pub fn encode_snapshot(catalog: &Catalog) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// The bytes are no catalog, or one of a newer version.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Catalog, CodecError> {
+    #[cfg(feature = "test-next")]
+    if codec::format_of(Kind::CatalogSnapshot, SNAPSHOT_FORMAT, bytes)? == 2 {
+        let stored: next::SnapshotV2 = codec::decode_body(Kind::CatalogSnapshot, bytes)?;
+        return Ok(Catalog { mark: stored.mark, ..stored.snapshot.read()? });
+    }
     codec::decode::<SnapshotV1>(Kind::CatalogSnapshot, SNAPSHOT_FORMAT, bytes)?.read()
+}
+
+/// The formats of the program that stands in for the next version in tests.
+#[cfg(feature = "test-next")]
+mod next {
+    use super::{Deserialize, Serialize, SnapshotV1};
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) enum EntryV2 {
+        Mark { number: u64 },
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) struct SnapshotV2 {
+        pub(super) snapshot: SnapshotV1,
+        pub(super) mark: u64,
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +138,7 @@ enum EntryV1 {
     NodeGone { incarnation: IncarnationV1 },
     SetClusterVersion(VersionV1),
     Retire { node_id: u64 },
+    Hold { at: Option<VersionV1> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,6 +174,7 @@ struct SnapshotV1 {
     nodes: Vec<NodeV1>,
     offers: Vec<OfferV1>,
     retired: Vec<u64>,
+    held_at: Option<VersionV1>,
 }
 
 impl From<&Incarnation> for IncarnationV1 {
@@ -218,9 +258,9 @@ impl NodeUpV1 {
     }
 }
 
-impl From<&CatalogEntry> for EntryV1 {
-    fn from(entry: &CatalogEntry) -> Self {
-        match entry {
+impl EntryV1 {
+    fn new(entry: &CatalogEntry) -> Result<Self, CodecError> {
+        Ok(match entry {
             CatalogEntry::NodeUp(up) => Self::NodeUp(up.into()),
             CatalogEntry::Offer { incarnation, seq, services } => {
                 Self::Offer(ChangeV1::new(incarnation, *seq, services))
@@ -238,11 +278,14 @@ impl From<&CatalogEntry> for EntryV1 {
                 Self::SetClusterVersion((*version).into())
             }
             CatalogEntry::Retire { node_id } => Self::Retire { node_id: node_id.0 },
-        }
+            CatalogEntry::Hold { at } => Self::Hold { at: at.map(VersionV1::from) },
+            CatalogEntry::Mark { .. } => {
+                let (kind, known) = (Kind::CatalogEntry, ENTRY_FORMAT);
+                return Err(CodecError::UnknownFormat { kind, got: 2, known });
+            }
+        })
     }
-}
 
-impl EntryV1 {
     fn read(self) -> Result<CatalogEntry, CodecError> {
         let kind = Kind::CatalogEntry;
         Ok(match self {
@@ -265,6 +308,7 @@ impl EntryV1 {
                 CatalogEntry::SetClusterVersion { version: version.into() }
             }
             Self::Retire { node_id } => CatalogEntry::Retire { node_id: NodeId(node_id) },
+            Self::Hold { at } => CatalogEntry::Hold { at: at.map(SoftwareVersion::from) },
         })
     }
 }
@@ -324,6 +368,7 @@ impl From<&Catalog> for SnapshotV1 {
                 })
                 .collect(),
             retired: catalog.retired.iter().map(|id| id.0).collect(),
+            held_at: catalog.held_at.map(VersionV1::from),
         }
     }
 }
@@ -335,6 +380,7 @@ impl SnapshotV1 {
         let mut catalog = Catalog {
             cluster_version: self.cluster_version.into(),
             retired: self.retired.into_iter().map(NodeId).collect(),
+            held_at: self.held_at.map(SoftwareVersion::from),
             ..Catalog::default()
         };
         for offer in self.offers {

@@ -47,6 +47,7 @@ mutants! {
     NodeGoneKeepsOffers "node-gone-keeps-offers" "what a lost node offered stays offered",
     VoidLifeOffers "void-life-offers" "an offer of a life that is over counts",
     StaleSeqApplied "stale-seq-applied" "an offer or withdrawal that was overtaken counts",
+    VersionRisesEarly "version-rises-early" "the cluster's version rises before all nodes run it",
     // The engine.
     EarlyHeartbeat "early-heartbeat" "a worker is acknowledged before its registration is proven",
     OldProofCounts "old-proof-counts" "a proof older than the READY acknowledges it",

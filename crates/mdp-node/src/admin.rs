@@ -11,6 +11,7 @@ mod listener;
 mod liveness;
 mod metrics;
 mod port;
+mod process;
 mod routes;
 
 pub use port::{AdminPort, AdminPortError, AdminServer, RemoteChanges};

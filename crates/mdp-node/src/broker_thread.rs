@@ -150,7 +150,8 @@ impl<C: Cluster> BrokerThread<C> {
         let now = Instant::now();
         let frames = Vec::with_capacity(16);
         let phase = Phase::Serving;
-        Running { it: self, frames, now, timers_ran_at: now, phase }.run()
+        let drops = notes::DropLog::default();
+        Running { it: self, frames, now, timers_ran_at: now, phase, drops }.run()
     }
 }
 
@@ -162,6 +163,7 @@ struct Running<C> {
     now: Instant,
     timers_ran_at: Instant,
     phase: Phase,
+    drops: notes::DropLog,
 }
 
 impl<C: Cluster> Running<C> {
@@ -266,6 +268,7 @@ impl<C: Cluster> Running<C> {
         }
         NodeReport {
             gauges: broker.gauges(),
+            queued_bytes_max: broker.queued_bytes_max(),
             counters,
             outgoing: self.it.outgoing.totals(),
             reads: self.it.cluster.read_totals(),
@@ -322,6 +325,7 @@ impl<C: Cluster> Running<C> {
         }
         self.now = Instant::now();
         self.timers_ran_at = self.now;
+        self.drops.look(self.now, &self.it.broker.counters().dropped);
         if let Phase::Announcing { asked_at } = self.phase
             && self.now >= asked_at + self.it.drain.announce
         {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use mdp_broker::{Minority, Settings};
-use mdp_catalog::NodeName;
+use mdp_catalog::{NodeName, SoftwareVersion};
 use mdp_raft::Seed;
 use mdp_replica::Consistency;
 
@@ -63,6 +63,11 @@ pub struct ClusterConfig {
     pub node_timeout: Duration,
     /// `mmi.read_timeout`.
     pub read_timeout: Duration,
+    /// `upgrade.settle`: how long all members must have run a newer version before the cluster's
+    /// version rises.
+    pub upgrade_settle: Duration,
+    /// `upgrade.hold`: the version above which this node does not raise the cluster's.
+    pub upgrade_hold: Option<SoftwareVersion>,
 }
 
 impl NodeConfig {
@@ -101,6 +106,8 @@ impl ClusterConfig {
             election_timeout_max: Duration::from_millis(400),
             node_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(1),
+            upgrade_settle: Duration::from_secs(600),
+            upgrade_hold: None,
         }
     }
 }

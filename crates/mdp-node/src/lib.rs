@@ -53,7 +53,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_raft::{
     ChangeError, ClusterStatus, Consensus, MemberStatus, NotReady, Recovered, Role, Seed, Stop,
-    StorageError, recover,
+    StorageError, UpgradeState, UpgradeStatus, recover,
 };
 pub use mdp_replica::{Consistency, ReadTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};

@@ -1,8 +1,54 @@
 //! The engine's notes as log events: service names and peers, never bodies.
 
-use mdp_broker::{Note, WorkerEnd};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use mdp_broker::{DropReason, Note, WorkerEnd};
 
 use crate::outgoing::{LossReason, LostPeer};
+
+/// How often it is said that messages were dropped.
+const DROPS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What was dropped, as far as it was said: one line for each reason now and then, however much it is.
+#[derive(Debug, Default)]
+pub(crate) struct DropLog {
+    looked_at: Option<Instant>,
+    said: BTreeMap<DropReason, u64>,
+}
+
+impl DropLog {
+    /// Says what was dropped since the last time, unless that was a moment ago.
+    pub(crate) fn look(&mut self, now: Instant, dropped: &BTreeMap<DropReason, u64>) {
+        for (reason, count) in self.news(now, dropped) {
+            tracing::warn!(reason = reason.label(), count, "messages dropped");
+        }
+    }
+
+    fn news(
+        &mut self,
+        now: Instant,
+        dropped: &BTreeMap<DropReason, u64>,
+    ) -> Vec<(DropReason, u64)> {
+        let is_due =
+            self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= DROPS_INTERVAL);
+        if !is_due {
+            return Vec::new();
+        }
+        self.looked_at = Some(now);
+        let mut news = Vec::new();
+        for (reason, count) in dropped {
+            let said = self.said.entry(*reason).or_default();
+            if *count > *said {
+                news.push((*reason, *count - *said));
+                *said = *count;
+            }
+        }
+        news
+    }
+}
 
 /// Logs what a person may want to read.
 pub(crate) fn log(note: &Note) {
@@ -42,5 +88,22 @@ pub(crate) fn log_lost_peer(lost: &LostPeer) {
             tracing::warn!(%peer, "peer given up: too much waits for it unread");
         }
         LossReason::Stalled => tracing::warn!(%peer, "peer given up: it reads nothing"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_told_once_and_not_all_the_time() {
+        let (mut log, now) = (DropLog::default(), Instant::now());
+        let dropped = |count| BTreeMap::from([(DropReason::Expired, count)]);
+
+        assert_eq!(log.news(now, &dropped(0)), []);
+        assert_eq!(log.news(now + DROPS_INTERVAL / 2, &dropped(5)), []);
+        assert_eq!(log.news(now + DROPS_INTERVAL, &dropped(7)), [(DropReason::Expired, 7)]);
+        assert_eq!(log.news(now + DROPS_INTERVAL * 2, &dropped(7)), []);
+        assert_eq!(log.news(now + DROPS_INTERVAL * 3, &dropped(8)), [(DropReason::Expired, 1)]);
     }
 }

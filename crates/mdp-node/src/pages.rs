@@ -7,7 +7,7 @@ use std::{
 
 use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity, WorkerStatus};
 use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState, SoftwareVersion};
-use mdp_raft::{ClusterStatus, MemberStatus, Role};
+use mdp_raft::{ClusterStatus, MemberStatus, Role, UpgradeState, UpgradeStatus};
 use mdp_wire::ServiceName;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -61,6 +61,38 @@ pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
         "committed_index": status.committed_index,
         "applied_index": facts.applied_index,
         "nodes": nodes(facts, status),
+    })
+}
+
+/// The page of `/api/v1/upgrade`: the cluster's version, and what becomes of it.
+pub(crate) fn upgrade_page(facts: &ClusterFacts<'_>) -> Value {
+    let Some(status) = facts.status else {
+        let alone = UpgradeStatus { cluster_version: VERSION.parse().ok(), ..Default::default() };
+        return upgrade(facts, Some(facts.node), &alone);
+    };
+    upgrade(facts, status.leader.as_ref(), &status.upgrade)
+}
+
+fn upgrade(facts: &ClusterFacts<'_>, leader: Option<&NodeName>, status: &UpgradeStatus) -> Value {
+    let (state, waits_for) = match &status.state {
+        UpgradeState::Current => ("current", &[][..]),
+        UpgradeState::Mixed { older } => ("mixed", older.as_slice()),
+        UpgradeState::Incomplete { down } => ("incomplete", down.as_slice()),
+        UpgradeState::Held => ("held", &[][..]),
+        UpgradeState::Settling => ("settling", &[][..]),
+    };
+    let text = |version: Option<SoftwareVersion>| version.map(|version| version.to_string());
+    json!({
+        "node": facts.node.as_str(),
+        "version": VERSION,
+        "leader": leader.map(NodeName::as_str),
+        "cluster_version": text(status.cluster_version),
+        "target": text(status.target),
+        "state": state,
+        "waits_for": waits_for,
+        "settles_in_ms": status.settles_in.map(milliseconds),
+        "held_at": text(status.held_at),
+        "configured_hold": text(status.configured_hold),
     })
 }
 

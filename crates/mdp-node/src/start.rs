@@ -299,6 +299,8 @@ impl Linked {
             election_timeout_max: config.election_timeout_max,
             node_timeout: config.node_timeout,
             read_timeout: config.read_timeout,
+            upgrade_settle: config.upgrade_settle,
+            upgrade_hold: config.upgrade_hold,
         };
         let (sender, feed) = feed(view.ringer().clone());
         let starting = Consensus::start(consensus_config, Arc::new(link.caller()), sender);

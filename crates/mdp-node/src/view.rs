@@ -47,6 +47,8 @@ pub enum ReportScope {
 pub struct NodeReport {
     /// What the engine holds now.
     pub gauges: Gauges,
+    /// How many bytes its requests may have.
+    pub queued_bytes_max: usize,
     /// What the engine counted since the start.
     pub counters: Counters,
     /// What waits for peers that read slowly.

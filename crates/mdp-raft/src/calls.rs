@@ -39,8 +39,8 @@ pub(crate) struct Call {
 pub(crate) enum Request {
     /// Who are you? With the caller's list of seeds, as name and address.
     Hello { seeds: Vec<(String, String)> },
-    /// Make me a member, reached at this address.
-    Join { endpoint: String },
+    /// Make me a member, reached at this address, of this version.
+    Join { endpoint: String, version: (u16, u16, u16) },
     /// Raft: entries, or a heartbeat.
     Append {
         vote: VoteV1,
@@ -83,6 +83,12 @@ pub(crate) enum Change {
     Remove { name: String },
     /// Hand leadership over.
     Lead { to: Option<String> },
+    /// Keep the cluster's version where it is.
+    Hold,
+    /// Let the cluster's version rise by itself again.
+    Resume,
+    /// Raise the cluster's version now.
+    Finalize,
 }
 
 /// An answer with its envelope.
@@ -139,6 +145,7 @@ pub(crate) struct Hello {
     pub(crate) name: String,
     pub(crate) is_initialised: bool,
     pub(crate) seeds: Vec<(String, String)>,
+    pub(crate) version: (u16, u16, u16),
 }
 
 /// What became of entries.
@@ -171,6 +178,8 @@ pub(crate) enum Refusal {
     UnknownMember { name: String, members: String },
     /// Not now.
     Unavailable,
+    /// The caller's version can not take part in this cluster.
+    Version { reason: String },
 }
 
 impl Call {

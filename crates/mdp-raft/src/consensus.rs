@@ -27,7 +27,7 @@ use crate::{
     state_machine::StateMachine,
     status,
     store::Store,
-    view,
+    upgrade, view,
     volume::Directory,
 };
 
@@ -65,6 +65,10 @@ pub struct ConsensusConfig {
     pub node_timeout: Duration,
     /// How long a round of reads may take.
     pub read_timeout: Duration,
+    /// How long all members must have been up in a newer version before the cluster's version rises.
+    pub upgrade_settle: Duration,
+    /// The version above which this node, while it leads, does not raise the cluster's.
+    pub upgrade_hold: Option<SoftwareVersion>,
 }
 
 /// A change of members, or of the leader, was not made.
@@ -93,6 +97,17 @@ pub enum ChangeError {
         /// How long was waited.
         seconds: u64,
     },
+}
+
+/// A change of what becomes of the cluster's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeChange {
+    /// It stays where it is, until it is made final.
+    Hold,
+    /// It rises by itself again.
+    Resume,
+    /// It rises now.
+    Finalize,
 }
 
 /// How long a change may take, with forwarding.
@@ -182,6 +197,7 @@ impl Consensus {
         tasks.spawn(on_this_host(life::run(Arc::clone(&hub))));
         tasks.spawn(on_this_host(expiry::run(Arc::clone(&hub))));
         tasks.spawn(on_this_host(membership::run(Arc::clone(&hub))));
+        tasks.spawn(on_this_host(upgrade::run(Arc::clone(&hub))));
         tasks.spawn(on_this_host(watch_for_the_end(Arc::clone(&hub))));
         let (runtime, host) = (Handle::current(), Host::current());
         Ok(Self { hub, runtime, host, tasks: Arc::new(Mutex::new(tasks)) })
@@ -281,6 +297,19 @@ impl Consensus {
         leader.parse().map_err(|_| ChangeError::NoLeader)
     }
 
+    /// Changes what becomes of the cluster's version.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change_upgrade(&self, change: UpgradeChange) -> Result<(), ChangeError> {
+        let change = match change {
+            UpgradeChange::Hold => Change::Hold,
+            UpgradeChange::Resume => Change::Resume,
+            UpgradeChange::Finalize => Change::Finalize,
+        };
+        self.change(change).await.map(drop)
+    }
+
     /// Spawns a task on the host that this runs on.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let task = match &self.host {
@@ -329,7 +358,8 @@ impl Consensus {
                 Refusal::Format { .. }
                 | Refusal::ForeignCluster
                 | Refusal::NotTarget
-                | Refusal::Removed => {
+                | Refusal::Removed
+                | Refusal::Version { .. } => {
                     let reason = format!("the leader refused: {refusal:?}");
                     return Err(ChangeError::Refused { reason });
                 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use mdp_catalog::{CatalogEntry, Incarnation, NodeId, NodeState, SoftwareVersion};
+use mdp_catalog::{CatalogEntry, Incarnation, NodeId, NodeState};
 use mdp_mutants::{Mutant, is_on};
 use tokio::task::JoinSet;
 
@@ -21,6 +21,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the same thing is written at most.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long [`Mutant::NoGraceOfNewLeader`] believes to lead when it is elected.
+const GRACE_FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// Since when this node leads without a pause.
 #[derive(Debug, Default)]
@@ -51,8 +53,9 @@ impl Watch {
                 Some(*since)
             }
             reign => {
-                *reign = Some((metrics.current_term, now));
-                Some(now)
+                let since = now - GRACE_FORGOTTEN * u32::from(is_on(Mutant::NoGraceOfNewLeader));
+                *reign = Some((metrics.current_term, since));
+                Some(since)
             }
         }
     }
@@ -128,21 +131,12 @@ pub(crate) async fn run(hub: Arc<Hub>) {
             hub.set_silences(None);
             continue;
         };
-        let grace_taken = if is_on(Mutant::NoGraceOfNewLeader) {
-            hub.config.node_timeout
-        } else {
-            Duration::ZERO
-        };
-        let since = since - grace_taken;
         let silences = silences(&metrics, since);
         for incarnation in unheard(&hub, &silences, since) {
             tracing::debug!(%incarnation, "unheard for node_timeout");
             writes.begin(&hub, CatalogEntry::NodeGone { incarnation });
         }
         hub.set_silences(Some(silences));
-        if let Some(version) = first_version(&hub) {
-            writes.begin(&hub, CatalogEntry::SetClusterVersion { version });
-        }
     }
 }
 
@@ -160,22 +154,6 @@ fn unheard(hub: &Hub, silences: &BTreeMap<u64, Duration>, since: Instant) -> Vec
             })
             .map(|(name, record)| Incarnation { node: name.clone(), epoch: record.epoch })
             .collect()
-    })
-}
-
-/// The cluster's first version: the lowest of its members, once all of them are up.
-fn first_version(hub: &Hub) -> Option<SoftwareVersion> {
-    if hub.catalog.with(|catalog, _| catalog.cluster_version()) != SoftwareVersion::default() {
-        return None;
-    }
-    let members = hub.membership();
-    hub.catalog.with(|catalog, _| {
-        let of = |id| {
-            let mut records = catalog.nodes().map(|(_, record)| record);
-            records.find(|record| record.node_id.0 == id).map(|record| record.version)
-        };
-        let versions: Option<Vec<_>> = members.nodes().map(|(id, _)| of(*id)).collect();
-        versions?.into_iter().min()
     })
 }
 

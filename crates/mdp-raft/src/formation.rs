@@ -23,6 +23,7 @@ use crate::{
     peers::{CallFailure, Target},
     reads::until,
     types::Member,
+    upgrade,
 };
 
 /// How long a seed may take to say who it is.
@@ -90,11 +91,13 @@ async fn tell_address(hub: &Hub) {
     }
     match hub.leader() {
         Some(Leader::Other { target, .. }) => {
-            let request = Request::Join { endpoint };
+            let request = Request::Join { endpoint, version: upgrade::own(hub) };
             drop(hub.peers.call(&target, Lane::Control, request, JOIN_TIMEOUT).await);
         }
         Some(Leader::Me) => {
-            drop(membership::join(hub, hub.id(), hub.name().as_str(), &endpoint).await);
+            let version = upgrade::own(hub);
+            let name = hub.name().as_str();
+            drop(membership::join(hub, hub.id(), name, &endpoint, version).await);
         }
         None => {}
     }
@@ -279,6 +282,9 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
 /// Asks to be made a member, and waits until this node's log says so.
 async fn join(hub: &Hub, target: Target) -> bool {
     if let Err(failure) = ask_to_join(hub, target).await {
+        if let CallFailure::Refused(Refusal::Version { reason }) = &failure {
+            hub.stop(Stop::Version { reason: reason.clone() }).await;
+        }
         hub.wait_for(Some(join_failed(hub, &failure)));
         return false;
     }
@@ -292,7 +298,7 @@ async fn ask_to_join(hub: &Hub, mut target: Target) -> Result<(), CallFailure> {
     let mut leaders_max = 2;
     loop {
         let endpoint = hub.config.endpoints.cluster.clone();
-        let request = Request::Join { endpoint };
+        let request = Request::Join { endpoint, version: upgrade::own(hub) };
         let failure = match hub.peers.call(&target, Lane::Control, request, JOIN_TIMEOUT).await {
             Ok(Reply::Joined) => return Ok(()),
             Ok(reply) => CallFailure::Malformed(format!("no answer to a join: {reply:?}")),
@@ -344,6 +350,7 @@ fn join_failed(hub: &Hub, failure: &CallFailure) -> NotReady {
         Refusal::Format { .. }
         | Refusal::NotTarget
         | Refusal::Removed
+        | Refusal::Version { .. }
         | Refusal::Change { .. }
         | Refusal::UnknownMember { .. } => {
             NotReady { code: "not_joined", text: format!("the leader refused: {refusal:?}") }

@@ -22,6 +22,7 @@ use crate::{
     state_machine::{SharedCatalog, StateMachine},
     store::{IdentityStore, LogStore},
     types::{Command, Member, Membership, TypeConfig},
+    upgrade::Settling,
 };
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -67,6 +68,8 @@ pub(crate) struct State {
     waiting_for: Mutex<Option<NotReady>>,
     /// How long each other member has been unheard, while this node leads.
     silences: Mutex<Option<BTreeMap<u64, Duration>>>,
+    /// Since when the members have run a version that is newer than the cluster's.
+    pub(crate) settling: Mutex<Option<Settling>>,
     is_leaving: AtomicBool,
 }
 
@@ -80,6 +83,7 @@ impl Default for State {
             leader_heard: Mutex::default(),
             waiting_for: Mutex::default(),
             silences: Mutex::default(),
+            settling: Mutex::default(),
             is_leaving: AtomicBool::default(),
         }
     }

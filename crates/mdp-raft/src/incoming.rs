@@ -10,6 +10,7 @@ use crate::{
     membership, reads,
     stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
     types::{LogId, Snapshot, TypeConfig, Vote},
+    upgrade,
 };
 use mdp_catalog::NodeId;
 use mdp_wire::{
@@ -94,13 +95,13 @@ const fn is_introduction(request: &Request) -> bool {
 async fn reply(hub: &Hub, call: Call) -> Result<Reply, Refusal> {
     match call.request {
         Request::Hello { .. } => Ok(Reply::Hello(hello(hub))),
-        Request::Join { endpoint } => {
+        Request::Join { endpoint, version } => {
             let is_ours =
                 call.cluster.is_none() || call.cluster == hub.identity.identity().cluster_id;
             if !is_ours {
                 return Err(Refusal::ForeignCluster);
             }
-            membership::join(hub, call.from, &call.from_name, &endpoint).await?;
+            membership::join(hub, call.from, &call.from_name, &endpoint, version).await?;
             Ok(Reply::Joined)
         }
         Request::Append { vote, previous, entries, committed } => {
@@ -147,6 +148,7 @@ fn hello(hub: &Hub) -> Hello {
         // One that knows its cluster's id was asked for its vote, and soon is a member.
         is_initialised: hub.is_initialised() || hub.identity.identity().cluster_id.is_some(),
         seeds: hub.seed_list(),
+        version: upgrade::own(hub),
     }
 }
 

@@ -56,10 +56,11 @@ mod store;
 mod stored;
 mod transport;
 mod types;
+mod upgrade;
 mod view;
 mod volume;
 
-pub use consensus::{ChangeError, Consensus, ConsensusConfig, Seed};
+pub use consensus::{ChangeError, Consensus, ConsensusConfig, Seed, UpgradeChange};
 pub use formats::FORMATS;
 #[cfg(feature = "test-next")]
 pub use formats::NEXT_FORMATS;
@@ -67,4 +68,5 @@ pub use news::{NEWS_MAX, News, NewsSender, RoundId, Stop, news};
 pub use status::{ClusterStatus, MemberStatus, NotReady, Role};
 pub use store::{Recovered, StorageError, recover};
 pub use transport::{BoxFuture, CallError, Lane, Transport};
+pub use upgrade::{UpgradeState, UpgradeStatus};
 pub use volume::{Volume, VolumeFile};

@@ -3,13 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mdp_catalog::{Boot, CatalogEntry, Epoch, NodeId, NodeState, NodeUp};
+use mdp_catalog::{Boot, CatalogEntry, Epoch, NodeId, NodeState, NodeUp, VersionMisfit};
 
 use crate::{
     Stop,
     clock::{sleep, timeout},
     hub::Hub,
-    proposals,
+    proposals, upgrade,
 };
 
 /// How long to wait for the catalog to change before looking anyway.
@@ -30,9 +30,14 @@ pub(crate) enum Life {
     None { last: Epoch },
     /// Another process has this node's name now.
     Superseded,
+    /// This version can not take part in this cluster.
+    Misfit(VersionMisfit),
 }
 
 pub(crate) fn look(hub: &Hub, has_lived: bool) -> Life {
+    if let Some(misfit) = upgrade::misfit(hub) {
+        return Life::Misfit(misfit);
+    }
     hub.catalog.with(|catalog, _| match catalog.node(hub.name()) {
         None => Life::None { last: Epoch(0) },
         Some(record) if record.boot.process == hub.process => match record.state {
@@ -57,6 +62,9 @@ pub(crate) async fn run(hub: Arc<Hub>) {
             Life::Superseded => {
                 let name = hub.name().as_str().to_owned();
                 return hub.stop(Stop::Superseded { name }).await;
+            }
+            Life::Misfit(misfit) => {
+                return hub.stop(Stop::Version { reason: misfit.to_string() }).await;
             }
             // Only a process that the leader calls is the member: another one may run on a copy of
             // its data directory.

@@ -19,6 +19,7 @@ use crate::{
     peers::Target,
     reads::until,
     types::{Member, Membership},
+    upgrade,
 };
 
 /// How often the leader looks for learners that have caught up.
@@ -33,7 +34,13 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 type Changed = Result<(), Refusal>;
 
 /// Makes a node a member, or says that it is one.
-pub(crate) async fn join(hub: &Hub, id: u64, name: &str, endpoint: &str) -> Changed {
+pub(crate) async fn join(
+    hub: &Hub,
+    id: u64,
+    name: &str,
+    endpoint: &str,
+    version: (u16, u16, u16),
+) -> Changed {
     let _one_at_a_time = hub.state.changing.lock().await;
     if !hub.is_leader() {
         return Err(hub.not_leader());
@@ -42,6 +49,7 @@ pub(crate) async fn join(hub: &Hub, id: u64, name: &str, endpoint: &str) -> Chan
     if hub.is_retired(id) {
         return Err(Refusal::Removed);
     }
+    upgrade::fits(hub, version).map_err(|reason| Refusal::Version { reason })?;
     let membership = hub.membership();
     let member = Member { name: name.to_owned(), endpoint: endpoint.to_owned() };
     if let Some(known) = membership.get_node(&id) {
@@ -168,6 +176,9 @@ pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal>
         Change::Promote { name } => promote_by_name(hub, &name).await.map(|()| me()),
         Change::Remove { name } => remove(hub, &name).await.map(|()| me()),
         Change::Lead { to } => hand_over(hub, to.as_deref()).await,
+        Change::Hold => upgrade::hold(hub).await.map(|()| me()),
+        Change::Resume => upgrade::resume(hub).await.map(|()| me()),
+        Change::Finalize => upgrade::finalize(hub).await.map(|()| me()),
     }
 }
 
@@ -191,6 +202,7 @@ async fn add(hub: &Hub, name: &str, endpoint: &str) -> Changed {
         let reason = format!("the node at {endpoint} belongs to a cluster already");
         return Err(Refusal::Change { reason });
     }
+    upgrade::fits(hub, hello.version).map_err(|reason| Refusal::Change { reason })?;
     if namesake(&membership, hello.id, name).is_some() {
         return Err(Refusal::Change { reason: format!("a member is named {name} already") });
     }

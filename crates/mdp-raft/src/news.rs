@@ -74,8 +74,9 @@ pub enum Stop {
         /// What the store says.
         reason: String,
     },
-    /// The log holds a command that this version does not know.
-    #[error("the cluster speaks a newer version: {reason}; upgrade this node")]
+    /// This version can not take part in the cluster: its log holds what this one does not know, or
+    /// it would not know what this one writes.
+    #[error("this program's version does not fit the cluster: {reason}")]
     Version {
         /// What was met.
         reason: String,

@@ -3,11 +3,14 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use mdp_catalog::{NodeId, NodeName};
+use mdp_histogram::Histogram;
 
 use crate::{
+    UpgradeStatus,
     hub::Hub,
     life::{self, Life},
     types::LogId,
+    upgrade,
 };
 
 /// How a member takes part.
@@ -68,6 +71,10 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// How many calls this node sent in each format, by format.
     pub call_formats: Vec<(u16, u64)>,
+    /// How long commits of this node's store took, with their syncs.
+    pub commit_times: Histogram,
+    /// The cluster's version, and what becomes of it.
+    pub upgrade: UpgradeStatus,
     /// Why the node is not ready; empty: it is.
     pub not_ready: Vec<NotReady>,
 }
@@ -119,6 +126,8 @@ pub(crate) fn status(hub: &Hub) -> ClusterStatus {
         snapshot_index: index(metrics.snapshot.as_ref()),
         members,
         call_formats: hub.peers.formats().sent(),
+        commit_times: hub.log.commits(),
+        upgrade: upgrade::status(hub),
         not_ready: not_ready(hub, leader.is_some(), committed.saturating_sub(applied)),
     }
 }

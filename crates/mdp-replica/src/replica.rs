@@ -285,7 +285,9 @@ const fn speaker(entry: &CatalogEntry) -> Option<&Incarnation> {
         | CatalogEntry::NodeGone { incarnation } => Some(incarnation),
         CatalogEntry::NodeUp(_)
         | CatalogEntry::SetClusterVersion { .. }
-        | CatalogEntry::Retire { .. } => None,
+        | CatalogEntry::Retire { .. }
+        | CatalogEntry::Hold { .. }
+        | CatalogEntry::Mark { .. } => None,
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Progress {
     pub links: u64,
     /// Those of them in a version that only the next one speaks.
     pub newer_links: u64,
+    /// Clusters whose version rose to the next one.
+    pub upgraded: u64,
     /// A hash of the traces of all seeds, whatever their order.
     pub trace: u64,
 }
@@ -74,6 +76,7 @@ impl Progress {
         self.newer_calls += summary.newer_calls;
         self.links += summary.links;
         self.newer_links += summary.newer_links;
+        self.upgraded += summary.upgraded;
         self.trace = self.trace.wrapping_add(mix(seed, &[outcome.trace]));
     }
 }

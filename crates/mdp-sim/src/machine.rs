@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mdp_broker::{Broker, Seed as BrokerSeed};
@@ -37,6 +37,9 @@ use crate::{
 
 /// The rate of a clock that goes right, in parts per million.
 pub(crate) const TRUE_RATE: u32 = 1_000_000;
+
+/// How long all members must have run a newer version before the cluster's version rises.
+const UPGRADE_SETTLE: Duration = Duration::from_secs(2);
 
 /// Which machines have news, and how the world is woken for it.
 #[derive(Clone, Debug, Default)]
@@ -119,7 +122,7 @@ impl Machine {
             host: Host::new(rng.number()),
             rng,
             rate: TRUE_RATE,
-            releases: Releases::draw(plan.seed, site),
+            releases: Releases::draw(plan.seed, site, plan.nodes),
             state: State::Off,
         }
     }
@@ -166,6 +169,8 @@ impl Machine {
             election_timeout_max: times.election_timeout_max,
             node_timeout: times.node_timeout,
             read_timeout: times.read_timeout,
+            upgrade_settle: UPGRADE_SETTLE,
+            upgrade_hold: self.releases.hold(),
         }
     }
 
@@ -257,7 +262,7 @@ impl Machine {
         let ahead = due.saturating_duration_since(self.host.now().into_std());
         let nanoseconds = ahead.as_nanos() * u128::from(TRUE_RATE) / u128::from(self.rate) + 1_000;
         let ahead = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
-        Some(true_now + std::time::Duration::from_nanos(ahead))
+        Some(true_now + Duration::from_nanos(ahead))
     }
 
     /// One turn of the process, if it has one and does not stand still.

@@ -52,6 +52,8 @@ pub struct Summary {
     pub links: u64,
     /// Those of them in a version that only the next one speaks.
     pub newer_links: u64,
+    /// 1 if the cluster's version rose to the next one.
+    pub upgraded: u64,
 }
 
 /// Something was not as it must be.

@@ -10,6 +10,9 @@ const SALT: u64 = 0x0bad_5eed_0f0e_71e5;
 
 /// How many of a thousand seeds have two versions.
 const MIXED: u32 = 333;
+/// How many of a thousand such seeds are upgraded for good: nobody goes back, and the cluster's version
+/// rises once everybody runs the next one.
+const FORWARD: u32 = 500;
 /// How many of a thousand starts of such a seed are upgrades or rollbacks.
 const CHANGED: u32 = 400;
 
@@ -52,16 +55,38 @@ pub(crate) struct Releases {
     /// `None`: everybody runs this version, always.
     rng: Option<Rng>,
     now: Release,
+    course: Course,
+}
+
+/// Where the versions of a seed go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// To and fro, and the cluster's version is held at this one.
+    Both,
+    /// Only forward.
+    Forward,
 }
 
 impl Releases {
-    /// Those of one machine.
-    pub(crate) fn draw(seed: u64, site: usize) -> Self {
-        let is_mixed = Rng::new(seed ^ SALT).chance(MIXED);
-        let site = u64::try_from(site).unwrap_or(u64::MAX);
-        let mut rng = Rng::new(seed.wrapping_mul(31).wrapping_add(site) ^ SALT);
-        let now = if is_mixed && rng.chance(500) { Release::Next } else { Release::This };
-        Self { rng: is_mixed.then_some(rng), now }
+    /// Those of one machine, of which the first ones are the seeds of the cluster.
+    pub(crate) fn draw(seed: u64, site: usize, seeds: usize) -> Self {
+        let mut of_all = Rng::new(seed ^ SALT);
+        let is_mixed = of_all.chance(MIXED);
+        let course = if of_all.chance(FORWARD) { Course::Forward } else { Course::Both };
+        let number = u64::try_from(site).unwrap_or(u64::MAX);
+        let mut rng = Rng::new(seed.wrapping_mul(31).wrapping_add(number) ^ SALT);
+        let is_next = match course {
+            Course::Both => rng.chance(500),
+            // Whoever joins later may find a cluster that has risen.
+            Course::Forward => site >= seeds,
+        };
+        let now = if is_mixed && is_next { Release::Next } else { Release::This };
+        Self { rng: is_mixed.then_some(rng), now, course }
+    }
+
+    /// The version above which the cluster's must not rise, because machines may go back.
+    pub(crate) fn hold(&self) -> Option<SoftwareVersion> {
+        (self.course == Course::Both).then(|| Release::This.version())
     }
 
     /// The version that runs now.
@@ -74,9 +99,9 @@ impl Releases {
         if let Some(rng) = &mut self.rng
             && rng.chance(CHANGED)
         {
-            self.now = match self.now {
-                Release::This => Release::Next,
-                Release::Next => Release::This,
+            self.now = match (self.now, self.course) {
+                (Release::This, _) | (Release::Next, Course::Forward) => Release::Next,
+                (Release::Next, Course::Both) => Release::This,
             };
         }
     }
@@ -90,12 +115,17 @@ mod tests {
     fn a_third_of_the_seeds_has_two_versions_and_changes_them() {
         let mut mixed = 0;
         for seed in 0..1_000 {
-            let mut machines: Vec<_> = (0..3).map(|site| Releases::draw(seed, site)).collect();
+            let mut machines: Vec<_> = (0..3).map(|site| Releases::draw(seed, site, 3)).collect();
             let before: Vec<_> = machines.iter().map(Releases::now).collect();
             let is_mixed = machines[0].rng.is_some();
             mixed += usize::from(is_mixed);
             for _ in 0..20 {
                 machines.iter_mut().for_each(Releases::change);
+            }
+            if machines[0].hold().is_none() {
+                assert!(before.iter().all(|release| *release == Release::This));
+                let all_rose = machines.iter().all(|machine| machine.now() == Release::Next);
+                assert_eq!(is_mixed, all_rose, "seed {seed}");
             }
             let is_same = before.iter().all(|release| *release == Release::This);
             assert!(is_mixed || is_same);

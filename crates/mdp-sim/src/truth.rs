@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mdp_catalog::{
-    Catalog, CatalogEntry, Epoch, Incarnation, NodeId, NodeName, NodeRecord, NodeState, Seq,
+    Catalog, CatalogEntry, Epoch, Incarnation, MARK_SINCE, NodeId, NodeName, NodeRecord, NodeState,
+    Seq, SoftwareVersion,
 };
 use mdp_raft::News;
 use mdp_wire::ServiceName;
@@ -24,6 +25,7 @@ struct Life {
     epoch: Epoch,
     /// Its last word.
     seq: Seq,
+    version: SoftwareVersion,
 }
 
 /// The one catalog that all copies must follow.
@@ -37,6 +39,8 @@ pub(crate) struct Truth {
     lives: BTreeMap<NodeName, Life>,
     /// Members that were removed: they live no more.
     retired: BTreeSet<NodeId>,
+    /// What all that live can read.
+    cluster_version: SoftwareVersion,
     fresh: VecDeque<Agreed>,
     wrong: Option<String>,
 }
@@ -50,6 +54,7 @@ impl Truth {
             entries: BTreeMap::new(),
             lives: BTreeMap::new(),
             retired: BTreeSet::new(),
+            cluster_version: SoftwareVersion::default(),
             fresh: VecDeque::new(),
             wrong: None,
         }
@@ -95,7 +100,11 @@ impl Truth {
                 if self.retired.contains(&up.node_id) {
                     return Err("the member was removed");
                 }
-                let life = Life { node_id: up.node_id, epoch: Epoch(index), seq: Seq(0) };
+                if up.version.minor_release() < self.cluster_version {
+                    return Err("it is older than the cluster's version");
+                }
+                let (node_id, version) = (up.node_id, up.version);
+                let life = Life { node_id, epoch: Epoch(index), seq: Seq(0), version };
                 self.lives.insert(up.node.clone(), life);
                 let record = self.catalog.node(&up.node);
                 if record.is_none_or(|record| record.epoch != Epoch(index)) {
@@ -128,7 +137,18 @@ impl Truth {
                 self.lives.remove(&node);
                 self.offers_nothing(&node)
             }
-            CatalogEntry::SetClusterVersion { .. } => Ok(()),
+            CatalogEntry::SetClusterVersion { version } => {
+                let mut versions = self.lives.values().map(|life| life.version);
+                if versions.any(|node| node < *version) {
+                    return Err("a node that lives is older");
+                }
+                self.cluster_version = *version;
+                Ok(())
+            }
+            CatalogEntry::Mark { .. } if self.cluster_version < MARK_SINCE => {
+                Err("the cluster's version has no such entries")
+            }
+            CatalogEntry::Hold { .. } | CatalogEntry::Mark { .. } => Ok(()),
         }
     }
 
@@ -155,9 +175,10 @@ impl Truth {
             self.catalog = catalog.clone();
             let living = catalog.nodes().filter(|(_, record)| record.state != NodeState::Gone);
             let life = |record: &NodeRecord| {
-                let NodeRecord { node_id, epoch, seq, .. } = *record;
-                Life { node_id, epoch, seq }
+                let NodeRecord { node_id, epoch, seq, version, .. } = *record;
+                Life { node_id, epoch, seq, version }
             };
+            self.cluster_version = catalog.cluster_version();
             self.lives = living.map(|(node, record)| (node.clone(), life(record))).collect();
             self.advance(index);
         }
@@ -173,6 +194,11 @@ impl Truth {
     /// What is new.
     pub(crate) fn poll(&mut self) -> Option<Agreed> {
         self.fresh.pop_front()
+    }
+
+    /// Whether the cluster's version rose to the next one.
+    pub(crate) fn has_risen(&self) -> bool {
+        self.cluster_version >= MARK_SINCE
     }
 
     /// Where copies differ, once.

@@ -9,7 +9,16 @@ use crate::{
     workspace::Workspace,
 };
 
-const NAME: &str = concat!("majordomo:", env!("CARGO_PKG_VERSION"));
+/// An image and the program in it.
+#[derive(Clone, Copy, Debug)]
+struct Image<'a> {
+    name: &'a str,
+    version: &'a str,
+    program: &'a Path,
+}
+
+/// The image of the program that stands in for the next version in tests.
+const NEXT: &str = "majordomo:0.2.0-test-next";
 /// Collects the program and its libraries; both Dockerfiles take what it leaves.
 const COLLECT: &str = "deploy/docker/root.sh";
 const DOCKERFILE: &str = "deploy/docker/Dockerfile.prebuilt";
@@ -33,25 +42,38 @@ pub(crate) fn engine_answers() -> bool {
 
 /// Builds the image around the program that is there.
 pub(crate) fn build(workspace: &Workspace) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let (name, program) = (format!("majordomo:{version}"), workspace.release("majordomo"));
+    build_one(workspace, &Image { name: &name, version, program: &program })
+}
+
+/// Builds the image of the next version around this program.
+pub(crate) fn build_next(workspace: &Workspace, program: &Path) -> Result<(), Failure> {
+    build_one(workspace, &Image { name: NEXT, version: "0.2.0", program })
+}
+
+fn build_one(workspace: &Workspace, image: &Image<'_>) -> Result<(), Failure> {
     let folder = workspace.target.join("image");
     empty(&folder)?;
     let mut collect = Command::new(workspace.root.join(COLLECT));
-    run::run(collect.arg(workspace.release("majordomo")).arg(&folder))?;
-    run::run(&mut docker_build(workspace, &folder, &revision(workspace)))?;
+    run::run(collect.arg(image.program).arg(&folder))?;
+    run::run(&mut docker_build(workspace, image, &folder))?;
     prune();
     let mut inspect = Command::new("docker");
-    let size = run::output(inspect.args(["image", "inspect", "--format", "{{.Size}}", NAME]))?;
-    say::line(&format!("{NAME}: {}", megabytes(size.trim())));
+    inspect.args(["image", "inspect", "--format", "{{.Size}}", image.name]);
+    let size = run::output(&mut inspect)?;
+    say::line(&format!("{}: {}", image.name, megabytes(size.trim())));
     Ok(())
 }
 
-fn docker_build(workspace: &Workspace, folder: &Path, revision: &str) -> Command {
+fn docker_build(workspace: &Workspace, image: &Image<'_>, folder: &Path) -> Command {
     let mut build = Command::new("docker");
     // The builder that every engine has. Without a cache, which takes labels of an earlier version
     // for those of this one; and without a network, so that it is sure that none is needed.
     build.env("DOCKER_BUILDKIT", "0");
-    build.args(["build", "--quiet", "--no-cache", "--network", "none", "--tag", NAME]);
-    build.args(["--build-arg", concat!("VERSION=", env!("CARGO_PKG_VERSION"))]);
+    build.args(["build", "--quiet", "--no-cache", "--network", "none", "--tag", image.name]);
+    build.args(["--build-arg", &format!("VERSION={}", image.version)]);
+    let revision = revision(workspace);
     build.args(["--build-arg", &format!("REVISION={revision}"), "--file"]);
     build.arg(workspace.root.join(DOCKERFILE)).arg(folder);
     build

@@ -29,12 +29,14 @@ pub(crate) enum Need {
     Python,
     /// Makes system calls of a running node fail, for the tests of a broken disk.
     Strace,
+    /// A terminal for the test of `majordomo top`.
+    Tmux,
     /// Counts instructions for `bench --engine`.
     Valgrind,
 }
 
 impl Need {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Compose,
         Self::Faketime,
         Self::Haproxy,
@@ -44,6 +46,7 @@ impl Need {
         Self::Nftables,
         Self::Python,
         Self::Strace,
+        Self::Tmux,
         Self::Valgrind,
     ];
 
@@ -63,6 +66,7 @@ impl Need {
             Self::Nftables => "nftables",
             Self::Python => "python3-venv",
             Self::Strace => "strace",
+            Self::Tmux => "tmux",
             Self::Valgrind => "valgrind",
         }
     }
@@ -79,6 +83,7 @@ impl Need {
             Self::Nftables => "nft, of nftables",
             Self::Python => "Python 3 with the modules venv and ensurepip",
             Self::Strace => "strace",
+            Self::Tmux => "tmux",
             Self::Valgrind => "valgrind",
         }
     }
@@ -96,6 +101,7 @@ impl Need {
                 run::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
             }
             Self::Strace => run::succeeds(Command::new("strace").arg("-V")),
+            Self::Tmux => run::succeeds(Command::new("tmux").arg("-V")),
             Self::Valgrind => run::succeeds(Command::new("valgrind").arg("--version")),
         }
     }

@@ -14,6 +14,7 @@ mod mutants;
 mod players;
 mod ports;
 mod readme;
+mod releases;
 mod run;
 mod say;
 mod sim;

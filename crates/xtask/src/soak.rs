@@ -2,7 +2,7 @@
 
 use crate::{
     install::{self, Need},
-    manifests,
+    manifests, releases,
     run::{self, Failure},
     say,
     stage::Stages,
@@ -31,6 +31,7 @@ pub(crate) enum Soak {
     Freeze,
     Fuzz,
     History,
+    Kubernetes,
     Manifests,
     Memory,
     Nemesis,
@@ -38,6 +39,7 @@ pub(crate) enum Soak {
     Partition,
     Property,
     Registration,
+    Releases,
     Restart,
     Rolling,
     Storm,
@@ -45,7 +47,7 @@ pub(crate) enum Soak {
 }
 
 impl Soak {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 25] = [
         Self::Accounting,
         Self::Balance,
         Self::Balancer,
@@ -58,6 +60,7 @@ impl Soak {
         Self::Freeze,
         Self::Fuzz,
         Self::History,
+        Self::Kubernetes,
         Self::Manifests,
         Self::Memory,
         Self::Nemesis,
@@ -65,6 +68,7 @@ impl Soak {
         Self::Partition,
         Self::Property,
         Self::Registration,
+        Self::Releases,
         Self::Restart,
         Self::Rolling,
         Self::Storm,
@@ -89,6 +93,7 @@ impl Soak {
             Self::Freeze => "freeze",
             Self::Fuzz => "fuzz",
             Self::History => "history",
+            Self::Kubernetes => "kubernetes",
             Self::Manifests => "manifests",
             Self::Memory => "memory",
             Self::Nemesis => "nemesis",
@@ -96,6 +101,7 @@ impl Soak {
             Self::Partition => "partition",
             Self::Property => "property",
             Self::Registration => "registration",
+            Self::Releases => "releases",
             Self::Restart => "restart",
             Self::Rolling => "rolling",
             Self::Storm => "storm",
@@ -121,6 +127,9 @@ impl Soak {
             Self::Freeze => "30 pauses of the leader, of 0.1 to 30 s",
             Self::Fuzz => "10 minutes of random frames for the decoder; needs cargo-fuzz",
             Self::History => "25 minutes of faults, each answer checked for linearizability",
+            Self::Kubernetes => {
+                "20 rollouts each way and 20 kills of pods at 2,000 calls a second, none of which fails"
+            }
             Self::Manifests => "the manifests for Kubernetes by checkov, too",
             Self::Memory => "every limit on memory with the full numbers",
             Self::Nemesis => {
@@ -132,6 +141,7 @@ impl Soak {
             Self::Registration => {
                 "10,000 workers that come and go, each seen on every node at once"
             }
+            Self::Releases => "mixes of this version with the last release, built from its commit",
             Self::Restart => "100 times all nodes killed at the same moment",
             Self::Rolling => "20 rolling restarts at 2,000 calls a second, none of which fails",
             Self::Storm => {
@@ -150,13 +160,21 @@ pub(crate) fn list() -> String {
 }
 
 pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
-    install::missing(&[Need::Libzmq, Need::Haproxy, Need::Strace])?;
+    install::missing(&[Need::Libzmq, Need::Haproxy, Need::Strace, Need::Tmux])?;
     if matches!(soak, Soak::Figures | Soak::Nemesis) {
         install::missing(&Need::NEMESIS)?;
     }
     let mut stages = Stages::default();
     stages.count(&format!("soak {}", soak.name()), |totals| match soak {
         Soak::Fuzz => fuzz(workspace),
+        Soak::Releases => {
+            suite::build(workspace, &["majordomo"])?;
+            suite::mixed_tests(workspace, "mixed", releases::last(workspace)?, totals)
+        }
+        Soak::Kubernetes => {
+            suite::build(workspace, &["majordomo"])?;
+            suite::kubernetes_tests(workspace, true, totals)
+        }
         Soak::Manifests => manifests::second_opinion(workspace),
         Soak::Property => {
             let packages = ["--package", "mdp-wire", "--package", "mdp-broker"];

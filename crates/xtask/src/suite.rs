@@ -2,15 +2,15 @@
 
 use std::{
     fs,
-    io::{IsTerminal as _, stdout},
-    path::PathBuf,
+    io::{self, IsTerminal as _, stdout},
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use crate::{
     image,
     install::{self, Need},
-    manifests, readme,
+    manifests, readme, releases,
     run::{self, Failure},
     say, sim,
     stage::Stages,
@@ -36,7 +36,9 @@ pub(crate) enum Part {
     Delivery,
     Nemesis,
     Mixed,
+    Procedures,
     Image,
+    Kubernetes,
     Simulation,
     Manifests,
     Python,
@@ -45,14 +47,16 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Rust,
         Self::Cluster,
         Self::Relay,
         Self::Delivery,
         Self::Nemesis,
         Self::Mixed,
+        Self::Procedures,
         Self::Image,
+        Self::Kubernetes,
         Self::Simulation,
         Self::Manifests,
         Self::Python,
@@ -61,8 +65,15 @@ impl Part {
     ];
 
     /// Those that are a test program each, which measures: nothing else runs beside it.
-    const PROGRAMS: [Self; 6] =
-        [Self::Cluster, Self::Relay, Self::Delivery, Self::Nemesis, Self::Mixed, Self::Image];
+    const PROGRAMS: [Self; 7] = [
+        Self::Cluster,
+        Self::Relay,
+        Self::Delivery,
+        Self::Nemesis,
+        Self::Mixed,
+        Self::Procedures,
+        Self::Image,
+    ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
@@ -76,7 +87,9 @@ impl Part {
             Self::Delivery => "delivery",
             Self::Nemesis => "nemesis",
             Self::Mixed => "mixed",
+            Self::Procedures => "procedures",
             Self::Image => "image",
+            Self::Kubernetes => "kubernetes",
             Self::Simulation => "sim",
             Self::Manifests => "manifests",
             Self::Python => "python",
@@ -89,18 +102,17 @@ impl Part {
         match self {
             Self::Rust => rust_tests(workspace, totals),
             Self::Cluster | Self::Relay | Self::Delivery | Self::Nemesis => {
-                let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
-                tests.args(["--no-fail-fast", "--test", self.name()]);
+                let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+                tests.args(["--test", self.name()]);
                 counted(with_program(&mut tests, workspace), totals)
             }
-            Self::Mixed => {
-                let next = next_version(workspace)?;
-                let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
-                tests.args(["--no-fail-fast", "--test", self.name()]);
-                tests.env("MAJORDOMO_NEXT_BIN", next);
-                counted(with_program(&mut tests, workspace), totals)
+            Self::Mixed | Self::Procedures => {
+                let last =
+                    if self == Self::Mixed { releases::last_other(workspace)? } else { None };
+                mixed_tests(workspace, self.name(), last, totals)
             }
             Self::Image => image_tests(workspace, totals),
+            Self::Kubernetes => kubernetes_tests(workspace, false, totals),
             Self::Simulation => one(totals, sim::short(workspace)),
             Self::Manifests => one(totals, manifests::with_program(workspace)),
             Self::Python => python_tests(workspace, totals),
@@ -121,26 +133,42 @@ impl Part {
 }
 
 /// All tests but those of the programs that are parts of their own.
+///
+/// Every test is chosen out of the whole workspace, here and below: which features a crate of others has
+/// depends on what is built together, and another choice would build most of it again.
 fn rust_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
-    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
-    tests.args(["--exclude", "cluster-tests"]);
-    let crates = counted(with_program(&mut tests, workspace), totals);
-    let mut tests = workspace.cargo(["test", "--package", "cluster-tests", "--no-fail-fast"]);
-    tests.arg("--lib");
+    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
     let is_part = |name: &String| Part::PROGRAMS.iter().any(|part| part.name() == name);
     for program in test_programs(workspace)?.iter().filter(|name| !is_part(name)) {
         tests.args(["--test", program]);
     }
-    counted(with_program(&mut tests, workspace), totals).and(crates)
+    let tested = counted(with_program(&mut tests, workspace), totals);
+    let mut examples = workspace.cargo(["test", "--workspace", "--no-fail-fast", "--doc"]);
+    counted(with_program(&mut examples, workspace), totals).and(tested)
 }
 
-/// The programs of the black-box tests.
+/// The names of all test programs, but that of Kubernetes: those of the black-box tests stand in their
+/// manifest, those of a crate are folders.
 fn test_programs(workspace: &Workspace) -> Result<Vec<String>, Failure> {
+    let failed =
+        |path: &Path, error: io::Error| Failure::new(format!("{}: {error}", path.display()));
     let path = workspace.root.join("tests/Cargo.toml");
-    let text = fs::read_to_string(&path)
-        .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-    let names = toml::entries(&text).into_iter().filter(|entry| entry.path() == "test.name");
-    Ok(names.map(|entry| entry.value.trim_matches('"').to_owned()).collect())
+    let text = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
+    let named = toml::entries(&text).into_iter().filter(|entry| entry.path() == "test.name");
+    let mut names: Vec<String> =
+        named.map(|entry| entry.value.trim_matches('"').to_owned()).collect();
+    let crates = workspace.root.join("crates");
+    for member in fs::read_dir(&crates).map_err(|error| failed(&crates, error))? {
+        let tests = member.map_err(|error| failed(&crates, error))?.path().join("tests");
+        // Most crates have none.
+        let Ok(folders) = fs::read_dir(tests) else { continue };
+        let folders = folders.filter_map(Result::ok).map(|entry| entry.path());
+        let programs = folders.filter(|folder| folder.join("main.rs").is_file());
+        names.extend(programs.filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())));
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }
 
 /// A part that is one test. A failure counts itself, as every stage's does.
@@ -150,14 +178,17 @@ fn one(totals: &mut Totals, outcome: Result<(), Failure>) -> Result<(), Failure>
 
 /// Runs all parts, or one, sums up, and says the sum alone on the last line.
 pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failure> {
-    let needs = [Need::Libzmq, Need::Faketime, Need::Haproxy, Need::Python, Need::Strace];
+    let needs =
+        [Need::Libzmq, Need::Faketime, Need::Haproxy, Need::Python, Need::Strace, Need::Tmux];
     install::missing(&needs)?;
     install::missing(&Need::NEMESIS)?;
     let parts: Vec<Part> =
         Part::ALL.into_iter().filter(|part| only.is_none_or(|only| *part == only)).collect();
     let mut stages = Stages::default();
     let mut built = stages.count("build", |_| build(workspace, &["majordomo", "mdp-bench"]));
-    let has_tests = |part: &Part| *part == Part::Rust || Part::PROGRAMS.contains(part);
+    let has_tests = |part: &Part| {
+        matches!(part, Part::Rust | Part::Kubernetes) || Part::PROGRAMS.contains(part)
+    };
     if parts.iter().any(has_tests) {
         built &= stages.count("build tests", |_| {
             run::run(&mut workspace.cargo(["test", "--workspace", "--no-run"]))
@@ -181,11 +212,28 @@ pub(crate) fn build(workspace: &Workspace, packages: &[&str]) -> Result<(), Fail
     run::run(&mut build)
 }
 
+/// Tests that need programs of several versions.
+pub(crate) fn mixed_tests(
+    workspace: &Workspace,
+    name: &str,
+    last: Option<PathBuf>,
+    totals: &mut Totals,
+) -> Result<(), Failure> {
+    let next = next_version(workspace)?;
+    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast", "--test", name]);
+    tests.env("MAJORDOMO_NEXT_BIN", next);
+    if let Some(last) = last {
+        tests.env("MAJORDOMO_LAST_BIN", last);
+    }
+    counted(with_program(&mut tests, workspace), totals)
+}
+
 /// Builds the program that stands in for the next version, and moves it to where nobody takes it for
 /// this one. Its speed does not matter: it is built as tests are, which share most of that.
 fn next_version(workspace: &Workspace) -> Result<PathBuf, Failure> {
-    let mut build = workspace.cargo(["build", "--package", "majordomo"]);
-    run::run(build.args(["--features", "test-next"]))?;
+    let mut build =
+        workspace.cargo(["build", "--profile", "test", "--workspace", "--bin", "majordomo"]);
+    run::run(build.args(["--features", "majordomo/test-next"]))?;
     let built = workspace.target.join("debug/majordomo");
     let kept = workspace.target.join("majordomo-next");
     fs::rename(&built, &kept)
@@ -212,16 +260,35 @@ fn image_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure
         install::missing(&[Need::Compose])?;
         image::build(workspace)?;
     }
-    let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
-    tests.args(["--no-fail-fast", "--test", Part::Image.name()]);
+    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+    tests.args(["--test", Part::Image.name()]);
+    counted(with_program(&mut tests, workspace), totals)
+}
+
+/// The manifests, enacted with images of this version and the next one.
+pub(crate) fn kubernetes_tests(
+    workspace: &Workspace,
+    is_soak: bool,
+    totals: &mut Totals,
+) -> Result<(), Failure> {
+    if image::engine_answers() {
+        install::missing(&[Need::Strace])?;
+        image::build(workspace)?;
+        image::build_next(workspace, &next_version(workspace)?)?;
+    }
+    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+    tests.args(["--test", Part::Kubernetes.name(), "--", "--nocapture", "--test-threads=4"]);
+    if is_soak {
+        tests.env("MAJORDOMO_SOAK", "1");
+    }
     counted(with_program(&mut tests, workspace), totals)
 }
 
 fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
     let python = python(workspace)?;
     // As the build of the tests makes them.
-    let mut examples = workspace.cargo(["build", "--profile", "test", "--examples"]);
-    run::run(examples.args(["--package", "mdp-client"]))?;
+    let mut examples = workspace.cargo(["build", "--profile", "test", "--workspace"]);
+    run::run(examples.arg("--examples"))?;
     let mut tests = Command::new(python);
     tests.args(["-m", "unittest", "discover", "-s", "tests/python", "-v"]);
     tests.current_dir(&workspace.root).env("PYTHONDONTWRITEBYTECODE", "1");

@@ -128,8 +128,9 @@ Examples:
   majordomo status --admin http://127.0.0.1:5582
   majordomo status --endpoint host-1:5555 --json
   majordomo status --live                         for a probe: 0 while the node lives
+  majordomo status --ready                        for a script: 0 once the node is ready
 
-Exit codes: 0 answered, or live; 1 failure, not answered by majordomo, or not live; 2 wrong usage, 3 no reply";
+Exit codes: 0 answered, live or ready; 1 failure, not answered by majordomo, not live or not ready; 2 wrong usage, 3 no reply";
 
 /// `member`.
 pub(super) const MEMBER: &str = "\
@@ -159,6 +160,39 @@ pub(super) const LEADER_AFTER: &str = "\
 Examples:
   majordomo leader transfer                       to the node that knows most of the log
   majordomo leader transfer node-2
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no reply";
+
+/// `top`.
+pub(super) const TOP: &str = "\
+Shows nodes and services again and again: rates, times, queues, workers, processor and memory. Name the \
+administration ports of all nodes: each knows its own numbers only; of others it shows state and version. \
+P50 and P99 are the bounds of the buckets in which half and 99 of 100 of the requests ended.
+
+q, Esc or Ctrl-C ends it, space looks at once. When the output is no terminal it looks twice and ends, as \
+with --once.";
+
+/// Examples of `top`.
+pub(super) const TOP_AFTER: &str = "\
+Examples:
+  majordomo top --admin http://10.0.0.1:5580,http://10.0.0.2:5580,http://10.0.0.3:5580
+  majordomo top --json --interval 10s | jq .nodes
+
+Exit codes: 0 ended, 1 failure, 2 wrong usage, 3 no reply";
+
+/// `upgrade`.
+pub(super) const UPGRADE: &str = "\
+Shows and decides what becomes of the cluster's version: what every member speaks. It rises by itself when \
+all members have run a newer version for upgrade.settle. Until then each node can go back to the version \
+that it ran before; afterwards an older program is refused (exit code 5).";
+
+/// Examples of `upgrade`.
+pub(super) const UPGRADE_AFTER: &str = "\
+Examples:
+  majordomo upgrade status
+  majordomo upgrade hold                          nodes can go back for as long as you like
+  majordomo upgrade finalize                      do not wait for upgrade.settle
+  majordomo upgrade status --json | jq -r .state  current, mixed, incomplete, held or settling
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no reply";
 

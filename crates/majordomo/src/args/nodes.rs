@@ -39,8 +39,30 @@ pub(crate) struct StatusArgs {
     pub(crate) view: ViewArgs,
     /// Only find out whether the node lives (/livez), for service managers and containers: exit code
     /// 0 if so. It says nothing of the cluster.
-    #[arg(long, conflicts_with_all = ["endpoint", "json"])]
+    #[arg(long, conflicts_with_all = ["endpoint", "json", "ready"])]
     pub(crate) live: bool,
+    /// Only find out whether the node is ready (/readyz): exit code 0 if so, else it says what the node
+    /// waits for.
+    #[arg(long, conflicts_with_all = ["endpoint", "json"])]
+    pub(crate) ready: bool,
+}
+
+/// `majordomo top`.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    /// The administration ports of the nodes to ask, comma-separated or the flag repeated: only a node
+    /// itself knows its rates. [env: MAJORDOMO_ADMIN] [default: http://127.0.0.1:5580]
+    #[arg(long, value_name = "URL,..", value_delimiter = ',', value_hint = ValueHint::Url)]
+    pub(crate) admin: Vec<String>,
+    /// How often to look.
+    #[arg(long, short, value_name = "TIME", default_value = "2s", value_parser = values::time)]
+    pub(crate) interval: Duration,
+    /// Look twice, print what happened in between, and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// As --once, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which running node.
@@ -95,6 +117,19 @@ pub(crate) enum MemberCommand {
         #[command(flatten)]
         change: ChangeArgs,
     },
+}
+
+/// `majordomo upgrade`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UpgradeCommand {
+    /// Show what the members run, the cluster's version, and what it waits for.
+    Status(ChangeArgs),
+    /// Keep the cluster's version where it is, so that nodes can go back for as long as you like.
+    Hold(ChangeArgs),
+    /// End the hold: the cluster's version rises by itself, upgrade.settle after the last node.
+    Resume(ChangeArgs),
+    /// Raise the cluster's version now, held or not. Nodes can not go back after that.
+    Finalize(ChangeArgs),
 }
 
 /// `majordomo leader`.

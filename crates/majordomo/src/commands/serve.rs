@@ -32,9 +32,12 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let levels = logging::levels(settings.text("log.level"))?;
-    let format = if settings.text("log.format") == "json" { Format::Json } else { Format::Text };
-    let _log = logging::start(levels, format);
-    serve(&settings, format).or_else(|error| {
+    let format = match settings.text("log.format") {
+        "json" => Format::Json { node: settings.node_name()?.as_str().to_owned() },
+        _ => Format::Text,
+    };
+    let _log = logging::start(levels, &format);
+    serve(&settings, &format).or_else(|error| {
         // From here on stderr is the log and nothing else, for a program may read it.
         if !tracing::enabled!(tracing::Level::ERROR) {
             return Err(error);
@@ -45,7 +48,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
 }
 
 /// Serves until a signal and the drain after it.
-fn serve(settings: &Settings, format: Format) -> anyhow::Result<Exit> {
+fn serve(settings: &Settings, format: &Format) -> anyhow::Result<Exit> {
     for advice in settings.advice() {
         tracing::warn!("{advice}");
     }
@@ -83,11 +86,11 @@ fn serve_admin(
 }
 
 /// The receipt as JSON: the fields of the line, or its text.
-fn log_receipt(receipt: &DrainReceipt, format: Format) -> anyhow::Result<()> {
+fn log_receipt(receipt: &DrainReceipt, format: &Format) -> anyhow::Result<()> {
     let DrainReceipt { finished, handed_over, dropped, leader_moved, took_ms } = *receipt;
     match format {
         Format::Text => tracing::info!("{}", serde_json::to_string(receipt)?),
-        Format::Json => tracing::info!(
+        Format::Json { .. } => tracing::info!(
             event = "drained",
             finished,
             handed_over,

@@ -27,7 +27,13 @@ const FACTS: [(&str, &str); 7] = [
 ];
 
 pub(super) fn run(args: StatusArgs) -> anyhow::Result<Exit> {
-    if args.live { live(&args.view) } else { show(args.view) }
+    if args.live {
+        live(&args.view)
+    } else if args.ready {
+        ready(&args.view)
+    } else {
+        show(args.view)
+    }
 }
 
 /// Looks at liveness alone: what a supervisor asks must not depend on the cluster.
@@ -35,6 +41,14 @@ fn live(args: &ViewArgs) -> anyhow::Result<Exit> {
     AdminClient::new(&args.node, args.timeout)?.view(LIVENESS)?;
     printer::text("live\n")?;
     Ok(Exit::Ok)
+}
+
+/// Looks at readiness alone.
+fn ready(args: &ViewArgs) -> anyhow::Result<Exit> {
+    let page = AdminClient::new(&args.node, args.timeout)?.page(READINESS)?;
+    let is_ready = page.get("ready").and_then(Value::as_bool) == Some(true);
+    printer::text(&if is_ready { "ready".to_owned() } else { in_words(&page) })?;
+    Ok(if is_ready { Exit::Ok } else { Exit::Failure })
 }
 
 fn show(args: ViewArgs) -> anyhow::Result<Exit> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mdp_broker::{Delivery, Extensions, Minority, OnNoQuorum, ServicePolicy, ServiceRule};
-use mdp_catalog::NodeName;
+use mdp_catalog::{NodeName, SoftwareVersion};
 use mdp_node::{ClusterConfig, Consistency, NodeConfig, RemoteChanges, Seed};
 use mdp_wire::DecodeLimits;
 
@@ -51,7 +51,18 @@ impl Settings {
             election_timeout_max: self.duration("cluster.election_timeout_max"),
             node_timeout: self.duration("cluster.node_timeout"),
             read_timeout: self.duration("mmi.read_timeout"),
+            upgrade_settle: self.duration("upgrade.settle"),
+            upgrade_hold: self.upgrade_hold(),
         })
+    }
+
+    /// `upgrade.hold`: two numbers, or three of which the last one says nothing.
+    fn upgrade_hold(&self) -> Option<SoftwareVersion> {
+        let mut numbers = self.text("upgrade.hold").split('.').map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+            return None;
+        };
+        Some(SoftwareVersion { major, minor, patch: 0 })
     }
 
     fn minority(&self) -> Minority {

@@ -185,7 +185,8 @@ fn second_signal_ends_at_once_with_1() {
 
 #[test]
 fn json_log_has_one_object_a_line() {
-    let command = majordomo(&["serve", "--bind", "tcp://127.0.0.1:*", "--log-format", "json"]);
+    let mut command = majordomo(&["serve", "--bind", "tcp://127.0.0.1:*", "--log-format", "json"]);
+    command.args(["--name", "node-7"]);
     let mut broker = Broker::start_with(command);
     broker.process.signal(Signal::TERM);
     broker.process.wait_for_end();
@@ -194,6 +195,7 @@ fn json_log_has_one_object_a_line() {
     let lines: Vec<serde_json::Value> =
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().any(|line| line["endpoint"] == *broker.endpoint), "{log}");
+    assert!(lines.iter().all(|line| line["node"] == "node-7"), "{log}");
     let receipt = lines.iter().find(|line| line["event"] == "drained").unwrap();
     assert_eq!(receipt["leader_moved"], false);
     assert!(receipt["took_ms"].is_u64(), "{receipt}");
@@ -207,6 +209,8 @@ fn every_command_explains_itself() {
         "work",
         "services",
         "status",
+        "top",
+        "upgrade",
         "member",
         "leader",
         "drain",

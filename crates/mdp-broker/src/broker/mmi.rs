@@ -44,6 +44,7 @@ pub(super) enum Purpose<F> {
 #[derive(Debug)]
 pub(super) struct Query<F> {
     purpose: Purpose<F>,
+    asked_at: Moment,
     deadline: Moment,
 }
 
@@ -102,12 +103,13 @@ impl<F: Frame> Broker<F> {
 
     fn open_query(&mut self, purpose: Purpose<F>) -> QueryId {
         let query = self.new_query_id();
-        let deadline = self.now().after(self.settings.read_timeout);
+        let asked_at = self.now();
+        let deadline = asked_at.after(self.settings.read_timeout);
         if !self.has_queries_timer {
             self.has_queries_timer = true;
             self.timers.insert(deadline, TimerKey::Queries);
         }
-        self.queries.insert(query, Query { purpose, deadline });
+        self.queries.insert(query, Query { purpose, asked_at, deadline });
         query
     }
 
@@ -126,14 +128,22 @@ impl<F: Frame> Broker<F> {
         match query.purpose {
             Purpose::Proof(service) => self.on_proof(service, id, outcome),
             Purpose::Page(asker) => self.answer_unavailable(asker),
-            Purpose::Availability(asker) => match outcome {
-                // AM-05: idle and busy workers count, on every node.
-                LookupOutcome::OfferedHere | LookupOutcome::OfferedElsewhere => {
-                    self.answer_code(asker, FOUND);
-                }
-                LookupOutcome::NotOffered => self.answer_code(asker, NOT_FOUND),
-                LookupOutcome::NoQuorum => self.answer_unavailable(asker),
-            },
+            Purpose::Availability(asker) => {
+                let took = self.now().since(query.asked_at);
+                self.counters.lookup_times.observe(took);
+                self.on_availability(asker, outcome);
+            }
+        }
+    }
+
+    fn on_availability(&mut self, asker: Asker<F>, outcome: LookupOutcome) {
+        match outcome {
+            // AM-05: idle and busy workers count, on every node.
+            LookupOutcome::OfferedHere | LookupOutcome::OfferedElsewhere => {
+                self.answer_code(asker, FOUND);
+            }
+            LookupOutcome::NotOffered => self.answer_code(asker, NOT_FOUND),
+            LookupOutcome::NoQuorum => self.answer_unavailable(asker),
         }
     }
 

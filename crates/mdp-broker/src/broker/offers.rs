@@ -160,6 +160,8 @@ impl<F: Frame> Broker<F> {
             | CatalogChange::NodeDraining { .. }
             | CatalogChange::NodeGone { .. }
             | CatalogChange::ClusterVersion { .. }
+            | CatalogChange::Held { .. }
+            | CatalogChange::Marked
             | CatalogChange::Retired { .. } => {}
         }
     }

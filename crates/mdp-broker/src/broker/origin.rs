@@ -56,6 +56,7 @@ impl<F: Frame> Broker<F> {
         let forward_id = ForwardId(link.last_id);
         request.attempts =
             request.attempts.saturating_add(u32::from(!is_on(Mutant::AttemptsNotCounted)));
+        let waited = (request.attempts == 1).then(|| now.since(request.arrived_at));
         let forward = Forward {
             id: forward_id,
             client: number_of(&request.client_id()),
@@ -66,6 +67,9 @@ impl<F: Frame> Broker<F> {
         link.forwarded.insert(forward_id, Forwarded { service: id, request, is_recalled: false });
         self.totals.forwarded_requests += 1;
         self.counters.forwarded += 1;
+        if let Some(waited) = waited {
+            self.counters.queue_times.observe(waited);
+        }
         let message = ToOwner::Forward(forward);
         self.effects.push_back(Effect::ToOwner { link: to, message });
     }

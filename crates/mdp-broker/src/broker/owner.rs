@@ -74,8 +74,9 @@ impl<F: Frame> Broker<F> {
         };
         let arrival = Arrival(self.next_arrival);
         self.next_arrival = self.next_arrival.saturating_add(1);
-        let deadline = self.now().after(forward.ttl);
-        let request = Request::forwarded(link, forward, arrival, deadline);
+        let now = self.now();
+        let deadline = now.after(forward.ttl);
+        let request = Request::forwarded(link, forward, (arrival, now), deadline);
         if self.has_room_for(id, &request) {
             self.totals.bytes = self.totals.bytes.saturating_add(request.bytes);
             self.give_or_queue(id, request);

@@ -104,7 +104,8 @@ impl<F: Frame> Broker<F> {
         let has_idle = !service.idle.is_empty() || service.best_owner().is_some();
         let arrival = Arrival(self.next_arrival);
         self.next_arrival = self.next_arrival.saturating_add(1);
-        let request = Request::new(from, message, arrival, self.now().after(ttl));
+        let now = self.now();
+        let request = Request::new(from, message, (arrival, now), now.after(ttl));
         let admitted = if has_idle || !ttl.is_zero() {
             self.admit(id, &request, has_idle)
         } else {
@@ -256,12 +257,16 @@ impl<F: Frame> Broker<F> {
         };
         request.attempts =
             request.attempts.saturating_add(u32::from(!is_on(Mutant::AttemptsNotCounted)));
+        let waited = (request.attempts == 1).then(|| now.since(request.arrived_at));
         let (body, source) = (request.body.clone(), request.source.clone());
         worker.last_sent = now;
         let (to, version, service) = (worker.peer.clone(), worker.version, worker.service);
         worker.state = WorkerState::Busy { token, request, since: now };
         self.totals.held_requests += 1;
         self.counters.dispatched += 1;
+        if let Some(waited) = waited {
+            self.counters.queue_times.observe(waited);
+        }
         self.count_forward_started(service, &source);
         self.send_to_worker(to, version, FromBroker::Request { client: token, body });
     }
@@ -329,6 +334,8 @@ impl<F: Frame> Broker<F> {
             request.kept_partials.into_iter().chain(body).collect()
         };
         self.counters.replied += 1;
+        let took = self.now().since(request.arrived_at);
+        self.counters.request_times.observe(took);
         let command = ReplyCommand::last(request.version);
         let envelope = request.envelope;
         self.reply(client, Reply { command, envelope, service, body });

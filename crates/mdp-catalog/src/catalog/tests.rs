@@ -218,3 +218,70 @@ fn entries_and_their_parts_read_well_in_a_log() {
     let retired = CatalogEntry::Retire { node_id: NodeId(255) };
     assert_eq!(retired.to_string(), "member 00000000000000ff removed");
 }
+
+const fn version(minor: u16) -> SoftwareVersion {
+    SoftwareVersion { major: 0, minor, patch: 0 }
+}
+
+fn up_in(catalog: &mut Catalog, index: u64, minor: u16) -> Result<CatalogChange, Refusal> {
+    let known = catalog.nodes().find(|(name, _)| name.as_str() == "a");
+    let expected = known.map_or(0, |(_, record)| record.epoch.0);
+    let up = NodeUp { version: version(minor), ..node_up("a", index, expected) };
+    catalog.apply(index, CatalogEntry::NodeUp(up))
+}
+
+#[test]
+fn version_of_the_cluster_rises_only_when_all_that_take_part_have_it() {
+    let mut catalog = Catalog::new();
+    up_in(&mut catalog, 1, 2).unwrap();
+    let b = up(&mut catalog, 2, "b", 0);
+    let rise = || CatalogEntry::SetClusterVersion { version: version(2) };
+
+    assert_eq!(catalog.apply(3, rise()), Err(Refusal::OlderNode { version: version(1) }));
+
+    catalog.apply(4, CatalogEntry::NodeGone { incarnation: b }).unwrap();
+    assert!(catalog.apply(5, rise()).is_ok());
+    assert_eq!(catalog.cluster_version(), version(2));
+    assert_eq!(catalog.apply(6, rise()), Err(Refusal::VersionNotHigher));
+}
+
+#[test]
+fn held_version_does_not_rise() {
+    let mut catalog = Catalog::new();
+    let rise = || CatalogEntry::SetClusterVersion { version: version(2) };
+    catalog.apply(1, CatalogEntry::SetClusterVersion { version: version(1) }).unwrap();
+    catalog.apply(2, CatalogEntry::Hold { at: Some(version(1)) }).unwrap();
+    assert_eq!(catalog.held_at(), Some(version(1)));
+
+    assert_eq!(catalog.apply(3, rise()), Err(Refusal::VersionHeld { at: version(1) }));
+
+    catalog.apply(4, CatalogEntry::Hold { at: None }).unwrap();
+    assert!(catalog.apply(5, rise()).is_ok());
+}
+
+#[test]
+fn node_that_is_too_old_or_too_new_begins_no_life() {
+    let mut catalog = Catalog::new();
+    catalog.apply(1, CatalogEntry::SetClusterVersion { version: version(2) }).unwrap();
+
+    for minor in [1, 4] {
+        let refused = up_in(&mut catalog, 2, minor);
+        assert!(matches!(refused, Err(Refusal::VersionMisfit(_))), "{minor}: {refused:?}");
+    }
+    for (index, minor) in [(3, 2), (4, 3), (5, 2)] {
+        assert!(up_in(&mut catalog, index, minor).is_ok(), "{minor}");
+    }
+}
+
+#[test]
+fn entry_of_the_next_version_counts_once_the_cluster_has_it() {
+    let mut catalog = Catalog::new();
+    catalog.apply(1, CatalogEntry::SetClusterVersion { version: version(1) }).unwrap();
+    let mark = || CatalogEntry::Mark { number: 7 };
+    assert_eq!(catalog.apply(2, mark()), Err(Refusal::NotInThisVersion));
+
+    catalog.apply(3, CatalogEntry::SetClusterVersion { version: MARK_SINCE }).unwrap();
+
+    assert!(catalog.apply(4, mark()).is_ok());
+    assert_eq!(catalog.mark(), 7);
+}

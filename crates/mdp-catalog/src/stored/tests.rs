@@ -40,6 +40,7 @@ fn entries() -> Vec<CatalogEntry> {
         CatalogEntry::NodeGone { incarnation },
         CatalogEntry::SetClusterVersion { version: version() },
         CatalogEntry::Retire { node_id: NodeId(250) },
+        CatalogEntry::Hold { at: Some(version()) },
     ]
 }
 
@@ -59,7 +60,9 @@ fn catalog() -> Catalog {
             | CatalogEntry::NodeDraining { .. }
             | CatalogEntry::NodeGone { .. }
             | CatalogEntry::SetClusterVersion { .. }
-            | CatalogEntry::Retire { .. }) => other,
+            | CatalogEntry::Retire { .. }
+            | CatalogEntry::Hold { .. }
+            | CatalogEntry::Mark { .. }) => other,
         };
         // Some are refused; what the others make is enough.
         drop(catalog.apply(index, entry));
@@ -69,7 +72,7 @@ fn catalog() -> Catalog {
 }
 
 /// The bytes of format 1. They never change: a node must read what an older one wrote.
-const GOLDEN_ENTRIES: [&str; 7] = [
+const GOLDEN_ENTRIES: [&str; 8] = [
     "01010000026e31fd08070605040302010903fb2c010163016b0172000102",
     "01010001026e310507020161026263",
     "01010002026e310507020161026263",
@@ -77,11 +80,12 @@ const GOLDEN_ENTRIES: [&str; 7] = [
     "01010004026e3105",
     "01010005000102",
     "01010006fa",
+    "0101000701000102",
 ];
 
 const GOLDEN_SNAPSHOT: &str = concat!(
     "02010000010201026e31fd080706050403020104090307000163016b017200010202016101000262",
-    "63010001fa",
+    "63010001fa01000102",
 );
 
 #[test]
@@ -133,4 +137,36 @@ proptest! {
         drop(decode_entry(&headed(Kind::CatalogEntry)));
         drop(decode_snapshot(&headed(Kind::CatalogSnapshot)));
     }
+}
+
+#[cfg(not(feature = "test-next"))]
+#[test]
+fn entry_and_snapshot_of_the_next_version_are_of_an_unknown_format() {
+    let mark = CatalogEntry::Mark { number: 1 };
+    assert!(matches!(encode_entry(&mark), Err(CodecError::UnknownFormat { got: 2, .. })));
+    for kind in [Kind::CatalogEntry, Kind::CatalogSnapshot] {
+        let bytes = codec::encode(kind, 2, &0_u64).unwrap();
+        let got = match kind {
+            Kind::CatalogEntry => decode_entry(&bytes).map(drop),
+            _ => decode_snapshot(&bytes).map(drop),
+        };
+        assert!(matches!(got, Err(CodecError::UnknownFormat { got: 2, known: 1, .. })), "{got:?}");
+    }
+}
+
+#[cfg(feature = "test-next")]
+#[test]
+fn snapshot_is_in_the_format_of_the_clusters_version() {
+    let mark = CatalogEntry::Mark { number: 1 };
+    assert_eq!(decode_entry(&encode_entry(&mark).unwrap()), Ok(mark.clone()));
+
+    let mut catalog = Catalog::new();
+    assert_eq!(encode_snapshot(&catalog).unwrap()[1], 1);
+    let version = crate::MARK_SINCE;
+    catalog.apply(1, CatalogEntry::SetClusterVersion { version }).unwrap();
+    catalog.apply(2, mark).unwrap();
+    let bytes = encode_snapshot(&catalog).unwrap();
+
+    assert_eq!(bytes[1], 2);
+    assert_eq!(decode_snapshot(&bytes), Ok(catalog));
 }

@@ -5,7 +5,7 @@ mod lone;
 use std::{fmt, time::Duration};
 
 use mdp_catalog::{Catalog, NodeName, NodeState};
-use mdp_raft::{BoxFuture, ChangeError, ClusterStatus, Consensus};
+use mdp_raft::{BoxFuture, ChangeError, ClusterStatus, Consensus, UpgradeChange};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -25,6 +25,7 @@ pub(super) enum Page {
     Cluster,
     Services,
     Workers,
+    Upgrade,
 }
 
 /// What the catalog counts.
@@ -78,6 +79,8 @@ pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Changed<()>>;
 
     fn transfer_leader(&self, to: Option<NodeName>) -> BoxFuture<'_, Changed<NodeName>>;
+
+    fn change_upgrade(&self, change: UpgradeChange) -> BoxFuture<'_, Changed<()>>;
 
     /// The index of a new snapshot, and its bytes.
     fn snapshot(&self) -> BoxFuture<'_, Changed<(u64, Vec<u8>)>>;
@@ -141,7 +144,8 @@ impl Backend for NodeView {
     fn page(&self, page: Page) -> BoxFuture<'_, Result<Value, ReportError>> {
         Box::pin(async move {
             match page {
-                Page::Cluster => cluster_page(self).await,
+                Page::Cluster => cluster_page(self, pages::cluster_page).await,
+                Page::Upgrade => cluster_page(self, pages::upgrade_page).await,
                 Page::Services => services_page(self).await,
                 Page::Workers => {
                     let report = self.report(ReportScope::Workers, REPORT_TIMEOUT).await?;
@@ -167,25 +171,33 @@ impl Backend for NodeView {
         Box::pin(async move { Some(self.consensus()?.transfer_leader(to).await) })
     }
 
+    fn change_upgrade(&self, change: UpgradeChange) -> BoxFuture<'_, Changed<()>> {
+        Box::pin(async move { Some(self.consensus()?.change_upgrade(change).await) })
+    }
+
     fn snapshot(&self) -> BoxFuture<'_, Changed<(u64, Vec<u8>)>> {
         Box::pin(async move { Some(self.consensus()?.snapshot().await) })
     }
 }
 
-async fn cluster_page(view: &NodeView) -> Result<Value, ReportError> {
+/// A page about the cluster.
+async fn cluster_page(
+    view: &NodeView,
+    page: fn(&ClusterFacts<'_>) -> Value,
+) -> Result<Value, ReportError> {
     if let Some(consensus) = view.consensus() {
         let (status, links) = (consensus.status(), view.relay_links());
         return Ok(consensus.with_catalog(|catalog| {
             let applied_index = status.applied_index;
             let (node, status, links) = (view.name(), Some(&status), links.as_slice());
-            pages::cluster_page(&ClusterFacts { node, catalog, applied_index, status, links })
+            page(&ClusterFacts { node, catalog, applied_index, status, links })
         }));
     }
     let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
     let catalog = lone::catalog(view, &report);
     let (node, applied_index) = (view.name(), report.applied_index);
     let (catalog, status, links) = (&catalog, None, &[][..]);
-    Ok(pages::cluster_page(&ClusterFacts { node, catalog, applied_index, status, links }))
+    Ok(page(&ClusterFacts { node, catalog, applied_index, status, links }))
 }
 
 async fn services_page(view: &NodeView) -> Result<Value, ReportError> {

@@ -1,6 +1,7 @@
 //! What changes can be asked for, read from the bodies of requests.
 
 use mdp_catalog::NodeName;
+use mdp_raft::UpgradeChange;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::failure::Failure;
@@ -13,6 +14,9 @@ const MEMBERS_WANTED: &str = "send {\"action\":\"add\",\"name\":NAME,\"endpoint\
 const LEADER_WANTED: &str = "send {\"to\":NAME}, or {\"to\":null} for the node that knows most";
 /// What a body of `/api/v1/drain` should have been.
 const DRAIN_WANTED: &str = "send {\"node\":NAME,\"wait\":true or false}, or nothing";
+
+/// What a body of `/api/v1/upgrade` should have been.
+const UPGRADE_WANTED: &str = "send {\"action\":\"hold\", \"resume\" or \"finalize\"}";
 
 /// A change of the members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,12 @@ pub(super) struct DrainRequest {
     pub(super) node: Option<NodeName>,
     /// Whether the answer shall go on until the receipt.
     pub(super) wait: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpgradeBody {
+    action: String,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +106,20 @@ impl MemberChange {
 pub(super) fn read_leader(body: &[u8]) -> Result<Option<NodeName>, Failure> {
     let body = if body.is_empty() { LeaderBody::default() } else { json(body, LEADER_WANTED)? };
     body.to.as_deref().map(node_name).transpose()
+}
+
+/// Reads what shall become of the cluster's version.
+pub(super) fn read_upgrade(body: &[u8]) -> Result<UpgradeChange, Failure> {
+    let UpgradeBody { action } = json(body, UPGRADE_WANTED)?;
+    match action.as_str() {
+        "hold" => Ok(UpgradeChange::Hold),
+        "resume" => Ok(UpgradeChange::Resume),
+        "finalize" => Ok(UpgradeChange::Finalize),
+        other => {
+            let reason = format!("action {other:?} is unknown; {UPGRADE_WANTED}");
+            Err(Failure::bad_request(reason))
+        }
+    }
 }
 
 impl DrainRequest {
@@ -171,6 +195,16 @@ mod tests {
         let named = DrainRequest::read(br#"{"node":"node-4","wait":true}"#).unwrap();
         assert_eq!(named, DrainRequest { node: Some(name()), wait: true });
         assert!(DrainRequest::read(br#"{"wait":"yes"}"#).is_err());
+    }
+
+    #[test]
+    fn upgrade_is_held_resumed_or_made_final() {
+        let read = |action: &str| read_upgrade(format!("{{\"action\":\"{action}\"}}").as_bytes());
+        assert_eq!(read("hold").unwrap(), UpgradeChange::Hold);
+        assert_eq!(read("resume").unwrap(), UpgradeChange::Resume);
+        assert_eq!(read("finalize").unwrap(), UpgradeChange::Finalize);
+        let failure = format!("{:?}", read("undo").unwrap_err());
+        assert!(failure.contains("undo") && failure.contains("finalize"), "{failure}");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::{fmt, time::Duration};
 
 use mdp_broker::Counters;
 use mdp_catalog::NodeName;
-use mdp_raft::{ClusterStatus, MemberStatus, Role};
+use mdp_histogram::Histogram;
+use mdp_raft::{ClusterStatus, MemberStatus, Role, UpgradeStatus};
 use prometheus_client::{
     collector::Collector,
     encoding::{
@@ -15,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::backend::CatalogTotals;
+use super::{backend::CatalogTotals, process::ProcessTotals};
 use crate::{
     LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
     outgoing::OutgoingTotals, version::VERSION,
@@ -41,6 +42,7 @@ pub(super) struct Scrape {
     pub(super) catalog: Option<CatalogTotals>,
     /// `None`: the node is alone.
     pub(super) link: Option<LinkTotals>,
+    pub(super) process: ProcessTotals,
 }
 
 /// The text of a scrape.
@@ -69,6 +71,8 @@ impl Collector for Scrape {
             page.relay(relay, &report.counters)?;
         }
         page.reads(report.reads)?;
+        page.times(&report.counters)?;
+        page.process(self.process)?;
         if let Some(status) = &self.status {
             page.raft(status)?;
         }
@@ -116,6 +120,51 @@ impl Writer<'_> {
         ConstCounter::new(value).encode(encoder)
     }
 
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        // The encoder adds the buckets up, and takes the highest number for infinity.
+        let bound = |bound: Option<Duration>| bound.map_or(f64::MAX, |bound| bound.as_secs_f64());
+        let buckets: Vec<(f64, u64)> =
+            histogram.buckets().map(|(upper, count)| (bound(upper), count)).collect();
+        let unit = Some(&Unit::Seconds);
+        let mut encoder = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let (sum, count) = (histogram.sum().as_secs_f64(), histogram.count());
+        encoder.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
+    }
+
+    fn times(&mut self, counters: &Counters) -> fmt::Result {
+        let help = "From the arrival of a request to its final reply, for clients of this node";
+        self.histogram("broker_request_duration", help, &counters.request_times)?;
+        let help = "From the arrival of a request to the first worker, or node, that got it";
+        self.histogram("broker_queue_duration", help, &counters.queue_times)?;
+        let help = "From a question to mmi.service to its answer";
+        self.histogram("broker_lookup_duration", help, &counters.lookup_times)
+    }
+
+    fn process(&mut self, process: ProcessTotals) -> fmt::Result {
+        if let Some(cpu) = process.cpu {
+            let (name, help) = ("process_cpu", "Processor time of this process");
+            let unit = Some(&Unit::Seconds);
+            let encoder = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
+            ConstCounter::new(cpu.as_secs_f64()).encode(encoder)?;
+        }
+        if let Some(bytes) = process.resident_bytes {
+            let help = "Memory of this process";
+            self.bytes(
+                "process_resident_memory",
+                help,
+                usize::try_from(bytes).unwrap_or_default(),
+            )?;
+        }
+        if let Some(files) = process.open_files {
+            let help = "Open files of this process, connections above all";
+            self.gauge("process_open_fds", help, files)?;
+        }
+        match process.open_files_max {
+            Some(files) => self.gauge("process_max_fds", "How many files may be open", files),
+            None => Ok(()),
+        }
+    }
+
     fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
     }
@@ -133,6 +182,10 @@ impl Writer<'_> {
         self.gauge("broker_forwarded_requests", help, gauges.forwarded_requests)?;
         let help = "Bytes of waiting, held and forwarded requests";
         self.bytes("broker_queued", help, gauges.queued_bytes)?;
+        let help = "How many bytes those may be: broker.max_queued_bytes";
+        self.bytes("broker_queued_max", help, scrape.report.queued_bytes_max)?;
+        let help = "How long the oldest request has waited for a worker";
+        self.seconds("broker_oldest_request_age", help, gauges.oldest_request_age)?;
         let help = "Index of the log up to which the answering catalog was applied";
         self.gauge("broker_applied_index", help, scrape.report.applied_index)
     }
@@ -283,7 +336,18 @@ impl Writer<'_> {
             let labels = [("format", format.to_string())];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Commits to the data directory, with their syncs";
+        self.histogram("raft_commit_duration", help, &status.commit_times)?;
+        self.upgrade(&status.upgrade)?;
         self.members(&status.members)
+    }
+
+    fn upgrade(&mut self, upgrade: &UpgradeStatus) -> fmt::Result {
+        let version = upgrade.cluster_version.map_or_else(String::new, |known| known.to_string());
+        let help = "The cluster's version, as this node knows it";
+        self.info("cluster_version", help, &[("version", version.as_str())])?;
+        let help = "Whether all members run a newer version than the cluster's";
+        self.gauge("cluster_upgrade_pending", help, i64::from(upgrade.target.is_some()))
     }
 
     fn members(&mut self, members: &[MemberStatus]) -> fmt::Result {

@@ -23,6 +23,7 @@ use super::{
     liveness::Liveness,
     metrics,
     port::RemoteChanges,
+    process::ProcessTotals,
 };
 
 /// How long a request may take, its body included.
@@ -51,6 +52,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Route
     let change = Router::new()
         .route("/api/v1/members", post(change_members))
         .route("/api/v1/leader", post(transfer_leader))
+        .route("/api/v1/upgrade", post(change_upgrade))
         .route("/api/v1/snapshot", post(take_snapshot))
         .route("/api/v1/drain", post(ask_to_drain))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed));
@@ -61,6 +63,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Route
         .route("/api/v1/cluster", get(|admin: Shared| show(admin, Page::Cluster)))
         .route("/api/v1/services", get(|admin: Shared| show(admin, Page::Services)))
         .route("/api/v1/workers", get(|admin: Shared| show(admin, Page::Workers)))
+        .route("/api/v1/upgrade", get(|admin: Shared| show(admin, Page::Upgrade)))
         .merge(change)
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
@@ -112,6 +115,7 @@ async fn show_metrics(State(admin): Shared) -> Answer {
         status: backend.status(),
         catalog: backend.catalog_totals(),
         link: backend.link_totals(),
+        process: ProcessTotals::now(),
     };
     let text = metrics::text(scrape).map_err(|_| {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
@@ -142,6 +146,13 @@ async fn transfer_leader(State(admin): Shared, body: Body) -> Answer {
     tracing::info!(?to, "another leader is asked for");
     let leader = made(&admin, admin.backend.transfer_leader(to).await)?;
     Ok(Json(json!({ "leader": leader.as_str() })).into_response())
+}
+
+async fn change_upgrade(State(admin): Shared, body: Body) -> Answer {
+    let change = change::read_upgrade(&read(body)?)?;
+    tracing::info!(?change, "a change of the cluster's version is asked for");
+    made(&admin, admin.backend.change_upgrade(change).await)?;
+    show(State(admin), Page::Upgrade).await
 }
 
 async fn take_snapshot(State(admin): Shared) -> Answer {
@@ -208,8 +219,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Failure {
 async fn no_such_page(uri: Uri) -> Failure {
     let reason = format!(
         "there is no {}; there are /livez, /readyz, /metrics, /api/v1/cluster, /api/v1/services, \
-         /api/v1/workers, and, for changes by POST, /api/v1/members, /api/v1/leader, \
-         /api/v1/snapshot, /api/v1/drain",
+         /api/v1/workers, /api/v1/upgrade, and, for changes by POST, /api/v1/members, \
+         /api/v1/leader, /api/v1/upgrade, /api/v1/snapshot, /api/v1/drain",
         uri.path()
     );
     Failure::new(StatusCode::NOT_FOUND, reason)

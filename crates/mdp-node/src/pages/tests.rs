@@ -53,6 +53,8 @@ fn status() -> ClusterStatus {
         last_log_index: 13,
         snapshot_index: 0,
         call_formats: vec![(1, 5)],
+        commit_times: Default::default(),
+        upgrade: UpgradeStatus::default(),
         members: vec![heard, member("node-3", 0xabc, Role::Learner)],
         not_ready: Vec::new(),
     }

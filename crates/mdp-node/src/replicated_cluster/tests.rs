@@ -32,6 +32,8 @@ impl Agreement for Silent {
             snapshot_index: 0,
             members: Vec::new(),
             call_formats: Vec::new(),
+            commit_times: Default::default(),
+            upgrade: mdp_raft::UpgradeStatus::default(),
             not_ready: Vec::new(),
         }
     }

@@ -20,7 +20,7 @@ fn requests() -> Vec<Request> {
     let name = || "n1".to_owned();
     vec![
         Request::Hello { seeds: vec![(name(), "tcp://n1:1".to_owned())] },
-        Request::Join { endpoint: "tcp://n1:1".to_owned() },
+        Request::Join { endpoint: "tcp://n1:1".to_owned(), version: (0, 1, 2) },
         Request::Append {
             vote: vote(),
             previous: Some(log_id()),
@@ -36,12 +36,21 @@ fn requests() -> Vec<Request> {
         Request::Change(Change::Promote { name: name() }),
         Request::Change(Change::Remove { name: name() }),
         Request::Change(Change::Lead { to: None }),
+        Request::Change(Change::Hold),
+        Request::Change(Change::Resume),
+        Request::Change(Change::Finalize),
     ]
 }
 
 fn replies() -> Vec<Reply> {
-    let hello =
-        Hello { id: 5, process: 6, name: "n1".to_owned(), is_initialised: true, seeds: Vec::new() };
+    let hello = Hello {
+        id: 5,
+        process: 6,
+        name: "n1".to_owned(),
+        is_initialised: true,
+        seeds: Vec::new(),
+        version: (0, 1, 2),
+    };
     let refusals = [
         Refusal::Format { min: 1, max: 1 },
         Refusal::ForeignCluster,
@@ -52,6 +61,7 @@ fn replies() -> Vec<Reply> {
         Refusal::Change { reason: "r".to_owned() },
         Refusal::UnknownMember { name: "n".to_owned(), members: "m".to_owned() },
         Refusal::Unavailable,
+        Refusal::Version { reason: "r".to_owned() },
     ];
     let mut replies = vec![
         Reply::Hello(hello),

@@ -2,6 +2,7 @@
 
 mod formats;
 mod harness;
+mod versions;
 
 use std::time::Duration;
 

@@ -177,7 +177,7 @@ async fn installed_snapshot_replaces_everything_and_lasts() {
 #[tokio::test]
 async fn snapshot_of_a_newer_version_stops_the_node() {
     let mut test = StateMachineTest::new(TempDir::new().unwrap());
-    let newer = codec::encode(codec::Kind::CatalogSnapshot, 2, &7_u64).unwrap();
+    let newer = codec::encode(codec::Kind::CatalogSnapshot, 9, &7_u64).unwrap();
     let meta =
         SnapshotMeta { last_log_id: Some(log_id(9)), last_membership: StoredMembership::default() };
 
@@ -186,7 +186,7 @@ async fn snapshot_of_a_newer_version_stops_the_node() {
     let Ok(News::Stopped(Stop::Version { reason })) = test.news.try_recv() else {
         panic!("the node was not told to stop");
     };
-    assert!(reason.contains("format 2 of CatalogSnapshot is not known"), "{reason}");
+    assert!(reason.contains("format 9 of CatalogSnapshot is not known"), "{reason}");
     assert!(test.state_machine.get_current_snapshot().await.unwrap().is_none());
 }
 

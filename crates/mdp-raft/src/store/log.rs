@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use mdp_histogram::Histogram;
 use mdp_mutants::{Mutant, is_on};
 use openraft::{
     OptionalSend,
@@ -54,6 +55,11 @@ impl LogStore {
     /// Why the directory can not be written any more, if that is so.
     pub(crate) fn failure(&self) -> Option<String> {
         self.writer.why_failed()
+    }
+
+    /// How long commits took, with their syncs.
+    pub(crate) fn commits(&self) -> Histogram {
+        self.writer.commits()
     }
 
     /// The vote that is on disk. This node told nobody of a later one.

@@ -7,16 +7,20 @@
 use std::{
     fmt, io,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Wake, Waker},
     thread::{self, Thread},
     time::Duration,
 };
 
+use mdp_histogram::Histogram;
 use mdp_mutants::{Mutant, is_on};
 use tokio::sync::mpsc;
 
-use super::database::{Change, Database};
+use super::{
+    database::{Change, Database},
+    lock,
+};
 use crate::{
     clock,
     runtime::{self, WatchReceiver, WatchSender},
@@ -49,6 +53,7 @@ enum State {
 pub(super) struct Writer {
     sender: mpsc::Sender<Message>,
     state: WatchReceiver<State>,
+    commits: Arc<Mutex<Histogram>>,
 }
 
 impl Writer {
@@ -56,20 +61,27 @@ impl Writer {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
         let (state, observed) = runtime::watch(State::Writes);
         let state = Reported(state);
-        let writing = Loop { receiver, committed: None, database, state };
+        let commits = Arc::<Mutex<Histogram>>::default();
+        let times = Arc::clone(&commits);
+        let writing = Loop { receiver, committed: None, database, state, times };
         if with_host(|_| ()).is_some() {
             drop(runtime::spawn(writing.run()));
         } else {
             let thread = thread::Builder::new().name("raft-store".to_owned());
             thread.spawn(move || run_alone(writing.run()))?;
         }
-        Ok(Self { sender, state: observed })
+        Ok(Self { sender, state: observed, commits })
     }
 
     /// Hands a change over, when there is room. Changes are made in the order of these calls.
     pub(super) async fn write(&self, change: Change, done: Option<Done>) -> io::Result<()> {
         let sent = self.sender.send(Message::Change { change, done }).await;
         sent.map_err(|_| self.failure())
+    }
+
+    /// How long commits took, with their syncs.
+    pub(super) fn commits(&self) -> Histogram {
+        *lock(&self.commits)
     }
 
     /// Why nothing is written any more.
@@ -145,6 +157,7 @@ struct Loop {
     committed: Option<Change>,
     database: Database,
     state: Reported,
+    times: Arc<Mutex<Histogram>>,
 }
 
 /// What one commit makes.
@@ -165,8 +178,11 @@ impl Loop {
             let written = match batch.changes.as_slice() {
                 [] => Ok(()),
                 changes => {
+                    let began = clock::Instant::now();
                     wait(self.database.commit_takes()).await;
-                    self.database.commit(changes)
+                    let written = self.database.commit(changes);
+                    lock(&self.times).observe(began.elapsed());
+                    written
                 }
             };
             if let Err(error) = written
@@ -213,7 +229,7 @@ impl Loop {
     }
 
     fn close(self) {
-        let Self { mut receiver, committed: _, database, state } = self;
+        let Self { mut receiver, committed: _, database, state, times: _ } = self;
         receiver.close();
         match database.close() {
             Ok(()) => state.ended(State::Closed),

@@ -55,7 +55,9 @@ impl<A, F> Replica<A, F> {
             CatalogChange::Offered { .. }
             | CatalogChange::Withdrawn { .. }
             | CatalogChange::NodeDraining { .. }
-            | CatalogChange::ClusterVersion { .. } => false,
+            | CatalogChange::ClusterVersion { .. }
+            | CatalogChange::Held { .. }
+            | CatalogChange::Marked => false,
         };
         if is_under_our_name {
             self.tell_life();
@@ -148,6 +150,8 @@ const fn is_about_a_life(change: &CatalogChange) -> bool {
         CatalogChange::Offered { .. }
         | CatalogChange::Withdrawn { .. }
         | CatalogChange::NodeDraining { .. }
-        | CatalogChange::ClusterVersion { .. } => false,
+        | CatalogChange::ClusterVersion { .. }
+        | CatalogChange::Held { .. }
+        | CatalogChange::Marked => false,
     }
 }

@@ -47,6 +47,8 @@ impl Agreement for Scripted {
             snapshot_index: 0,
             members: Vec::new(),
             call_formats: Vec::new(),
+            commit_times: Default::default(),
+            upgrade: mdp_raft::UpgradeStatus::default(),
             not_ready: Vec::new(),
         }
     }

@@ -147,7 +147,7 @@ fn say_progress(progress: &Progress, took: Duration) {
 
 fn say_end(progress: &Progress, took: Duration, wants_json: bool) {
     let Progress { passed, simulated, faults, changes, answered, looked_up, trace, .. } = progress;
-    let Progress { calls, newer_calls, links, newer_links, .. } = progress;
+    let Progress { calls, newer_calls, links, newer_links, upgraded, .. } = progress;
     let speed = simulated.as_secs_f64() / took.as_secs_f64().max(0.001);
     if stdout().is_terminal() {
         println!();
@@ -156,7 +156,7 @@ fn say_end(progress: &Progress, took: Duration, wants_json: bool) {
         "sim: {:.0} simulated seconds in {:.1} s, {speed:.0} x real time; {faults} faults, \
          {changes} changes of members, {answered} requests and {looked_up} lookups answered; \
          {newer_calls} of {calls} calls and {newer_links} of {links} links between nodes in the next \
-         version's format",
+         version's format; {upgraded} clusters rose to it",
         simulated.as_secs_f64(),
         took.as_secs_f64(),
     );
@@ -164,7 +164,8 @@ fn say_end(progress: &Progress, took: Duration, wants_json: bool) {
         println!(
             "{{\"seeds\":{passed},\"violations\":0,\"trace\":\"{trace:016x}\",\"speed\":{speed:.1},\
              \"faults\":{faults},\"changes\":{changes},\"requests\":{answered},\"lookups\":{looked_up},\
-             \"calls\":{calls},\"newer_calls\":{newer_calls},\"links\":{links},\"newer_links\":{newer_links}}}"
+             \"calls\":{calls},\"newer_calls\":{newer_calls},\"links\":{links},\"newer_links\":{newer_links},\
+             \"upgraded\":{upgraded}}}"
         );
     } else {
         println!("sim: {passed} seeds passed, 0 violations, trace {trace:016x}");

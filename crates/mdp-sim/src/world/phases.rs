@@ -167,6 +167,7 @@ impl World {
             newer_calls,
             links,
             newer_links,
+            upgraded: u64::from(self.truth.has_risen()),
         };
         let verdict = match self.violation {
             Some(violation) => Err(Box::new(violation)),

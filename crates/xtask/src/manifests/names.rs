@@ -50,12 +50,14 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 /// a family without a member has only its type.
 pub(super) fn shown(page: &str) -> BTreeSet<String> {
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let endings = |kind| match kind {
+        "counter" => &["_total"][..],
+        "info" => &["_info"],
+        "histogram" => &["_bucket", "_sum", "_count"],
+        _ => &[""],
+    };
     types
-        .map(|(name, kind)| match kind {
-            "counter" => format!("{name}_total"),
-            "info" => format!("{name}_info"),
-            _ => name.to_owned(),
-        })
+        .flat_map(|(name, kind)| endings(kind).iter().map(move |end| format!("{name}{end}")))
         .collect()
 }
 
@@ -72,8 +74,15 @@ mod tests {
     #[test]
     fn shown_names_have_the_endings_of_their_types() {
         let page = "# TYPE majordomo_a counter\n# TYPE majordomo_b gauge\n# HELP x y\n\
-                    # TYPE majordomo_build info\nmajordomo_z 1\n";
-        let names = ["majordomo_a_total", "majordomo_b", "majordomo_build_info"];
+                    # TYPE majordomo_build info\n# TYPE majordomo_h histogram\nmajordomo_z 1\n";
+        let names = [
+            "majordomo_a_total",
+            "majordomo_b",
+            "majordomo_build_info",
+            "majordomo_h_bucket",
+            "majordomo_h_count",
+            "majordomo_h_sum",
+        ];
         assert_eq!(shown(page), names.map(str::to_owned).into());
     }
 

@@ -26,6 +26,7 @@ const MEMBERS: &[Member] = &[
         outside: Outside::Only(&["bincode", "crc32fast", "serde", "smallvec", "thiserror"]),
     },
     Member { name: "mdp-mutants", ours: &[], outside: Outside::Only(&[]) },
+    Member { name: "mdp-histogram", ours: &[], outside: Outside::Only(&[]) },
     Member { name: "mdp-history", ours: &[], outside: Outside::Only(&[]) },
     Member {
         name: "mdp-catalog",
@@ -34,12 +35,12 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         name: "mdp-broker",
-        ours: &["mdp-catalog", "mdp-mutants", "mdp-wire"],
+        ours: &["mdp-catalog", "mdp-histogram", "mdp-mutants", "mdp-wire"],
         outside: Outside::Only(&["rand_chacha", "slab"]),
     },
     Member {
         name: "mdp-raft",
-        ours: &["mdp-catalog", "mdp-mutants", "mdp-wire"],
+        ours: &["mdp-catalog", "mdp-histogram", "mdp-mutants", "mdp-wire"],
         outside: Outside::Any,
     },
     Member {
@@ -50,7 +51,14 @@ const MEMBERS: &[Member] = &[
     Member { name: "mdp-client", ours: &["mdp-wire"], outside: Outside::Any },
     Member {
         name: "mdp-node",
-        ours: &["mdp-broker", "mdp-catalog", "mdp-raft", "mdp-replica", "mdp-wire"],
+        ours: &[
+            "mdp-broker",
+            "mdp-catalog",
+            "mdp-histogram",
+            "mdp-raft",
+            "mdp-replica",
+            "mdp-wire",
+        ],
         outside: Outside::Any,
     },
     Member {
@@ -77,6 +85,11 @@ const MEMBERS: &[Member] = &[
         outside: Outside::Any,
     },
     Member { name: "cluster-tests", ours: &["mdp-client", "mdp-history"], outside: Outside::Any },
+    Member {
+        name: "kubernetes-tests",
+        ours: &["cluster-tests", "mdp-client"],
+        outside: Outside::Any,
+    },
     Member { name: "xtask", ours: &[], outside: Outside::Only(&[]) },
 ];
 

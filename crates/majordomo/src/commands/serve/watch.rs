@@ -133,6 +133,8 @@ mod tests {
             snapshot_index: 0,
             members: Vec::new(),
             call_formats: Vec::new(),
+            commit_times: Default::default(),
+            upgrade: mdp_node::UpgradeStatus::default(),
             not_ready: not_ready.collect(),
         }
     }

@@ -11,7 +11,9 @@ use std::{
 
 use mdp_broker::{Counters, DropReason, Gauges};
 use mdp_catalog::{NodeId, NodeName};
-use mdp_raft::{BoxFuture, ChangeError, ClusterStatus, MemberStatus, NotReady, Role};
+use mdp_raft::{
+    BoxFuture, ChangeError, ClusterStatus, MemberStatus, NotReady, Role, UpgradeChange,
+};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -72,6 +74,8 @@ impl Fake {
             last_log_index: 42,
             snapshot_index: 0,
             call_formats: vec![(1, 5)],
+            commit_times: Default::default(),
+            upgrade: mdp_raft::UpgradeStatus::default(),
             members: vec![
                 member("node-1", 1, None),
                 member("node-2", 2, Some(Duration::from_millis(250))),
@@ -153,6 +157,7 @@ impl Backend for Fake {
         let dropped = BTreeMap::from([(DropReason::Expired, 2)]);
         self.reported(NodeReport {
             gauges: Gauges::default(),
+            queued_bytes_max: 1 << 20,
             counters: Counters { requests: 7, forwarded: 8, dropped, ..Counters::default() },
             outgoing: OutgoingTotals::default(),
             reads: ReadTotals::default(),
@@ -175,6 +180,10 @@ impl Backend for Fake {
     fn transfer_leader(&self, to: Option<NodeName>) -> BoxFuture<'_, Changed<NodeName>> {
         let leader = to.clone().unwrap_or_else(|| name("node-2"));
         self.changed(format!("{to:?}"), leader)
+    }
+
+    fn change_upgrade(&self, change: UpgradeChange) -> BoxFuture<'_, Changed<()>> {
+        self.changed(format!("upgrade {change:?}"), ())
     }
 
     fn snapshot(&self) -> BoxFuture<'_, Changed<(u64, Vec<u8>)>> {

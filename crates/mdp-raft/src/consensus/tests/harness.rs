@@ -187,6 +187,8 @@ pub(super) struct TestCluster {
     seeds: BTreeMap<String, Vec<Seed>>,
     /// Of those that do not speak what this version does.
     formats: BTreeMap<String, WireRange>,
+    /// Of those that do not run 0.1.0.
+    versions: BTreeMap<String, SoftwareVersion>,
 }
 
 impl TestCluster {
@@ -197,6 +199,7 @@ impl TestCluster {
             volumes: BTreeMap::new(),
             seeds: BTreeMap::new(),
             formats: BTreeMap::new(),
+            versions: BTreeMap::new(),
         }
     }
 
@@ -214,6 +217,11 @@ impl TestCluster {
     /// From its next start on, a node speaks these formats.
     pub(super) fn set_formats(&mut self, name: &str, formats: WireRange) {
         self.formats.insert(name.to_owned(), formats);
+    }
+
+    /// From its next start on, a node runs this version.
+    pub(super) fn set_version(&mut self, name: &str, version: SoftwareVersion) {
+        self.versions.insert(name.to_owned(), version);
     }
 
     /// Starts a node with an empty volume.
@@ -258,19 +266,22 @@ impl TestCluster {
     }
 
     async fn run(&self, name: &str, endpoint: &str, data_dir: PathBuf) -> TestNode {
+        let this_version = SoftwareVersion { major: 0, minor: 1, patch: 0 };
         let node_timeout = Duration::from_millis(1_500);
         let config = ConsensusConfig {
             name: name.parse().unwrap(),
             data_dir,
             seeds: self.seeds[name].clone(),
             endpoints: Endpoints { cluster: endpoint.to_owned(), ..Endpoints::default() },
-            version: SoftwareVersion { major: 0, minor: 1, patch: 0 },
+            version: self.versions.get(name).copied().unwrap_or(this_version),
             formats: self.formats.get(name).copied().unwrap_or(FORMATS),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: Duration::from_millis(200),
             election_timeout_max: Duration::from_millis(400),
             node_timeout,
             read_timeout: Duration::from_secs(1),
+            upgrade_settle: Duration::from_secs(1),
+            upgrade_hold: None,
         };
         let port = Port { network: Arc::clone(&self.network), endpoint: endpoint.to_owned() };
         let (sender, mut receiver) = news(|| {});

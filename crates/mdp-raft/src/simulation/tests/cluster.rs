@@ -131,6 +131,8 @@ impl SimCluster {
             election_timeout_max: Duration::from_millis(800),
             node_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(1),
+            upgrade_settle: Duration::from_secs(1),
+            upgrade_hold: None,
         };
         let port = Port { network: Arc::clone(&self.network), from: endpoint(node) };
         let (sender, mut receiver) = news(|| {});

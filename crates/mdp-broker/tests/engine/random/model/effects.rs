@@ -102,7 +102,9 @@ impl Model {
             | CatalogEntry::NodeDraining { .. }
             | CatalogEntry::NodeGone { .. }
             | CatalogEntry::SetClusterVersion { .. }
-            | CatalogEntry::Retire { .. } => return Err(format!("proposed {entry:?}")),
+            | CatalogEntry::Retire { .. }
+            | CatalogEntry::Hold { .. }
+            | CatalogEntry::Mark { .. } => return Err(format!("proposed {entry:?}")),
         };
         let key = (incarnation.epoch, *seq);
         let last = self.proposed_in.last_key_value().map(|(key, _)| *key);

@@ -1,0 +1,101 @@
+//! `majordomo top`: nodes and services, again and again.
+
+mod frame;
+mod sample;
+mod screen;
+
+use std::{io::IsTerminal as _, time::Instant};
+
+use serde_json::Value;
+
+use self::{
+    frame::Frame,
+    sample::{Rates, Sample},
+    screen::{Key, Screen},
+};
+use crate::{
+    admin::{AdminClient, AdminError},
+    args::{NodeArgs, TopArgs},
+    exit::Exit,
+    printer,
+};
+
+const CLUSTER: &str = "/api/v1/cluster";
+const SERVICES: &str = "/api/v1/services";
+const METRICS: &str = "/metrics";
+
+/// One node that is asked, and what it said last.
+#[derive(Debug)]
+struct Asked {
+    client: AdminClient,
+    last: Option<Sample>,
+    rates: Option<Rates>,
+    cluster: Option<Value>,
+    services: Option<Value>,
+    /// Why it said nothing.
+    failure: Option<AdminError>,
+}
+
+impl Asked {
+    fn new(client: AdminClient) -> Self {
+        Self { client, last: None, rates: None, cluster: None, services: None, failure: None }
+    }
+
+    fn ask(&mut self) {
+        self.failure = self.try_ask().err();
+        if self.failure.is_some() {
+            (self.last, self.rates, self.cluster, self.services) = (None, None, None, None);
+        }
+    }
+
+    fn try_ask(&mut self) -> Result<(), AdminError> {
+        let sample = Sample::read(&self.client.text(METRICS)?, Instant::now());
+        self.rates = self.last.as_ref().map(|last| Rates::between(last, &sample));
+        self.last = Some(sample);
+        self.cluster = Some(self.client.view(CLUSTER)?);
+        self.services = Some(self.client.view(SERVICES)?);
+        Ok(())
+    }
+}
+
+pub(super) fn run(args: TopArgs) -> anyhow::Result<Exit> {
+    let nodes = if args.admin.is_empty() {
+        vec![NodeArgs { admin: None }]
+    } else {
+        args.admin.into_iter().map(|url| NodeArgs { admin: Some(url) }).collect()
+    };
+    let mut asked = Vec::new();
+    for node in nodes {
+        asked.push(Asked::new(AdminClient::new(&node, args.interval)?));
+    }
+    if args.once || args.json || !std::io::stdout().is_terminal() {
+        // Rates need two looks.
+        asked.iter_mut().for_each(Asked::ask);
+        if asked.iter().all(|asked| asked.failure.is_some())
+            && let Some(failure) = asked.iter_mut().find_map(|asked| asked.failure.take())
+        {
+            return Err(failure.into());
+        }
+        std::thread::sleep(args.interval);
+        asked.iter_mut().for_each(Asked::ask);
+        let frame = Frame::of(&asked);
+        if args.json {
+            printer::json(&frame.json())?;
+        } else {
+            printer::text(&frame.text())?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let screen = Screen::enter()?;
+    loop {
+        asked.iter_mut().for_each(Asked::ask);
+        let head = format!(
+            "majordomo top, every {}; q ends\n\n",
+            humantime::format_duration(args.interval)
+        );
+        screen.show(&(head + &Frame::of(&asked).text()))?;
+        if screen.wait_for_key(args.interval)? == Some(Key::End) {
+            return Ok(Exit::Ok);
+        }
+    }
+}

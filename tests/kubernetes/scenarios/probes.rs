@@ -1,0 +1,78 @@
+//! What probes look at: never other nodes for liveness, always the own broker thread.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use cluster_tests::{hold_for, wait_until};
+use kubernetes_tests::{Driver, What};
+
+use crate::{READY_WITHIN, deployed, image, part_of_the_machine};
+
+/// Liveness is asked for every ten seconds: at least once.
+const LONG_ENOUGH: Duration = Duration::from_secs(25);
+
+fn liveness_failures(driver: &Driver) -> usize {
+    let is_one = |what: &What| matches!(what, What::LivenessFailed | What::Unhealthy);
+    driver.events().iter().filter(|event| is_one(&event.what)).count()
+}
+
+#[test]
+fn lost_quorum_makes_nobody_ready_and_nobody_dead() {
+    let Some(_machine) = part_of_the_machine() else { return };
+    let driver = deployed(&image());
+
+    // The others cannot be asked by anybody any more, so that only this one is looked at.
+    driver.set_frozen(1, true);
+    driver.set_frozen(2, true);
+    wait_until("the last one is not ready", READY_WITHIN, || driver.ready() == 0);
+    let of_first = || driver.events().iter().filter(|event| event.pod == 0).count();
+    let before = of_first();
+    hold_for("the last one lives", LONG_ENOUGH, || of_first() == before);
+    for ordinal in [1, 2] {
+        driver.set_frozen(ordinal, false);
+    }
+    driver.wait_until_ready(READY_WITHIN);
+}
+
+/// Stops one thread of a process, and no other.
+struct Stopped(Child);
+
+impl Stopped {
+    fn thread_named(process: u32, name: &str) -> Self {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let found = tasks.filter_map(Result::ok).find(|task| {
+            let comm = std::fs::read_to_string(task.path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim() == name)
+        });
+        let task = found.unwrap_or_else(|| panic!("no thread {name}")).file_name();
+        let mut strace = Command::new("strace");
+        // Its next wait for sockets takes two minutes longer.
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=poll,ppoll"]);
+        strace.args(["-e", "inject=poll,ppoll:delay_enter=120s", "-p"]).arg(task);
+        Self(strace.stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn node_whose_broker_thread_stands_still_is_restarted() {
+    let Some(_machine) = part_of_the_machine() else { return };
+    let driver = deployed(&image());
+    assert_eq!(liveness_failures(&driver), 0);
+
+    let stopped = Stopped::thread_named(driver.process(1), "mdp-broker");
+
+    let restarted = || driver.events().iter().any(|e| e.pod == 1 && e.what == What::Unhealthy);
+    wait_until("liveness gave it up", Duration::from_secs(100), restarted);
+    drop(stopped);
+    driver.wait_until_ready(Duration::from_secs(120));
+    assert!(driver.events().iter().all(|event| event.pod == 1 || event.what != What::Unhealthy));
+}
