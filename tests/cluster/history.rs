@@ -13,8 +13,8 @@ use std::{
 };
 
 use cluster_tests::{
-    Action, Asker, Damages, Operation, Reachable, TestCluster, check, detected_percent, look_for,
-    scale,
+    Action, Asker, AtEnd, Damages, Operation, Reachable, TestCluster, check, detected_percent,
+    look_for, scale,
 };
 
 use self::{faults::Fault, recorder::Recorder, worker::Worker};
@@ -89,6 +89,7 @@ impl Epoch {
         random: &mut fastrand::Rng,
     ) {
         thread::scope(|scope| {
+            let _ending = AtEnd::new(|| self.is_over.store(true, Ordering::SeqCst));
             for service in 0..SERVICES {
                 let random = random.fork();
                 scope.spawn(move || Worker::new(self, service, random).run());
@@ -102,7 +103,6 @@ impl Epoch {
                 fault.happen(cluster, &self.damages);
             }
             let_pass(calm);
-            self.is_over.store(true, Ordering::SeqCst);
         });
     }
 

@@ -8,7 +8,8 @@ use std::{
 };
 
 use cluster_tests::{
-    Durations, RawSocket, RawWorker, Reachable, TestCluster, Version, is_release, now_ns, scale,
+    AtEnd, Durations, RawSocket, RawWorker, Reachable, TestCluster, Version, is_release, now_ns,
+    scale,
 };
 
 use crate::{canary::Canary, machine, random};
@@ -193,6 +194,7 @@ fn work_is_spread_evenly_and_nothing_waits_while_a_worker_is_idle() {
     let mut counted = (0, 0);
     let (busy, sent, late) = thread::scope(|scope| {
         let (context, is_over) = (&context, &is_over);
+        let _ending = AtEnd::new(|| is_over.store(true, Ordering::SeqCst));
         let workers: Vec<_> = endpoints
             .iter()
             .zip(WORKERS)

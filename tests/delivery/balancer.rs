@@ -12,7 +12,8 @@ use std::{
 };
 
 use cluster_tests::{
-    ClusterNode, Daemon, Durations, Receipt, TestCluster, free_port, http_get, scale, wait_until,
+    AtEnd, ClusterNode, Daemon, Durations, Receipt, TestCluster, free_port, http_get, scale,
+    wait_until,
 };
 use rustix::process::Signal;
 
@@ -170,6 +171,10 @@ fn no_call_fails_while_all_nodes_restart_behind_a_load_balancer() {
     thread::scope(|scope| {
         let (endpoint, context, is_over) = (&endpoint, &context, &is_over);
         let (workers_over, all) = (&workers_over, &all);
+        let _ending = AtEnd::new(|| {
+            is_over.store(true, Ordering::SeqCst);
+            workers_over.store(true, Ordering::SeqCst);
+        });
         for _ in 0..WORKERS {
             scope.spawn(move || guide_worker(endpoint, context, "echo", workers_over));
         }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use cluster_tests::{
-    ClusterNode, Durations, RawClient, RawSocket, RawWorker, Reachable, TestCluster, Version,
-    is_release, look_for, scale, wait_until,
+    AtEnd, ClusterNode, Durations, RawClient, RawSocket, RawWorker, Reachable, TestCluster,
+    Version, is_release, look_for, scale, wait_until,
 };
 
 use crate::{let_pass, machine, random, workers_of};
@@ -229,6 +229,10 @@ fn greedy_client_is_shed_exactly_and_others_hardly_notice() {
     let greed = Greed::default();
     let sent_away: usize = thread::scope(|scope| {
         let (context, is_over) = (&context, &is_over);
+        let _ending = AtEnd::new(|| {
+            greed.is_over.store(true, Ordering::SeqCst);
+            is_over.store(true, Ordering::SeqCst);
+        });
         let workers: Vec<_> = endpoints
             .iter()
             .flat_map(|endpoint| vec![endpoint; WORKERS_PER_NODE])

@@ -13,7 +13,7 @@ use std::{
 };
 
 use cluster_tests::{
-    Code, Durations, Reachable, Receipt, TestCluster, Watch, is_release, scale, wait_until,
+    AtEnd, Code, Durations, Reachable, Receipt, TestCluster, Watch, is_release, scale, wait_until,
 };
 use mdp_client::{Client, ClientOptions, Request, StopHandle, Worker, WorkerOptions};
 use rustix::process::Signal;
@@ -187,6 +187,10 @@ fn run(cluster: &mut TestCluster, rounds: usize) -> Rounds {
     let sightings = Mutex::new(Vec::new());
     let (length, calls, seen) = thread::scope(|scope| {
         let (is_over, stop) = (&is_over, &stop);
+        let _ending = AtEnd::new(|| {
+            is_over.store(true, Ordering::SeqCst);
+            stop.stop();
+        });
         let workers: Vec<_> = (0..WORKERS)
             .map(|number| {
                 let (told, context) = (told(&endpoints, number), context.clone());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cluster_tests::{
-    RawSocket, RawWorker, Reachable, Receipt, TestCluster, Version, scale, wait_until,
+    AtEnd, RawSocket, RawWorker, Reachable, Receipt, TestCluster, Version, scale, wait_until,
 };
 use rustix::process::Signal;
 
@@ -94,6 +94,10 @@ fn leave_together() {
     let (is_leaving, is_over) = (AtomicBool::default(), AtomicBool::default());
     let (asked, took): (Vec<Asked>, Duration) = thread::scope(|scope| {
         let (context, is_leaving, is_over) = (&context, &is_leaving, &is_over);
+        let _ending = AtEnd::new(|| {
+            is_leaving.store(true, Ordering::SeqCst);
+            is_over.store(true, Ordering::SeqCst);
+        });
         for endpoint in endpoints.iter().flat_map(|endpoint| [endpoint; WORKERS_PER_NODE]) {
             scope.spawn(move || work(endpoint, context));
         }

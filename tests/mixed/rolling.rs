@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_tests::{Reachable, TestCluster, wait_until};
+use cluster_tests::{AtEnd, Reachable, TestCluster, wait_until};
 use mdp_client::{Client, ClientOptions, Request, StopHandle, Worker, WorkerOptions};
 use rustix::process::Signal;
 
@@ -82,6 +82,10 @@ pub(crate) fn rolls_under_calls(first: Release, steps: &[(Release, u16)]) {
     let mut leaders = Vec::new();
     let answered: u64 = thread::scope(|scope| {
         let (is_over, stop) = (&is_over, &stop);
+        let _ending = AtEnd::new(|| {
+            is_over.store(true, Ordering::SeqCst);
+            stop.stop();
+        });
         let told = |number: usize| {
             let mut told = endpoints.clone();
             told.rotate_left(number % endpoints.len());

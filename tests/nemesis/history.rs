@@ -20,7 +20,7 @@ use std::{
 };
 
 use cluster_tests::{
-    Asker, Code, Damages, NetworkedCluster, Operation, Reachable, SmallDisk, TestCluster,
+    Asker, AtEnd, Code, Damages, NetworkedCluster, Operation, Reachable, SmallDisk, TestCluster,
     WallClock, check, scale,
 };
 
@@ -72,15 +72,6 @@ struct Epoch {
     is_over: AtomicBool,
 }
 
-/// Ends an epoch for its threads, also when something panics.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 impl Epoch {
     fn new(cluster: &TestCluster, number: usize) -> Self {
         Self {
@@ -115,7 +106,7 @@ impl Epoch {
     /// Runs workers and readers while faults of the deck happen one after the other.
     fn run(&self, scene: &mut Scene, deck: &mut Vec<Kind>, random: &mut fastrand::Rng) {
         thread::scope(|scope| {
-            let _ending = Ending(&self.is_over);
+            let _ending = AtEnd::new(|| self.is_over.store(true, Ordering::SeqCst));
             for service in 0..SERVICES {
                 let random = random.fork();
                 scope.spawn(move || Worker::new(self, service, random).run());

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_tests::{next_program, program, wait_until};
+use cluster_tests::{AtEnd, next_program, program, wait_until};
 use mdp_client::{Client, ClientOptions, Request, StopHandle, Worker, WorkerOptions};
 
 use self::site::Site;
@@ -28,6 +28,10 @@ fn under_load(site: &Site, act: impl FnOnce()) {
     let (is_over, stop, answered) = (AtomicBool::default(), StopHandle::new(), AtomicU64::new(0));
     thread::scope(|scope| {
         let (is_over, stop, answered) = (&is_over, &stop, &answered);
+        let _ending = AtEnd::new(|| {
+            is_over.store(true, Ordering::SeqCst);
+            stop.stop();
+        });
         for number in 0..6 {
             let mut endpoints = endpoints.clone();
             let first = number % endpoints.len();
@@ -55,12 +59,9 @@ fn under_load(site: &Site, act: impl FnOnce()) {
         wait_until("calls are answered", REGISTERED_WITHIN, || {
             answered.load(Ordering::SeqCst) > 20
         });
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        act();
         is_over.store(true, Ordering::SeqCst);
-        let calls = client.join();
-        stop.stop();
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        calls.unwrap();
+        client.join().unwrap();
     });
     println!("{} calls answered, none failed", answered.load(Ordering::SeqCst));
 }

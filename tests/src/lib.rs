@@ -13,6 +13,7 @@
 
 mod accounting;
 mod asker;
+mod at_end;
 mod client;
 mod clock;
 mod cluster;
@@ -49,6 +50,7 @@ pub use accounting::{
     Parting, Rules, Stray, Submission, SubmissionId, Violation, Wrong, account,
 };
 pub use asker::{ASK_PATIENCE, Answer, Asker, Code, Ticket};
+pub use at_end::AtEnd;
 pub use client::{RawClient, ReqClient};
 pub use clock::now_ns;
 pub use cluster::{NODES, TestCluster};

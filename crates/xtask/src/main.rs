@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod deny;
+mod descendants;
 mod image;
 mod install;
 mod manifests;

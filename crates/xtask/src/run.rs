@@ -5,8 +5,12 @@ use std::{
     fmt,
     io::{self, BufRead as _, BufReader, Read, Write},
     process::{Command, ExitStatus, Stdio},
+    sync::mpsc::{RecvTimeoutError, channel},
     thread,
+    time::Duration,
 };
+
+use crate::{descendants, say};
 
 /// Why a task did not succeed, as a sentence for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,27 +57,46 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs to the end, shows both streams as they come and hands every line to `on_line`.
-pub(crate) fn watched(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<(), Failure> {
+/// Runs to the end, shows both streams as they come and hands every line to `on_line`. What has not ended
+/// within the limit is killed, with all that it started.
+pub(crate) fn watched(
+    command: &mut Command,
+    limit: Duration,
+    mut on_line: impl FnMut(&str),
+) -> Result<(), Failure> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| not_started(command, &error))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (child_id, stdout, stderr) = (child.id(), child.stdout.take(), child.stderr.take());
 
     let mut lines = Vec::new();
-    thread::scope(|scope| {
+    let ended_in_time = thread::scope(|scope| {
+        let (ended, has_ended) = channel::<()>();
+        let watchdog = scope.spawn(move || {
+            let is_late = has_ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+            if is_late {
+                descendants::kill(child_id);
+            }
+            !is_late
+        });
         let out = scope.spawn(|| stdout.map(|from| copy(from, io::stdout())));
         let err = scope.spawn(|| stderr.map(|from| copy(from, io::stderr())));
         for stream in [out, err] {
             lines.extend(stream.join().ok().flatten().unwrap_or_default());
         }
+        drop(ended);
+        watchdog.join().unwrap_or(true)
     });
     lines.iter().for_each(|line| on_line(line));
 
     let status = child.wait().map_err(|error| not_started(command, &error))?;
+    if !ended_in_time {
+        let limit = say::duration(limit);
+        return Err(Failure(format!("`{}` did not end within {limit}", shown(command))));
+    }
     succeeded(command, status)
 }
 
@@ -118,17 +141,30 @@ fn not_started(command: &Command, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     #[test]
     fn watched_command_hands_over_both_streams() {
         let mut lines = Vec::new();
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo err >&2; exit 3"]);
 
-        let result = watched(&mut command, |line| lines.push(line.to_owned()));
+        let result = watched(&mut command, LIMIT, |line| lines.push(line.to_owned()));
 
         assert_eq!(lines, ["out", "err"]);
         let failure = result.unwrap_err().to_string();
         assert!(failure.contains("exit status: 3"), "{failure}");
+    }
+
+    #[test]
+    fn command_that_does_not_end_is_killed_with_all_that_it_started() {
+        let mut command = Command::new("sh");
+        // Both hold the streams open.
+        command.args(["-c", "sh -c 'sleep 1000; true' & sleep 1000; true"]);
+
+        let failure = watched(&mut command, Duration::from_millis(200), |_| ()).unwrap_err();
+
+        assert!(failure.to_string().contains("did not end within 200 ms"), "{failure}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `soak NAME`: long forms of tests.
 
+use std::time::Duration;
+
 use crate::{
     install::{self, Need},
     manifests, releases,
@@ -13,6 +15,8 @@ use crate::{
 
 /// How many cases a property is tried with; `test` tries 10,000.
 const PROPERTY_CASES: &str = "1000000";
+/// How long a soak may take before it is killed. The longest takes about an hour.
+const SOAK_LIMIT: Duration = Duration::from_hours(3);
 /// How long the fuzzer runs, in seconds.
 const FUZZ_SECONDS: u32 = 600;
 
@@ -173,14 +177,14 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
         }
         Soak::Kubernetes => {
             suite::build(workspace, &["majordomo"])?;
-            suite::kubernetes_tests(workspace, true, totals)
+            suite::kubernetes_tests(workspace, Some(SOAK_LIMIT), totals)
         }
         Soak::Manifests => manifests::second_opinion(workspace),
         Soak::Property => {
             let packages = ["--package", "mdp-wire", "--package", "mdp-broker"];
             let mut tests = workspace.cargo(["test", "--release"]);
             tests.args(packages).env("MAJORDOMO_CASES", PROPERTY_CASES);
-            suite::counted(&mut tests, totals)
+            suite::counted(&mut tests, SOAK_LIMIT, totals)
         }
         Soak::Cluster
         | Soak::Corruption
@@ -233,7 +237,7 @@ fn black_box(
     let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
     tests.args(arguments).args(["--", "--nocapture", "--test-threads=1"]);
     tests.env("MAJORDOMO_SOAK", "1");
-    suite::counted(suite::with_program(&mut tests, workspace), totals)
+    suite::counted(suite::with_program(&mut tests, workspace), SOAK_LIMIT, totals)
 }
 
 fn fuzz(workspace: &Workspace) -> Result<(), Failure> {

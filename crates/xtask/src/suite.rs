@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal as _, stdout},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use crate::{
@@ -26,6 +27,10 @@ const GUARD: &str = "1.5";
 /// Of the rate of local answers, linearizable ones must reach this much on a follower: the promise
 /// itself, for both are measured in turns on the same machine.
 const MMI_GUARD: &str = "0.6";
+
+/// How long the tests of a part may take, before they are killed. They take a minute or four; one that waits
+/// for ever shall fail, and the others shall be run.
+pub(crate) const TEST_LIMIT: Duration = Duration::from_mins(12);
 
 /// The parts of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +109,7 @@ impl Part {
             Self::Cluster | Self::Relay | Self::Delivery | Self::Nemesis => {
                 let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
                 tests.args(["--test", self.name()]);
-                counted(with_program(&mut tests, workspace), totals)
+                counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
             }
             Self::Mixed | Self::Procedures => {
                 let last =
@@ -112,7 +117,7 @@ impl Part {
                 mixed_tests(workspace, self.name(), last, totals)
             }
             Self::Image => image_tests(workspace, totals),
-            Self::Kubernetes => kubernetes_tests(workspace, false, totals),
+            Self::Kubernetes => kubernetes_tests(workspace, None, totals),
             Self::Simulation => one(totals, sim::short(workspace)),
             Self::Manifests => one(totals, manifests::with_program(workspace)),
             Self::Python => python_tests(workspace, totals),
@@ -142,9 +147,9 @@ fn rust_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure>
     for program in test_programs(workspace)?.iter().filter(|name| !is_part(name)) {
         tests.args(["--test", program]);
     }
-    let tested = counted(with_program(&mut tests, workspace), totals);
+    let tested = counted(with_program(&mut tests, workspace), TEST_LIMIT, totals);
     let mut examples = workspace.cargo(["test", "--workspace", "--no-fail-fast", "--doc"]);
-    counted(with_program(&mut examples, workspace), totals).and(tested)
+    counted(with_program(&mut examples, workspace), TEST_LIMIT, totals).and(tested)
 }
 
 /// The names of all test programs, but that of Kubernetes: those of the black-box tests stand in their
@@ -225,7 +230,7 @@ pub(crate) fn mixed_tests(
     if let Some(last) = last {
         tests.env("MAJORDOMO_LAST_BIN", last);
     }
-    counted(with_program(&mut tests, workspace), totals)
+    counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
 }
 
 /// Builds the program that stands in for the next version, and moves it to where nobody takes it for
@@ -247,11 +252,15 @@ pub(crate) fn with_program<'a>(command: &'a mut Command, workspace: &Workspace) 
 }
 
 /// Runs tests, shows what they print and sums up what they count.
-pub(crate) fn counted(command: &mut Command, totals: &mut Totals) -> Result<(), Failure> {
+pub(crate) fn counted(
+    command: &mut Command,
+    limit: Duration,
+    totals: &mut Totals,
+) -> Result<(), Failure> {
     if stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
-    run::watched(command, |line| totals.read_line(line))
+    run::watched(command, limit, |line| totals.read_line(line))
 }
 
 /// Without an engine the tests themselves say what that means.
@@ -262,13 +271,14 @@ fn image_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure
     }
     let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
     tests.args(["--test", Part::Image.name()]);
-    counted(with_program(&mut tests, workspace), totals)
+    counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
 }
 
-/// The manifests, enacted with images of this version and the next one.
+/// The manifests, enacted with images of this version and the next one; in its long form, within a limit of
+/// its own, or in the short one.
 pub(crate) fn kubernetes_tests(
     workspace: &Workspace,
-    is_soak: bool,
+    soak: Option<Duration>,
     totals: &mut Totals,
 ) -> Result<(), Failure> {
     if image::engine_answers() {
@@ -278,10 +288,10 @@ pub(crate) fn kubernetes_tests(
     }
     let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
     tests.args(["--test", Part::Kubernetes.name(), "--", "--nocapture", "--test-threads=4"]);
-    if is_soak {
+    if soak.is_some() {
         tests.env("MAJORDOMO_SOAK", "1");
     }
-    counted(with_program(&mut tests, workspace), totals)
+    counted(with_program(&mut tests, workspace), soak.unwrap_or(TEST_LIMIT), totals)
 }
 
 fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
@@ -293,7 +303,7 @@ fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failur
     tests.args(["-m", "unittest", "discover", "-s", "tests/python", "-v"]);
     tests.current_dir(&workspace.root).env("PYTHONDONTWRITEBYTECODE", "1");
     tests.env("MAJORDOMO_EXAMPLES", workspace.target.join("debug/examples"));
-    counted(with_program(&mut tests, workspace), totals)
+    counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
 }
 
 /// The Python of a virtual environment that has pyzmq, made when it is first asked for.
