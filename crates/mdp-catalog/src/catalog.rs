@@ -49,6 +49,8 @@ pub struct Catalog {
     pub(crate) nodes: BTreeMap<NodeName, NodeRecord>,
     pub(crate) offers: BTreeMap<ServiceName, BTreeSet<NodeName>>,
     pub(crate) cluster_version: SoftwareVersion,
+    /// The oldest version of all lives, as long as the cluster has none.
+    pub(crate) oldest_founder: Option<SoftwareVersion>,
     pub(crate) retired: VecDeque<NodeId>,
     pub(crate) held_at: Option<SoftwareVersion>,
     pub(crate) mark: u64,
@@ -128,6 +130,11 @@ impl Catalog {
             version: up.version,
         };
         self.nodes.insert(up.node.clone(), record);
+        if self.cluster_version == SoftwareVersion::default() {
+            let version = up.version.minor_release();
+            self.oldest_founder =
+                Some(self.oldest_founder.map_or(version, |oldest| oldest.min(version)));
+        }
         Ok(CatalogChange::NodeUp { incarnation: Incarnation { node: up.node, epoch } })
     }
 
@@ -175,6 +182,11 @@ impl Catalog {
         if let Some(at) = self.held_at.filter(|at| version > *at) {
             return Err(Refusal::VersionHeld { at });
         }
+        if let Some(version) =
+            self.oldest_founder.filter(|oldest| *oldest < version.minor_release())
+        {
+            return Err(Refusal::OlderNode { version });
+        }
         // Whoever proposed it may have been overtaken by a node that came back in an older version.
         let mut taking_part = self.nodes.values().filter(|node| node.state != NodeState::Gone);
         let older = taking_part.find(|node| node.version < version);
@@ -182,6 +194,7 @@ impl Catalog {
             return Err(Refusal::OlderNode { version: older.version });
         }
         self.cluster_version = version;
+        self.oldest_founder = None;
         Ok(CatalogChange::ClusterVersion { version })
     }
 
@@ -288,6 +301,13 @@ impl Catalog {
     #[must_use]
     pub const fn cluster_version(&self) -> SoftwareVersion {
         self.cluster_version
+    }
+
+    /// The version with which a cluster that has none yet has to begin: the oldest one that any of its nodes
+    /// ran. They may be in a newer one when all of them are up for the first time, and still go back.
+    #[must_use]
+    pub const fn oldest_founder(&self) -> Option<SoftwareVersion> {
+        self.oldest_founder
     }
 
     /// The version above which the cluster's must not rise; `None`: it may.

@@ -175,6 +175,7 @@ struct SnapshotV1 {
     offers: Vec<OfferV1>,
     retired: Vec<u64>,
     held_at: Option<VersionV1>,
+    oldest_founder: Option<VersionV1>,
 }
 
 impl From<&Incarnation> for IncarnationV1 {
@@ -369,6 +370,7 @@ impl From<&Catalog> for SnapshotV1 {
                 .collect(),
             retired: catalog.retired.iter().map(|id| id.0).collect(),
             held_at: catalog.held_at.map(VersionV1::from),
+            oldest_founder: catalog.oldest_founder.map(VersionV1::from),
         }
     }
 }
@@ -381,6 +383,7 @@ impl SnapshotV1 {
             cluster_version: self.cluster_version.into(),
             retired: self.retired.into_iter().map(NodeId).collect(),
             held_at: self.held_at.map(SoftwareVersion::from),
+            oldest_founder: self.oldest_founder.map(SoftwareVersion::from),
             ..Catalog::default()
         };
         for offer in self.offers {

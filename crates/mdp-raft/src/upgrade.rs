@@ -106,13 +106,14 @@ impl Survey {
 /// What is known here of the cluster's version.
 pub(crate) fn status(hub: &Hub) -> UpgradeStatus {
     let membership = hub.membership();
-    let (survey, now, held_at) = hub.catalog.with(|catalog, _| {
-        (Survey::of(catalog, &membership), catalog.cluster_version(), catalog.held_at())
+    let (survey, now, held_at, founder) = hub.catalog.with(|catalog, _| {
+        let survey = Survey::of(catalog, &membership);
+        (survey, catalog.cluster_version(), catalog.held_at(), catalog.oldest_founder())
     });
     let configured_hold = hub.config.upgrade_hold;
-    // A new cluster begins with the version that it is to keep.
+    // A new cluster begins with the version that it is to keep, or that it could go back to.
     let is_first = now == SoftwareVersion::default();
-    let highest = configured_hold.filter(|_| is_first);
+    let highest = configured_hold.into_iter().chain(founder).filter(|_| is_first).min();
     let lowest = survey.lowest.map(|lowest| highest.map_or(lowest, |at| lowest.min(at)));
     let target = lowest.filter(|lowest| *lowest > now);
     let is_held = |target| [held_at, configured_hold].iter().flatten().any(|at| target > *at);
@@ -200,7 +201,7 @@ fn look(hub: &Hub) -> Option<SoftwareVersion> {
             since
         }
     };
-    // A new cluster has nothing to go back to.
+    // A new cluster begins with what it can go back to, so that this needs no time.
     let is_first = status.cluster_version.is_none();
     (is_first || since.elapsed() >= hub.config.upgrade_settle).then_some(target)
 }

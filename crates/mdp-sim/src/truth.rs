@@ -41,6 +41,8 @@ pub(crate) struct Truth {
     retired: BTreeSet<NodeId>,
     /// What all that live can read.
     cluster_version: SoftwareVersion,
+    /// The oldest version that anybody had while the cluster had none.
+    oldest_founder: Option<SoftwareVersion>,
     fresh: VecDeque<Agreed>,
     wrong: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Truth {
             lives: BTreeMap::new(),
             retired: BTreeSet::new(),
             cluster_version: SoftwareVersion::default(),
+            oldest_founder: None,
             fresh: VecDeque::new(),
             wrong: None,
         }
@@ -105,6 +108,9 @@ impl Truth {
                 }
                 let (node_id, version) = (up.node_id, up.version);
                 let life = Life { node_id, epoch: Epoch(index), seq: Seq(0), version };
+                let founder =
+                    self.oldest_founder.into_iter().chain([version.minor_release()]).min();
+                self.oldest_founder = founder;
                 self.lives.insert(up.node.clone(), life);
                 let record = self.catalog.node(&up.node);
                 if record.is_none_or(|record| record.epoch != Epoch(index)) {
@@ -141,6 +147,10 @@ impl Truth {
                 let mut versions = self.lives.values().map(|life| life.version);
                 if versions.any(|node| node < *version) {
                     return Err("a node that lives is older");
+                }
+                let is_first = self.cluster_version == SoftwareVersion::default();
+                if is_first && self.oldest_founder.is_some_and(|oldest| oldest < *version) {
+                    return Err("the cluster began with an older version");
                 }
                 self.cluster_version = *version;
                 Ok(())
@@ -179,6 +189,7 @@ impl Truth {
                 Life { node_id, epoch, seq, version }
             };
             self.cluster_version = catalog.cluster_version();
+            self.oldest_founder = catalog.oldest_founder();
             self.lives = living.map(|(node, record)| (node.clone(), life(record))).collect();
             self.advance(index);
         }

@@ -125,9 +125,25 @@ fn draining_node_keeps_its_offers_and_makes_no_new_one() {
 }
 
 #[test]
+fn cluster_begins_with_the_oldest_version_that_any_of_its_nodes_ran() {
+    let mut catalog = Catalog::new();
+    for (index, name, minor) in [(1, "a", 2), (2, "b", 1), (3, "b", 2)] {
+        let expected = catalog.node(&name.parse().unwrap()).map_or(0, |record| record.epoch.0);
+        let up = NodeUp { version: version(minor), ..node_up(name, index, expected) };
+        catalog.apply(index, CatalogEntry::NodeUp(up)).unwrap();
+    }
+    assert_eq!(catalog.oldest_founder(), Some(version(1)));
+
+    let set = |minor| CatalogEntry::SetClusterVersion { version: version(minor) };
+    assert_eq!(catalog.apply(4, set(2)), Err(Refusal::OlderNode { version: version(1) }));
+    catalog.apply(5, set(1)).unwrap();
+    assert_eq!(catalog.oldest_founder(), None);
+    catalog.apply(6, set(2)).unwrap();
+}
+
+#[test]
 fn cluster_version_never_falls() {
     let mut catalog = Catalog::new();
-    let version = |minor| SoftwareVersion { major: 0, minor, patch: 0 };
     catalog.apply(1, CatalogEntry::SetClusterVersion { version: version(2) }).unwrap();
 
     for lower in [1, 2] {
@@ -233,16 +249,17 @@ fn up_in(catalog: &mut Catalog, index: u64, minor: u16) -> Result<CatalogChange,
 #[test]
 fn version_of_the_cluster_rises_only_when_all_that_take_part_have_it() {
     let mut catalog = Catalog::new();
-    up_in(&mut catalog, 1, 2).unwrap();
-    let b = up(&mut catalog, 2, "b", 0);
+    catalog.apply(1, CatalogEntry::SetClusterVersion { version: version(1) }).unwrap();
+    up_in(&mut catalog, 2, 2).unwrap();
+    let b = up(&mut catalog, 3, "b", 0);
     let rise = || CatalogEntry::SetClusterVersion { version: version(2) };
 
-    assert_eq!(catalog.apply(3, rise()), Err(Refusal::OlderNode { version: version(1) }));
+    assert_eq!(catalog.apply(4, rise()), Err(Refusal::OlderNode { version: version(1) }));
 
-    catalog.apply(4, CatalogEntry::NodeGone { incarnation: b }).unwrap();
-    assert!(catalog.apply(5, rise()).is_ok());
+    catalog.apply(5, CatalogEntry::NodeGone { incarnation: b }).unwrap();
+    assert!(catalog.apply(6, rise()).is_ok());
     assert_eq!(catalog.cluster_version(), version(2));
-    assert_eq!(catalog.apply(6, rise()), Err(Refusal::VersionNotHigher));
+    assert_eq!(catalog.apply(7, rise()), Err(Refusal::VersionNotHigher));
 }
 
 #[test]

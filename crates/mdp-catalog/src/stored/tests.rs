@@ -85,7 +85,7 @@ const GOLDEN_ENTRIES: [&str; 8] = [
 
 const GOLDEN_SNAPSHOT: &str = concat!(
     "02010000010201026e31fd080706050403020104090307000163016b017200010202016101000262",
-    "63010001fa01000102",
+    "63010001fa0100010200",
 );
 
 #[test]
@@ -98,6 +98,20 @@ fn bytes_of_format_1_never_change() {
     let bytes = encode_snapshot(&catalog()).unwrap();
     assert_eq!(hex(&bytes), GOLDEN_SNAPSHOT);
     assert_eq!(decode_snapshot(&bytes), Ok(catalog()));
+}
+
+#[test]
+fn snapshot_of_a_cluster_without_a_version_keeps_that_of_its_founders() {
+    let mut catalog = Catalog::new();
+    for entry in entries() {
+        if let CatalogEntry::NodeUp(up) = entry {
+            let up = NodeUp { expected_epoch: Epoch(0), ..up };
+            catalog.apply(1, CatalogEntry::NodeUp(up)).unwrap();
+        }
+    }
+    assert!(catalog.oldest_founder().is_some());
+
+    assert_eq!(decode_snapshot(&encode_snapshot(&catalog).unwrap()), Ok(catalog));
 }
 
 #[test]
