@@ -127,6 +127,11 @@ impl Machine {
         }
     }
 
+    /// From its next start on it runs the next version. `false`: it does already.
+    pub(crate) fn upgrade(&mut self) -> bool {
+        self.releases.upgrade()
+    }
+
     /// Starts a process, which takes part some turns later.
     pub(crate) fn start(&mut self) {
         self.releases.change();

@@ -94,6 +94,11 @@ impl Releases {
         self.now
     }
 
+    /// The next version runs from now on. `false`: it does already.
+    pub(crate) fn upgrade(&mut self) -> bool {
+        std::mem::replace(&mut self.now, Release::Next) == Release::This
+    }
+
     /// The machine starts again, now and then with the other version.
     pub(crate) fn change(&mut self) {
         if let Some(rng) = &mut self.rng

@@ -291,10 +291,10 @@ impl World {
                 match stop {
                     Stop::Storage { .. } => {}
                     Stop::Removed => self.on_removed(now, node),
-                    Stop::Superseded { .. }
-                    | Stop::ForeignCluster { .. }
-                    | Stop::Version { .. }
-                    | Stop::Fatal { .. } => self.fail(now, "no_node_gives_up", stop.to_string()),
+                    Stop::Version { .. } => self.on_too_old(now, node, &stop),
+                    Stop::Superseded { .. } | Stop::ForeignCluster { .. } | Stop::Fatal { .. } => {
+                        self.fail(now, "no_node_gives_up", stop.to_string())
+                    }
                 }
                 self.start_later(now, node);
             }
@@ -309,6 +309,14 @@ impl World {
             Place::Vacant | Place::Joining | Place::Member | Place::Removed => {
                 self.fail(now, "members_stay", format!("node {node} is told that it was removed"));
             }
+        }
+    }
+
+    /// The cluster's version rose while the node was no member: its operator installs the newer one.
+    fn on_too_old(&mut self, now: Instant, node: usize, stop: &Stop) {
+        let was_away = self.roster.place(node) != Place::Member;
+        if !(was_away && self.truth.has_risen() && self.machines[node].upgrade()) {
+            self.fail(now, "no_node_gives_up", stop.to_string());
         }
     }
 
