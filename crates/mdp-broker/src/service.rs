@@ -99,6 +99,8 @@ pub(crate) struct Service<F> {
     pub(crate) origins: Vec<Origin>,
     /// What origins may use may have changed since they were told.
     pub(crate) is_capacity_news: bool,
+    /// This node drains, and has sent workers of it away.
+    pub(crate) has_sent_away: bool,
 }
 
 impl<F> Service<F> {
@@ -120,6 +122,7 @@ impl<F> Service<F> {
             recalled: 0,
             origins: Vec::new(),
             is_capacity_news: false,
+            has_sent_away: false,
         }
     }
 

@@ -14,8 +14,8 @@ use crate::{
     worker::{WorkerId, WorkerState},
 };
 
-/// How long requests that nobody can serve may wait for the workers that this node has sent away
-/// to register at another one.
+/// How long the workers that this node has sent away may take to register at another one: requests that
+/// nobody can serve wait for them, and the last one of each service stays.
 const WORKERS_MOVE_MAX: Duration = Duration::from_secs(1);
 
 /// A node that others can replace goes when its clients have asked for nothing for so long...
@@ -54,6 +54,34 @@ impl<F: Frame> Broker<F> {
             self.release_if_unused(id);
         }
         self.end_free_workers(WorkerEnd::Draining);
+    }
+
+    /// Whether this is the last one of a service's workers, and the ones that were sent away are registered
+    /// nowhere yet, as far as is known. As long as it stays, nobody is told that there are none.
+    pub(super) fn stays_for_now(&self, id: WorkerId) -> bool {
+        let (Some(drain), Some(worker)) = (&self.drain, self.workers.find(id)) else {
+            return false;
+        };
+        let is_registered = !matches!(worker.state, WorkerState::Registering { .. });
+        let is_last_of_several = self.services.find(worker.service).is_some_and(|service| {
+            service.has_sent_away
+                && service.registered_count() == 1
+                && !service.is_served_elsewhere()
+        });
+        is_registered && is_last_of_several && self.is_hopeful(drain)
+    }
+
+    /// Lets the last worker of a service go, if it stayed and needs to no more.
+    pub(super) fn let_last_worker_go(&mut self, id: ServiceId) {
+        if self.drain.is_none() {
+            return;
+        }
+        let idle = self.services.find(id).map(|service| service.idle.values().copied().collect());
+        for worker in idle.unwrap_or_else(Vec::new) {
+            if !self.stays_for_now(worker) {
+                self.end_worker(worker, WorkerEnd::Draining, Farewell::Disconnect);
+            }
+        }
     }
 
     /// Whether there is another node that clients and workers can go to.
@@ -104,6 +132,7 @@ impl<F: Frame> Broker<F> {
             drain.step_at = None;
         }
         for id in self.services.ids() {
+            self.let_last_worker_go(id);
             self.drop_if_hopeless(id);
             self.release_if_unused(id);
         }
@@ -123,7 +152,9 @@ impl<F: Frame> Broker<F> {
         };
         let free: Vec<WorkerId> = self.workers.ids().into_iter().filter(is_free).collect();
         for id in free {
-            self.end_worker(id, end, Farewell::Disconnect);
+            if end != WorkerEnd::Draining || !self.stays_for_now(id) {
+                self.end_worker(id, end, Farewell::Disconnect);
+            }
         }
     }
 
@@ -172,7 +203,8 @@ impl<F: Frame> Broker<F> {
     /// Workers whose refusal was held back hear it now: those that come back at once for ever
     /// would keep a drain from ending.
     pub(super) fn finish_drain_if_done(&mut self) {
-        let is_idle = self.totals.queued_requests == 0
+        let is_idle = self.workers.len() == 0
+            && self.totals.queued_requests == 0
             && self.totals.held_requests == 0
             && self.totals.forwarded_requests == 0;
         let (now, has_replacement) = (self.now(), self.has_replacement());

@@ -138,6 +138,7 @@ impl<F: Frame> Broker<F> {
         self.forget_idle_owner(id, link);
         self.dispatch(id);
         self.recall(id);
+        self.let_last_worker_go(id);
         self.drop_if_hopeless(id);
         self.release_if_unused(id);
     }

@@ -175,6 +175,7 @@ impl<F: Frame> Broker<F> {
             {
                 self.totals.idle_workers = self.totals.idle_workers.saturating_sub(1);
             }
+            service.has_sent_away |= was_registered && end == WorkerEnd::Draining;
             let name = service.name.clone();
             let was_last = was_registered && service.registered_count() == 0;
             let peer = worker.peer.clone();
@@ -202,9 +203,11 @@ impl<F: Frame> Broker<F> {
         let Some(service) = self.services.find_mut(service_id) else { return };
         // While this node drains, others go on if they can.
         let is_needed = !service.queue.is_empty() && !service.is_served_elsewhere();
-        if self.drain.is_some() && !is_needed {
+        if self.drain.is_some() && !is_needed && !self.stays_for_now(id) {
             return self.end_worker(id, WorkerEnd::Draining, Farewell::Disconnect);
         }
+        let Some(worker) = self.workers.find_mut(id) else { return };
+        let Some(service) = self.services.find_mut(service_id) else { return };
         let order = self.next_idle_order;
         self.next_idle_order = order.saturating_add(1);
         worker.state = WorkerState::Idle { order };
@@ -218,7 +221,7 @@ impl<F: Frame> Broker<F> {
             WorkerState::Idle { .. } => true,
             WorkerState::Registering { .. } | WorkerState::Busy { .. } => false,
         });
-        if self.drain.is_some() && is_idle {
+        if self.drain.is_some() && is_idle && !self.stays_for_now(id) {
             self.end_worker(id, WorkerEnd::Draining, Farewell::Disconnect);
         }
     }

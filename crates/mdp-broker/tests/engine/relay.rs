@@ -522,6 +522,53 @@ fn node_that_drains_waits_a_moment_for_its_workers_to_serve_elsewhere() {
     assert_eq!(receipt_of(&mesh.effects(A)), Some(receipt));
 }
 
+/// Whom a node has sent away since this was asked last.
+fn sent_away(mesh: &mut Mesh, node: usize) -> Vec<&'static str> {
+    let effects = mesh.effects(node);
+    ["v", "w"].into_iter().filter(|worker| effects.contains(&disconnect(worker))).collect()
+}
+
+#[test]
+fn last_worker_of_a_draining_node_stays_until_the_others_serve_elsewhere() {
+    let mut mesh = Mesh::new(2);
+    for worker in ["v", "w"] {
+        mesh.worker(A, worker);
+    }
+    mesh.effects(A);
+    mesh.at(A, |node| node.drain(Duration::from_secs(20)));
+    mesh.advance(Duration::from_millis(300));
+    assert_eq!(sent_away(&mut mesh, A), ["v"]);
+    mesh.at(A, |node| node.request("c", "echo", "1"));
+    mesh.at(A, |node| node.reply("w", "done"));
+    assert!(mesh.sends(A).contains(&reply("c", "echo", "done")), "it works meanwhile");
+
+    mesh.worker(B, "v");
+    mesh.settle();
+    assert_eq!(sent_away(&mut mesh, A), ["w"]);
+    mesh.advance(Duration::from_millis(200));
+    assert!(receipt_of(&mesh.effects(A)).is_some());
+}
+
+#[test]
+fn last_worker_of_a_draining_node_goes_at_once_when_it_is_alone_and_else_within_a_second() {
+    let mut mesh = Mesh::new(2);
+    mesh.worker(A, "w");
+    mesh.effects(A);
+    mesh.at(A, |node| node.drain(Duration::from_secs(20)));
+    assert_eq!(sent_away(&mut mesh, A), ["w"]);
+
+    let mut mesh = Mesh::new(2);
+    for worker in ["v", "w"] {
+        mesh.worker(A, worker);
+    }
+    mesh.at(A, |node| node.drain(Duration::from_secs(20)));
+    mesh.effects(A);
+    mesh.advance(Duration::from_millis(999));
+    assert_eq!(sent_away(&mut mesh, A), Vec::<&str>::new());
+    mesh.advance(Duration::from_millis(1));
+    assert_eq!(sent_away(&mut mesh, A), ["w"]);
+}
+
 #[test]
 fn node_that_drains_gives_its_clients_time_to_leave_but_not_for_ever() {
     let mut mesh = served_elsewhere(&["w"], &Settings::default());

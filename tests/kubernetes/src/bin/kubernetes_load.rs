@@ -23,8 +23,6 @@ const CLIENTS: u32 = 20;
 const WORKERS: usize = 18;
 /// Between two questions to `mmi.service`.
 const ASK_PERIOD: Duration = Duration::from_millis(20);
-/// Of workers and nodes.
-const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How many failures are told.
 const FAILURES_SHOWN: usize = 10;
 
@@ -106,12 +104,7 @@ fn report(tally: &Tally) -> io::Result<()> {
 }
 
 fn work(endpoints: Vec<String>) {
-    let options = WorkerOptions {
-        endpoints,
-        service: SERVICE.into(),
-        heartbeat_interval: HEARTBEAT,
-        ..WorkerOptions::default()
-    };
+    let options = WorkerOptions { endpoints, service: SERVICE.into(), ..WorkerOptions::default() };
     let ended = Worker::run(options, |request: Request| request.frames, &StopHandle::new());
     complain(&format!("a worker ended: {ended:?}"));
 }
