@@ -293,7 +293,7 @@ impl World {
                     Stop::Removed => self.on_removed(now, node),
                     Stop::Version { .. } => self.on_too_old(now, node, &stop),
                     Stop::Superseded { .. } | Stop::ForeignCluster { .. } | Stop::Fatal { .. } => {
-                        self.fail(now, "no_node_gives_up", stop.to_string())
+                        self.fail(now, "no_node_gives_up", stop.to_string());
                     }
                 }
                 self.start_later(now, node);

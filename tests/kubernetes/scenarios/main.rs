@@ -1,6 +1,7 @@
 #![cfg(test)]
 //! The rendered manifests with the image, enacted by the driver, under load.
 
+mod hooks;
 mod load;
 mod outages;
 mod probes;

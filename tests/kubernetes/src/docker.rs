@@ -3,7 +3,10 @@
 use std::{
     net::IpAddr,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
+
+use cluster_tests::look_for;
 
 /// Whether there is an engine, and this user may ask it.
 #[must_use]
@@ -21,6 +24,19 @@ pub(crate) fn succeeds(arguments: &[&str]) -> bool {
     let mut docker = Command::new("docker");
     docker.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
     docker.status().is_ok_and(|status| status.success())
+}
+
+/// As [`succeeds`]; what has not ended by then has failed.
+pub(crate) fn succeeds_within(arguments: &[&str], patience: Duration) -> bool {
+    let mut docker = Command::new("docker");
+    docker.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut process) = docker.spawn() else { return false };
+    let ended = look_for(patience, || process.try_wait().ok().flatten());
+    if ended.is_none() {
+        drop(process.kill());
+        drop(process.wait());
+    }
+    ended.is_some_and(|status| status.success())
 }
 
 pub(crate) fn output(arguments: &[&str]) -> Output {

@@ -206,6 +206,13 @@ impl Driver {
         }
     }
 
+    /// Sets a condition of a pod that a readiness gate waits for; its successor begins without.
+    pub fn set_condition(&self, ordinal: usize, condition: &str, holds: bool) {
+        if let Some(pod) = self.shared.lock().pods.get(&ordinal) {
+            pod.set_condition(condition, holds);
+        }
+    }
+
     /// Cuts a pod off from everybody, or ends that.
     pub fn set_cut_off(&self, ordinal: usize, is_cut_off: bool) {
         let Some(pod) = self.shared.lock().pods.get(&ordinal).cloned() else { return };
@@ -467,7 +474,7 @@ fn unavailable_max(manifests: &Manifests) -> usize {
     }
 }
 
-/// Each ConfigMap is a folder, and each of its keys a file.
+/// Each ConfigMap and Secret is a folder, and each of its keys a file.
 fn write_files(folder: &Path, manifests: &Manifests) {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -475,12 +482,12 @@ fn write_files(folder: &Path, manifests: &Manifests) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     readable(folder, 0o755);
-    for (name, data) in &manifests.config_maps {
+    for (name, data) in &manifests.files {
         let map = folder.join(name);
         fs::create_dir(&map).unwrap();
         readable(&map, 0o755);
-        for (key, text) in data {
-            fs::write(map.join(key), text).unwrap();
+        for (key, bytes) in data {
+            fs::write(map.join(key), bytes).unwrap();
             readable(&map.join(key), 0o644);
         }
     }

@@ -26,8 +26,15 @@ pub enum What {
     LivenessFailed,
     /// It failed as often as it may: the container is restarted.
     Unhealthy,
-    /// The container is told to end.
+    /// The container is to end.
     Stopping,
+    /// What it does before it is told so was done.
+    Hook {
+        /// Whether it ended well, and in time.
+        succeeded: bool,
+        /// How long it took.
+        after: Duration,
+    },
     /// The container ended with this code.
     Exited {
         /// 137: it was killed.

@@ -64,6 +64,8 @@ const OF_POD: &[(&str, Treated)] = &[
     ("topologySpreadConstraints[].labelSelector.matchLabels.*", Checked),
     ("volumes[].name", Enacted),
     ("volumes[].configMap.name", Enacted),
+    ("volumes[].secret.secretName", Enacted),
+    ("readinessGates[].conditionType", Enacted),
 ];
 
 /// Below [`CONTAINER`].
@@ -72,6 +74,8 @@ const OF_CONTAINER: &[(&str, Treated)] = &[
     ("image", Enacted),
     ("imagePullPolicy", Checked),
     ("args[]", Enacted),
+    ("lifecycle.preStop.exec.command[]", Enacted),
+    ("lifecycle.preStop.sleep.seconds", Enacted),
     ("env[].name", Enacted),
     ("env[].value", Enacted),
     ("env[].valueFrom.fieldRef.fieldPath", Enacted),
@@ -148,6 +152,7 @@ fn is_known(kind: &str, path: &str) -> bool {
         "Service" => has(OF_SERVICE, path),
         "PodDisruptionBudget" => has(OF_BUDGET, path),
         "ConfigMap" => path.starts_with("data."),
+        "Secret" => path == "type" || path.starts_with("data.") || path.starts_with("stringData."),
         _ => false,
     }
 }
@@ -186,7 +191,7 @@ mod tests {
     #[test]
     fn field_that_nothing_enacts_is_named_with_its_path() {
         let container = json!({
-            "name": "majordomo", "image": "i", "lifecycle": { "preStop": { "sleep": 3 } },
+            "name": "majordomo", "image": "i", "lifecycle": { "preStop": { "tcpSocket": { "port": 1 } } },
             "livenessProbe": { "httpGet": { "path": "/", "port": 1 }, "initialDelaySeconds": 5 },
         });
         let set = json!({
@@ -198,7 +203,7 @@ mod tests {
             unknown("StatefulSet", &set),
             [
                 "spec.ordinals.start",
-                "spec.template.spec.containers[].lifecycle.preStop.sleep",
+                "spec.template.spec.containers[].lifecycle.preStop.tcpSocket.port",
                 "spec.template.spec.containers[].livenessProbe.initialDelaySeconds",
                 "spec.template.spec.hostNetwork",
             ]

@@ -1,6 +1,7 @@
 //! One pod on its machine: its container is started, probed, started again, and stopped.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,9 +10,9 @@ use std::{
 };
 
 use crate::{
-    docker::{docker, must, succeeds},
+    docker::{docker, must, succeeds, succeeds_within},
     events::{Events, What},
-    pod::{Identity, Plan},
+    pod::{Identity, Plan, PreStop},
     probes::{Finding, Probes},
 };
 
@@ -22,6 +23,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
+/// What a process still gets when its hook has used up the grace period.
+const GRACE_MIN: Duration = Duration::from_secs(2);
+
 /// What everybody may see of a pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
@@ -29,6 +33,8 @@ pub(crate) struct Status {
     /// Since when it has been ready without a break.
     pub(crate) ready_since: Option<Instant>,
     pub(crate) is_gone: bool,
+    /// What others say of it.
+    conditions: BTreeSet<String>,
     is_deleted: bool,
     /// Without waiting for what it owes.
     is_forced: bool,
@@ -69,6 +75,7 @@ impl Pod {
             is_ready: false,
             ready_since: None,
             is_gone: false,
+            conditions: BTreeSet::new(),
             is_deleted: false,
             is_forced: false,
         };
@@ -91,6 +98,15 @@ impl Pod {
         // Not an endpoint any more, from this moment on.
         status.is_ready = false;
         status.ready_since = None;
+    }
+
+    pub(crate) fn set_condition(&self, condition: &str, holds: bool) {
+        let mut status = self.lock();
+        if holds {
+            status.conditions.insert(condition.to_owned());
+        } else {
+            status.conditions.remove(condition);
+        }
     }
 
     pub(crate) fn is_terminating(&self) -> bool {
@@ -215,8 +231,10 @@ impl Kubelet {
         }
     }
 
+    /// A pod is ready if its container is, and every gate is open.
     fn set_ready(&self, is_ready: bool) {
         let mut status = self.pod.lock();
+        let is_ready = is_ready && self.making.plan.gates.is_subset(&status.conditions);
         if status.is_deleted || status.is_ready == is_ready {
             return;
         }
@@ -232,15 +250,40 @@ impl Kubelet {
         (is_running == "false").then(|| code.parse().unwrap_or(-1))
     }
 
-    /// TERM, and KILL after the grace period. A forced end is KILL at once.
+    /// The hook, then TERM, and KILL after the grace period, which began with the hook. A forced end is
+    /// KILL at once.
     fn stop(&self) {
         let is_forced = self.pod.status().is_forced;
-        let grace = if is_forced { 0 } else { self.making.plan.grace.as_secs() };
         self.say(What::Stopping);
         let begun = Instant::now();
-        drop(docker(&["stop", "--time", &grace.to_string(), &self.pod.container]));
+        let grace = if is_forced {
+            Duration::ZERO
+        } else {
+            self.pre_stop();
+            self.making.plan.grace.saturating_sub(begun.elapsed()).max(GRACE_MIN)
+        };
+        let seconds = grace.as_secs().to_string();
+        drop(docker(&["stop", "--time", &seconds, &self.pod.container]));
         let code = self.exit_code().unwrap_or(-1);
         self.say(What::Exited { code, after: Some(begun.elapsed()) });
+    }
+
+    fn pre_stop(&self) {
+        let Making { plan, .. } = &self.making;
+        let begun = Instant::now();
+        let succeeded = match &plan.pre_stop {
+            None => return,
+            Some(PreStop::Sleep(length)) => {
+                thread::sleep((*length).min(plan.grace));
+                true
+            }
+            Some(PreStop::Exec(command)) => {
+                let mut arguments = vec!["exec", &self.pod.container];
+                arguments.extend(command.iter().map(String::as_str));
+                succeeds_within(&arguments, plan.grace)
+            }
+        };
+        self.say(What::Hook { succeeded, after: begun.elapsed() });
     }
 
     /// Returns whether the pod was deleted meanwhile.

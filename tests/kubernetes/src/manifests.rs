@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Service},
+    core::v1::{ConfigMap, Secret, Service, Volume},
     policy::v1::PodDisruptionBudget,
 };
 use serde::de::DeserializeOwned;
@@ -45,7 +45,8 @@ pub enum ManifestError {
 pub struct Manifests {
     pub(crate) namespace: String,
     pub(crate) set: StatefulSet,
-    pub(crate) config_maps: BTreeMap<String, BTreeMap<String, String>>,
+    /// The files of each ConfigMap and of each Secret, by the folder below which they stand.
+    pub(crate) files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     pub(crate) services: Vec<Service>,
     pub(crate) budget: PodDisruptionBudget,
 }
@@ -59,7 +60,7 @@ impl Manifests {
         let objects: Vec<Value> = serde_saphyr::from_multiple(text)
             .map_err(|error| ManifestError::Yaml(error.to_string()))?;
         let (mut sets, mut budgets) = (Vec::new(), Vec::new());
-        let (mut services, mut config_maps) = (Vec::new(), BTreeMap::new());
+        let (mut services, mut files) = (Vec::new(), BTreeMap::new());
         for object in objects {
             let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or("?");
             let kind = text("/kind").to_owned();
@@ -74,10 +75,22 @@ impl Manifests {
                 "Service" => services.push(typed::<Service>(&name, object)?),
                 "ConfigMap" => {
                     let map: ConfigMap = typed(&name, object)?;
-                    config_maps.insert(
-                        map.metadata.name.unwrap_or_default(),
-                        map.data.unwrap_or_default(),
+                    let texts = map.data.unwrap_or_default().into_iter();
+                    files.insert(
+                        folder_of_config_map(&map.metadata.name.unwrap_or_default()),
+                        texts.map(|(key, text)| (key, text.into_bytes())).collect(),
                     );
+                }
+                "Secret" => {
+                    let secret: Secret = typed(&name, object)?;
+                    let bytes = secret.data.unwrap_or_default().into_iter();
+                    let texts = secret.string_data.unwrap_or_default().into_iter();
+                    // Of one key, the text counts.
+                    let both = bytes
+                        .map(|(key, bytes)| (key, bytes.0))
+                        .chain(texts.map(|(key, text)| (key, text.into_bytes())));
+                    let name = secret.metadata.name.unwrap_or_default();
+                    files.insert(folder_of_secret(&name), both.collect());
                 }
                 // Who may connect, and as whom: for a network plugin and an API server.
                 "NetworkPolicy" | "ServiceAccount" | "Namespace" => {}
@@ -90,7 +103,7 @@ impl Manifests {
             return Err(one("PodDisruptionBudget"));
         };
         let namespace = set.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let manifests = Self { namespace, set, config_maps, services, budget };
+        let manifests = Self { namespace, set, files, services, budget };
         manifests.check()?;
         Ok(manifests)
     }
@@ -118,6 +131,11 @@ impl Manifests {
         }
         self.check_services()?;
         let pod = spec.template.spec.as_ref();
+        let volumes = pod.and_then(|pod| pod.volumes.as_ref()).into_iter().flatten();
+        let mut folders = volumes.filter_map(folder_of);
+        if let Some(missing) = folders.find(|folder| !self.files.contains_key(folder)) {
+            return Err(wrong(format!("a volume is of {missing}, which is not there")));
+        }
         let security = pod.and_then(|pod| pod.security_context.as_ref());
         let is_rootless = security.is_some_and(|security| {
             security.run_as_non_root == Some(true) && security.run_as_user.is_some_and(|id| id > 0)
@@ -173,6 +191,21 @@ impl Manifests {
     }
 }
 
+/// Where the files of a volume stand, if they are those of an object.
+pub(crate) fn folder_of(volume: &Volume) -> Option<String> {
+    let map = volume.config_map.as_ref().map(|map| folder_of_config_map(&map.name));
+    let secret = volume.secret.as_ref().and_then(|secret| secret.secret_name.as_deref());
+    map.or_else(|| secret.map(folder_of_secret))
+}
+
+fn folder_of_config_map(name: &str) -> String {
+    format!("ConfigMap-{name}")
+}
+
+fn folder_of_secret(name: &str) -> String {
+    format!("Secret-{name}")
+}
+
 fn typed<T: DeserializeOwned>(name: &str, object: Value) -> Result<T, ManifestError> {
     serde_json::from_value(object).map_err(|error| ManifestError::Shape {
         object: name.to_owned(),
@@ -194,7 +227,7 @@ mod tests {
     fn rendered_manifests_are_enacted_to_the_last_field() {
         let manifests = Manifests::read(RENDERED).unwrap();
         assert_eq!((manifests.name(), manifests.services.len()), ("majordomo", 2));
-        assert!(manifests.client_service().is_some() && manifests.config_maps.len() == 1);
+        assert!(manifests.client_service().is_some() && manifests.files.len() == 1);
     }
 
     #[test]
@@ -207,6 +240,8 @@ mod tests {
             ("Parallel", "OrderedReady", "not enacted: Parallel is"),
             ("minReadySeconds", "minReadyseconds", "spec.minReadyseconds"),
             ("periodSeconds: 2", "periodSeconds: often", "invalid type"),
+            ("- configMap:\n", "- secret:\n", "volumes[].secret.name"),
+            ("- configMap:\n          name: ", "- configMap:\n          name: no-", "not there"),
         ] {
             let error = Manifests::read(&RENDERED.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(reason), "{from}: {error}");

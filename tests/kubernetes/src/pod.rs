@@ -1,13 +1,17 @@
 //! What a pod's template means for `docker run`.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use k8s_openapi::{
-    api::core::v1::{Container, EnvVar, PodSpec, Probe},
+    api::core::v1::{Container, EnvVar, Lifecycle, PodSpec, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use crate::manifests::Manifests;
+use crate::manifests::{Manifests, folder_of};
 
 /// Who a pod is.
 #[derive(Clone, Debug)]
@@ -28,7 +32,27 @@ pub(crate) struct Plan {
     pub(crate) startup: HttpProbe,
     pub(crate) liveness: HttpProbe,
     pub(crate) readiness: HttpProbe,
+    pub(crate) pre_stop: Option<PreStop>,
+    /// Conditions that somebody else has to set before a pod counts as ready.
+    pub(crate) gates: BTreeSet<String>,
     pod: PodSpec,
+}
+
+/// What is done in a container before its process is told to end, within the grace period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PreStop {
+    Exec(Vec<String>),
+    Sleep(Duration),
+}
+
+impl PreStop {
+    fn of(lifecycle: &Lifecycle) -> Option<Self> {
+        let hook = lifecycle.pre_stop.as_ref()?;
+        let command = hook.exec.as_ref().and_then(|exec| exec.command.clone());
+        let sleep = hook.sleep.as_ref().and_then(|sleep| u64::try_from(sleep.seconds).ok());
+        let sleep = sleep.map(|seconds| Self::Sleep(Duration::from_secs(seconds)));
+        command.map(Self::Exec).or(sleep)
+    }
 }
 
 /// A probe by HTTP.
@@ -53,18 +77,21 @@ impl Plan {
             HttpProbe::of(container, probe).ok_or_else(|| format!("{what} is not a probe by HTTP"))
         };
         let grace = pod.termination_grace_period_seconds.unwrap_or(30);
+        let gates = pod.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone());
         Ok(Self {
             image: image.to_owned(),
             grace: Duration::from_secs(u64::try_from(grace).unwrap_or_default()),
             startup: probe(container.startup_probe.as_ref(), "startupProbe")?,
             liveness: probe(container.liveness_probe.as_ref(), "livenessProbe")?,
             readiness: probe(container.readiness_probe.as_ref(), "readinessProbe")?,
+            pre_stop: container.lifecycle.as_ref().and_then(PreStop::of),
+            gates: gates.collect(),
             pod,
         })
     }
 
-    /// Everything of `docker run` but names and networks. Configuration stands below `files`, by the
-    /// name of its ConfigMap; claims are volumes whose names `volume_of` knows.
+    /// Everything of `docker run` but names and networks. Configuration stands below `files`, in a folder
+    /// for each ConfigMap and Secret; claims are volumes whose names `volume_of` knows.
     pub(crate) fn options(
         &self,
         identity: &Identity,
@@ -77,12 +104,11 @@ impl Plan {
             options.extend(["--env".to_owned(), format!("{name}={value}")]);
         }
         let volumes = self.pod.volumes.iter().flatten();
-        let maps: BTreeMap<&str, &str> = volumes
-            .filter_map(|volume| Some((&*volume.name, &*volume.config_map.as_ref()?.name)))
-            .collect();
+        let folders: BTreeMap<&str, String> =
+            volumes.filter_map(|volume| Some((&*volume.name, folder_of(volume)?))).collect();
         for mount in container.volume_mounts.iter().flatten() {
-            let source = match maps.get(&*mount.name) {
-                Some(map) => files.join(map).display().to_string(),
+            let source = match folders.get(&*mount.name) {
+                Some(folder) => files.join(folder).display().to_string(),
                 None => volume_of(&mount.name),
             };
             let mode = if mount.read_only == Some(true) { ":ro" } else { "" };

@@ -76,8 +76,8 @@ impl<F: Frame> Broker<F> {
         if self.drain.is_none() {
             return;
         }
-        let idle = self.services.find(id).map(|service| service.idle.values().copied().collect());
-        for worker in idle.unwrap_or_else(Vec::new) {
+        let Some(service) = self.services.find(id) else { return };
+        for worker in service.idle.values().copied().collect::<Vec<_>>() {
             if !self.stays_for_now(worker) {
                 self.end_worker(worker, WorkerEnd::Draining, Farewell::Disconnect);
             }
