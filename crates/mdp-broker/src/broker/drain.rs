@@ -44,9 +44,8 @@ impl<F: Frame> Broker<F> {
         let drain = Drain { began_at, deadline, step_at: None, receipt, is_done: false };
         self.drain = Some(drain);
         self.timers.insert(deadline, TimerKey::Drain);
-        if self.has_replacement() {
-            self.arm_drain_step(began_at.after(WORKERS_MOVE_MAX));
-        }
+        // Also when no other node is known: one may be heard of meanwhile.
+        self.arm_drain_step(began_at.after(WORKERS_MOVE_MAX));
         for id in self.services.ids() {
             self.return_waiting(id);
             self.on_capacity_changed(id);

@@ -133,6 +133,27 @@ fn last_worker_of_a_draining_node_goes_at_once_when_it_is_alone_and_else_within_
 }
 
 #[test]
+fn last_worker_goes_within_a_second_also_when_another_node_is_found_in_the_middle_of_a_drain() {
+    let mut mesh = Mesh::new(2);
+    for (origin, owner) in [(A, B), (B, A)] {
+        mesh.cut(origin, owner, Vec::new());
+    }
+    for worker in ["v", "w"] {
+        mesh.worker(A, worker);
+    }
+    mesh.at(A, |node| node.request("c", "echo", "1"));
+    mesh.at(A, |node| node.drain(Duration::from_secs(20)));
+    mesh.effects(A);
+    mesh.connect(A, B);
+    mesh.at(A, |node| node.reply("v", "done"));
+    assert_eq!(sent_away(&mut mesh, A), Vec::<&str>::new());
+
+    mesh.advance(Duration::from_secs(1));
+    assert_eq!(sent_away(&mut mesh, A), ["v"]);
+    assert_eq!(mesh.nodes[A].broker.gauges().workers, 0);
+}
+
+#[test]
 fn node_that_drains_gives_its_clients_time_to_leave_but_not_for_ever() {
     let mut mesh = served_elsewhere(&["w"], &Settings::default());
     mesh.at(A, |node| node.drain(Duration::from_secs(20)));
