@@ -95,3 +95,29 @@ fn minority_that_shall_fail_lets_its_workers_go() {
     assert_eq!(message, Some(Version::V01.disconnect()));
     assert!(stopped_at.elapsed() > NODE_TIMEOUT / 2, "{:?}", stopped_at.elapsed());
 }
+
+/// The level that says that the process ends, or a part that it cannot do without.
+const ERROR: &str = " ERROR ";
+
+#[test]
+fn clean_drains_log_no_error() {
+    let _machine = part_of_the_machine();
+    let mut cluster = TestCluster::start(&[]);
+
+    for round in 0..10 {
+        // A leader every other time: then the others call the node that ends.
+        let victim = if round % 2 == 0 { cluster.leader() } else { cluster.follower() };
+        cluster.node(victim).signal(Signal::TERM);
+        let code = cluster.node_mut(victim).wait_for_exit(LEFT_WITHIN);
+        assert_eq!(code, Some(0), "{}", cluster.node(victim).log());
+        cluster.node_mut(victim).start();
+        cluster.wait_until_ready();
+    }
+    cluster.nodes().iter().for_each(|node| node.signal(Signal::TERM));
+    for node in cluster.nodes_mut() {
+        assert_eq!(node.wait_for_exit(LEFT_WITHIN), Some(0), "{}", node.log());
+        let log = node.log();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains(ERROR)).collect();
+        assert!(errors.is_empty() && log.contains(" INFO "), "{errors:#?}");
+    }
+}

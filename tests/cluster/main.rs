@@ -20,6 +20,7 @@ mod restart;
 mod storage;
 mod storm;
 mod top;
+mod unheard;
 mod volumes;
 
 use std::{

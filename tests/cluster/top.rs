@@ -19,10 +19,10 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn run(command: &str) -> Self {
-        let socket = format!("majordomo-test-{}", std::process::id());
+    fn run(command: &str, (columns, rows): (&str, &str)) -> Self {
+        let socket = format!("majordomo-test-{}-{columns}", std::process::id());
         let terminal = Self { socket };
-        terminal.tmux(&["new-session", "-d", "-x", "180", "-y", "40", command]);
+        terminal.tmux(&["new-session", "-d", "-x", columns, "-y", rows, command]);
         terminal
     }
 
@@ -65,7 +65,8 @@ fn top_shows_nodes_and_services_and_gives_the_terminal_back() {
     let admin: Vec<String> = cluster.nodes().iter().map(|node| node.admin_url()).collect();
     let top = format!("{} top --interval 300ms --admin {}", program().display(), admin.join(","));
 
-    let terminal = Terminal::run(&format!("{top}; echo ended with $?; read -r line"));
+    let terminal =
+        Terminal::run(&format!("{top}; echo ended with $?; read -r line"), ("180", "40"));
     let leader = cluster.leader();
     wait_until("all is shown", SHOWN_WITHIN, || {
         let shown = terminal.shows();
@@ -92,6 +93,48 @@ fn top_shows_nodes_and_services_and_gives_the_terminal_back() {
     assert!(!terminal.shows().contains("does not answer"), "the screen is not given back");
     terminal.press("Enter");
     wait_until("the terminal is closed", SHOWN_WITHIN, || terminal.is_over());
+}
+
+#[test]
+fn top_fits_a_small_terminal_with_trouble_first() {
+    let _machine = part_of_the_machine();
+    let mut cluster = TestCluster::start(&[]);
+    let long = format!("a.{}.z", "service-with-a-long-name.".repeat(4));
+    let names = (0..45).map(|number| format!("service-{number:02}"));
+    let workers: Vec<RawWorker> = names
+        .chain([long])
+        .map(|name| RawWorker::register(cluster.node(1), Version::V01, name))
+        .collect();
+    let client = RawClient::connect(cluster.node(0), Version::V01);
+    client.request("without-a-worker", "hello");
+    let absent = "http://127.0.0.1:1".to_owned();
+    let admin: Vec<String> = cluster.nodes().iter().map(|node| node.admin_url()).collect();
+    cluster.node_mut(2).kill();
+    let admin = [&admin[..], &[absent]].concat().join(",");
+    let top = format!("{} top --interval 300ms --admin {admin}", program().display());
+
+    let terminal = Terminal::run(&top, ("80", "24"));
+
+    wait_until("trouble is shown, and all that fits", SHOWN_WITHIN, || {
+        let shown = terminal.shows();
+        let lines: Vec<&str> = shown.lines().collect();
+        let at = |words: &str| lines.iter().position(|line| line.contains(words));
+        let missed = [at("127.0.0.1:1 does not answer"), at(&cluster.node(2).admin_url())];
+        let node = |name: &str| {
+            lines.iter().find(|line| line.starts_with(name)).copied().unwrap_or_default()
+        };
+        let first_service = at("SERVICE").and_then(|at| lines.get(at + 1)).copied();
+        missed.iter().all(|at| at.is_some_and(|at| at < 5))
+            && at("NODE")
+                .is_some_and(|at| lines[at].ends_with("MEM") && lines[at + 1].contains("gone"))
+            && node("node-1").contains(" up ")
+            && node("node-2").ends_with("MiB")
+            && first_service.is_some_and(|line| line.starts_with("without-a-worker "))
+            && lines.iter().any(|line| line.starts_with("and ") && line.ends_with(" more"))
+            && lines.iter().any(|line| line.starts_with("a.service") && line.contains("\u{2026}"))
+            && lines.len() <= 24
+    });
+    drop(workers);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cluster_tests::{NodeProcess, PATIENCE, QUIET, RawWorker, Version};
+use rustix::process::Signal;
 
 use crate::assert_serves;
 
@@ -82,4 +83,49 @@ fn refusals_of_one_name_do_not_slow_another() {
     for _ in 0..20 {
         worker.expect_disconnect();
     }
+}
+
+/// So many lines of one source are written at once.
+const LINES_AT_ONCE: usize = 10;
+/// Each further one takes this long.
+const LINE_INTERVAL_S: usize = 10;
+
+/// How many lines of the log have these words, once the node has ended.
+fn lines(mut node: NodeProcess, words: &[&str]) -> usize {
+    node.signal(Signal::TERM);
+    assert!(node.wait_for_exit(PATIENCE).success());
+    let log = node.log();
+    log.iter().filter(|line| words.iter().any(|words| line.contains(words))).count()
+}
+
+#[test]
+fn worker_that_comes_and_goes_has_a_few_lines_in_the_log() {
+    let began = Instant::now();
+    let node = NodeProcess::start(&[QUIET]);
+
+    for _ in 0..200 {
+        RawWorker::register(&node, Version::V01, "echo").disconnect();
+    }
+
+    let took = usize::try_from(began.elapsed().as_secs()).unwrap();
+    let lines = lines(node, &["service up", "service down"]);
+    assert!(lines >= LINES_AT_ONCE, "{lines}");
+    assert!(lines <= LINES_AT_ONCE + took / LINE_INTERVAL_S + 2, "{lines} in {took} s");
+}
+
+#[test]
+fn registrations_refused_under_ever_new_names_have_a_few_lines_in_the_log() {
+    let began = Instant::now();
+    let node = NodeProcess::start(&[QUIET]);
+
+    for number in 0..200 {
+        let worker = RawWorker::connect(&node, Version::V01);
+        worker.ready(format!("mmi.x{number}"));
+        worker.expect_disconnect();
+    }
+
+    let took = usize::try_from(began.elapsed().as_secs()).unwrap();
+    let lines = lines(node, &["registration refused"]);
+    assert!(lines >= LINES_AT_ONCE, "{lines}");
+    assert!(lines <= LINES_AT_ONCE + took / LINE_INTERVAL_S + 2, "{lines} in {took} s");
 }

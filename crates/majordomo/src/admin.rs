@@ -76,6 +76,15 @@ pub(crate) enum AdminError {
 }
 
 impl AdminError {
+    /// What happened, without advice, for a line of a table.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::NoAnswer { url, reason } => format!("{url} does not answer: {reason}"),
+            Self::Refused { url, reason, .. } => format!("{url}: {reason}"),
+            Self::Address { .. } | Self::NoPage { .. } => self.to_string(),
+        }
+    }
+
     /// Whether something else should have been typed.
     pub(crate) fn is_usage(&self) -> bool {
         match self {

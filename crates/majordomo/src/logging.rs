@@ -10,7 +10,11 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
-    fmt,
+    fmt::{
+        self,
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
     layer::SubscriberExt as _,
     registry::LookupSpan,
     util::SubscriberInitExt as _,
@@ -20,7 +24,10 @@ use tracing_subscriber::{
 #[derive(Clone, Debug)]
 pub(crate) enum Format {
     /// One line for a person.
-    Text,
+    Text {
+        /// Who says it; `None`: the program is no node.
+        node: Option<String>,
+    },
     /// One JSON object a line.
     Json {
         /// Who says it: in each line, for logs of all nodes are read together.
@@ -31,20 +38,20 @@ pub(crate) enum Format {
 /// How many lines may wait to be written; beyond that they are dropped.
 const WAITING_LINES_MAX: usize = 10_000;
 
-/// The part of the program that tells its every step, and every call that got no answer, at the
-/// levels at which the others tell what a person wants to know.
+/// The part of the program that tells its every step at the levels at which the others tell what a
+/// person wants to know, and reports as errors that it was asked something while it ended. What of it
+/// concerns the node, such as a disk that fails, the node says itself.
 const TALKATIVE: &str = "openraft";
 
-/// What is logged, for a checked `log.level`. A part that is not named there says less than the
-/// others if it is [`TALKATIVE`].
+/// What is logged, for a checked `log.level`. A part that is not named there says nothing if it is
+/// [`TALKATIVE`].
 pub(crate) fn levels(text: &str) -> anyhow::Result<Targets> {
     let levels: Targets = text.parse().context("log.level")?;
-    let overall = levels.default_level().unwrap_or(LevelFilter::OFF);
     let is_named = text.split(',').any(|part| part.trim().starts_with(TALKATIVE));
     if is_named {
         return Ok(levels);
     }
-    Ok(levels.with_target(TALKATIVE, overall.min(LevelFilter::ERROR)))
+    Ok(levels.with_target(TALKATIVE, LevelFilter::OFF))
 }
 
 /// Starts the log; everything before it is lost. What was logged is written before the guard is
@@ -57,7 +64,7 @@ pub(crate) fn start(levels: Targets, format: &Format) -> WorkerGuard {
         .thread_name("log")
         .finish(io::stderr());
     let layer = match format {
-        Format::Text => text_layer(writer),
+        Format::Text { node } => text_layer(writer, node.as_deref()),
         Format::Json { node } => json_layer(writer, node),
     };
     // It fails only if there is a log already.
@@ -65,12 +72,25 @@ pub(crate) fn start(levels: Targets, format: &Format) -> WorkerGuard {
     guard
 }
 
-fn text_layer<S>(writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
+fn text_layer<S>(writer: NonBlocking, node: Option<&str>) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let is_terminal = io::stderr().is_terminal();
-    fmt::layer().with_writer(writer).with_ansi(is_terminal).log_internal_errors(false).boxed()
+    let layer = fmt::layer().with_writer(writer).with_ansi(is_terminal).log_internal_errors(false);
+    layer.with_timer(Head { node: node.map(str::to_owned) }).boxed()
+}
+
+/// What a line begins with: the time, and the node, for logs of several are read together.
+struct Head {
+    node: Option<String>,
+}
+
+impl FormatTime for Head {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        SystemTime.format_time(writer)?;
+        self.node.as_ref().map_or(Ok(()), |node| write!(writer, " {node}"))
+    }
 }
 
 fn json_layer<S>(writer: NonBlocking, node: &str) -> Box<dyn Layer<S> + Send + Sync>
@@ -116,8 +136,7 @@ mod tests {
         };
 
         assert!(says("info", "mdp_node", Level::INFO));
-        assert!(says("info", "openraft::core", Level::ERROR));
-        assert!(!says("info", "openraft::core", Level::WARN));
+        assert!(!says("info", "openraft::core", Level::ERROR));
         assert!(!says("debug", "openraft::core", Level::INFO));
         assert!(!says("off", "openraft::core", Level::ERROR));
         assert!(says("info,openraft=debug", "openraft::core", Level::DEBUG));

@@ -5,6 +5,21 @@ use std::fmt;
 /// Between two columns.
 const GAP: &str = "  ";
 
+/// How far a word may be shortened.
+const WORD_MIN: usize = 8;
+
+/// A text of at most this many characters: both ends, which tell names apart.
+pub(crate) fn shortened(text: &str, characters_max: usize) -> String {
+    let count = text.chars().count();
+    if count <= characters_max {
+        return text.to_owned();
+    }
+    let kept = characters_max.saturating_sub(1);
+    let head = kept.div_ceil(2);
+    let end = text.chars().skip(count - (kept - head));
+    text.chars().take(head).chain(['\u{2026}']).chain(end).collect()
+}
+
 /// On which side a column is even.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Align {
@@ -45,6 +60,42 @@ impl Table {
         self.rows.push(cells.into_iter().map(escape).collect());
     }
 
+    /// Makes the lines fit into this many columns of a terminal: columns with these titles are left
+    /// out, in this order, as far as needed; then the cells of the widest columns of words are
+    /// shortened.
+    pub(crate) fn fit(&mut self, columns_max: usize, dispensable: &[&str]) {
+        for title in dispensable {
+            if self.line_width() <= columns_max {
+                return;
+            }
+            let titles = self.rows.first().map_or(&[][..], Vec::as_slice);
+            let Some(column) = titles.iter().position(|other| other == title) else { continue };
+            self.columns.remove(column);
+            for row in self.rows.iter_mut().filter(|row| row.len() > column) {
+                row.remove(column);
+            }
+        }
+        while self.line_width() > columns_max {
+            let excess = self.line_width() - columns_max;
+            let words = (0..self.columns.len())
+                .filter(|column| matches!(self.columns.get(*column), Some(Align::Left)));
+            let Some(widest) = words.max_by_key(|column| self.width(*column)) else { return };
+            let width = self.width(widest);
+            let shorter = width.saturating_sub(excess).max(WORD_MIN);
+            if shorter >= width {
+                return;
+            }
+            for cell in self.rows.iter_mut().filter_map(|row| row.get_mut(widest)) {
+                *cell = shortened(cell, shorter);
+            }
+        }
+    }
+
+    fn line_width(&self) -> usize {
+        let gaps = GAP.len() * self.columns.len().saturating_sub(1);
+        (0..self.columns.len()).map(|column| self.width(column)).sum::<usize>() + gaps
+    }
+
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -80,5 +131,31 @@ mod tests {
         table.row(["a".into(), "1234".into()]);
 
         assert_eq!(table.to_string(), "NAME           N\necho\\u{1b}     7\na           1234\n");
+    }
+
+    #[test]
+    fn texts_are_shortened_in_the_middle() {
+        assert_eq!(shortened("orders.create", 13), "orders.create");
+        assert_eq!(shortened("orders.create", 9), "orde\u{2026}eate");
+        assert_eq!(shortened("größe.größe", 4), "gr\u{2026}e");
+    }
+
+    #[test]
+    fn table_fits_by_leaving_columns_out_and_then_by_shortening_words() {
+        let mut table =
+            Table::new(&[("NAME", Align::Left), ("N", Align::Right), ("M", Align::Right)]);
+        table.row(["a-long-name-of-a-service".into(), "1234".into(), "567".into()]);
+
+        let fitted = |columns_max| {
+            let mut table = table.clone();
+            table.fit(columns_max, &["M", "N"]);
+            table.to_string().lines().last().unwrap().to_owned()
+        };
+        assert_eq!(fitted(80), "a-long-name-of-a-service  1234  567");
+        assert_eq!(fitted(30), "a-long-name-of-a-service  1234");
+        assert_eq!(fitted(24), "a-long-name-of-a-service");
+        assert_eq!(fitted(11), "a-lon\u{2026}rvice");
+        // Not so short that nothing is left of it.
+        assert_eq!(fitted(2), "a-lo\u{2026}ice");
     }
 }

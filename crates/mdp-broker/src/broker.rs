@@ -13,6 +13,7 @@ mod timeouts;
 mod workers;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
@@ -22,10 +23,11 @@ use mdp_wire::{AtBroker, Frame, ServiceName, Token, Version, worker::FromBroker}
 
 use self::{drain::Drain, links::Links, mmi::Query, offers::Offers, registration::Caller};
 use crate::{
-    Counters, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed, Settings,
+    Counters, DropReason, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed, Settings,
     clients::Clients,
+    drops::DroppedServices,
     refusals::Refusals,
-    service::{ServiceId, Services},
+    service::{Service, ServiceId, Services},
     time::{Clock, Moment},
     timers::{TimerKey, Timers},
     tokens::TokenSource,
@@ -43,6 +45,17 @@ pub struct ServiceStatus {
     pub idle: usize,
     /// Requests that wait for a worker.
     pub queued: usize,
+}
+
+impl ServiceStatus {
+    fn of<F: Frame>(service: &Service<F>) -> Self {
+        Self {
+            name: service.name.clone(),
+            workers: service.registered_count(),
+            idle: service.idle.len(),
+            queued: service.queue.len(),
+        }
+    }
 }
 
 /// What a worker does.
@@ -107,6 +120,7 @@ pub struct Broker<F> {
     drain: Option<Drain>,
     totals: Totals,
     counters: Counters,
+    dropped_services: DroppedServices,
     effects: VecDeque<Effect<F>>,
 }
 
@@ -135,6 +149,7 @@ impl<F: Frame> Broker<F> {
             drain: None,
             totals: Totals::default(),
             counters: Counters::default(),
+            dropped_services: DroppedServices::default(),
             effects: VecDeque::new(),
             clock,
         }
@@ -191,6 +206,12 @@ impl<F: Frame> Broker<F> {
         &self.counters
     }
 
+    /// The services of dropped requests since the last call, for each reason the first of them, at
+    /// most [`DROPPED_SERVICES_MAX`](crate::DROPPED_SERVICES_MAX).
+    pub fn take_dropped_services(&mut self) -> BTreeMap<DropReason, Vec<ServiceName>> {
+        self.dropped_services.take()
+    }
+
     /// What the broker holds now.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
@@ -221,12 +242,24 @@ impl<F: Frame> Broker<F> {
 
     /// What each known service has on this node, by name.
     pub fn services(&self) -> impl Iterator<Item = ServiceStatus> {
-        self.services.iter().map(|(_, service)| ServiceStatus {
-            name: service.name.clone(),
-            workers: service.registered_count(),
-            idle: service.idle.len(),
-            queued: service.queue.len(),
-        })
+        self.services.iter().map(|(_, service)| ServiceStatus::of(service))
+    }
+
+    /// The services with waiting requests, those with the most first, at most this many.
+    #[must_use]
+    pub fn waiting_services(&self, max: usize) -> Vec<ServiceStatus> {
+        if self.totals.queued_requests == 0 {
+            return Vec::new();
+        }
+        let services = self.services.iter().map(|(_, service)| service);
+        let mut waiting: Vec<_> = services.filter(|service| !service.queue.is_empty()).collect();
+        let order = |service: &&Service<F>| (Reverse(service.queue.len()), service.name.clone());
+        if waiting.len() > max {
+            waiting.select_nth_unstable_by_key(max, order);
+            waiting.truncate(max);
+        }
+        waiting.sort_unstable_by_key(order);
+        waiting.into_iter().map(ServiceStatus::of).collect()
     }
 
     /// What each worker does, in no order.

@@ -49,6 +49,33 @@ pub enum DropReason {
 }
 
 impl DropReason {
+    /// Every reason that is not about the bytes of a message, in the order of declaration.
+    const OTHERS: [Self; 18] = [
+        Self::Expired,
+        Self::AttemptsExhausted,
+        Self::OutcomeUnknown,
+        Self::PartiallyAnswered,
+        Self::PartialsTooLarge,
+        Self::QueueFull,
+        Self::ServiceQueueFull,
+        Self::ClientQueueFull,
+        Self::Shed,
+        Self::TooManyServices,
+        Self::TooManyQueries,
+        Self::ClientGone,
+        Self::Draining,
+        Self::RepeatedForward,
+        Self::OriginGone,
+        Self::LateReply,
+        Self::UnknownToken,
+        Self::NotRegistered,
+    ];
+
+    /// Every reason, in the order of declaration.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Defect::ALL.into_iter().map(Self::Malformed).chain(Self::OTHERS)
+    }
+
     /// The value of the metric label `reason`.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -156,4 +183,42 @@ pub struct Gauges {
     pub queued_bytes: usize,
     /// How long the oldest request has waited for a worker; zero: none waits.
     pub oldest_request_age: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_listed_once_and_has_a_label_of_its_own() {
+        // A reason that is added has no position here, which the compiler says.
+        let position = |reason| match reason {
+            DropReason::Malformed(_) => 0,
+            DropReason::Expired => 1,
+            DropReason::AttemptsExhausted => 2,
+            DropReason::OutcomeUnknown => 3,
+            DropReason::PartiallyAnswered => 4,
+            DropReason::PartialsTooLarge => 5,
+            DropReason::QueueFull => 6,
+            DropReason::ServiceQueueFull => 7,
+            DropReason::ClientQueueFull => 8,
+            DropReason::Shed => 9,
+            DropReason::TooManyServices => 10,
+            DropReason::TooManyQueries => 11,
+            DropReason::ClientGone => 12,
+            DropReason::Draining => 13,
+            DropReason::RepeatedForward => 14,
+            DropReason::OriginGone => 15,
+            DropReason::LateReply => 16,
+            DropReason::UnknownToken => 17,
+            DropReason::NotRegistered => 18,
+        };
+        let positions: Vec<usize> = DropReason::all().map(position).collect();
+        let expected: Vec<usize> = [0; Defect::ALL.len()].into_iter().chain(1..=18).collect();
+        assert_eq!(positions, expected);
+        let labels: BTreeSet<&str> = DropReason::all().map(DropReason::label).collect();
+        assert_eq!(labels.len(), positions.len());
+    }
 }

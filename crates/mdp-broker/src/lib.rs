@@ -20,6 +20,7 @@ mod broker;
 mod clients;
 mod contract;
 mod counters;
+mod drops;
 mod peer;
 mod queue;
 mod refusals;
@@ -37,6 +38,7 @@ pub use contract::{
     Receipt, RegistrationRefusal, WorkerEnd,
 };
 pub use counters::{Counters, DropReason, Gauges};
+pub use drops::DROPPED_SERVICES_MAX;
 pub use peer::{PeerBytes, PeerId};
 pub use refusals::REFUSAL_BURST;
 pub use settings::{

@@ -5,7 +5,7 @@ use mdp_wire::{
     relay::{Forward, ForwardId},
 };
 
-use crate::{LinkId, PeerId, time::Moment};
+use crate::{LinkId, PeerId, service::ServiceId, time::Moment};
 
 /// What one request costs besides its frames: the request itself, its places in the queue's maps
 /// and libzmq's share of the receive buffer. Measured at 420 to 480 bytes.
@@ -59,6 +59,8 @@ pub(crate) struct Request<F> {
     pub(crate) arrival: Arrival,
     pub(crate) arrived_at: Moment,
     pub(crate) source: Source,
+    /// Of what it is a request; `None`: it has not been given or queued yet.
+    pub(crate) service: Option<ServiceId>,
     pub(crate) version: Version,
     /// Given back in front of every reply (AM-12).
     pub(crate) envelope: Vec<F>,
@@ -88,6 +90,7 @@ impl<F: Frame> Request<F> {
             arrival,
             arrived_at,
             source: Source::Client(client),
+            service: None,
             version: message.version,
             envelope: message.envelope,
             body: message.body,
@@ -113,6 +116,7 @@ impl<F: Frame> Request<F> {
             arrival,
             arrived_at,
             source: Source::Origin { link, id: forward.id, client: forward.client },
+            service: None,
             version: Version::V02,
             envelope: Vec::new(),
             body: forward.body,

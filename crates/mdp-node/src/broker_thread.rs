@@ -22,11 +22,12 @@ use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use crate::{
-    NodeReport, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, ReportScope, SocketError,
+    NodeReport, REPORT_SERVICES_MAX, REPORT_WAITING_MAX, REPORT_WORKERS_MAX, ReportScope,
+    SocketError,
     cluster::{Cluster, View},
     inbox::{INBOX_BATCH_MAX, Inbox, Message},
     notes,
-    outgoing::{LostPeer, OutgoingBuffers, request_token},
+    outgoing::{OutgoingBuffers, request_token},
     relay_link::RelayLinks,
     router::{Router, SendOutcome},
     zeromq::Frame,
@@ -150,8 +151,8 @@ impl<C: Cluster> BrokerThread<C> {
         let now = Instant::now();
         let frames = Vec::with_capacity(16);
         let phase = Phase::Serving;
-        let drops = notes::DropLog::default();
-        Running { it: self, frames, now, timers_ran_at: now, phase, drops }.run()
+        let (drops, notes) = (notes::DropLog::default(), notes::NoteLog::default());
+        Running { it: self, frames, now, timers_ran_at: now, phase, drops, notes }.run()
     }
 }
 
@@ -164,6 +165,7 @@ struct Running<C> {
     timers_ran_at: Instant,
     phase: Phase,
     drops: notes::DropLog,
+    notes: notes::NoteLog,
 }
 
 impl<C: Cluster> Running<C> {
@@ -254,13 +256,17 @@ impl<C: Cluster> Running<C> {
         let services = match scope {
             ReportScope::Totals => Vec::new(),
             ReportScope::Services | ReportScope::Workers => {
-                broker.services().take(REPORT_SERVICES_MAX).collect()
+                // Those with waiting requests are never left out for others.
+                let waiting = broker.waiting_services(REPORT_SERVICES_MAX).into_iter();
+                let others = broker.services().filter(|service| service.queued == 0);
+                waiting.chain(others).take(REPORT_SERVICES_MAX).collect()
             }
         };
         let workers = match scope {
             ReportScope::Totals | ReportScope::Services => Vec::new(),
             ReportScope::Workers => broker.workers().take(REPORT_WORKERS_MAX).collect(),
         };
+        let waiting = broker.waiting_services(REPORT_WAITING_MAX);
         let relay = self.relay_report();
         let mut counters = broker.counters().clone();
         if let Some(undelivered) = relay.as_ref().map(|relay| relay.totals.undelivered) {
@@ -275,6 +281,7 @@ impl<C: Cluster> Running<C> {
             relay,
             applied_index: self.it.cluster.applied_index(),
             uptime: self.now.saturating_duration_since(self.it.started_at),
+            waiting,
             services,
             workers,
         }
@@ -325,7 +332,7 @@ impl<C: Cluster> Running<C> {
         }
         self.now = Instant::now();
         self.timers_ran_at = self.now;
-        self.drops.look(self.now, &self.it.broker.counters().dropped);
+        self.drops.look(self.now, &mut self.it.broker);
         if let Phase::Announcing { asked_at } = self.phase
             && self.now >= asked_at + self.it.drain.announce
         {
@@ -370,7 +377,10 @@ impl<C: Cluster> Running<C> {
 
     /// What came of the effects, once all of them have been run.
     fn poll_input(&mut self) -> Option<Input<Frame>> {
-        let lost = self.it.outgoing.poll_lost().map(peer_lost);
+        let lost = self.it.outgoing.poll_lost().map(|lost| {
+            self.notes.log_lost_peer(self.now, &lost);
+            Input::PeerLost { peer: lost.peer, unsent: lost.unsent }
+        });
         let lost = lost.or_else(|| self.it.relay.as_mut()?.poll_input());
         lost.or_else(|| self.it.cluster.poll_answer())
     }
@@ -400,7 +410,7 @@ impl<C: Cluster> Running<C> {
                 let view = View { broker: &self.it.broker, outgoing, links: &links, now: self.now };
                 self.it.cluster.describe(query, page, &view);
             }
-            Effect::Note(note) => notes::log(&note),
+            Effect::Note(note) => self.notes.log(self.now, &note),
             Effect::Drained(receipt) => {
                 let asked_at = match self.phase {
                     Phase::Draining { asked_at }
@@ -534,9 +544,4 @@ fn ready_frame(message: &AtBroker<Frame>) -> Option<Frame> {
             ..
         } => None,
     }
-}
-
-fn peer_lost(lost: LostPeer) -> Input<Frame> {
-    notes::log_lost_peer(&lost);
-    Input::PeerLost { peer: lost.peer, unsent: lost.unsent }
 }

@@ -146,7 +146,7 @@ impl ClusterLink {
     pub(crate) fn serve(&self, answer: Answer) {
         // The queue is as good as empty at the start, when this is called.
         if self.caller.post(Command::Serve(answer)).is_err() {
-            tracing::error!("the calls of other nodes cannot be answered");
+            tracing::warn!("the calls of other nodes cannot be answered");
         }
     }
 }
@@ -194,7 +194,7 @@ impl Transport for LinkCaller {
         Box::pin(async move {
             if request.len() > MESSAGE_BYTES_MAX {
                 let bytes = request.len();
-                tracing::error!(bytes, MESSAGE_BYTES_MAX, "a request is too long for the link");
+                tracing::warn!(bytes, MESSAGE_BYTES_MAX, "a request is too long for the link");
                 return Err(CallError::Unreachable);
             }
             let deadline = Instant::now() + timeout;

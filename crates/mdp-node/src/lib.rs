@@ -36,6 +36,7 @@ mod node;
 mod notes;
 mod outgoing;
 mod pages;
+mod rate_limiter;
 mod relay_link;
 mod replicated_cluster;
 mod router;
@@ -60,9 +61,9 @@ pub use node::{DrainReceipt, Drainer, Node, NodeError};
 pub use outgoing::OutgoingTotals;
 pub use relay_link::{LinkLoss, LinkState, RelayTotals};
 pub use start::StartError;
-pub use version::VERSION;
+pub use version::{VERSION, libzmq_version};
 pub use view::{
-    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WORKERS_MAX, RelayReport, ReportError,
-    ReportScope,
+    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WAITING_MAX, REPORT_WORKERS_MAX, RelayReport,
+    ReportError, ReportScope,
 };
 pub use zeromq::SocketError;

@@ -2,12 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, Instant},
 };
 
-use mdp_broker::{DropReason, Note, WorkerEnd};
+use mdp_broker::{Broker, DROPPED_SERVICES_MAX, DropReason, Note, PeerId, WorkerEnd};
+use mdp_wire::ServiceName;
 
-use crate::outgoing::{LossReason, LostPeer};
+use crate::{
+    outgoing::{LossReason, LostPeer},
+    rate_limiter::{Admission, RateLimiter},
+    zeromq::Frame,
+};
 
 /// How often it is said that messages were dropped.
 const DROPS_INTERVAL: Duration = Duration::from_secs(10);
@@ -15,15 +21,22 @@ const DROPS_INTERVAL: Duration = Duration::from_secs(10);
 /// What was dropped, as far as it was said: one line for each reason now and then, however much it is.
 #[derive(Debug, Default)]
 pub(crate) struct DropLog {
-    looked_at: Option<Instant>,
+    logged_at: Option<Instant>,
     said: BTreeMap<DropReason, u64>,
 }
 
 impl DropLog {
-    /// Says what was dropped since the last time, unless that was a moment ago.
-    pub(crate) fn look(&mut self, now: Instant, dropped: &BTreeMap<DropReason, u64>) {
-        for (reason, count) in self.news(now, dropped) {
-            tracing::warn!(reason = reason.label(), count, "messages dropped");
+    /// Says what was dropped since the last time, unless that was a moment ago: the first of a burst
+    /// at once, the others together.
+    pub(crate) fn look(&mut self, now: Instant, broker: &mut Broker<Frame>) {
+        let news = self.news(now, &broker.counters().dropped);
+        if news.is_empty() {
+            return;
+        }
+        let services = broker.take_dropped_services();
+        for (reason, count) in news {
+            let services = services.get(&reason).map(|names| tracing::field::display(List(names)));
+            tracing::warn!(reason = reason.label(), count, services, "messages dropped");
         }
     }
 
@@ -33,11 +46,10 @@ impl DropLog {
         dropped: &BTreeMap<DropReason, u64>,
     ) -> Vec<(DropReason, u64)> {
         let is_due =
-            self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= DROPS_INTERVAL);
+            self.logged_at.is_none_or(|at| now.saturating_duration_since(at) >= DROPS_INTERVAL);
         if !is_due {
             return Vec::new();
         }
-        self.looked_at = Some(now);
         let mut news = Vec::new();
         for (reason, count) in dropped {
             let said = self.said.entry(*reason).or_default();
@@ -46,48 +58,97 @@ impl DropLog {
                 *said = *count;
             }
         }
+        if !news.is_empty() {
+            self.logged_at = Some(now);
+        }
         news
     }
 }
 
-/// Logs what a person may want to read.
-pub(crate) fn log(note: &Note) {
-    match note {
-        Note::ServiceUp { service } => tracing::info!(%service, "service up"),
-        Note::ServiceDown { service } => tracing::info!(%service, "service down"),
-        Note::WorkerUp { peer, service } => tracing::debug!(%peer, %service, "worker up"),
-        Note::WorkerDown { peer, service, end } => match end {
-            WorkerEnd::Expired => {
-                tracing::warn!(%peer, %service, "worker expired: it was silent for too long");
-            }
-            WorkerEnd::Isolated => {
-                tracing::warn!(%peer, %service, "worker sent away: this node is cut off");
-            }
-            WorkerEnd::Left
-            | WorkerEnd::ConnectionLost
-            | WorkerEnd::ProtocolError
-            | WorkerEnd::Draining => tracing::debug!(%peer, %service, ?end, "worker down"),
-        },
-        Note::RegistrationRefused { peer, source, service, refusal } => {
-            let source = source.map(tracing::field::display);
-            let service = service.as_ref().map(tracing::field::display);
-            tracing::info!(%peer, source, service, ?refusal, "registration refused");
+/// Some names; the engine gives no more than a few.
+struct List<'a>(&'a [ServiceName]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{name}")?;
         }
-        Note::Paused { milliseconds } => {
-            tracing::warn!(milliseconds, "this process stood still; deadlines were set anew");
-        }
+        if self.0.len() == DROPPED_SERVICES_MAX { f.write_str(",..") } else { Ok(()) }
     }
 }
 
-/// Logs a peer that did not read what was meant for it; one that is gone is no news.
-pub(crate) fn log_lost_peer(lost: &LostPeer) {
-    let peer = &lost.peer;
-    match lost.reason {
-        LossReason::Gone => tracing::debug!(%peer, "peer gone"),
-        LossReason::Overflow => {
-            tracing::warn!(%peer, "peer given up: too much waits for it unread");
+/// An event whose source may have had too many lines: then `debug` alone shows it.
+macro_rules! event {
+    ($admission:expr, $level:ident, $($event:tt)*) => {
+        match $admission {
+            Admission::Allowed { left_out } => tracing::$level!(left_out, $($event)*),
+            Admission::Throttled => tracing::debug!($($event)*),
         }
-        LossReason::Stalled => tracing::warn!(%peer, "peer given up: it reads nothing"),
+    };
+}
+
+/// Logs what a person may want to read, bounded for each source.
+#[derive(Debug, Default)]
+pub(crate) struct NoteLog {
+    limiter: RateLimiter,
+}
+
+impl NoteLog {
+    pub(crate) fn log(&mut self, now: Instant, note: &Note) {
+        match note {
+            Note::ServiceUp { service } => {
+                let admission = self.limiter.admit(now, &("service", service));
+                event!(admission, info, %service, "service up");
+            }
+            Note::ServiceDown { service } => {
+                let admission = self.limiter.admit(now, &("service", service));
+                event!(admission, info, %service, "service down");
+            }
+            Note::WorkerUp { peer, service } => tracing::debug!(%peer, %service, "worker up"),
+            Note::WorkerDown { peer, service, end } => self.log_down(now, peer, service, *end),
+            Note::RegistrationRefused { peer, source, service, refusal } => {
+                // By where it comes from alone: names cost it nothing.
+                let admission = self.limiter.admit(now, &("refused", source));
+                let source = source.map(tracing::field::display);
+                let service = service.as_ref().map(tracing::field::display);
+                event!(admission, info, %peer, source, service, ?refusal, "registration refused");
+            }
+            Note::Paused { milliseconds } => {
+                tracing::warn!(milliseconds, "this process stood still; deadlines were set anew");
+            }
+        }
+    }
+
+    fn log_down(&mut self, now: Instant, peer: &PeerId, service: &ServiceName, end: WorkerEnd) {
+        let text = match end {
+            WorkerEnd::Expired => "worker expired: it was silent for too long",
+            WorkerEnd::Isolated => "worker sent away: this node is cut off",
+            WorkerEnd::Left
+            | WorkerEnd::ConnectionLost
+            | WorkerEnd::ProtocolError
+            | WorkerEnd::Draining => {
+                tracing::debug!(%peer, %service, ?end, "worker down");
+                return;
+            }
+        };
+        event!(self.limiter.admit(now, &(text, service)), warn, %peer, %service, "{text}");
+    }
+
+    /// Logs a peer that did not read what was meant for it; one that is gone is no news.
+    pub(crate) fn log_lost_peer(&mut self, now: Instant, lost: &LostPeer) {
+        let peer = &lost.peer;
+        match lost.reason {
+            LossReason::Gone => tracing::debug!(%peer, "peer gone"),
+            LossReason::Overflow => {
+                let text = "peer given up: too much waits for it unread";
+                event!(self.limiter.admit(now, &"overflow"), warn, %peer, "{text}");
+            }
+            LossReason::Stalled => {
+                let text = "peer given up: it reads nothing";
+                event!(self.limiter.admit(now, &"stalled"), warn, %peer, "{text}");
+            }
+        }
     }
 }
 
@@ -101,9 +162,19 @@ mod tests {
         let dropped = |count| BTreeMap::from([(DropReason::Expired, count)]);
 
         assert_eq!(log.news(now, &dropped(0)), []);
-        assert_eq!(log.news(now + DROPS_INTERVAL / 2, &dropped(5)), []);
-        assert_eq!(log.news(now + DROPS_INTERVAL, &dropped(7)), [(DropReason::Expired, 7)]);
-        assert_eq!(log.news(now + DROPS_INTERVAL * 2, &dropped(7)), []);
-        assert_eq!(log.news(now + DROPS_INTERVAL * 3, &dropped(8)), [(DropReason::Expired, 1)]);
+        // The first of a burst is told at once.
+        let first = now + DROPS_INTERVAL / 2;
+        assert_eq!(log.news(first, &dropped(1)), [(DropReason::Expired, 1)]);
+        assert_eq!(log.news(first + DROPS_INTERVAL / 2, &dropped(5)), []);
+        assert_eq!(log.news(first + DROPS_INTERVAL, &dropped(7)), [(DropReason::Expired, 6)]);
+        assert_eq!(log.news(first + DROPS_INTERVAL * 2, &dropped(7)), []);
+        assert_eq!(log.news(first + DROPS_INTERVAL * 2, &dropped(8)), [(DropReason::Expired, 1)]);
+    }
+
+    #[test]
+    fn a_few_services_are_named_and_the_line_says_that_there_may_be_more() {
+        let names = ["a", "b", "c"].map(|name| ServiceName::try_from(name).unwrap());
+        assert_eq!(List(&names[..2]).to_string(), "a,b");
+        assert_eq!(List(&names).to_string(), "a,b,c,..");
     }
 }

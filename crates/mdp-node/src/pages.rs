@@ -12,7 +12,7 @@ use mdp_wire::ServiceName;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{LinkState, cluster::View, outgoing::OutgoingTotals, version::VERSION};
+use crate::{LinkState, NodeReport, cluster::View, outgoing::OutgoingTotals, version::VERSION};
 
 /// How many services one page of the directory names: writing it must not hold up the broker.
 pub(crate) const DIRECTORY_SERVICES_MAX: usize = 10_000;
@@ -45,6 +45,7 @@ pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
             "cluster_id": null,
             "cluster_version": VERSION,
             "leader": name,
+            "majority": true,
             "term": 1,
             "committed_index": facts.applied_index,
             "applied_index": facts.applied_index,
@@ -57,6 +58,8 @@ pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
         "cluster_id": status.cluster_id,
         "cluster_version": (version != SoftwareVersion::default()).then(|| version.to_string()),
         "leader": status.leader.as_ref().map(NodeName::as_str),
+        // Without one, all else is what this node knew last.
+        "majority": status.leader.is_some(),
         "term": status.term,
         "committed_index": status.committed_index,
         "applied_index": facts.applied_index,
@@ -146,14 +149,20 @@ fn node_entry(
     };
     let endpoint = endpoint.or_else(|| record.map(|record| &record.endpoints.cluster));
     let or_null = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let state = match (record.map(|record| record.state), standing) {
+        // A member that has never been up is not up.
+        (None | Some(NodeState::Gone), _) => "gone",
+        // Without a majority the catalog cannot say that its life is over.
+        (Some(_), Standing::Member(member)) if member.is_unheard => "unheard",
+        (Some(state), _) => state_label(state),
+    };
     // No node has a link with itself.
     let links = (facts.node != name).then(|| facts.links.iter().find(|link| link.node == *name));
     json!({
         "name": name.as_str(),
         "raft_id": raft_id.map(|id| id.to_string()),
         "role": role,
-        // A member that has never been up is not up.
-        "state": record.map_or("gone", |record| state_label(record.state)),
+        "state": state,
         "epoch": record.map_or(0, |record| record.epoch.0),
         "version": record.map(|record| record.version.to_string()),
         "client_endpoint": record.and_then(|record| or_null(&record.endpoints.client)),
@@ -181,6 +190,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    /// What is offered.
     pub(crate) fn of(catalog: &Catalog) -> Self {
         let services = catalog.services().take(DIRECTORY_SERVICES_MAX);
         Self {
@@ -189,6 +199,25 @@ impl Directory {
                 .collect(),
             is_truncated: catalog.service_count() > DIRECTORY_SERVICES_MAX,
         }
+    }
+
+    /// What is offered, and for what else requests wait at this node: a service without any worker
+    /// is what an operator looks for. `here` is what this node has, by name.
+    pub(crate) fn with_waiting(catalog: &Catalog, here: &[ServiceStatus]) -> Self {
+        let mut directory = Self::of(catalog);
+        let is_listed = |name: &ServiceName| {
+            directory.services.binary_search_by(|(listed, _)| listed.cmp(name)).is_ok()
+        };
+        let waiting = here.iter().filter(|status| status.queued > 0 && !is_listed(&status.name));
+        // Those that the cut above has left out have nodes.
+        let nodes = |name: &ServiceName| catalog.offering(name.as_bytes()).cloned().collect();
+        let mut others: Vec<(ServiceName, Vec<NodeName>)> = waiting
+            .take(DIRECTORY_SERVICES_MAX)
+            .map(|status| (status.name.clone(), nodes(&status.name)))
+            .collect();
+        directory.services.append(&mut others);
+        directory.services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        directory
     }
 
     /// The page; `here` is what this node has, by name.
@@ -210,7 +239,8 @@ impl Directory {
     }
 }
 
-/// The page of `/api/v1/services` and `mmi.directory`. `here` is what this node has, by name.
+/// The page of `mmi.directory`, which names what is offered and nothing else. `here` is what this
+/// node has, by name.
 pub(crate) fn services_page(catalog: &Catalog, here: &[ServiceStatus]) -> Value {
     Directory::of(catalog).page(here)
 }
@@ -297,7 +327,22 @@ pub(crate) struct NodeNumbers<'a> {
 
 /// The page of `mmi.status`: the page about the cluster, and this node in numbers.
 pub(crate) fn status_page(cluster: &ClusterFacts<'_>, node: &NodeNumbers<'_>) -> Value {
-    let mut page = cluster_page(cluster);
+    with_numbers(cluster_page(cluster), node)
+}
+
+impl<'a> NodeNumbers<'a> {
+    pub(crate) const fn of(report: &'a NodeReport) -> Self {
+        Self {
+            uptime: report.uptime,
+            gauges: report.gauges,
+            counters: &report.counters,
+            outgoing: report.outgoing,
+        }
+    }
+}
+
+/// Adds this node in numbers to the page about the cluster.
+pub(crate) fn with_numbers(mut page: Value, node: &NodeNumbers<'_>) -> Value {
     if let Some(page) = page.as_object_mut() {
         page.insert("version".to_owned(), Value::from(VERSION));
         page.insert("uptime_ms".to_owned(), Value::from(milliseconds(node.uptime)));

@@ -28,6 +28,8 @@ use crate::{
 
 /// How many services one report names: collecting them must not hold up the broker.
 pub const REPORT_SERVICES_MAX: usize = 20_000;
+/// How many services with waiting requests every report names.
+pub const REPORT_WAITING_MAX: usize = 20;
 /// How many workers one report names.
 pub const REPORT_WORKERS_MAX: usize = 20_000;
 
@@ -61,6 +63,9 @@ pub struct NodeReport {
     pub applied_index: u64,
     /// How long the node has been running.
     pub uptime: Duration,
+    /// The services with the most waiting requests, those with the most first, at most
+    /// [`REPORT_WAITING_MAX`].
+    pub waiting: Vec<ServiceStatus>,
     /// The services that have workers or requests here, by name, at most [`REPORT_SERVICES_MAX`];
     /// none unless asked for.
     pub services: Vec<ServiceStatus>,

@@ -425,10 +425,11 @@ impl Consensus {
     }
 
     async fn shutdown_here(&self) {
+        self.hub.end();
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         tasks.shutdown().await;
         if self.hub.raft.shutdown().await.is_err() {
-            tracing::error!("consensus ended by a panic");
+            tracing::warn!("consensus ended by a panic");
         }
         if let Err(error) = self.hub.log.close().await {
             tracing::warn!(%error, "the data directory was not closed properly");

@@ -258,13 +258,14 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
         None => match random_bytes().map(u128::from_le_bytes) {
             Ok(id) => id,
             Err(error) => {
-                tracing::error!(%error, "no random bytes for the cluster's id");
+                tracing::warn!(%error, "no random bytes for the cluster's id");
                 return false;
             }
         },
     };
     if let Err(error) = hub.identity.set_cluster_id(id).await {
-        tracing::error!(%error, "the cluster's id can not be stored");
+        let reason = format!("the cluster's id can not be stored: {error}");
+        hub.stop(Stop::Storage { reason }).await;
         return false;
     }
     let names: BTreeSet<_> = members.values().map(|member| member.name.clone()).collect();

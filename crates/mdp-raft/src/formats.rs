@@ -31,7 +31,7 @@ pub(crate) struct Formats {
     learnt: Arc<Mutex<Learnt>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Learnt {
     /// The newest format that both ends know, by address.
     newest: BTreeMap<String, u16>,
@@ -41,7 +41,9 @@ struct Learnt {
 
 impl Formats {
     pub(crate) fn new(own: WireRange) -> Self {
-        Self { own, learnt: Arc::default() }
+        let sent = (own.min..=own.max).map(|format| (format, 0)).collect();
+        let learnt = Learnt { newest: BTreeMap::new(), sent };
+        Self { own, learnt: Arc::new(Mutex::new(learnt)) }
     }
 
     /// The formats of this node.
@@ -84,7 +86,7 @@ impl Formats {
         lock(&self.learnt).newest.remove(endpoint);
     }
 
-    /// How many calls were sent in each format.
+    /// How many calls were sent in each format of this node.
     pub(crate) fn sent(&self) -> Vec<(u16, u64)> {
         lock(&self.learnt).sent.iter().map(|(format, count)| (*format, *count)).collect()
     }
@@ -108,7 +110,7 @@ mod tests {
         formats.forget("n2");
 
         assert_eq!(formats.of_call("n2"), 1);
-        assert_eq!(formats.sent(), [(1, 3), (2, 1)]);
+        assert_eq!(formats.sent(), [(1, 3), (2, 1), (3, 0)]);
     }
 
     #[test]

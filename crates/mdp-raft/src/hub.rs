@@ -71,6 +71,9 @@ pub(crate) struct State {
     /// Since when the members have run a version that is newer than the cluster's.
     pub(crate) settling: Mutex<Option<Settling>>,
     is_leaving: AtomicBool,
+    is_over: AtomicBool,
+    /// When this process began to take part.
+    began: Instant,
 }
 
 impl Default for State {
@@ -85,6 +88,8 @@ impl Default for State {
             silences: Mutex::default(),
             settling: Mutex::default(),
             is_leaving: AtomicBool::default(),
+            is_over: AtomicBool::default(),
+            began: Instant::now(),
         }
     }
 }
@@ -199,9 +204,18 @@ impl Hub {
         *lock(&self.state.silences) = silences;
     }
 
-    /// How long a member has been unheard; `None`: this node does not lead, or is that member.
+    /// How long a member has been unheard: by the leader, which hears all of them, or by this node
+    /// since it hears no leader. `None`: another node leads, or it is this one.
     pub(crate) fn silence_of(&self, id: u64) -> Option<Duration> {
-        lock(&self.state.silences).as_ref()?.get(&id).copied()
+        if id == self.id() {
+            return None;
+        }
+        if self.hears_leader() {
+            return lock(&self.state.silences).as_ref()?.get(&id).copied();
+        }
+        // As long as there was a leader it vouched for the others.
+        let leaderless = self.leaderless_for().min(self.state.began.elapsed());
+        Some(self.peers.silence_of(id).map_or(leaderless, |silence| silence.min(leaderless)))
     }
 
     /// How long each other member has been unheard, once this node leads and has looked.
@@ -222,6 +236,15 @@ impl Hub {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.state.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// This node's part ends now: openraft is asked nothing more.
+    pub(crate) fn end(&self) {
+        self.state.is_over.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.is_over.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn stop(&self, stop: Stop) {

@@ -55,6 +55,10 @@ fn unknown_format(hub: &Hub) -> Refusal {
 
 /// Whether the call is for this node, from a member of its cluster.
 async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+    // Other nodes go on calling while this one ends.
+    if hub.is_over() {
+        return Err(Refusal::Unavailable);
+    }
     if hub.is_retired(call.from) {
         return Err(Refusal::Removed);
     }
@@ -62,16 +66,23 @@ async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
         return Err(Refusal::NotTarget);
     }
     match (hub.identity.identity().cluster_id, call.cluster) {
-        (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
+        (Some(ours), Some(theirs)) if ours == theirs => {
+            hub.peers.on_heard(call.from);
+            Ok(())
+        }
         (Some(_) | None, Some(_) | None) if is_introduction(&call.request) => Ok(()),
         // Whoever knows this node's random id has asked it before, or learnt it from one who did:
         // the first seed, when it formed the cluster, or the leader that this node asked to join.
         (None, Some(theirs)) if call.to.is_some() => {
             tracing::info!(cluster_id = format!("{theirs:032x}"), "this node belongs to a cluster");
-            hub.identity.set_cluster_id(theirs).await.map_err(|error| {
-                tracing::error!(%error, "the cluster's id can not be stored");
-                Refusal::Unavailable
-            })
+            match hub.identity.set_cluster_id(theirs).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let reason = format!("the cluster's id can not be stored: {error}");
+                    hub.stop(Stop::Storage { reason }).await;
+                    Err(Refusal::Unavailable)
+                }
+            }
         }
         (Some(_) | None, Some(_) | None) => Err(Refusal::ForeignCluster),
     }
@@ -220,7 +231,7 @@ async fn propose(hub: &Hub, from: u64, entry: &[u8]) -> Result<Reply, Refusal> {
 
 /// A node that can not read what the leader has written can not follow: it stops rather than skips.
 async fn unreadable(hub: &Hub, error: &CodecError) -> Refusal {
-    tracing::error!(%error, "the leader sent what this version can not read");
+    tracing::warn!(%error, "the leader sent what this version can not read");
     if let CodecError::UnknownFormat { .. } = error {
         hub.stop(Stop::Version { reason: error.to_string() }).await;
     }

@@ -13,11 +13,16 @@ use thiserror::Error;
 use crate::{
     CallError, ConsensusConfig, Lane, NewsSender, Seed, Stop, Transport,
     calls::{Answer, Call, Refusal, Reply, Request},
+    clock::Instant,
     formats::Formats,
     hub::lock,
     store::IdentityStore,
     types::{Member, Membership},
 };
+
+/// Of how many members it is remembered when they were heard last. A cluster has fewer; beyond that
+/// the one that has been silent for longest is forgotten.
+const HEARD_MAX: usize = 64;
 
 /// A call did not bring the answer that it asked for.
 #[derive(Clone, Debug, Error)]
@@ -55,6 +60,8 @@ pub(crate) struct Peers {
     /// Where members are now: openraft keeps its clients when a member's address changes.
     addresses: Arc<Mutex<BTreeMap<u64, String>>>,
     formats: Formats,
+    /// When each member last called this node or answered it.
+    heard: Arc<Mutex<BTreeMap<u64, Instant>>>,
     /// Said once: this member was removed.
     removed: Arc<OnceLock<()>>,
 }
@@ -79,6 +86,7 @@ impl Peers {
             news,
             addresses: Arc::default(),
             formats: Formats::new(config.formats),
+            heard: Arc::default(),
             removed: Arc::default(),
         }
     }
@@ -102,6 +110,23 @@ impl Peers {
     pub(crate) fn learn(&self, membership: &Membership) {
         let addresses = membership.nodes().map(|(id, member)| (*id, member.endpoint.clone()));
         *lock(&self.addresses) = addresses.collect();
+    }
+
+    /// A member called this node, or answered it.
+    pub(crate) fn on_heard(&self, id: u64) {
+        let mut heard = lock(&self.heard);
+        if heard.len() >= HEARD_MAX && !heard.contains_key(&id) {
+            let oldest = heard.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                heard.remove(&oldest);
+            }
+        }
+        heard.insert(id, Instant::now());
+    }
+
+    /// How long ago a member last called this node or answered it; `None`: it never did.
+    pub(crate) fn silence_of(&self, id: u64) -> Option<Duration> {
+        lock(&self.heard).get(&id).map(|at| at.elapsed())
     }
 
     pub(crate) const fn formats(&self) -> &Formats {
@@ -137,6 +162,11 @@ impl Peers {
             && ours != theirs
         {
             return Err(CallFailure::Foreign(theirs));
+        }
+        if let Some(id) = target.id
+            && !matches!(answer.reply, Reply::Refused(Refusal::NotTarget))
+        {
+            self.on_heard(id);
         }
         let refusal = match answer.reply {
             Reply::Refused(refusal) => refusal,

@@ -33,8 +33,11 @@ pub struct MemberStatus {
     pub role: Role,
     /// Where other nodes reach it.
     pub endpoint: String,
-    /// How long it has been unheard; only the leader knows, and not of itself.
+    /// How long it has been unheard, by the leader, or by this node while it hears no leader;
+    /// `None`: another node leads, or it is this one.
     pub unheard_for: Option<Duration>,
+    /// Whether that is so long that its workers count as gone, or would if there were a majority.
+    pub is_unheard: bool,
 }
 
 /// Why a node is not ready, as a word for probes and a sentence for people.
@@ -101,12 +104,14 @@ pub(crate) fn status(hub: &Hub) -> ClusterStatus {
     let mut members: Vec<_> = membership
         .nodes()
         .filter_map(|(id, member)| {
+            let unheard_for = hub.silence_of(*id);
             Some(MemberStatus {
                 name: member.name.parse().ok()?,
                 node_id: NodeId(*id),
                 role: if voters.contains(id) { Role::Voter } else { Role::Learner },
                 endpoint: member.endpoint.clone(),
-                unheard_for: hub.silence_of(*id),
+                unheard_for,
+                is_unheard: unheard_for.is_some_and(|time| time >= hub.config.node_timeout),
             })
         })
         .collect();

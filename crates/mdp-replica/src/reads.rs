@@ -136,7 +136,7 @@ impl Reads {
         while let Some(round) = self.open.front()
             && now.saturating_duration_since(round.begun_at) > ROUND_LOST_AFTER
         {
-            tracing::error!(round = round.id.0, "a round of reads never ended");
+            tracing::warn!(round = round.id.0, "a round of reads never ended");
             self.open.pop_front();
         }
     }

@@ -6,7 +6,11 @@ mod names;
 mod render;
 mod tools;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     install::{self, Need},
@@ -74,6 +78,11 @@ pub(crate) fn with_program(workspace: &Workspace) -> Result<(), Failure> {
     Err(Failure::new(format!("no node shows these metrics: {}", unknown.join(", "))))
 }
 
+/// The folder of Prometheus and promtool; `None`: they are in the path.
+pub(crate) fn prometheus(workspace: &Workspace) -> Result<Option<PathBuf>, Failure> {
+    tools::prometheus(workspace)
+}
+
 /// `soak manifests`: another opinion, which is slow to install.
 pub(crate) fn second_opinion(workspace: &Workspace) -> Result<(), Failure> {
     install::missing(&[Need::Python])?;
@@ -105,6 +114,9 @@ fn rules(workspace: &Workspace) -> Result<(), Failure> {
     for alert in names::alerts(&rules) {
         if !test.contains(&format!("alertname: {alert}\n    exp_alerts:")) {
             return Err(Failure::new(format!("{RULES_TEST} never sees {alert}")));
+        }
+        if !test.contains(&format!("alertname: {alert}}}")) {
+            return Err(Failure::new(format!("{RULES_TEST} never sees that {alert} is silent")));
         }
         if !manual.contains(&format!("| `{alert}` |")) {
             return Err(Failure::new(format!("{MANUAL} does not say what to do at {alert}")));

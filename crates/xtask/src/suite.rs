@@ -42,6 +42,7 @@ pub(crate) enum Part {
     Nemesis,
     Mixed,
     Procedures,
+    Monitoring,
     Image,
     Kubernetes,
     Simulation,
@@ -52,7 +53,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Rust,
         Self::Cluster,
         Self::Relay,
@@ -60,6 +61,7 @@ impl Part {
         Self::Nemesis,
         Self::Mixed,
         Self::Procedures,
+        Self::Monitoring,
         Self::Image,
         Self::Kubernetes,
         Self::Simulation,
@@ -70,13 +72,14 @@ impl Part {
     ];
 
     /// Those that are a test program each, which measures: nothing else runs beside it.
-    const PROGRAMS: [Self; 7] = [
+    const PROGRAMS: [Self; 8] = [
         Self::Cluster,
         Self::Relay,
         Self::Delivery,
         Self::Nemesis,
         Self::Mixed,
         Self::Procedures,
+        Self::Monitoring,
         Self::Image,
     ];
 
@@ -93,6 +96,7 @@ impl Part {
             Self::Nemesis => "nemesis",
             Self::Mixed => "mixed",
             Self::Procedures => "procedures",
+            Self::Monitoring => "monitoring",
             Self::Image => "image",
             Self::Kubernetes => "kubernetes",
             Self::Simulation => "sim",
@@ -116,6 +120,7 @@ impl Part {
                     if self == Self::Mixed { releases::last_other(workspace)? } else { None };
                 mixed_tests(workspace, self.name(), last, totals)
             }
+            Self::Monitoring => monitoring_tests(workspace, totals),
             Self::Image => image_tests(workspace, totals),
             Self::Kubernetes => kubernetes_tests(workspace, None, totals),
             Self::Simulation => one(totals, sim::short(workspace)),
@@ -263,6 +268,16 @@ pub(crate) fn counted(
     run::watched(command, limit, |line| totals.read_line(line))
 }
 
+/// A real Prometheus, which is the test's own: none that is installed is started or asked.
+fn monitoring_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
+    let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+    tests.args(["--test", Part::Monitoring.name()]);
+    if let Some(folder) = manifests::prometheus(workspace)? {
+        tests.env("MAJORDOMO_PROMETHEUS", folder);
+    }
+    counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
+}
+
 /// Without an engine the tests themselves say what that means.
 fn image_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
     if image::engine_answers() {
@@ -306,16 +321,20 @@ fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failur
     counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
 }
 
-/// The Python of a virtual environment that has pyzmq, made when it is first asked for.
+/// What the tests in Python import: sockets, and the strictest reader of metrics that there is.
+const PYTHON_PACKAGES: [&str; 2] = ["pyzmq", "prometheus-client==0.26.0"];
+
+/// The Python of a virtual environment that has them, made when it is first asked for.
 fn python(workspace: &Workspace) -> Result<PathBuf, Failure> {
     let environment = workspace.target.join("python");
     let python = environment.join("bin/python");
-    if run::succeeds(Command::new(&python).args(["-c", "import zmq"])) {
+    if run::succeeds(Command::new(&python).args(["-c", "import zmq, prometheus_client"])) {
         return Ok(python);
     }
-    say::line("    making a virtual environment with pyzmq, once");
+    let named = PYTHON_PACKAGES.join(" and ");
+    say::line(&format!("    making a virtual environment with {named}, once"));
     run::run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pyzmq"];
-    run::run(Command::new(&python).args(pip))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run::run(Command::new(&python).args(pip).args(PYTHON_PACKAGES))?;
     Ok(python)
 }

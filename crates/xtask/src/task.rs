@@ -174,7 +174,7 @@ fetched), which is built into the target directory once. Every stage runs, also 
     },
     Manual {
         name: "test",
-        usage: "test [rust|cluster|relay|delivery|nemesis|mixed|image|sim|manifests|python|readme|speed]",
+        usage: "test [rust|cluster|relay|delivery|nemesis|mixed|monitoring|image|sim|manifests|python|readme|speed]",
         summary: "Runs every test in its short form, or one part of them.",
         details: "Builds `majordomo` and the benchmarks with optimisation, then runs
 
@@ -188,6 +188,8 @@ fetched), which is built into the target directory once. Every stage runs, also 
   nemesis  three nodes in network namespaces while everything goes wrong: each answer checked for
            linearizability, each gap held against its bound; needs root
   mixed    three nodes of this version and of a stand-in for the next one, upgraded and rolled back
+  monitoring  a real Prometheus beside three nodes: dashboard and alerts; takes the installed one, or
+           unpacks Debian's package prometheus below the target directory
   image    the container image: what is in it, one node of it, three nodes by Compose. Without a Docker
            engine it says so and looks at nothing; in CI (the variable CI is set) it then fails
   sim      150 seeds of the cluster simulation

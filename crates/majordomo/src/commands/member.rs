@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::{
     admin::AdminClient,
     args::{ChangeArgs, MemberCommand},
-    commands::view::{cell, items},
+    commands::view::{cell, items, last_known, state_cell},
     exit::Exit,
     printer,
     table::{Align, Table},
@@ -46,7 +46,9 @@ fn ask(args: &ChangeArgs, body: &serde_json::Value, done: &str) -> anyhow::Resul
 fn list(args: &ChangeArgs) -> anyhow::Result<Exit> {
     let page = AdminClient::new(&args.node, args.timeout)?.view(CLUSTER)?;
     if args.json {
-        printer::json(&json!({ "leader": page.get("leader"), "nodes": items(&page, "nodes") }))?;
+        let [leader, majority] = ["leader", "majority"].map(|key| page.get(key));
+        let nodes = items(&page, "nodes");
+        printer::json(&json!({ "leader": leader, "majority": majority, "nodes": nodes }))?;
         return Ok(Exit::Ok);
     }
     let mut table = Table::new(&[
@@ -61,10 +63,9 @@ fn list(args: &ChangeArgs) -> anyhow::Result<Exit> {
     for node in items(&page, "nodes") {
         let name = cell(node, "name");
         let leads = if name == leader { "yes" } else { "-" }.to_owned();
-        let [role, state, at, id] =
-            ["role", "state", "cluster_endpoint", "raft_id"].map(|key| cell(node, key));
-        table.row([name, role, state, leads, at, id]);
+        let [role, at, id] = ["role", "cluster_endpoint", "raft_id"].map(|key| cell(node, key));
+        table.row([name, role, state_cell(node), leads, at, id]);
     }
-    printer::text(&table.to_string())?;
+    printer::text(&format!("{}{table}", last_known(&page)))?;
     Ok(Exit::Ok)
 }

@@ -2,7 +2,7 @@
 
 mod watch;
 
-use std::env;
+use std::{env, path::Path};
 
 use anyhow::Context as _;
 use mdp_node::{AdminPort, AdminPortError, AdminServer, DrainReceipt, Node};
@@ -19,7 +19,8 @@ use crate::{
 
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     let (is_check, is_json) = (args.check, args.json);
-    let settings = Settings::load(&sources(args))?;
+    let sources = sources(args);
+    let settings = Settings::load(&sources)?;
     if is_check {
         for advice in settings.advice() {
             printer::warning(&advice);
@@ -32,11 +33,13 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let levels = logging::levels(settings.text("log.level"))?;
+    let node = settings.node_name()?.as_str().to_owned();
     let format = match settings.text("log.format") {
-        "json" => Format::Json { node: settings.node_name()?.as_str().to_owned() },
-        _ => Format::Text,
+        "json" => Format::Json { node },
+        _ => Format::Text { node: Some(node) },
     };
     let _log = logging::start(levels, &format);
+    log_start(sources.file.as_deref());
     serve(&settings, &format).or_else(|error| {
         // From here on stderr is the log and nothing else, for a program may read it.
         if !tracing::enabled!(tracing::Level::ERROR) {
@@ -45,6 +48,13 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         tracing::error!("{error:#}");
         Ok(Exit::after(&error))
     })
+}
+
+/// The first line: what runs here, and by which configuration.
+fn log_start(file: Option<&Path>) {
+    let config = file.map_or_else(|| "none".into(), Path::to_string_lossy);
+    let libzmq = mdp_node::libzmq_version();
+    tracing::info!(version = mdp_node::VERSION, libzmq, %config, "majordomo starts");
 }
 
 /// Serves until a signal and the drain after it.
@@ -89,7 +99,7 @@ fn serve_admin(
 fn log_receipt(receipt: &DrainReceipt, format: &Format) -> anyhow::Result<()> {
     let DrainReceipt { finished, handed_over, dropped, leader_moved, took_ms } = *receipt;
     match format {
-        Format::Text => tracing::info!("{}", serde_json::to_string(receipt)?),
+        Format::Text { .. } => tracing::info!("{}", serde_json::to_string(receipt)?),
         Format::Json { .. } => tracing::info!(
             event = "drained",
             finished,

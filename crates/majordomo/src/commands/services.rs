@@ -2,13 +2,13 @@
 
 use crate::{
     args::ViewArgs,
-    commands::view::{Page, cell, items, page},
+    commands::view::{Page, cell, items, last_known, page},
     exit::Exit,
     printer,
     table::{Align, Table},
 };
 
-const PAGE: Page = Page { path: "/api/v1/services", service: "mmi.directory" };
+const PAGE: Page = Page { path: "/api/v1/services", otherwise: None, service: "mmi.directory" };
 
 pub(super) fn run(args: ViewArgs) -> anyhow::Result<Exit> {
     let is_json = args.json;
@@ -27,6 +27,6 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<Exit> {
     for service in items(&page, "services") {
         table.row(["name", "nodes", "workers", "idle", "queued"].map(|key| cell(service, key)));
     }
-    printer::text(&table.to_string())?;
+    printer::text(&format!("{}{table}", last_known(&page)))?;
     Ok(Exit::Ok)
 }

@@ -5,13 +5,14 @@ use serde_json::Value;
 use crate::{
     admin::AdminClient,
     args::{StatusArgs, ViewArgs},
-    commands::view::{Page, cell, items, page},
+    commands::view::{Page, cell, items, last_known, page, state_cell},
     exit::Exit,
     printer,
     table::{Align, Table},
 };
 
-const PAGE: Page = Page { path: "/api/v1/cluster", service: "mmi.status" };
+const PAGE: Page =
+    Page { path: "/api/v1/status", otherwise: Some("/api/v1/cluster"), service: "mmi.status" };
 const READINESS: &str = "/readyz";
 const LIVENESS: &str = "/livez";
 
@@ -79,11 +80,11 @@ fn show(args: ViewArgs) -> anyhow::Result<Exit> {
         ("CLUSTER AT", Align::Left),
     ]);
     for node in items(&page, "nodes") {
-        let keys =
-            ["name", "state", "role", "epoch", "version", "client_endpoint", "cluster_endpoint"];
-        nodes.row(keys.map(|key| cell(node, key)));
+        let keys = ["role", "epoch", "version", "client_endpoint", "cluster_endpoint"];
+        let cells = keys.iter().map(|key| cell(node, key));
+        nodes.row([cell(node, "name"), state_cell(node)].into_iter().chain(cells));
     }
-    printer::text(&format!("{facts}\n{nodes}{}", numbers(&page)))?;
+    printer::text(&format!("{facts}\n{}{nodes}{}", last_known(&page), numbers(&page)))?;
     Ok(Exit::Ok)
 }
 

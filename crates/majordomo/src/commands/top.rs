@@ -9,7 +9,7 @@ use std::{io::IsTerminal as _, time::Instant};
 use serde_json::Value;
 
 use self::{
-    frame::Frame,
+    frame::{Frame, Size},
     sample::{Rates, Sample},
     screen::{Key, Screen},
 };
@@ -23,6 +23,8 @@ use crate::{
 const CLUSTER: &str = "/api/v1/cluster";
 const SERVICES: &str = "/api/v1/services";
 const METRICS: &str = "/metrics";
+/// The line about this program, and an empty one.
+const HEAD_ROWS: usize = 2;
 
 /// One node that is asked, and what it said last.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ pub(super) fn run(args: TopArgs) -> anyhow::Result<Exit> {
         if args.json {
             printer::json(&frame.json())?;
         } else {
-            printer::text(&frame.text())?;
+            printer::text(&frame.text(Size::ENDLESS))?;
         }
         return Ok(Exit::Ok);
     }
@@ -93,7 +95,9 @@ pub(super) fn run(args: TopArgs) -> anyhow::Result<Exit> {
             "majordomo top, every {}; q ends\n\n",
             humantime::format_duration(args.interval)
         );
-        screen.show(&(head + &Frame::of(&asked).text()))?;
+        let size = screen.size()?;
+        let below = Size { rows: size.rows.saturating_sub(HEAD_ROWS), ..size };
+        screen.show(&(head + &Frame::of(&asked).text(below)))?;
         if screen.wait_for_key(args.interval)? == Some(Key::End) {
             return Ok(Exit::Ok);
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     admin::AdminClient,
     args::{ChangeArgs, UpgradeCommand},
-    commands::view::{cell, items},
+    commands::view::{cell, items, last_known, state_cell},
     exit::Exit,
     printer,
     table::{Align, Table},
@@ -30,22 +30,25 @@ fn status(args: &ChangeArgs) -> anyhow::Result<Exit> {
     let nodes: Vec<Value> = items(&cluster, "nodes")
         .iter()
         .map(|node| {
-            let [name, version, state] = ["name", "version", "state"].map(|key| node.get(key));
-            json!({ "name": name, "version": version, "state": state })
+            let [name, version, state, unheard_ms] =
+                ["name", "version", "state", "unheard_ms"].map(|key| node.get(key));
+            json!({ "name": name, "version": version, "state": state, "unheard_ms": unheard_ms })
         })
         .collect();
     if args.json {
         if let Some(page) = page.as_object_mut() {
             page.insert("nodes".to_owned(), Value::Array(nodes));
+            let majority = cluster.get("majority").cloned().unwrap_or_default();
+            page.insert("majority".to_owned(), majority);
         }
         printer::json(&page)?;
         return Ok(Exit::Ok);
     }
-    printer::text(&format!("{}\n", summary(&page)))?;
+    printer::text(&format!("{}{}\n", last_known(&cluster), summary(&page)))?;
     let mut table =
         Table::new(&[("NODE", Align::Left), ("VERSION", Align::Left), ("STATE", Align::Left)]);
     for node in &nodes {
-        table.row(["name", "version", "state"].map(|key| cell(node, key)));
+        table.row([cell(node, "name"), cell(node, "version"), state_cell(node)]);
     }
     printer::text(&table.to_string())?;
     Ok(Exit::Ok)

@@ -16,7 +16,8 @@ use crate::{
 
 pub(super) fn run(args: WorkArgs) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch(Second::EndsAfter(exec::kill_all))?;
-    let _log = logging::start(Targets::new().with_default(args.log_level), &Format::Text);
+    let _log =
+        logging::start(Targets::new().with_default(args.log_level), &Format::Text { node: None });
     let stop = StopHandle::new();
     let stopper = stop.clone();
     signals.on_first(move || stopper.stop())?;

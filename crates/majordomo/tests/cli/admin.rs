@@ -1,10 +1,10 @@
 //! The administration port, and the commands that ask it.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, time::Instant};
 
 use rustix::process::Signal;
 
-use crate::program::{Broker, majordomo, printed, printed_json, run, stderr};
+use crate::program::{Broker, PATIENCE, Running, majordomo, printed, printed_json, run, stderr};
 
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
@@ -30,6 +30,34 @@ fn services_and_status_come_from_the_administration_port() {
     assert!(facts.contains(&vec!["ready", "yes"]), "{}", printed(&status));
     assert_eq!((&status_page["ready"], &status_page["leader"]), (&true.into(), &"node-1".into()));
     assert_eq!(status_page["nodes"][0]["client_endpoint"], broker.endpoint.as_str());
+}
+
+#[test]
+fn service_that_requests_wait_for_is_listed_without_a_worker_and_named_when_they_are_dropped() {
+    let mut serve = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
+    serve.env("MAJORDOMO__BROKER__REQUEST_TTL", "5s");
+    let mut broker = Broker::start_with(serve);
+    let call = ["call", "orders.create", "hi", "--endpoint", &broker.endpoint, "--timeout", "30s"];
+    let _call = Running::start(majordomo(&call));
+
+    let deadline = Instant::now() + PATIENCE;
+    let services = loop {
+        let services = broker.ask(&["services"]);
+        if printed(&services).contains("orders.create") {
+            break services;
+        }
+        assert!(Instant::now() < deadline, "{}", printed(&services));
+    };
+    let top = broker.ask(&["top", "--once", "--interval", "500ms"]);
+
+    assert_eq!(
+        printed(&services).lines().map(words).collect::<Vec<_>>(),
+        [["SERVICE", "NODES", "WORKERS", "IDLE", "QUEUED"], ["orders.create", "-", "0", "0", "1"]]
+    );
+    let of_service = printed(&top).lines().find(|line| line.starts_with("orders.create")).unwrap();
+    assert_eq!(words(of_service)[..4], ["orders.create", "1", "0", "0"], "{}", printed(&top));
+    let line = broker.process.wait_for_line(|line| line.contains("messages dropped"));
+    assert!(line.contains("reason=\"expired\" count=1 services=orders.create"), "{line}");
 }
 
 #[test]
@@ -137,4 +165,44 @@ fn port_can_be_turned_off() {
 
     assert_eq!(broker.admin, "");
     assert_eq!(printed(&broker.run(&["call", "mmi.service", "echo"])), "404\n");
+}
+
+#[test]
+fn status_shows_numbers_and_reasons_of_dropped_messages() {
+    let mut serve = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
+    serve.env("MAJORDOMO__BROKER__REQUEST_TTL", "0s");
+    let broker = Broker::start_with(serve);
+    let call = broker.run(&["call", "orders.create", "hi", "--timeout", "200ms", "--retries", "0"]);
+    assert_eq!(call.status.code(), Some(3), "{}", stderr(&call));
+
+    let status = broker.ask(&["status"]);
+    let page = printed_json(&broker.ask(&["status", "--json"]));
+
+    let rows: Vec<_> = printed(&status).lines().map(words).collect();
+    assert!(rows.contains(&vec!["requests", "1"]), "{}", printed(&status));
+    assert!(rows.contains(&vec!["dropped:", "expired", "1"]), "{}", printed(&status));
+    assert_eq!(page["counters"]["dropped"]["expired"], 1);
+    assert_eq!(
+        (&page["ready"], &page["version"]),
+        (&true.into(), &env!("CARGO_PKG_VERSION").into())
+    );
+}
+
+#[test]
+fn changes_that_are_not_made_are_logged_with_the_reason_and_not_without_end() {
+    let mut broker = Broker::start();
+
+    for _ in 0..12 {
+        let output = broker.ask(&["member", "remove", "node-2"]);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    }
+
+    let line = broker.process.wait_for_line(|line| line.contains("was not made"));
+    for part in [" WARN ", "path=\"/api/v1/members\"", "from=127.0.0.1", "cluster.peers is empty"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    broker.process.signal(Signal::TERM);
+    broker.process.wait_for_end();
+    let log = broker.process.seen();
+    assert_eq!(log.matches("was not made").count(), 10, "{log}");
 }

@@ -270,3 +270,25 @@ fn log_that_nobody_reads_does_not_stop_the_broker() {
     assert_eq!(printed_json(&output)["timeouts"], 0);
     assert_eq!(printed(&again), "404\n");
 }
+
+#[test]
+fn first_line_says_what_runs_and_every_line_who_says_it() {
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("m.toml");
+    fs::write(&file, "[node]\nname = 'node-7'\n").unwrap();
+    let serve = ["serve", "--bind", "127.0.0.1:0", "--config", file.to_str().unwrap()];
+
+    for (format, node) in [("text", "Z node-7 "), ("json", "{\"node\":\"node-7\",")] {
+        let args = [&serve[..], &["--log-format", format]].concat();
+        let broker = Broker::start_with(majordomo(&args));
+
+        let log = broker.process.seen();
+        let first = log.lines().next().unwrap();
+        for part in ["majordomo starts", env!("CARGO_PKG_VERSION"), "libzmq", "4.", "m.toml"] {
+            assert!(first.contains(part), "{part}: {first}");
+        }
+        assert!(log.lines().all(|line| line.contains(node)), "{log}");
+    }
+    let log = Broker::start().process.seen();
+    assert!(log.lines().next().unwrap().contains("config=none"), "{log}");
+}

@@ -2,7 +2,7 @@
 
 use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{
-    Body, Frame, ServiceFrame, Token, Version,
+    Body, Frame, ServiceFrame, ServiceNameRef, Token, Version,
     client::{self, Reply, ReplyCommand},
     relay::{ReturnCause, ToOrigin},
     worker::FromBroker,
@@ -90,12 +90,12 @@ impl<F: Frame> Broker<F> {
         let name = message.service.as_name();
         let known = self.services.id_of(name);
         if self.refuses_while_draining(known) {
-            return self.counters.drop(DropReason::Draining);
+            return self.drop_new(name, DropReason::Draining);
         }
         let id = match known {
             Some(id) => id,
             None if self.services.len() >= self.settings.max_services => {
-                return self.counters.drop(DropReason::TooManyServices);
+                return self.drop_new(name, DropReason::TooManyServices);
             }
             None => self.services.insert(name, *self.settings.policy_of(name.as_bytes())),
         };
@@ -118,8 +118,21 @@ impl<F: Frame> Broker<F> {
             }
             Err(reason) => {
                 self.counters.drop(reason);
+                self.name_dropped(id, reason);
                 self.release_if_unused(id);
             }
+        }
+    }
+
+    /// A request that is not accepted at all.
+    fn drop_new(&mut self, service: ServiceNameRef<'_>, reason: DropReason) {
+        self.counters.drop(reason);
+        self.dropped_services.note(reason, &service.to_owned());
+    }
+
+    fn name_dropped(&mut self, id: ServiceId, reason: DropReason) {
+        if let Some(service) = self.services.find(id) {
+            self.dropped_services.note(reason, &service.name);
         }
     }
 
@@ -193,6 +206,7 @@ impl<F: Frame> Broker<F> {
     /// already.
     pub(super) fn give_or_queue(&mut self, id: ServiceId, mut request: Box<Request<F>>) {
         let now = self.now();
+        request.service = Some(id);
         let Some(service) = self.services.find_mut(id) else {
             return self.drop_request(&request, DropReason::Expired);
         };
@@ -460,6 +474,9 @@ impl<F: Frame> Broker<F> {
             return self.return_to_origin(link, id, cause);
         }
         self.counters.drop(reason);
+        if let Some(id) = request.service {
+            self.name_dropped(id, reason);
+        }
         self.count_dropped_while_draining();
     }
 

@@ -1,6 +1,9 @@
 //! What may wait, and who gives way when it is too much.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use mdp_broker::{DropReason, Settings};
+use mdp_wire::ServiceName;
 
 use crate::{
     effects::{heartbeat, reply},
@@ -28,6 +31,34 @@ fn waiting_requests_of_one_client_are_limited() {
     assert_eq!(dropped, 1);
     assert_eq!(test.broker.gauges().queued_requests, 3);
     assert_eq!(test.broker.gauges().services, 2);
+}
+
+#[test]
+fn services_with_waiting_requests_are_found_and_those_of_dropped_ones_are_named() {
+    let mut test = BrokerTest::with(with_policy(|policy| policy.max_queued_requests = 2));
+    test.worker("w1", "served");
+    for service in ["served", "one", "two", "two", "two"] {
+        test.request("c1", service, "a");
+    }
+
+    let waiting = |test: &BrokerTest, max| -> Vec<(String, usize, usize)> {
+        let of = |status: mdp_broker::ServiceStatus| {
+            (status.name.to_string(), status.workers, status.queued)
+        };
+        test.broker.waiting_services(max).into_iter().map(of).collect()
+    };
+    assert_eq!(waiting(&test, 9), [("two".to_owned(), 0, 2), ("one".to_owned(), 0, 1)]);
+    assert_eq!(waiting(&test, 1), [("two".to_owned(), 0, 2)]);
+    let name = |text: &str| ServiceName::try_from(text).unwrap();
+    let dropped = test.broker.take_dropped_services();
+    assert_eq!(dropped, [(DropReason::ServiceQueueFull, vec![name("two")])].into());
+
+    test.advance(Duration::from_secs(61));
+
+    let mut dropped = test.broker.take_dropped_services();
+    let expired = dropped.remove(&DropReason::Expired).unwrap();
+    assert_eq!(BTreeSet::from_iter(expired), [name("one"), name("two")].into());
+    assert!(waiting(&test, 9).is_empty());
 }
 
 #[test]

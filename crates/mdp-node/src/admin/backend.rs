@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::change::MemberChange;
 use crate::{
     DrainReceipt, LinkTotals, NodeReport, NodeView, ReportError, ReportScope,
-    pages::{self, ClusterFacts, Directory},
+    pages::{self, ClusterFacts, Directory, NodeNumbers},
     view::REPORT_WORKERS_MAX,
 };
 
@@ -23,6 +23,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Page {
     Cluster,
+    Status,
     Services,
     Workers,
     Upgrade,
@@ -145,6 +146,11 @@ impl Backend for NodeView {
         Box::pin(async move {
             match page {
                 Page::Cluster => cluster_page(self, pages::cluster_page).await,
+                Page::Status => {
+                    let report = self.report(ReportScope::Totals, REPORT_TIMEOUT).await?;
+                    let cluster = cluster_page(self, pages::cluster_page).await?;
+                    Ok(pages::with_numbers(cluster, &NodeNumbers::of(&report)))
+                }
                 Page::Upgrade => cluster_page(self, pages::upgrade_page).await,
                 Page::Services => services_page(self).await,
                 Page::Workers => {
@@ -204,8 +210,15 @@ async fn services_page(view: &NodeView) -> Result<Value, ReportError> {
     let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
     // Applying waits while the catalog is looked into, so the page is written after that.
     let directory = match view.consensus() {
-        Some(consensus) => consensus.with_catalog(Directory::of),
-        None => Directory::of(&lone::catalog(view, &report)),
+        Some(consensus) => {
+            consensus.with_catalog(|catalog| Directory::with_waiting(catalog, &report.services))
+        }
+        None => Directory::with_waiting(&lone::catalog(view, &report), &report.services),
     };
-    Ok(directory.page(&report.services))
+    let majority = view.consensus().is_none_or(|consensus| consensus.status().leader.is_some());
+    let mut page = directory.page(&report.services);
+    if let Some(page) = page.as_object_mut() {
+        page.insert("majority".to_owned(), Value::Bool(majority));
+    }
+    Ok(page)
 }

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 
 use crate::ReportError;
 
+/// Why a request was not carried out, beside the answer, for the log.
+#[derive(Clone, Debug)]
+pub(super) struct Reason(pub(super) String);
+
 /// Why a request was not carried out.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -102,6 +106,9 @@ impl From<ReportError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let reason = self.body.get("error").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut answer = (self.status, Json(self.body)).into_response();
+        answer.extensions_mut().insert(Reason(reason));
+        answer
     }
 }

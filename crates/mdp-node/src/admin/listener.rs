@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -75,6 +75,11 @@ impl Remote {
     #[cfg(test)]
     pub(super) const fn new(address: SocketAddr) -> Self {
         Self(address)
+    }
+
+    /// Where it came from.
+    pub(super) const fn ip(self) -> IpAddr {
+        self.0.ip()
     }
 
     /// Whether the request came from this machine.

@@ -1,16 +1,17 @@
 //! What is counted, in the text format of Prometheus (OpenMetrics).
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use mdp_broker::Counters;
+use mdp_broker::{Counters, DropReason, ServiceStatus};
 use mdp_catalog::NodeName;
 use mdp_histogram::Histogram;
 use mdp_raft::{ClusterStatus, MemberStatus, Role, UpgradeStatus};
+use mdp_wire::relay::RefusalReason;
 use prometheus_client::{
     collector::Collector,
     encoding::{
-        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric as _,
-        text::encode,
+        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeLabelValue,
+        EncodeMetric as _, text::encode,
     },
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::{Registry, Unit},
@@ -18,8 +19,9 @@ use prometheus_client::{
 
 use super::{backend::CatalogTotals, process::ProcessTotals};
 use crate::{
-    LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
-    outgoing::OutgoingTotals, version::VERSION,
+    LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
+    outgoing::OutgoingTotals,
+    version::{RELAY_WIRE, VERSION},
 };
 
 /// What the text is, for whoever scrapes it.
@@ -121,8 +123,10 @@ impl Writer<'_> {
     }
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
-        // The encoder adds the buckets up, and takes the highest number for infinity.
-        let bound = |bound: Option<Duration>| bound.map_or(f64::MAX, |bound| bound.as_secs_f64());
+        // The encoder adds the buckets up. The last must end at infinity, not at the highest number:
+        // a histogram without `le="+Inf"` has no quantile.
+        let bound =
+            |bound: Option<Duration>| bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
         let buckets: Vec<(f64, u64)> =
             histogram.buckets().map(|(upper, count)| (bound(upper), count)).collect();
         let unit = Some(&Unit::Seconds);
@@ -187,7 +191,20 @@ impl Writer<'_> {
         let help = "How long the oldest request has waited for a worker";
         self.seconds("broker_oldest_request_age", help, gauges.oldest_request_age)?;
         let help = "Index of the log up to which the answering catalog was applied";
-        self.gauge("broker_applied_index", help, scrape.report.applied_index)
+        self.gauge("broker_applied_index", help, scrape.report.applied_index)?;
+        self.waiting(&scrape.report.waiting)
+    }
+
+    /// Only services with waiting requests, and not all of them: their number is for clients to say.
+    fn waiting(&mut self, waiting: &[ServiceStatus]) -> fmt::Result {
+        let help = "Requests that wait for a worker, of the services with the most of them";
+        let name = "broker_service_queued_requests";
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for service in waiting {
+            let labels = [("service", service.name.to_string())];
+            ConstGauge::new(service.queued).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn counters(&mut self, counters: &Counters) -> fmt::Result {
@@ -231,12 +248,23 @@ impl Writer<'_> {
 
     fn dropped(&mut self, counters: &Counters, unread: u64) -> fmt::Result {
         let help = "Requests, replies and commands that were dropped, by reason";
-        let mut family =
-            self.0.encode_descriptor("broker_dropped_messages", help, None, MetricType::Counter)?;
-        let reasons = counters.dropped.iter().map(|(reason, count)| (reason.label(), *count));
-        for (reason, count) in reasons.chain([("peer_not_reading", unread)]) {
-            let labels = [("reason", reason)];
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        let reasons = DropReason::all().map(|reason| (reason.label(), counters.dropped(reason)));
+        let reasons = reasons.chain([("peer_not_reading", unread)]);
+        self.counted_by("broker_dropped_messages", help, "reason", reasons)
+    }
+
+    /// A counter for each value of one label. What has not happened yet is there, too, with zero:
+    /// the first of its kind would be no rise to Prometheus if its series began with it.
+    fn counted_by<L: EncodeLabelValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        counts: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in counts {
+            ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
     }
@@ -285,26 +313,22 @@ impl Writer<'_> {
 
     fn relay_losses(&mut self, totals: &RelayTotals) -> fmt::Result {
         let help = "Links that were made, by wire version";
-        let mut family =
-            self.0.encode_descriptor("relay_made_links", help, None, MetricType::Counter)?;
-        for (wire, count) in &totals.made {
-            let labels = [("wire", wire.to_string())];
-            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
-        }
+        let mut made: BTreeMap<u16, u64> =
+            (RELAY_WIRE.min..=RELAY_WIRE.max).map(|wire| (wire, 0)).collect();
+        made.extend(&totals.made);
+        self.counted_by("relay_made_links", help, "wire", made)?;
         let help = "Links that ended, by reason";
-        let mut family =
-            self.0.encode_descriptor("relay_lost_links", help, None, MetricType::Counter)?;
-        for (loss, count) in &totals.lost {
-            let labels = [("reason", loss.label())];
-            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
-        }
+        let count = |loss| totals.lost.get(&loss).copied().unwrap_or_default();
+        let lost = LinkLoss::ALL.into_iter().map(|loss| (loss.label(), count(loss)));
+        self.counted_by("relay_lost_links", help, "reason", lost)?;
         let help = "Links that were refused, by reason and what this node would have been";
         let mut family =
             self.0.encode_descriptor("relay_refused_links", help, None, MetricType::Counter)?;
         for (role, refused) in [("origin", &totals.refused_here), ("owner", &totals.refused)] {
-            for (reason, count) in refused {
-                let labels = [("reason", *reason), ("role", role)];
-                ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            for reason in RefusalReason::LABELS {
+                let labels = [("reason", reason), ("role", role)];
+                let count = refused.get(reason).copied().unwrap_or_default();
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())
@@ -330,12 +354,8 @@ impl Writer<'_> {
         let help = "Entry up to which the last snapshot stands for the log";
         self.gauge("raft_snapshot_index", help, status.snapshot_index)?;
         let help = "Calls to other nodes, by the format that both speak";
-        let mut family =
-            self.0.encode_descriptor("raft_sent_calls", help, None, MetricType::Counter)?;
-        for (format, count) in &status.call_formats {
-            let labels = [("format", format.to_string())];
-            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
-        }
+        let formats = status.call_formats.iter().copied();
+        self.counted_by("raft_sent_calls", help, "format", formats)?;
         let help = "Commits to the data directory, with their syncs";
         self.histogram("raft_commit_duration", help, &status.commit_times)?;
         self.upgrade(&status.upgrade)?;
@@ -360,7 +380,7 @@ impl Writer<'_> {
         }
         let unheard =
             members.iter().filter_map(|member| Some((member.name.as_str(), member.unheard_for?)));
-        let help = "How long the leader has not heard a member; only the leader knows";
+        let help = "How long a member has been unheard: by the leader, or by a node without one";
         let (name, unit) = ("raft_member_unheard", Some(&Unit::Seconds));
         let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (member, time) in unheard {

@@ -213,7 +213,7 @@ async fn until(
         _ = stopped => {}
         served = server => {
             if let Err(error) = served {
-                tracing::error!(%error, "the administration port ended");
+                tracing::warn!(%error, "the administration port ended");
             }
         }
     }

@@ -1,6 +1,9 @@
 //! Which path answers what.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -18,13 +21,14 @@ use super::{
     backend::{Backend, Changed, Page},
     change::{self, DrainRequest, MemberChange},
     drain,
-    failure::{self, Failure},
+    failure::{self, Failure, Reason},
     listener::Remote,
     liveness::Liveness,
     metrics,
     port::RemoteChanges,
     process::ProcessTotals,
 };
+use crate::rate_limiter::{Admission, RateLimiter};
 
 /// How long a request may take, its body included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +43,8 @@ struct Admin {
     backend: Arc<dyn Backend>,
     changes: RemoteChanges,
     liveness: Liveness,
+    /// Of the lines about changes that were not made.
+    refusals: Mutex<RateLimiter>,
 }
 
 type Shared = State<Arc<Admin>>;
@@ -48,19 +54,21 @@ type Answer = Result<Response, Failure>;
 /// All routes.
 pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Router {
     let liveness = Liveness::new(backend.turns());
-    let admin = Arc::new(Admin { backend, changes, liveness });
+    let admin = Arc::new(Admin { backend, changes, liveness, refusals: Mutex::default() });
     let change = Router::new()
         .route("/api/v1/members", post(change_members))
         .route("/api/v1/leader", post(transfer_leader))
         .route("/api/v1/upgrade", post(change_upgrade))
         .route("/api/v1/snapshot", post(take_snapshot))
         .route("/api/v1/drain", post(ask_to_drain))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), log_refused));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .route("/api/v1/cluster", get(|admin: Shared| show(admin, Page::Cluster)))
+        .route("/api/v1/status", get(|admin: Shared| show(admin, Page::Status)))
         .route("/api/v1/services", get(|admin: Shared| show(admin, Page::Services)))
         .route("/api/v1/workers", get(|admin: Shared| show(admin, Page::Workers)))
         .route("/api/v1/upgrade", get(|admin: Shared| show(admin, Page::Upgrade)))
@@ -203,6 +211,27 @@ async fn only_allowed(
     Ok(next.run(request).await)
 }
 
+/// Logs changes that were asked for and not made.
+async fn log_refused(
+    State(admin): Shared,
+    ConnectInfo(remote): ConnectInfo<Remote>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path().to_owned();
+    let answer = next.run(request).await;
+    let Some(Reason(reason)) = answer.extensions().get() else { return answer };
+    let from = remote.ip();
+    let mut refusals = admin.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Admission::Allowed { left_out } = refusals.admit(Instant::now(), &from) {
+        let status = answer.status().as_u16();
+        let what = "a change that was asked for was not made";
+        tracing::warn!(left_out, path, %from, status, reason, "{what}");
+    }
+    drop(refusals);
+    answer
+}
+
 async fn in_time(request: Request, next: Next) -> Answer {
     tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.map_err(|_| {
         let seconds = REQUEST_TIMEOUT.as_secs();
@@ -218,9 +247,9 @@ async fn wrong_method(method: Method, uri: Uri) -> Failure {
 
 async fn no_such_page(uri: Uri) -> Failure {
     let reason = format!(
-        "there is no {}; there are /livez, /readyz, /metrics, /api/v1/cluster, /api/v1/services, \
-         /api/v1/workers, /api/v1/upgrade, and, for changes by POST, /api/v1/members, \
-         /api/v1/leader, /api/v1/upgrade, /api/v1/snapshot, /api/v1/drain",
+        "there is no {}; there are /livez, /readyz, /metrics, /api/v1/status, /api/v1/cluster, \
+         /api/v1/services, /api/v1/workers, /api/v1/upgrade, and, for changes by POST, \
+         /api/v1/members, /api/v1/leader, /api/v1/upgrade, /api/v1/snapshot, /api/v1/drain",
         uri.path()
     );
     Failure::new(StatusCode::NOT_FOUND, reason)

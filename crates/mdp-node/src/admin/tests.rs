@@ -106,6 +106,7 @@ fn pages_are_those_of_the_node() {
 
     for (path, page) in [
         ("/api/v1/cluster", "Cluster"),
+        ("/api/v1/status", "Status"),
         ("/api/v1/services", "Services"),
         ("/api/v1/workers", "Workers"),
     ] {
@@ -141,7 +142,12 @@ fn metrics_have_the_names_and_units_that_prometheus_expects() {
         "# TYPE majordomo_broker_requests counter",
         "majordomo_broker_requests_total 7",
         "majordomo_broker_dropped_messages_total{reason=\"expired\"} 2",
+        "majordomo_broker_dropped_messages_total{reason=\"attempts_exhausted\"} 0",
+        "majordomo_broker_dropped_messages_total{reason=\"too_few_frames\"} 0",
+        "majordomo_broker_request_duration_seconds_bucket{le=\"60.0\"} 0",
+        "majordomo_broker_request_duration_seconds_bucket{le=\"+Inf\"} 1",
         "majordomo_broker_queued_bytes 0",
+        r#"majordomo_broker_service_queued_requests{service="a\\\"b"} 3"#,
         "majordomo_uptime_seconds 1.5",
         "majordomo_ready 1",
         "majordomo_raft_term 3",
@@ -157,7 +163,9 @@ fn metrics_have_the_names_and_units_that_prometheus_expects() {
         "majordomo_relay_link_up{peer=\"node-2\",role=\"origin\"} 1",
         "majordomo_relay_link_up{peer=\"node-2\",role=\"owner\"} 0",
         "majordomo_relay_lost_links_total{reason=\"silent\"} 3",
+        "majordomo_relay_lost_links_total{reason=\"left\"} 0",
         "majordomo_relay_refused_links_total{reason=\"wrong_version\",role=\"origin\"} 4",
+        "majordomo_relay_refused_links_total{reason=\"wrong_version\",role=\"owner\"} 0",
         "majordomo_relay_outgoing_bytes 5",
         "majordomo_relay_unreachable_requests 6",
     ] {

@@ -213,7 +213,7 @@ impl Working {
             let Some(answer) = answer else { return };
             if answer.len() > MESSAGE_BYTES_MAX {
                 let bytes = answer.len();
-                tracing::error!(bytes, MESSAGE_BYTES_MAX, "an answer is too long for the link");
+                tracing::warn!(bytes, MESSAGE_BYTES_MAX, "an answer is too long for the link");
                 return count(&counters.lost_answers);
             }
             if queue.post(Command::Answer { caller: call.caller, answer }).is_err() {

@@ -36,6 +36,7 @@ fn member(node: &str, id: u64, role: Role) -> MemberStatus {
         role,
         endpoint: format!("tcp://{node}:7777"),
         unheard_for: None,
+        is_unheard: false,
     }
 }
 
@@ -97,9 +98,41 @@ fn cluster_page_names_members_and_all_that_had_a_life() {
     });
     let expected = json!({
         "node": "node-1", "cluster_id": "00ff", "cluster_version": null, "leader": "node-2",
-        "term": 3, "committed_index": 12, "applied_index": 10, "nodes": [former, voter, newcomer],
+        "majority": true, "term": 3, "committed_index": 12, "applied_index": 10, "nodes": [former, voter, newcomer],
     });
     assert_eq!(page, expected);
+}
+
+#[test]
+fn members_that_are_unheard_are_not_up_and_what_is_known_without_a_leader_is_old() {
+    let mut catalog = Catalog::new();
+    for (index, node) in [(1, "node-1"), (2, "node-2"), (3, "node-3")] {
+        up(&mut catalog, index, node);
+    }
+    let mut status = status();
+    status.leader = None;
+    status.members = [("node-1", 1), ("node-2", 2), ("node-3", 3)]
+        .map(|(node, id)| member(node, id, Role::Voter))
+        .into();
+    status.members[1].unheard_for = Some(Duration::from_secs(34));
+    status.members[1].is_unheard = true;
+    status.members[2].unheard_for = Some(Duration::from_millis(300));
+    let node = name("node-1");
+
+    let page = cluster_page(&ClusterFacts {
+        node: &node,
+        catalog: &catalog,
+        applied_index: 3,
+        status: Some(&status),
+        links: &[],
+    });
+
+    assert_eq!(page["majority"], json!(false));
+    let states = ["state", "unheard_ms"].map(|key| {
+        page["nodes"].as_array().unwrap().iter().map(|node| node[key].clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(states[0], [json!("up"), json!("unheard"), json!("up")]);
+    assert_eq!(states[1], [json!(null), json!(34_000), json!(300)]);
 }
 
 #[test]
@@ -146,6 +179,34 @@ fn services_page_tells_what_this_node_has_and_who_else_offers() {
         entry("node-2", &["node-2"], [0, 0, 0]),
     ];
     assert_eq!(page, json!({ "services": expected }));
+}
+
+#[test]
+fn services_with_waiting_requests_are_listed_though_no_node_offers_them() {
+    let mut catalog = Catalog::new();
+    let incarnation = up(&mut catalog, 1, "node-1");
+    let services = vec![service("echo")];
+    catalog.apply(1, CatalogEntry::Offer { incarnation, seq: Seq(1), services }).unwrap();
+    let status = |name: &str, workers, queued| ServiceStatus {
+        name: service(name),
+        workers,
+        idle: 0,
+        queued,
+    };
+    // One that is registering has a service here, but is no worker yet.
+    let here = [status("billing", 0, 2), status("coming", 0, 0), status("echo", 1, 3)];
+
+    let page = Directory::with_waiting(&catalog, &here).page(&here);
+
+    let entry = |name: &str, nodes: &[&str], workers: u64, queued: u64| {
+        json!({
+            "name": name, "nodes": nodes, "workers": workers, "idle": 0, "queued": queued,
+        })
+    };
+    let expected = [entry("billing", &[], 0, 2), entry("echo", &["node-1"], 1, 3)];
+    assert_eq!(page, json!({ "services": expected }));
+    // What clients ask tells of what is offered alone.
+    assert_eq!(services_page(&catalog, &here), json!({ "services": expected[1..] }));
 }
 
 #[test]

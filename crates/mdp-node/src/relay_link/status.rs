@@ -39,6 +39,18 @@ pub enum LinkLoss {
 }
 
 impl LinkLoss {
+    /// Every reason, in the order of declaration.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Disconnected,
+        Self::Silent,
+        Self::Stalled,
+        Self::Overflowed,
+        Self::Replaced,
+        Self::Left,
+        Self::Malformed,
+        Self::Refused,
+    ];
+
     /// The value of the metric label `reason`.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -96,5 +108,25 @@ impl RelayTotals {
             LinkRole::Origin => &mut self.refused_here,
         };
         *by_reason.entry(reason.label()).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_loss_is_listed_once() {
+        let position = |loss| match loss {
+            LinkLoss::Disconnected => 0,
+            LinkLoss::Silent => 1,
+            LinkLoss::Stalled => 2,
+            LinkLoss::Overflowed => 3,
+            LinkLoss::Replaced => 4,
+            LinkLoss::Left => 5,
+            LinkLoss::Malformed => 6,
+            LinkLoss::Refused => 7,
+        };
+        assert_eq!(LinkLoss::ALL.map(position), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 }

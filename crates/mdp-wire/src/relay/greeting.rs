@@ -117,6 +117,19 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// The value of the metric label `reason` for every reason, by its code.
+    pub const LABELS: [&str; 9] = [
+        Self::Unknown.label(),
+        Self::WrongVersion { min: 0, max: 0 }.label(),
+        Self::WrongCluster.label(),
+        Self::WrongNode.label(),
+        Self::Superseded.label(),
+        Self::NotReady.label(),
+        Self::TooManyLinks.label(),
+        Self::NotLinked.label(),
+        Self::Malformed.label(),
+    ];
+
     /// The value of the metric label `reason`.
     #[must_use]
     pub const fn label(self) -> &'static str {

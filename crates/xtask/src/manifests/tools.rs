@@ -46,22 +46,31 @@ fn environment(workspace: &Workspace, name: &str, packages: &[&str]) -> Result<P
     Ok(bin)
 }
 
-/// The installed promtool, or one out of Debian's package. That is unpacked and not installed: an
-/// installed Prometheus would run as a service from then on.
-pub(super) fn promtool(workspace: &Workspace) -> Result<PathBuf, Failure> {
+/// The folder of `prometheus` and `promtool` out of Debian's package; `None`: both are in the path.
+/// It is unpacked and not installed: an installed Prometheus would run as a service from then on.
+pub(super) fn prometheus(workspace: &Workspace) -> Result<Option<PathBuf>, Failure> {
+    let programs = ["prometheus", "promtool"];
+    if programs.iter().all(|program| runs(Path::new(program))) {
+        return Ok(None);
+    }
     let unpacked = workspace.target.join(PROMETHEUS);
-    let program = unpacked.join("usr/bin/promtool");
-    for program in [PathBuf::from("promtool"), program.clone()] {
-        if runs(&program) {
-            return Ok(program);
-        }
+    let folder = unpacked.join("usr/bin");
+    let are_there = || programs.iter().all(|program| runs(&folder.join(program)));
+    if !are_there() {
+        say::line(&format!("    unpacking {PROMETHEUS} below the target directory, once"));
+        install::unpack(PROMETHEUS, &unpacked)?;
     }
-    say::line(&format!("    unpacking {PROMETHEUS} below the target directory, once"));
-    install::unpack(PROMETHEUS, &unpacked)?;
-    if runs(&program) {
-        return Ok(program);
+    if are_there() {
+        return Ok(Some(folder));
     }
-    Err(Failure::new(format!("{PROMETHEUS} was unpacked, and {} does not run", program.display())))
+    let failed = format!("{PROMETHEUS} was unpacked, and {} does not run", folder.display());
+    Err(Failure::new(failed))
+}
+
+/// The program that tests rules.
+pub(super) fn promtool(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    let folder = prometheus(workspace)?.unwrap_or_default();
+    Ok(folder.join("promtool"))
 }
 
 fn runs(program: &Path) -> bool {

@@ -1,17 +1,36 @@
 //! One look at everything, as text and as JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde_json::{Value, json};
 
 use super::Asked;
 use crate::{
-    commands::view::{cell, items},
-    table::{Align, Table},
+    commands::view::{cell, items, last_known, state_cell},
+    table::{Align, Table, shortened},
 };
 
 /// How many services are shown.
 const SERVICES_MAX: usize = 40;
+
+/// What is left out of the table of nodes where it does not fit, first to last.
+const NODE_DISPENSABLE: [&str; 9] =
+    ["RELAY/S", "P50", "VERSION", "REPLY/S", "CPU", "IDLE", "OLDEST", "DROP/S", "MEM"];
+
+/// Of what the text is shown on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    pub(super) columns: usize,
+    pub(super) rows: usize,
+}
+
+impl Size {
+    /// Of a file or a pipe.
+    pub(super) const ENDLESS: Self = Self { columns: usize::MAX, rows: usize::MAX };
+}
 
 /// One look.
 #[derive(Debug)]
@@ -33,10 +52,12 @@ impl<'a> Frame<'a> {
         Self { asked }
     }
 
-    /// The view of the node that knows most of the log.
+    /// The view of a node that hears a majority, if there is one, and knows most of the log.
     fn cluster(&self) -> Option<&Value> {
         let views = self.asked.iter().filter_map(|asked| asked.cluster.as_ref());
-        views.max_by_key(|view| view.get("applied_index").and_then(Value::as_u64))
+        views.max_by_key(|view| {
+            (last_known(view).is_empty(), view.get("applied_index").and_then(Value::as_u64))
+        })
     }
 
     fn asked_as(&self, name: &str) -> Option<&Asked> {
@@ -45,23 +66,51 @@ impl<'a> Frame<'a> {
         })
     }
 
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
+    /// The look as text: trouble first, so that a terminal that is too low cuts what is well.
+    pub(super) fn text(&self, size: Size) -> String {
+        let mut lines: Vec<String> = self.failures(size);
         if let Some(cluster) = self.cluster() {
-            text += &format!(
-                "cluster version {}, term {}, {} leads\n\n",
+            let said = last_known(cluster).trim_end();
+            lines.extend([said.to_owned()].into_iter().filter(|said| !said.is_empty()));
+            lines.push(format!(
+                "cluster version {}, term {}, {} leads",
                 cell(cluster, "cluster_version"),
                 cell(cluster, "term"),
                 cell(cluster, "leader"),
-            );
-            text += &self.nodes(cluster).to_string();
-            text += "\n";
-            text += &self.services().to_string();
+            ));
+            lines.push(String::new());
+            let mut nodes = self.nodes(cluster);
+            nodes.fit(size.columns, &NODE_DISPENSABLE);
+            lines.extend(nodes.to_string().lines().map(str::to_owned));
+            lines.push(String::new());
+            // The header, and the line that says how many there are more.
+            let left = size.rows.saturating_sub(lines.len() + 2).min(SERVICES_MAX);
+            let (mut services, left_out) = self.services(left);
+            services.fit(size.columns, &["IDLE"]);
+            lines.extend(services.to_string().lines().map(str::to_owned));
+            if left_out > 0 {
+                lines.push(format!("and {left_out} more"));
+            }
         }
-        for failure in self.asked.iter().filter_map(|asked| asked.failure.as_ref()) {
-            text += &format!("\n{failure}\n");
+        lines.join("\n") + "\n"
+    }
+
+    /// The nodes that do not answer, a line for each, in at most a third of the rows.
+    fn failures(&self, size: Size) -> Vec<String> {
+        let failures: Vec<_> = self.asked.iter().filter_map(|one| one.failure.as_ref()).collect();
+        let shown = failures.len().min((size.rows / 3).max(1));
+        let mut lines: Vec<String> = failures
+            .iter()
+            .take(shown)
+            .map(|failure| shortened(&failure.brief(), size.columns))
+            .collect();
+        if failures.len() > shown {
+            lines.push(format!("and {} more do not answer", failures.len() - shown));
         }
-        text
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines
     }
 
     fn nodes(&self, cluster: &Value) -> Table {
@@ -84,10 +133,12 @@ impl<'a> Frame<'a> {
             right("MEM"),
         ]);
         let leader = cell(cluster, "leader");
-        for node in items(cluster, "nodes") {
+        let mut nodes: Vec<&Value> = items(cluster, "nodes").iter().collect();
+        nodes.sort_by_key(|node| cell(node, "state") == "up");
+        for node in nodes {
             let name = cell(node, "name");
             let mark = if name == leader { "*" } else { "" };
-            let mut row = vec![format!("{name}{mark}"), cell(node, "state"), cell(node, "version")];
+            let mut row = vec![format!("{name}{mark}"), state_cell(node), cell(node, "version")];
             row.extend(self.numbers(&name));
             table.row(row);
         }
@@ -136,8 +187,9 @@ impl<'a> Frame<'a> {
         services
     }
 
-    /// The services with the most waiting requests first.
-    fn services(&self) -> Table {
+    /// Services that requests wait for without any worker first, then those with the most waiting
+    /// requests; and how many are left out.
+    fn services(&self, services_max: usize) -> (Table, usize) {
         let mut table = Table::new(&[
             ("SERVICE", Align::Left),
             ("QUEUED", Align::Right),
@@ -146,18 +198,17 @@ impl<'a> Frame<'a> {
             ("NODES", Align::Left),
         ]);
         let mut services: Vec<(String, Service)> = self.services_by_name().into_iter().collect();
-        services.sort_by_key(|(_, service)| std::cmp::Reverse(service.queued));
-        let left_out = services.len().saturating_sub(SERVICES_MAX);
-        for (name, service) in services.into_iter().take(SERVICES_MAX) {
+        let is_served = |service: &Service| service.queued == 0 || !service.nodes.is_empty();
+        services.sort_by_key(|(_, service)| (is_served(service), Reverse(service.queued)));
+        let left_out = services.len().saturating_sub(services_max);
+        for (name, service) in services.into_iter().take(services_max) {
             let Service { nodes, workers, idle, queued } = service;
             let nodes = nodes.into_iter().collect::<Vec<_>>().join(", ");
+            let nodes = if nodes.is_empty() { "-".to_owned() } else { nodes };
             let [queued, workers, idle] = [queued, workers, idle].map(|count| count.to_string());
             table.row([name, queued, workers, idle, nodes]);
         }
-        if left_out > 0 {
-            table.row([format!("and {left_out} more"), String::new()]);
-        }
-        table
+        (table, left_out)
     }
 
     pub(super) fn json(&self) -> Value {

@@ -13,6 +13,8 @@ use crossterm::{
     terminal::{self, ClearType},
 };
 
+use super::frame::Size;
+
 /// What a person pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
@@ -34,17 +36,23 @@ impl Screen {
         Ok(screen)
     }
 
+    /// How much fits.
+    pub(super) fn size(&self) -> io::Result<Size> {
+        let (columns, rows) = terminal::size()?;
+        Ok(Size { columns: usize::from(columns), rows: usize::from(rows) })
+    }
+
     /// Shows as much of a text as fits.
     pub(super) fn show(&self, text: &str) -> io::Result<()> {
         let (columns, rows) = terminal::size()?;
         let mut out = stdout().lock();
-        queue!(out, cursor::MoveTo(0, 0))?;
-        for line in text.lines().take(usize::from(rows)) {
+        let mut lines = text.lines();
+        for row in 0..rows {
+            let line = lines.next().unwrap_or_default();
             let line: String = line.chars().take(usize::from(columns)).collect();
+            queue!(out, cursor::MoveTo(0, row))?;
             queue!(out, terminal::Clear(ClearType::CurrentLine), Print(line))?;
-            queue!(out, cursor::MoveToNextLine(1))?;
         }
-        queue!(out, terminal::Clear(ClearType::FromCursorDown))?;
         out.flush()
     }
 

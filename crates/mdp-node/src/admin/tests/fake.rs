@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use mdp_broker::{Counters, DropReason, Gauges};
+use mdp_broker::{Counters, DropReason, Gauges, ServiceStatus};
 use mdp_catalog::{NodeId, NodeName};
 use mdp_raft::{
     BoxFuture, ChangeError, ClusterStatus, MemberStatus, NotReady, Role, UpgradeChange,
 };
+use mdp_wire::ServiceName;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -62,6 +63,7 @@ impl Fake {
             role: Role::Voter,
             endpoint: format!("tcp://h:{id}"),
             unheard_for,
+            is_unheard: false,
         };
         let status = ClusterStatus {
             name: name("node-1"),
@@ -155,15 +157,23 @@ impl Backend for Fake {
 
     fn totals(&self) -> BoxFuture<'_, Result<NodeReport, ReportError>> {
         let dropped = BTreeMap::from([(DropReason::Expired, 2)]);
+        let mut counters = Counters { requests: 7, forwarded: 8, dropped, ..Counters::default() };
+        counters.request_times.observe(Duration::from_secs(90));
         self.reported(NodeReport {
             gauges: Gauges::default(),
             queued_bytes_max: 1 << 20,
-            counters: Counters { requests: 7, forwarded: 8, dropped, ..Counters::default() },
+            counters,
             outgoing: OutgoingTotals::default(),
             reads: ReadTotals::default(),
             relay: self.status.is_some().then(relay_report),
             applied_index: 42,
             uptime: Duration::from_millis(1_500),
+            waiting: vec![ServiceStatus {
+                name: ServiceName::try_from(&b"a\"b"[..]).unwrap(),
+                workers: 0,
+                idle: 0,
+                queued: 3,
+            }],
             services: Vec::new(),
             workers: Vec::new(),
         })
