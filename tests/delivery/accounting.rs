@@ -3,6 +3,7 @@
 
 mod client;
 mod nemesis;
+mod power;
 
 use std::{
     path::Path,
@@ -12,13 +13,14 @@ use std::{
 };
 
 use cluster_tests::{
-    Account, Delivery, Explanation, History, NODES, Outcome, RawClient, Reachable, RecordedWorker,
-    Rules, TestCluster, Version, account, scale,
+    Account, Delivery, Explanation, History, NODES, RawClient, Reachable, RecordedWorker, Rules,
+    TestCluster, Version, account, scale,
 };
 
 use self::{
     client::{Client, Log},
     nemesis::Nemesis,
+    power::assert_would_show_losses,
 };
 use crate::{let_pass, machine, random};
 
@@ -36,9 +38,15 @@ const ATTEMPTS_MAX: usize = 3;
 const CLIENT_PATIENCE: Duration =
     TTL.saturating_add(BUSY_TIMEOUT).saturating_add(Duration::from_secs(4));
 
-/// For how long effects of a fault go on after it was repaired: links and connections are found to
-/// be dead, and a worker that was frozen finds out that it was sent away.
-const REACH: Duration = Duration::from_secs(4);
+/// For how long after a fault was repaired requests are lost by it: links and connections are made again.
+const REACH: Duration = Duration::from_secs(1);
+
+/// For how long after that workers leave: one that was frozen finds out that it was sent away.
+const PARTING_REACH: Duration = Duration::from_secs(4);
+
+/// How long a request or reply that nothing holds up may be under way: 8 ms are enough for 999 of 1,000, and the
+/// machine may have other things to do.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 
 /// The services and how they are delivered.
 const SERVICES: [(&str, Delivery); 4] = [
@@ -65,12 +73,6 @@ const SERVED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How many requests in a thousand may be lost at most, all explanations together.
 const LOST_PER_THOUSAND_MAX: usize = 50;
-
-/// One in so many replies, taken away, must be missed.
-const TAKEN_ONE_IN: usize = 250;
-
-/// How often that is tried, for each delivery.
-const TAKEN_TIMES: usize = 5;
 
 /// How large a run is, and the faults that it must have had.
 struct Size {
@@ -108,6 +110,8 @@ fn rules() -> Rules {
         attempts_max: ATTEMPTS_MAX,
         ttl: TTL,
         reach: REACH,
+        parting_reach: PARTING_REACH,
+        under_way: UNDER_WAY,
     }
 }
 
@@ -246,25 +250,6 @@ fn assert_telling(account: &Account, size: &Size, submissions: usize) {
     assert!(lost * 1_000 <= submissions * LOST_PER_THOUSAND_MAX, "{lost} of {submissions} lost");
 }
 
-/// Whether the history could have shown that replies get lost: some that came are taken away.
-fn assert_would_show_losses(history: &History, random: &mut fastrand::Rng) {
-    for (service, (name, delivery)) in SERVICES.iter().enumerate().take(2) {
-        for _ in 0..TAKEN_TIMES {
-            let mut history = history.clone();
-            let mut taken = 0;
-            for submission in history.submissions.iter_mut().filter(|one| one.service == service) {
-                if random.usize(0..TAKEN_ONE_IN) == 0 {
-                    let patience = u64::try_from(CLIENT_PATIENCE.as_nanos()).unwrap();
-                    submission.outcome = Outcome::Silence { until: submission.sent_at + patience };
-                    taken += 1;
-                }
-            }
-            let is_seen = !account(&history, &rules()).violations.is_empty();
-            assert!(is_seen, "{taken} lost replies of {name} ({delivery:?}) would not be seen");
-        }
-    }
-}
-
 #[test]
 fn every_request_is_accounted_for_while_workers_nodes_and_links_fail() {
     let _machine = machine();
@@ -278,9 +263,8 @@ fn every_request_is_accounted_for_while_workers_nodes_and_links_fail() {
 
     let account = account(&history, &rules());
     println!("{account}\nin {:.1?}", started_at.elapsed());
-    println!("dropped by nodes: {:?}", history.dropped);
     let stories: Vec<&str> = account.violations.iter().map(|wrong| wrong.story.as_str()).collect();
     assert!(stories.is_empty(), "{} violations:\n{}", stories.len(), stories.join("\n\n"));
     assert_telling(&account, &size, history.submissions.len());
-    assert_would_show_losses(&history, &mut random);
+    assert_would_show_losses(&history, &rules(), &mut random);
 }

@@ -6,6 +6,7 @@
 //! [`Violation`] with the request's whole story; everything else is counted in a table.
 
 mod check;
+mod counted;
 mod story;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -122,6 +123,8 @@ pub struct Execution {
     pub node: usize,
     /// When, in nanoseconds.
     pub at: u64,
+    /// When the worker had handed its reply to the socket; none if it was killed before.
+    pub answered_at: Option<u64>,
 }
 
 /// A worker left its node, or was sent away, without having been killed.
@@ -179,7 +182,21 @@ pub struct Fault {
     pub until: u64,
 }
 
-/// How many requests the nodes say to have dropped, all their lives together.
+/// How many requests a node says to have dropped between two looks at its counters, which stand with
+/// the node that a client sent them to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drops {
+    /// The node.
+    pub node: usize,
+    /// When it was looked at before, or was started.
+    pub from: u64,
+    /// When it was looked at.
+    pub until: u64,
+    /// How many.
+    pub count: Dropped,
+}
+
+/// How many requests a node says to have dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// `expired`: they waited longer than their time to live.
@@ -188,6 +205,18 @@ pub struct Dropped {
     pub attempts_exhausted: u64,
     /// `outcome_unknown`: at-most-once, and the worker or the link was lost.
     pub outcome_unknown: u64,
+}
+
+impl Dropped {
+    /// What was counted after `before`.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            expired: self.expired - before.expired,
+            attempts_exhausted: self.attempts_exhausted - before.attempts_exhausted,
+            outcome_unknown: self.outcome_unknown - before.outcome_unknown,
+        }
+    }
 }
 
 /// Everything that was written down.
@@ -204,7 +233,7 @@ pub struct History {
     /// By whoever brought them about.
     pub faults: Vec<Fault>,
     /// By nodes.
-    pub dropped: Dropped,
+    pub drops: Vec<Drops>,
 }
 
 /// What holds for a run.
@@ -218,8 +247,15 @@ pub struct Rules {
     pub attempts_max: usize,
     /// `broker.request_ttl`.
     pub ttl: Duration,
-    /// For how long after a fault its effects go on: until everybody has noticed it and its end.
+    /// For how long after a fault was repaired requests may still be lost by it: until links and connections
+    /// are made again.
     pub reach: Duration,
+    /// For how long after it was repaired workers may still leave: until they and their nodes have noticed
+    /// what they missed.
+    pub parting_reach: Duration,
+    /// How long a request that nothing holds up takes to its worker, and a reply to its client, at most. A
+    /// fault that begins later than this after a worker has answered explains no lost reply.
+    pub under_way: Duration,
 }
 
 /// Why a submission may have got no reply, or what became of it.
@@ -300,7 +336,9 @@ pub struct Account {
     pub relayed: usize,
     /// All executions.
     pub executed: usize,
-    /// What may not have happened.
+    /// How often each thing happened that may not have.
+    pub wrong: BTreeMap<Wrong, usize>,
+    /// Some of them, with their stories.
     pub violations: Vec<Violation>,
 }
 
@@ -310,6 +348,12 @@ impl Account {
     pub fn count(&self, explanation: Explanation) -> usize {
         let of = self.explained.iter().filter(|((other, _), _)| *other == explanation);
         of.map(|(_, count)| count).sum()
+    }
+
+    /// How often something of this kind happened that may not have.
+    #[must_use]
+    pub fn wrong_count(&self, kind: Wrong) -> usize {
+        self.wrong.get(&kind).copied().unwrap_or_default()
     }
 
     /// How many faults of a kind there were, by their name.

@@ -46,7 +46,7 @@ mod zmtp;
 use std::time::Duration;
 
 pub use accounting::{
-    Account, Delivery, Dropped, Execution, Explanation, Fault, FaultKind, History, Outcome,
+    Account, Delivery, Dropped, Drops, Execution, Explanation, Fault, FaultKind, History, Outcome,
     Parting, Rules, Stray, Submission, SubmissionId, Violation, Wrong, account,
 };
 pub use asker::{ASK_PATIENCE, Answer, Asker, Code, Ticket};

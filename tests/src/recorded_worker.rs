@@ -108,12 +108,19 @@ impl Record {
                     worker,
                     node: node(at_node),
                     at: number(at),
+                    answered_at: None,
                 }),
                 ["sent-away" | "silent", at_node, at] => {
                     record.partings.push(Parting { worker, node: node(at_node), at: number(at) });
                 }
                 ["registered", _, _] => record.registrations += 1,
-                ["answered", _, _, _] => {}
+                ["answered", id, _, at] => {
+                    // It executes one at a time, and its last process may not have answered.
+                    let id = SubmissionId::parse(id).unwrap_or_else(|| panic!("{line}"));
+                    let last = record.executions.last_mut().filter(|last| last.id == id);
+                    let last = last.unwrap_or_else(|| panic!("not executed: {line}"));
+                    last.answered_at = Some(number(at));
+                }
                 _ => panic!("no line of a worker: {line}"),
             }
         }
@@ -133,7 +140,7 @@ mod tests {
 
         let id = SubmissionId { client: 3, request: 4, round: 0 };
         let expected = Record {
-            executions: vec![Execution { id, worker: 9, node: 1, at: 6 }],
+            executions: vec![Execution { id, worker: 9, node: 1, at: 6, answered_at: Some(7) }],
             partings: vec![Parting { worker: 9, node: 1, at: 8 }],
             registrations: 1,
         };

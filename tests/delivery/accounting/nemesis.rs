@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use cluster_tests::{Dropped, Fault, FaultKind, History, RecordedWorker, Tap, TestCluster, now_ns};
+use cluster_tests::{
+    Dropped, Drops, Fault, FaultKind, History, RecordedWorker, Tap, TestCluster, now_ns,
+};
 
 use super::{Progress, let_pass};
 
@@ -32,24 +34,27 @@ pub(super) struct Nemesis<'a> {
     cluster: &'a mut TestCluster,
     workers: Mutex<Vec<RecordedWorker>>,
     faults: Mutex<Vec<Fault>>,
-    dropped: Dropped,
+    counters: Counters,
+}
+
+/// What the nodes count, looked at before and after each fault of a node or link.
+struct Counters {
+    /// By node: when it was looked at, and what it had counted since it was started.
+    last: Vec<(u64, Dropped)>,
+    drops: Vec<Drops>,
 }
 
 impl<'a> Nemesis<'a> {
     pub(super) fn new(cluster: &'a mut TestCluster, workers: Vec<RecordedWorker>) -> Self {
-        Self {
-            cluster,
-            workers: Mutex::new(workers),
-            faults: Mutex::default(),
-            dropped: Dropped::default(),
-        }
+        let counters = Counters::new(cluster);
+        Self { cluster, workers: Mutex::new(workers), faults: Mutex::default(), counters }
     }
 
     /// Brings about one fault after the other as long as the run goes on; all is repaired then.
     pub(super) fn work(&mut self, random: &mut fastrand::Rng, progress: &Progress) {
         let is_over = AtomicBool::new(false);
         let mut fork = random.fork();
-        let Self { cluster, workers, faults, dropped } = self;
+        let Self { cluster, workers, faults, counters } = self;
         thread::scope(|scope| {
             // Within the scope, for that waits for the other thread when this one panics.
             let _guard = progress.abandon_on_panic();
@@ -66,12 +71,14 @@ impl<'a> Nemesis<'a> {
                     break;
                 }
                 let node = random.usize(0..cluster.nodes().len());
+                counters.look(cluster);
                 match round % 4 {
-                    0 => kill(cluster, node, faults, dropped, random),
+                    0 => kill(cluster, node, faults, counters, random),
                     1 => freeze(cluster, node, faults, random),
                     2 => cut_off(cluster, node, faults, random),
                     _ => cut_link(cluster, node, faults, random),
                 }
+                counters.look(cluster);
             }
             is_over.store(true, Ordering::SeqCst);
         });
@@ -80,10 +87,10 @@ impl<'a> Nemesis<'a> {
 
     /// What was done, and what workers and nodes wrote down and counted.
     pub(super) fn finish(self) -> History {
-        let Self { cluster, workers, faults, mut dropped } = self;
-        cluster.nodes().iter().for_each(|node| add(&mut dropped, node));
-        let mut history =
-            History { faults: faults.into_inner().unwrap(), dropped, ..History::default() };
+        let Self { cluster, workers, faults, mut counters } = self;
+        counters.look(cluster);
+        let (faults, drops) = (faults.into_inner().unwrap(), counters.drops);
+        let mut history = History { faults, drops, ..History::default() };
         for (number, worker) in workers.into_inner().unwrap().into_iter().enumerate() {
             let record = worker.finish(number);
             assert!(record.registrations > 0, "worker {number} was never registered");
@@ -106,25 +113,52 @@ fn note(faults: &Mutex<Vec<Fault>>, kind: FaultKind, happen: impl FnOnce()) {
     faults.lock().unwrap().push(Fault { kind, from, until: now_ns() });
 }
 
-/// What a node has dropped in this life.
-fn add(dropped: &mut Dropped, node: &cluster_tests::ClusterNode) {
-    let count =
-        |reason| node.metric(&format!("broker_dropped_messages_total{{reason=\"{reason}\"}}"));
-    dropped.expired += count("expired");
-    dropped.attempts_exhausted += count("attempts_exhausted");
-    dropped.outcome_unknown += count("outcome_unknown");
+impl Counters {
+    fn new(cluster: &TestCluster) -> Self {
+        let last = cluster.nodes().iter().map(|node| (now_ns(), dropped(node))).collect();
+        Self { last, drops: Vec::new() }
+    }
+
+    fn look(&mut self, cluster: &TestCluster) {
+        for (node, last) in self.last.iter_mut().enumerate() {
+            let (looked_at, now) = (now_ns(), dropped(cluster.node(node)));
+            let (from, before) = std::mem::replace(last, (looked_at, now));
+            let count = now.since(before);
+            if count != Dropped::default() {
+                self.drops.push(Drops { node, from, until: now_ns(), count });
+            }
+        }
+    }
+
+    /// A node was killed then: it counts from zero again.
+    fn forget(&mut self, node: usize, killed_at: u64) {
+        if let Some(last) = self.last.get_mut(node) {
+            *last = (killed_at, Dropped::default());
+        }
+    }
 }
 
-/// What the node counted dies with it, so it is read first. What it loses between the two is owed
-/// to clients who still wait, and is lost with the node.
+/// What a node has dropped since it was started.
+fn dropped(node: &cluster_tests::ClusterNode) -> Dropped {
+    let count =
+        |reason| node.metric(&format!("broker_dropped_messages_total{{reason=\"{reason}\"}}"));
+    Dropped {
+        expired: count("expired"),
+        attempts_exhausted: count("attempts_exhausted"),
+        outcome_unknown: count("outcome_unknown"),
+    }
+}
+
+/// What the node counted dies with it, so it was read just before. What it loses between the two is
+/// owed to clients who still wait, and is lost with the node.
 fn kill(
     cluster: &mut TestCluster,
     node: usize,
     faults: &Mutex<Vec<Fault>>,
-    dropped: &mut Dropped,
+    counters: &mut Counters,
     random: &mut fastrand::Rng,
 ) {
-    add(dropped, cluster.node(node));
+    counters.forget(node, now_ns());
     note(faults, FaultKind::NodeKilled(node), || {
         cluster.node_mut(node).kill();
         let_pass(any(random, AWAY_MILLISECONDS));

@@ -1,18 +1,16 @@
 //! Puts a history together.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{
-    Account, Delivery, Dropped, Execution, Explanation, Fault, FaultKind, History, Outcome, Rules,
-    Submission, SubmissionId, Violation, Wrong, story,
+    Account, Delivery, Execution, Explanation, Fault, FaultKind, History, Outcome, Rules,
+    Submission, SubmissionId, Violation, Wrong,
+    counted::{ATTEMPTS_EXHAUSTED, EXPIRED, Missing, OUTCOME_UNKNOWN},
+    story,
 };
 
 /// How many violations of one kind are told.
 const TOLD_MAX: usize = 3;
-
-/// What nodes count of the requests that they drop, as bits of a set.
-const COUNTED: [Explanation; 3] =
-    [Explanation::OutcomeUnknown, Explanation::Expired, Explanation::AttemptsExhausted];
 
 /// Accounts for everything in a history.
 #[must_use]
@@ -32,25 +30,32 @@ pub fn account(history: &History, rules: &Rules) -> Account {
     check.account
 }
 
-struct Check<'a> {
-    history: &'a History,
+pub(super) struct Check<'a> {
+    pub(super) history: &'a History,
     rules: &'a Rules,
     /// By id and time.
     executions: Vec<Execution>,
     account: Account,
-    /// Losses that a node must have counted: as one of these, bits of [`COUNTED`].
-    missing: Vec<(SubmissionId, Delivery, u8)>,
+    /// Losses that a node must have counted.
+    pub(super) missing: Vec<Missing>,
 }
 
 impl Check<'_> {
     fn wrong(&mut self, kind: Wrong, id: SubmissionId) {
-        if self.account.violations.iter().filter(|other| other.kind == kind).count() < TOLD_MAX {
-            let story = format!("{kind:?}: {id}\n{}", story::of_request(self.history, id));
-            self.account.violations.push(Violation { kind, story });
+        let history = self.history;
+        self.violate(kind, || format!("{kind:?}: {id}\n{}", story::of_request(history, id)));
+    }
+
+    /// Counts what may not have happened, and tells the first few of a kind.
+    pub(super) fn violate(&mut self, kind: Wrong, tell: impl FnOnce() -> String) {
+        let count = self.account.wrong.entry(kind).or_default();
+        *count += 1;
+        if *count <= TOLD_MAX {
+            self.account.violations.push(Violation { kind, story: tell() });
         }
     }
 
-    fn explain(&mut self, delivery: Delivery, as_what: Explanation) {
+    pub(super) fn explain(&mut self, delivery: Delivery, as_what: Explanation) {
         *self.account.explained.entry((as_what, delivery)).or_default() += 1;
     }
 
@@ -67,9 +72,8 @@ impl Check<'_> {
                 Ok(id) if id.client == stray.client => self.wrong(Wrong::SecondReply, *id),
                 Ok(id) => self.wrong(Wrong::WrongClient, *id),
                 Err(body) => {
-                    let story = format!("client {} got {body:?}", stray.client);
-                    let kind = Wrong::WrongClient;
-                    self.account.violations.push(Violation { kind, story });
+                    let client = stray.client;
+                    self.violate(Wrong::WrongClient, || format!("client {client} got {body:?}"));
                 }
             }
         }
@@ -113,19 +117,18 @@ impl Check<'_> {
     }
 
     /// Whether each execution but one met with a fault. Not always the last one is left: a worker
-    /// that was frozen executes what it had before, when somebody else has long answered.
+    /// that was frozen executes what it had before, when another one has long answered.
     fn is_forced(&self, group: &[Execution], submission: &Submission) -> bool {
-        let Submission { sent_at, node: origin, .. } = *submission;
-        let until = group.last().map_or(sent_at, |last| last.at);
-        let may_be_lost =
-            |one: &&Execution| self.may_be_lost(&Execution { at: sent_at, ..**one }, origin, until);
-        group.iter().filter(may_be_lost).count() + 1 >= group.len()
+        let lost = group.iter().filter(|one| self.may_be_lost(one, submission)).count();
+        lost + 1 >= group.len()
     }
 
-    /// Whether a fault may have kept a worker's reply from its origin until then.
-    fn may_be_lost(&self, execution: &Execution, origin: usize, until: u64) -> bool {
-        let Execution { worker, node, at, .. } = *execution;
-        self.is_any(at, until, |kind| match kind {
+    /// Whether a fault may have kept the reply of an execution from its origin: one that hit the worker, its
+    /// node, the origin or the link between the two while request and reply were under way.
+    fn may_be_lost(&self, execution: &Execution, submission: &Submission) -> bool {
+        let Execution { worker, node, .. } = *execution;
+        let Submission { sent_at, node: origin, .. } = *submission;
+        self.is_any(sent_at, self.due_of(execution), |kind| match kind {
             FaultKind::WorkerKilled(other) | FaultKind::WorkerFrozen(other) => other == worker,
             FaultKind::NodeKilled(other) => other == node,
             FaultKind::NodeFrozen(other) => other == node || other == origin,
@@ -137,13 +140,32 @@ impl Check<'_> {
         })
     }
 
+    /// When the reply of an execution is at its client, if nothing holds it up.
+    fn due_of(&self, execution: &Execution) -> u64 {
+        self.due_after(execution.answered_at.unwrap_or(execution.at))
+    }
+
+    /// When something is where it belongs that was on its way then, if nothing holds it up.
+    fn due_after(&self, at: u64) -> u64 {
+        at.saturating_add(nanoseconds(self.rules.under_way))
+    }
+
     /// Whether one of these faults reached into this time.
     fn is_any(&self, from: u64, until: u64, is_it: impl Fn(FaultKind) -> bool) -> bool {
         self.faults_in(from, until).any(|fault| is_it(fault.kind))
     }
 
     fn faults_in(&self, from: u64, until: u64) -> impl Iterator<Item = &Fault> {
-        let reach = nanoseconds(self.rules.reach);
+        self.faults_within(from, until, self.rules.reach)
+    }
+
+    fn faults_within(
+        &self,
+        from: u64,
+        until: u64,
+        reach: Duration,
+    ) -> impl Iterator<Item = &'_ Fault> {
+        let reach = nanoseconds(reach);
         self.history
             .faults
             .iter()
@@ -175,6 +197,10 @@ impl Check<'_> {
     fn look_at_loss(&mut self, submission: &Submission, delivery: Delivery) {
         let Submission { id, node: origin, sent_at, outcome, .. } = *submission;
         let until = outcome.at();
+        // What comes later hits nothing of a request that was answered long before.
+        if !self.is_held_up(submission) {
+            return self.wrong(Wrong::Unexplained, id);
+        }
         let killed = |kind| kind == FaultKind::NodeKilled(origin);
         let frozen = |kind| kind == FaultKind::NodeFrozen(origin);
         // A node that was killed is as good as any other once it is ready again.
@@ -188,10 +214,24 @@ impl Check<'_> {
                 false => self.wrong(Wrong::Unexplained, id),
             };
         }
-        match self.counted_as(submission, delivery) {
-            0 => self.wrong(Wrong::Unexplained, id),
-            set => self.missing.push((id, delivery, set)),
+        let set = self.counted_as(submission, delivery);
+        self.missing.push(Missing { id, delivery, set, origin, sent_at, until });
+    }
+
+    /// Whether a fault held the request or its replies up, so that what came later could hit them, too.
+    /// Every reply must have been held up: one that was not came to its client.
+    fn is_held_up(&self, submission: &Submission) -> bool {
+        let Submission { id, service, node: origin, sent_at, .. } = *submission;
+        let executions = self.executions_of(id);
+        if executions.is_empty() {
+            let concerns = |kind| self.concerns(kind, service, origin);
+            return self.is_any(sent_at, self.due_after(sent_at), concerns);
         }
+        let killed = |kind| kind == FaultKind::NodeKilled(origin);
+        executions.iter().all(|execution| {
+            self.may_be_lost(execution, submission)
+                || self.is_any(sent_at, self.due_of(execution), killed)
+        })
     }
 
     fn overlapping(&self, from: u64, until: u64) -> impl Iterator<Item = &Fault> {
@@ -199,37 +239,23 @@ impl Check<'_> {
         self.history.faults.iter().filter(overlaps)
     }
 
-    /// As what a node may have counted the loss: bits of [`COUNTED`].
+    /// As what a node may have counted the loss of a request that was held up: a set.
     fn counted_as(&self, submission: &Submission, delivery: Delivery) -> u8 {
         let Submission { id, service, node: origin, sent_at, outcome, .. } = *submission;
-        let until = outcome.at();
-        let executions = self.executions_of(id);
-        let ttl_until = sent_at.saturating_add(nanoseconds(self.rules.ttl));
-        // It expires while it waits; what holds it up is a fault of those that it needs.
-        let is_held_up =
-            self.is_any(sent_at, ttl_until, |kind| self.concerns(kind, service, origin));
-        let lost = || match executions.last() {
-            Some(execution) => self.may_be_lost(execution, origin, until),
-            None => self.is_any(sent_at, until, |kind| self.concerns(kind, service, origin)),
-        };
-        let losses = || {
-            let concerning = self
-                .faults_in(sent_at, until)
-                .filter(|fault| self.concerns(fault.kind, service, origin));
-            concerning.count()
-        };
-        let mut set = 0;
         match delivery {
-            Delivery::AtMostOnce => {
-                set |= u8::from(lost());
-                set |= u8::from(executions.is_empty() && is_held_up) << 1;
-            }
+            // It expires while it waits.
+            Delivery::AtMostOnce if self.executions_of(id).is_empty() => OUTCOME_UNKNOWN | EXPIRED,
+            Delivery::AtMostOnce => OUTCOME_UNKNOWN,
             Delivery::AtLeastOnce => {
-                set |= u8::from(is_held_up && (executions.is_empty() || lost())) << 1;
-                set |= u8::from(losses() >= self.rules.attempts_max) << 2;
+                let concerns = |fault: &&Fault| self.concerns(fault.kind, service, origin);
+                let losses = self.faults_in(sent_at, outcome.at()).filter(concerns).count();
+                if losses >= self.rules.attempts_max {
+                    EXPIRED | ATTEMPTS_EXHAUSTED
+                } else {
+                    EXPIRED
+                }
             }
         }
-        set
     }
 
     /// Whether a fault hits those who may execute requests of a service, or the way there.
@@ -239,49 +265,6 @@ impl Check<'_> {
             FaultKind::LinkCut(one, other) => one == origin || other == origin,
             FaultKind::WorkerKilled(worker) | FaultKind::WorkerFrozen(worker) => {
                 self.rules.worker_services.get(worker) == Some(&service)
-            }
-        }
-    }
-
-    /// What is missing must have been counted by the nodes: for each choice of reasons, those that
-    /// can have no other must fit into what was counted.
-    fn look_at_missing(&mut self) {
-        let Dropped { expired, attempts_exhausted, outcome_unknown } = self.history.dropped;
-        let counted = [outcome_unknown, expired, attempts_exhausted];
-        let mut by_set = BTreeMap::<u8, u64>::new();
-        self.missing.iter().for_each(|(_, _, set)| *by_set.entry(*set).or_default() += 1);
-        for choice in 1..8_u8 {
-            let only = |(set, _): &(&u8, &u64)| **set & !choice == 0;
-            let missing: u64 = by_set.iter().filter(only).map(|(_, count)| count).sum();
-            let supply: u64 = bits(choice).filter_map(|bit| counted.get(bit)).sum();
-            if missing > supply {
-                let reasons: Vec<String> = bits(choice)
-                    .filter_map(|bit| COUNTED.get(bit))
-                    .map(ToString::to_string)
-                    .collect();
-                let sample = self.missing.iter().find(|(_, _, set)| set & !choice == 0);
-                let story = sample.map(|(id, _, _)| story::of_request(self.history, *id));
-                let story = format!(
-                    "Uncounted: {missing} submissions can only be {reasons:?}, and the nodes \
-                     counted {supply} of these; one of them:\n{}",
-                    story.unwrap_or_default()
-                );
-                self.account.violations.push(Violation { kind: Wrong::Uncounted, story });
-                break;
-            }
-        }
-        let mut left = counted;
-        let mut missing = std::mem::take(&mut self.missing);
-        missing.sort_by_key(|(_, _, set)| set.count_ones());
-        for (_, delivery, set) in missing {
-            let possible = || bits(set);
-            let chosen = possible().find(|bit| left.get(*bit).is_some_and(|left| *left > 0));
-            let Some(bit) = chosen.or_else(|| possible().next()) else { continue };
-            if let Some(left) = left.get_mut(bit) {
-                *left = left.saturating_sub(1);
-            }
-            if let Some(explanation) = COUNTED.get(bit) {
-                self.explain(delivery, *explanation);
             }
         }
     }
@@ -299,21 +282,20 @@ impl Check<'_> {
                 FaultKind::LinkCut(..) => false,
             };
             // It may have begun some time ago to count as silent.
-            if !self.is_any(parting.at, parting.at, concerns) {
-                let (worker, node) = (parting.worker, parting.node);
-                let story = format!(
-                    "worker {worker} parted from node {node}, and nothing was wrong:\n{}",
-                    story::of_moment(self.history, parting.at)
-                );
-                let kind = Wrong::WorkerLostUnforced;
-                self.account.violations.push(Violation { kind, story });
+            let reach = self.rules.parting_reach;
+            let is_forced =
+                self.faults_within(parting.at, parting.at, reach).any(|fault| concerns(fault.kind));
+            if !is_forced {
+                let (worker, node, history) = (parting.worker, parting.node, self.history);
+                self.violate(Wrong::WorkerLostUnforced, || {
+                    let around = story::of_moment(history, parting.at);
+                    format!(
+                        "worker {worker} parted from node {node}, and nothing was wrong:\n{around}"
+                    )
+                });
             }
         }
     }
-}
-
-fn bits(set: u8) -> impl Iterator<Item = usize> {
-    (0..COUNTED.len()).filter(move |bit| set & (1 << bit) != 0)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

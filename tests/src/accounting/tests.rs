@@ -12,6 +12,8 @@ fn rules() -> Rules {
         attempts_max: 3,
         ttl: Duration::from_secs(4),
         reach: Duration::from_secs(2),
+        parting_reach: Duration::from_secs(2),
+        under_way: Duration::from_millis(500),
     }
 }
 
@@ -40,7 +42,13 @@ impl Test {
 
     fn executed(mut self, request: u32, worker: usize, at_ms: u64) -> Self {
         let at = SECOND + at_ms * MS;
-        self.0.executions.push(Execution { id: id(0, request), worker, node: worker, at });
+        self.0.executions.push(Execution {
+            id: id(0, request),
+            worker,
+            node: worker,
+            at,
+            answered_at: Some(at),
+        });
         self
     }
 
@@ -50,8 +58,15 @@ impl Test {
         self
     }
 
-    fn dropped(mut self, dropped: Dropped) -> Self {
-        self.0.dropped = dropped;
+    /// Counted by the origin at some time of the run.
+    fn dropped(self, count: Dropped) -> Self {
+        self.dropped_by(0, 0, 20_000, count)
+    }
+
+    fn dropped_by(mut self, node: usize, from_ms: i64, until_ms: i64, count: Dropped) -> Self {
+        let at = |ms: i64| SECOND.saturating_add_signed(ms * 1_000_000);
+        let (from, until) = (at(from_ms), at(until_ms));
+        self.0.drops.push(Drops { node, from, until, count });
         self
     }
 
@@ -134,12 +149,12 @@ fn second_execution_of_at_most_once_is_seen_whatever_happened() {
 fn second_submission_of_at_most_once_may_not_be_executed_either() {
     let mut test = Test::default().silent(0, 1).executed(0, 1, 1);
     test = test.fault(FaultKind::WorkerKilled(1), 2, 3);
-    test.0.dropped.outcome_unknown = 1;
+    test = test.dropped(Dropped { outcome_unknown: 1, ..Dropped::default() });
     let again = SubmissionId { round: 1, ..id(0, 0) };
     let (sent_at, at) = (12 * SECOND, 12 * SECOND + MS);
     let outcome = Outcome::Answered { at: at + MS };
     test.0.submissions.push(Submission { id: again, service: 1, node: 0, sent_at, outcome });
-    test.0.executions.push(Execution { id: again, worker: 1, node: 1, at });
+    test.0.executions.push(Execution { id: again, worker: 1, node: 1, at, answered_at: Some(at) });
 
     test.is(&[Wrong::ExecutedTwice]);
 }
@@ -221,6 +236,58 @@ fn lost_worker_explains_at_most_once_if_the_node_counted_it() {
     lost().is(&[Wrong::Uncounted]);
     lost().dropped(counted(1)).is_explained_as(Explanation::OutcomeUnknown);
     lost().silent(1, 1).dropped(counted(1)).is(&[Wrong::Uncounted]);
+}
+
+#[test]
+fn fault_that_came_after_the_reply_was_due_explains_nothing() {
+    let counted = Dropped { outcome_unknown: 1, ..Dropped::default() };
+    let lost = |kind, from| {
+        let test = Test::default().silent(0, 1).executed(0, 1, 1).dropped(counted);
+        test.fault(kind, from, from + 900)
+    };
+
+    // At its worker, its node, its origin, its link: the reply may still have been under way, or not.
+    for kind in [
+        FaultKind::WorkerKilled(1),
+        FaultKind::WorkerFrozen(1),
+        FaultKind::NodeFrozen(0),
+        FaultKind::NodeKilled(1),
+        FaultKind::LinkCut(0, 1),
+    ] {
+        lost(kind, 400).is_explained_as(Explanation::OutcomeUnknown);
+        lost(kind, 600).is(&[Wrong::Unexplained]);
+    }
+    lost(FaultKind::NodeKilled(0), 400).is_explained_as(Explanation::OriginKilled);
+    lost(FaultKind::NodeKilled(0), 600).is(&[Wrong::Unexplained]);
+}
+
+#[test]
+fn each_reply_of_a_request_must_have_been_held_up() {
+    let counted = Dropped { expired: 1, ..Dropped::default() };
+    let test = || Test::default().silent(0, 0).executed(0, 0, 1).executed(0, 2, 700);
+    let test = || test().dropped(counted).fault(FaultKind::WorkerKilled(0), 2, 9);
+
+    test().is(&[Wrong::Unexplained]);
+    test().fault(FaultKind::NodeFrozen(2), 701, 900).is_explained_as(Explanation::Expired);
+}
+
+#[test]
+fn loss_is_counted_by_its_origin_and_at_its_time() {
+    let counted = Dropped { outcome_unknown: 1, ..Dropped::default() };
+    let lost = |node, from, until| {
+        let test = Test::default().silent(0, 1).executed(0, 1, 1);
+        test.fault(FaultKind::WorkerKilled(1), 2, 9).dropped_by(node, from, until, counted)
+    };
+
+    lost(0, 0, 3_000).is_explained_as(Explanation::OutcomeUnknown);
+    lost(1, 0, 3_000).is(&[Wrong::Uncounted]);
+    // Before it was sent, and after its client gave it up.
+    lost(0, -900, -1).is(&[Wrong::Uncounted]);
+    lost(0, 10_500, 12_000).is(&[Wrong::Uncounted]);
+    // Two at one time, and as many counted at two.
+    let two =
+        lost(0, 0, 3_000).silent(1, 1).executed(1, 1, 1).dropped_by(0, 11_000, 12_000, counted);
+    two.is(&[Wrong::Uncounted]);
 }
 
 #[test]
