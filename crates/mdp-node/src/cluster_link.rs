@@ -65,6 +65,9 @@ const CONNECT_MILLISECONDS_MAX: i32 = 500;
 const RECONNECT_MILLISECONDS_MIN: i32 = 50;
 const RECONNECT_MILLISECONDS_MAX: i32 = 500;
 
+/// How late the thread may be with the end of a call's time, until the caller goes on without it.
+const THREAD_LAG_MAX: Duration = Duration::from_millis(50);
+
 /// Answers a request of another node; `None`: it gets no answer.
 pub(crate) type Answer = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync>;
 
@@ -200,7 +203,8 @@ impl Transport for LinkCaller {
             let deadline = Instant::now() + timeout;
             let (reply, answer) = oneshot::channel();
             caller.post(Command::Call { endpoint, lane, request, deadline, reply })?;
-            match tokio::time::timeout_at(deadline.into(), answer).await {
+            // The thread knows why a request could not be sent, and says it when its time is up.
+            match tokio::time::timeout_at((deadline + THREAD_LAG_MAX).into(), answer).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Err(CallError::Unreachable),
                 Err(_) => Err(CallError::Timeout),

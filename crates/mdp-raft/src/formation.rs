@@ -30,6 +30,9 @@ use crate::{
 const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the leader may take to make a member.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the leader may take to answer a member that passes a newcomer's question on: shorter than
+/// the newcomer waits for the member.
+const PASS_ON_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a node that was accepted waits for the log that says so.
@@ -76,7 +79,9 @@ async fn join_again(hub: &Hub) {
     for (id, member) in membership.nodes().filter(|(id, _)| **id != hub.id()) {
         match ask_to_join(hub, hub.peers.target(*id, member)).await {
             Ok(()) => return,
-            Err(failure) => tracing::debug!(%member, %failure, "still without a leader"),
+            Err(JoinFailure { endpoint, failure }) => {
+                tracing::debug!(%member, endpoint, %failure, "still without a leader");
+            }
         }
     }
 }
@@ -131,9 +136,10 @@ async fn step(hub: &Hub) -> bool {
         hub.wait_for(Some(difference));
         return false;
     }
-    let member = heard.iter().find(|heard| heard.is_initialised());
-    if let Some(member) = member {
-        return join(hub, Target { id: None, endpoint: member.seed.endpoint.clone() }).await;
+    let members: Vec<&Heard<'_>> = heard.iter().filter(|heard| heard.is_initialised()).collect();
+    if !members.is_empty() {
+        let endpoints = members.into_iter().map(|member| member.seed.endpoint.clone());
+        return join(hub, endpoints).await;
     }
     let is_first = hub.config.seeds.first().is_some_and(|seed| seed.name == *hub.name());
     let unheard: Vec<_> = heard
@@ -280,22 +286,50 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
     }
 }
 
-/// Asks to be made a member, and waits until this node's log says so.
-async fn join(hub: &Hub, target: Target) -> bool {
-    if let Err(failure) = ask_to_join(hub, target).await {
-        if let CallFailure::Refused(Refusal::Version { reason }) = &failure {
-            hub.stop(Stop::Version { reason: reason.clone() }).await;
-        }
-        hub.wait_for(Some(join_failed(hub, &failure)));
-        return false;
-    }
-    let text = "accepted; the leader sends what this node missed".to_owned();
-    hub.wait_for(Some(NotReady { code: "not_joined", text }));
-    wait_for_membership(hub).await
+/// Who did not make this node a member, and why.
+#[derive(Debug)]
+struct JoinFailure {
+    endpoint: String,
+    failure: CallFailure,
 }
 
-/// Asks a member, and then the leader that it names, to make this node a member.
-async fn ask_to_join(hub: &Hub, mut target: Target) -> Result<(), CallFailure> {
+impl JoinFailure {
+    /// Whether another member may bring more: it may know the leader, or reach it where this node cannot.
+    const fn may_pass_elsewhere(&self) -> bool {
+        match &self.failure {
+            CallFailure::Transport(_)
+            | CallFailure::Malformed(_)
+            | CallFailure::Refused(Refusal::NotLeader { .. }) => true,
+            CallFailure::Refused(_) | CallFailure::Foreign(_) => false,
+        }
+    }
+}
+
+/// Asks one member after the other to make this node one, and waits until this node's log says so.
+async fn join(hub: &Hub, members: impl Iterator<Item = String>) -> bool {
+    let mut last = None;
+    for endpoint in members {
+        let Err(failed) = ask_to_join(hub, Target { id: None, endpoint }).await else {
+            let text = "accepted; the leader sends what this node missed".to_owned();
+            hub.wait_for(Some(NotReady { code: "not_joined", text }));
+            return wait_for_membership(hub).await;
+        };
+        if let CallFailure::Refused(Refusal::Version { reason }) = &failed.failure {
+            hub.stop(Stop::Version { reason: reason.clone() }).await;
+        }
+        let may_pass_elsewhere = failed.may_pass_elsewhere();
+        last = Some(failed);
+        if !may_pass_elsewhere {
+            break;
+        }
+    }
+    hub.wait_for(last.map(|failed| join_failed(hub, &failed)));
+    false
+}
+
+/// Asks a member, which passes it on to the leader, and then the leader that it names, to make this node
+/// a member: a member of 0.1.0 passes nothing on, and one that cannot reach the leader neither.
+async fn ask_to_join(hub: &Hub, mut target: Target) -> Result<(), JoinFailure> {
     let mut leaders_max = 2;
     loop {
         let endpoint = hub.config.endpoints.cluster.clone();
@@ -306,10 +340,42 @@ async fn ask_to_join(hub: &Hub, mut target: Target) -> Result<(), CallFailure> {
             Err(failure) => failure,
         };
         let Some((id, member)) = leader_hint(&failure).filter(|_| leaders_max > 0) else {
-            return Err(failure);
+            return Err(JoinFailure { endpoint: target.endpoint, failure });
         };
         leaders_max -= 1;
         target = hub.peers.target(id, &member);
+    }
+}
+
+/// Who asks to become a member.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) endpoint: String,
+    pub(crate) version: (u16, u16, u16),
+}
+
+/// Asks the leader in the newcomer's name: what the newcomer would ask itself, if it could reach the leader.
+/// The leader cannot tell the two apart, so that one of 0.1.0 answers, too.
+pub(crate) async fn pass_on(hub: &Hub, newcomer: Newcomer) -> Result<Reply, Refusal> {
+    let Some(Leader::Other { target, .. }) = hub.leader() else { return Err(hub.not_leader()) };
+    let Newcomer { id, name, endpoint, version } = newcomer;
+    let request = Request::Join { endpoint, version };
+    match hub.peers.call_for((id, name.clone()), &target, request, PASS_ON_TIMEOUT).await {
+        Ok(Reply::Joined) => {
+            tracing::info!(name, leader = target.endpoint, "passed on that a node wants to join");
+            Ok(Reply::Joined)
+        }
+        // About this node and the leader, and not about the newcomer.
+        Err(CallFailure::Refused(Refusal::NotTarget | Refusal::Format { .. })) => {
+            Err(hub.not_leader())
+        }
+        Err(CallFailure::Refused(refusal)) => Err(refusal),
+        Ok(_)
+        | Err(CallFailure::Transport(_) | CallFailure::Foreign(_) | CallFailure::Malformed(_)) => {
+            Err(hub.not_leader())
+        }
     }
 }
 
@@ -321,13 +387,13 @@ async fn wait_for_membership(hub: &Hub) -> bool {
     timeout(MEMBERSHIP_WAIT, is_member).await.is_ok()
 }
 
-fn join_failed(hub: &Hub, failure: &CallFailure) -> NotReady {
+fn join_failed(hub: &Hub, failed: &JoinFailure) -> NotReady {
+    let JoinFailure { endpoint, failure } = failed;
     if let CallFailure::Foreign(_) = failure {
         return foreign_cluster();
     }
     let CallFailure::Refused(refusal) = failure else {
-        let text = format!("the leader could not be asked: {failure}");
-        return NotReady { code: "not_joined", text };
+        return NotReady { code: "not_joined", text: not_asked(endpoint, failure) };
     };
     match refusal {
         Refusal::NameInUse => NotReady {
@@ -359,8 +425,37 @@ fn join_failed(hub: &Hub, failure: &CallFailure) -> NotReady {
     }
 }
 
+/// The leader could not be asked, and no member passed the question on.
+fn not_asked(endpoint: &str, failure: &CallFailure) -> String {
+    format!(
+        "the leader at {endpoint} could not be asked to make this node a member: {failure}; no member \
+         that could be asked passed it on"
+    )
+}
+
 fn foreign_cluster() -> NotReady {
     let text = "the seeds belong to another cluster than node.data_dir; move the directory away to \
                 join theirs";
     NotReady { code: "foreign_cluster", text: text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CallError;
+
+    #[test]
+    fn failed_join_names_the_address_and_the_reason() {
+        for (error, reason) in [
+            (CallError::NoAddress, "its name has no address"),
+            (CallError::Refused, "connection refused"),
+            (CallError::Timeout, "no answer in time"),
+        ] {
+            let text = not_asked("tcp://node-2:5556", &CallFailure::Transport(error));
+            let wanted = format!(
+                "the leader at tcp://node-2:5556 could not be asked to make this node a member: {reason}; "
+            );
+            assert!(text.starts_with(&wanted), "{text}");
+        }
+    }
 }

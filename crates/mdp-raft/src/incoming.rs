@@ -6,6 +6,7 @@ use crate::{
     Stop,
     calls::{Answer, Appended, Ballot, Call, Hello, REFUSAL_FORMAT, Refusal, Reply, Request},
     clock::timeout,
+    formation::{self, Newcomer},
     hub::{Hub, lock},
     membership, reads,
     stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
@@ -112,8 +113,16 @@ async fn reply(hub: &Hub, call: Call) -> Result<Reply, Refusal> {
             if !is_ours {
                 return Err(Refusal::ForeignCluster);
             }
-            membership::join(hub, call.from, &call.from_name, &endpoint, version).await?;
-            Ok(Reply::Joined)
+            match membership::join(hub, call.from, &call.from_name, &endpoint, version).await {
+                Ok(()) => Ok(Reply::Joined),
+                // A newcomer asks the node at a seed's address, whose id it does not know. A member that
+                // passes this on asks the leader by its id, so that it is passed on once.
+                Err(Refusal::NotLeader { .. }) if call.to.is_none() => {
+                    let (id, name) = (call.from, call.from_name);
+                    formation::pass_on(hub, Newcomer { id, name, endpoint, version }).await
+                }
+                Err(refusal) => Err(refusal),
+            }
         }
         Request::Append { vote, previous, entries, committed } => {
             let entries: Result<Vec<_>, _> = entries.into_iter().map(EntryV1::read).collect();

@@ -142,23 +142,52 @@ impl Peers {
         timeout: Duration,
     ) -> Result<Reply, CallFailure> {
         let identity = self.identity.identity();
+        let from = (identity.node_id.0, identity.name.as_str().to_owned());
+        let call = self.envelope(from, target, request);
+        let answered = self.send(&call, target, lane, timeout).await;
+        if matches!(answered, Err(CallFailure::Refused(Refusal::Removed))) {
+            self.on_removed().await;
+        }
+        answered
+    }
+
+    /// Asks in the name of another node, by its id and name. What the answer says is about that node.
+    pub(crate) async fn call_for(
+        &self,
+        from: (u64, String),
+        target: &Target,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Reply, CallFailure> {
+        self.send(&self.envelope(from, target, request), target, Lane::Control, timeout).await
+    }
+
+    fn envelope(
+        &self,
+        (from, from_name): (u64, String),
+        target: &Target,
+        request: Request,
+    ) -> Call {
         let own = self.formats.own();
-        let call = Call {
-            formats: (own.min, own.max),
-            cluster: identity.cluster_id,
-            from: identity.node_id.0,
-            from_name: identity.name.as_str().to_owned(),
-            to: target.id,
-            request,
-        };
-        let (format, mut answer) = self.exchange(target, lane, &call, timeout).await?;
+        let (formats, cluster) = ((own.min, own.max), self.identity.identity().cluster_id);
+        Call { formats, cluster, from, from_name, to: target.id, request }
+    }
+
+    async fn send(
+        &self,
+        call: &Call,
+        target: &Target,
+        lane: Lane,
+        timeout: Duration,
+    ) -> Result<Reply, CallFailure> {
+        let (format, mut answer) = self.exchange(target, lane, call, timeout).await?;
         if matches!(answer.reply, Reply::Refused(Refusal::Format { .. }))
             && self.formats.newest(&target.endpoint) != format
         {
             // It was rolled back since, or another one is there; what it knows was in its answer.
-            (_, answer) = self.exchange(target, lane, &call, timeout).await?;
+            (_, answer) = self.exchange(target, lane, call, timeout).await?;
         }
-        if let (Some(ours), Some(theirs)) = (identity.cluster_id, answer.cluster)
+        if let (Some(ours), Some(theirs)) = (call.cluster, answer.cluster)
             && ours != theirs
         {
             return Err(CallFailure::Foreign(theirs));
@@ -168,8 +197,8 @@ impl Peers {
         {
             self.on_heard(id);
         }
-        let refusal = match answer.reply {
-            Reply::Refused(refusal) => refusal,
+        match answer.reply {
+            Reply::Refused(refusal) => Err(CallFailure::Refused(refusal)),
             reply @ (Reply::Hello(_)
             | Reply::Joined
             | Reply::Append(_)
@@ -179,12 +208,8 @@ impl Peers {
             | Reply::SnapshotDone { .. }
             | Reply::ReadIndex { .. }
             | Reply::Proposed
-            | Reply::Changed { .. }) => return Ok(reply),
-        };
-        if matches!(refusal, Refusal::Removed) {
-            self.on_removed().await;
+            | Reply::Changed { .. }) => Ok(reply),
         }
-        Err(CallFailure::Refused(refusal))
     }
 
     /// Sends a call in the newest format that both are known to speak; says which that was.

@@ -22,6 +22,12 @@ pub enum CallError {
     /// No answer came in time.
     #[error("no answer in time")]
     Timeout,
+    /// The name of the other node has no address.
+    #[error("its name has no address")]
+    NoAddress,
+    /// No program listens at the address.
+    #[error("connection refused")]
+    Refused,
     /// There is no connection, or it was lost.
     #[error("not connected")]
     Unreachable,

@@ -75,8 +75,9 @@ impl Calls {
         open.reply.send(Ok(answer.to_vec())).is_ok()
     }
 
-    /// Forgets the calls whose time is up; returns how many those are.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
+    /// Forgets the calls whose time is up; returns how many those are. Those that were never sent are told
+    /// the obstacle.
+    pub(super) fn expire(&mut self, now: Instant, obstacle: CallError) -> u64 {
         let mut expired = 0;
         while let Some((deadline, id)) = self.deadlines.first().copied() {
             if deadline > now {
@@ -86,8 +87,9 @@ impl Calls {
             self.unsent.retain(|unsent| *unsent != id);
             if let Some(open) = self.by_id.remove(&id) {
                 expired += 1;
+                let error = if open.request.is_some() { obstacle } else { CallError::Timeout };
                 // Whoever asked may have given up by itself.
-                match open.reply.send(Err(CallError::Timeout)) {
+                match open.reply.send(Err(error)) {
                     Ok(()) | Err(_) => {}
                 }
             }
@@ -148,11 +150,24 @@ mod tests {
         calls.push(2, long);
 
         assert_eq!(calls.next_unsent(now + SECOND).map(|(id, _)| id), Some(2));
-        assert_eq!(calls.expire(now + SECOND), 1);
+        assert_eq!(calls.expire(now + SECOND, CallError::Refused), 1);
 
-        assert_eq!(outcome.try_recv(), Ok(Err(CallError::Timeout)));
+        assert_eq!(outcome.try_recv(), Ok(Err(CallError::Refused)));
         assert!(!calls.answer(1, b"late"));
         assert_eq!(calls.next_deadline(), Some(now + 3 * SECOND));
+    }
+
+    #[test]
+    fn call_that_was_sent_and_not_answered_is_told_so() {
+        let (now, mut calls) = (Instant::now(), Calls::default());
+        let (sent, mut outcome) = call(now + SECOND);
+        calls.push(1, sent);
+        assert!(calls.next_unsent(now).is_some());
+        calls.sent();
+
+        assert_eq!(calls.expire(now + SECOND, CallError::NoAddress), 1);
+
+        assert_eq!(outcome.try_recv(), Ok(Err(CallError::Timeout)));
     }
 
     #[test]
@@ -162,7 +177,7 @@ mod tests {
             calls.push(id, call(now).0);
         }
 
-        assert_eq!(calls.expire(now), 10);
+        assert_eq!(calls.expire(now, CallError::Timeout), 10);
 
         assert_eq!(calls.len(), 0);
         assert!(!calls.has_unsent());

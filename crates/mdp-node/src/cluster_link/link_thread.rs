@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use tokio::runtime::Handle;
+use tokio::{net::TcpStream, runtime::Handle};
 
 use super::{
     Answer, LinkCaller, MESSAGE_BYTES_MAX,
@@ -34,6 +35,9 @@ const PEERS_MAX: usize = 64;
 /// The longest sleep: now and then, unused connections are looked for.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// How long a connection that is made to learn why a node is not reached may take.
+const PROBE_TIME_MAX: Duration = Duration::from_millis(300);
+
 /// What other threads tell this one.
 pub(super) enum Command {
     /// Call another node.
@@ -42,6 +46,8 @@ pub(super) enum Command {
     Answer { caller: CallerId, answer: Vec<u8> },
     /// The name of a node was looked up.
     Resolved { key: PeerKey, addresses: Vec<SocketAddr> },
+    /// The address of a node was tried.
+    Probed { key: PeerKey, obstacle: CallError },
     /// From now on, answer calls of other nodes by this.
     Serve(Answer),
 }
@@ -52,6 +58,7 @@ impl std::fmt::Debug for Command {
             Self::Call { .. } => "Call",
             Self::Answer { .. } => "Answer",
             Self::Resolved { .. } => "Resolved",
+            Self::Probed { .. } => "Probed",
             Self::Serve(_) => "Serve",
         })
     }
@@ -154,6 +161,11 @@ impl Working {
                         log_if_no_socket(&key, opened.err());
                     }
                 }
+                Command::Probed { key, obstacle } => {
+                    if let Some(peer) = self.peers.get_mut(&key) {
+                        peer.on_probed(obstacle);
+                    }
+                }
                 Command::Serve(answer) => {
                     self.answer.get_or_insert(answer);
                 }
@@ -229,6 +241,9 @@ impl Working {
             if let Some(name) = peer.begin_resolving(self.now) {
                 self.it.runtime.spawn(resolve(self.it.caller.clone(), key.clone(), name));
             }
+            if let Some(address) = peer.begin_probing(self.now) {
+                self.it.runtime.spawn(probe(self.it.caller.clone(), key.clone(), address));
+            }
         }
         self.peers.retain(|_, peer| !peer.is_idle(self.now));
     }
@@ -278,6 +293,20 @@ fn refuse(reply: Reply) {
 fn log_if_no_socket(key: &PeerKey, error: Option<SocketError>) {
     if let Some(error) = error {
         tracing::warn!(endpoint = %key.endpoint, %error, "no socket for another node");
+    }
+}
+
+/// Connects to a node once and closes that again: why it cannot be reached.
+async fn probe(queue: LinkCaller, key: PeerKey, address: SocketAddr) {
+    let connected = tokio::time::timeout(PROBE_TIME_MAX, TcpStream::connect(address)).await;
+    let obstacle = match connected {
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => CallError::Refused,
+        Ok(Err(_)) => CallError::Unreachable,
+        // It is there, and does not answer; or nothing is heard of it.
+        Ok(Ok(_)) | Err(_) => CallError::Timeout,
+    };
+    match queue.post(Command::Probed { key, obstacle }) {
+        Ok(()) | Err(_) => {}
     }
 }
 

@@ -29,6 +29,9 @@ const PEER_IDLE_MAX: Duration = Duration::from_secs(60);
 const ANSWERS_BATCH_MAX: usize = 64;
 /// How soon a name is looked up again while its node cannot be reached: it may have moved.
 const RESOLVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long a request may wait for a connection until its address is tried once more, to learn why: libzmq
+/// tries again and does not say why.
+const PROBE_AFTER: Duration = Duration::from_millis(100);
 /// When a look-up that says nothing is given up.
 const RESOLVE_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -44,6 +47,10 @@ pub(super) struct Peer {
     used_at: Instant,
     /// When its name may be looked up next.
     resolve_at: Instant,
+    /// When its address may be tried next.
+    probe_at: Instant,
+    /// What requests that cannot be sent are told.
+    obstacle: CallError,
     /// Whether its socket may have something to do although its descriptor is silent.
     is_awake: bool,
     has_warned: bool,
@@ -69,6 +76,8 @@ impl Peer {
             calls: Calls::default(),
             used_at: now,
             resolve_at: now,
+            probe_at: now,
+            obstacle: CallError::Timeout,
             is_awake: true,
             has_warned: false,
         })
@@ -85,6 +94,9 @@ impl Peer {
         }
         self.used_at = now;
         self.is_awake = true;
+        if !self.calls.has_unsent() {
+            self.probe_at = self.probe_at.max(now + PROBE_AFTER);
+        }
         self.calls.push(id, call);
     }
 
@@ -98,7 +110,10 @@ impl Peer {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         while let Some((id, request)) = self.calls.next_unsent(now) {
             match connection.send(id, request)? {
-                FrameFlow::Done => self.calls.sent(),
+                FrameFlow::Done => {
+                    self.calls.sent();
+                    self.obstacle = CallError::Timeout;
+                }
                 FrameFlow::WouldWait => break,
             }
             count(&counters.sent);
@@ -121,7 +136,7 @@ impl Peer {
 
     /// Forgets the calls whose time is up.
     pub(super) fn expire(&mut self, now: Instant, counters: &LinkCounters) {
-        let expired = self.calls.expire(now);
+        let expired = self.calls.expire(now, self.obstacle);
         if expired > 0 {
             counters.timed_out.fetch_add(expired, std::sync::atomic::Ordering::Relaxed);
         }
@@ -135,6 +150,21 @@ impl Peer {
         let name = self.endpoint.host_name()?.to_owned();
         self.resolve_at = now + RESOLVE_TIME_MAX;
         Some((name, self.endpoint.port()))
+    }
+
+    /// The address to try now, if it is time: requests wait, and the connection is not made.
+    pub(super) fn begin_probing(&mut self, now: Instant) -> Option<SocketAddr> {
+        if !self.calls.has_unsent() || now < self.probe_at {
+            return None;
+        }
+        let address = self.connection.as_ref()?.address;
+        self.probe_at = now + RESOLVE_AGAIN_AFTER;
+        Some(address)
+    }
+
+    /// What a connection to the address came to.
+    pub(super) const fn on_probed(&mut self, obstacle: CallError) {
+        self.obstacle = obstacle;
     }
 
     /// Connects to what the name stands for now, unless that is what it stood for before.
@@ -151,6 +181,7 @@ impl Peer {
                 let endpoint = &self.endpoint;
                 tracing::warn!(%endpoint, "the name of a node has no address; it is tried again");
             }
+            self.obstacle = CallError::NoAddress;
             return Ok(());
         };
         self.has_warned = false;
@@ -184,8 +215,11 @@ impl Peer {
 
     /// When there is something to do even if nothing happens.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let resolve = self.calls.has_unsent() && self.endpoint.host_name().is_some();
-        [self.calls.next_deadline(), resolve.then_some(self.resolve_at)].into_iter().flatten().min()
+        let has_unsent = self.calls.has_unsent();
+        let resolve = has_unsent && self.endpoint.host_name().is_some();
+        let probe = has_unsent && self.connection.is_some();
+        let due = [resolve.then_some(self.resolve_at), probe.then_some(self.probe_at)];
+        due.into_iter().flatten().chain(self.calls.next_deadline()).min()
     }
 
     /// Becomes readable when its socket may have something to do.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mdp_catalog::{CatalogEntry, NodeState, Seq};
 
 use self::harness::{TestCluster, patient, seed_list};
-use crate::{ChangeError, News, RoundId, Stop};
+use crate::{ChangeError, News, Role, RoundId, Stop};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_seeds_form_one_cluster_and_all_live() {
@@ -117,6 +117,57 @@ async fn node_that_lost_its_volume_comes_back_as_another_member() {
     cluster.restart(&victim).await;
     let back = cluster.node(&victim);
     patient(|| back.stopped() == Some(Stop::Removed)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn newcomer_that_does_not_reach_the_leader_joins_by_a_member_that_does() {
+    let mut cluster = TestCluster::start(3).await;
+    cluster.wait_ready(&["n1", "n2", "n3"]).await;
+    let leader = cluster.leader();
+    let victim = cluster.a_follower().name().to_owned();
+    let old_id = cluster.node(&victim).status().node_id;
+
+    cluster.kill(&victim).await;
+    cluster.lose_volume(&victim);
+    cluster.network().cut_calls(&victim, &leader);
+    cluster.restart(&victim).await;
+
+    let new_id = cluster.node(&victim).status().node_id;
+    patient(|| {
+        let members = cluster.node(&leader).status().members;
+        let voters = members.iter().filter(|member| member.role == Role::Voter);
+        let ids: Vec<_> = voters.map(|member| member.node_id).collect();
+        ids.len() == 3 && ids.contains(&new_id) && !ids.contains(&old_id)
+    })
+    .await;
+    cluster.network().heal();
+    cluster.wait_ready(&["n1", "n2", "n3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn question_that_a_member_passed_on_is_not_passed_on_again() {
+    use crate::{
+        FORMATS,
+        calls::{Answer, Call, Refusal, Reply, Request},
+    };
+
+    let cluster = TestCluster::start(3).await;
+    cluster.wait_ready(&["n1", "n2", "n3"]).await;
+    let (asked, ours) = (cluster.a_follower(), cluster.cluster_id());
+    let ask = async |to| {
+        let request = Request::Join { endpoint: "test://n9".to_owned(), version: (0, 1, 0) };
+        let from_name = "n9".to_owned();
+        let call = Call { formats: (1, 1), cluster: Some(ours), from: 9, from_name, to, request };
+        let answer = asked.answer(call.encode(1).unwrap()).await.unwrap();
+        Answer::decode(FORMATS, &answer).unwrap().reply
+    };
+
+    let by_id = ask(Some(asked.status().node_id.0)).await;
+    assert!(matches!(by_id, Reply::Refused(Refusal::NotLeader { leader: Some(_) })), "{by_id:?}");
+    let by_address = ask(None).await;
+    assert!(matches!(by_address, Reply::Joined), "{by_address:?}");
+    let members = cluster.node(&cluster.leader()).status().members;
+    assert!(members.iter().any(|member| member.node_id.0 == 9 && member.role == Role::Learner));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -50,9 +50,16 @@ fn endpoint(name: &str) -> String {
 pub(super) struct Network {
     listeners: Mutex<HashMap<String, Consensus>>,
     cut_off: Mutex<BTreeSet<String>>,
+    /// Calls from the first to the second come to nothing.
+    cut_calls: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Network {
+    /// One node does not reach another one: it cannot resolve the name, say. The other one reaches it.
+    pub(super) fn cut_calls(&self, from: &str, to: &str) {
+        lock(&self.cut_calls).insert((endpoint(from), endpoint(to)));
+    }
+
     /// Nobody hears this node, nor does it hear anybody.
     pub(super) fn cut_off(&self, name: &str) {
         lock(&self.cut_off).insert(endpoint(name));
@@ -60,11 +67,16 @@ impl Network {
 
     pub(super) fn heal(&self) {
         lock(&self.cut_off).clear();
+        lock(&self.cut_calls).clear();
     }
 
     fn is_cut(&self, from: &str, to: &str) -> bool {
         let cut_off = lock(&self.cut_off);
         cut_off.contains(from) || cut_off.contains(to)
+    }
+
+    fn has_cut_calls(&self, from: &str, to: &str) -> bool {
+        lock(&self.cut_calls).contains(&(from.to_owned(), to.to_owned()))
     }
 }
 
@@ -88,7 +100,7 @@ impl Transport for Port {
             let answer = async {
                 let listener = lock(&network.listeners).get(&to).cloned();
                 let listener = listener.ok_or(CallError::Unreachable)?;
-                if network.is_cut(&from, &to) {
+                if network.is_cut(&from, &to) || network.has_cut_calls(&from, &to) {
                     std::future::pending::<()>().await;
                 }
                 let answer = listener.answer(request).await.ok_or(CallError::Timeout)?;
