@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod deny;
 mod descendants;
+mod flaky;
 mod image;
 mod install;
 mod manifests;

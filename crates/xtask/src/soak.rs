@@ -160,7 +160,8 @@ impl Soak {
 pub(crate) fn list() -> String {
     let lines: Vec<String> =
         Soak::ALL.iter().map(|soak| format!("  {:<12} {}", soak.name(), soak.summary())).collect();
-    lines.join("\n")
+    let flaky = "every suite of `test` 20 times, with a list of what failed how often";
+    format!("  {:<12} {flaky}\n{}", "flaky", lines.join("\n"))
 }
 
 pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {

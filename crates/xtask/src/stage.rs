@@ -76,14 +76,14 @@ impl Stages {
     /// The sum so far.
     pub(crate) fn totals(&self) -> Totals {
         let mut sum = Totals::default();
-        self.stages.iter().for_each(|stage| sum.add(stage.totals));
+        self.stages.iter().for_each(|stage| sum.add(&stage.totals));
         sum
     }
 }
 
 fn summary(stage: &Stage) -> String {
     let verdict = if stage.failure.is_none() { "ok" } else { "FAILED" };
-    let Totals { passed, failed, .. } = stage.totals;
+    let Totals { passed, failed, .. } = &stage.totals;
     let counted = if passed + failed > 0 {
         format!("  {passed} passed, {failed} failed")
     } else {

@@ -87,7 +87,7 @@ impl Part {
         Self::ALL.into_iter().find(|part| part.name() == name)
     }
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::Cluster => "cluster",
@@ -107,7 +107,7 @@ impl Part {
         }
     }
 
-    fn run(self, workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
+    pub(crate) fn run(self, workspace: &Workspace, totals: &mut Totals) -> Result<(), Failure> {
         match self {
             Self::Rust => rust_tests(workspace, totals),
             Self::Cluster | Self::Relay | Self::Delivery | Self::Nemesis => {
@@ -186,15 +186,21 @@ fn one(totals: &mut Totals, outcome: Result<(), Failure>) -> Result<(), Failure>
     outcome.inspect(|()| totals.passed += 1)
 }
 
-/// Runs all parts, or one, sums up, and says the sum alone on the last line.
-pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failure> {
+/// All parts, or one.
+pub(crate) fn parts(only: Option<Part>) -> Vec<Part> {
+    Part::ALL.into_iter().filter(|part| only.is_none_or(|only| *part == only)).collect()
+}
+
+/// Installs and builds what the parts need. Whether everything could be built.
+pub(crate) fn prepare(
+    workspace: &Workspace,
+    parts: &[Part],
+    stages: &mut Stages,
+) -> Result<bool, Failure> {
     let needs =
         [Need::Libzmq, Need::Faketime, Need::Haproxy, Need::Python, Need::Strace, Need::Tmux];
     install::missing(&needs)?;
     install::missing(&Need::NEMESIS)?;
-    let parts: Vec<Part> =
-        Part::ALL.into_iter().filter(|part| only.is_none_or(|only| *part == only)).collect();
-    let mut stages = Stages::default();
     let mut built = stages.count("build", |_| build(workspace, &["majordomo", "mdp-bench"]));
     let has_tests = |part: &Part| {
         matches!(part, Part::Rust | Part::Kubernetes) || Part::PROGRAMS.contains(part)
@@ -204,6 +210,14 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failu
             run::run(&mut workspace.cargo(["test", "--workspace", "--no-run"]))
         });
     }
+    Ok(built)
+}
+
+/// Runs all parts, or one, sums up, and says the sum alone on the last line.
+pub(crate) fn run(workspace: &Workspace, only: Option<Part>) -> Result<(), Failure> {
+    let parts = parts(only);
+    let mut stages = Stages::default();
+    let built = prepare(workspace, &parts, &mut stages)?;
     for part in parts.into_iter().filter(|_| built) {
         stages.count(part.name(), |totals| part.run(workspace, totals));
     }

@@ -4,7 +4,9 @@ use std::{error::Error, fmt};
 
 use crate::{
     bench::{self, Bench},
-    check, demo, image, install, manifests, mutants,
+    check, demo,
+    flaky::{self, Flaky},
+    image, install, manifests, mutants,
     run::Failure,
     sim::{self, Sim},
     soak::{self, Soak},
@@ -20,6 +22,7 @@ pub(crate) enum Task {
     Check,
     Demo,
     Fix,
+    Flaky(Flaky),
     Image,
     Install,
     Manifests,
@@ -37,6 +40,7 @@ impl Task {
             Self::Check => check::check(workspace),
             Self::Demo => demo::run(workspace),
             Self::Fix => check::fix(workspace),
+            Self::Flaky(flaky) => flaky::run(workspace, *flaky),
             Self::Image => image::run(workspace),
             Self::Install => install::everything(workspace),
             Self::Manifests => manifests::run(workspace),
@@ -111,6 +115,9 @@ fn task(name: &'static str, options: &[String]) -> Result<Task, UsageError> {
             Sim::try_from(options).map(Task::Sim).map_err(|argument| unknown(&argument))
         }
         ("soak", []) => Err(UsageError::MissingSoak),
+        ("soak", [name, options @ ..]) if name == "flaky" => {
+            Flaky::try_from(options).map(Task::Flaky).map_err(|argument| unknown(&argument))
+        }
         ("soak", [name]) => Soak::named(name).map(Task::Soak).ok_or_else(|| unknown(name)),
         ("check", []) => Ok(Task::Check),
         ("demo", []) => Ok(Task::Demo),
@@ -246,9 +253,13 @@ seed, what was found, the last events, and the command that repeats it.
     },
     Manual {
         name: "soak",
-        usage: "soak NAME",
+        usage: "soak NAME | soak flaky [SUITE] [--runs N]",
         summary: "Runs the long form of a test: more cases, more connections, more memory.",
-        details: "Each has a short form in `cargo xtask test`.",
+        details: "Each has a short form in `cargo xtask test`.
+
+`soak flaky` runs every suite of `test`, or the one that is named, 20 times, or as often as --runs says (up to
+1,000), whatever fails meanwhile. At the end it lists what failed: the suite, the test, and in how many of
+the runs. Exit code 1 if anything failed in any run. All suites take about eight hours.",
     },
     Manual {
         name: "tidy",

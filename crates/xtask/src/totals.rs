@@ -1,10 +1,13 @@
 //! How many tests passed and failed, read from what the runners print.
 
 /// A sum over runners.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    failed_names: Vec<String>,
+    /// Since the last line `failures:`. The last such list of a runner has the names alone.
+    listed: Vec<String>,
     /// `unittest` says how many ran on one line and how they ended on a later one.
     unittest_ran: u64,
 }
@@ -12,7 +15,19 @@ pub(crate) struct Totals {
 impl Totals {
     /// Takes one line of a runner's output; lines that say nothing about totals change nothing.
     pub(crate) fn read_line(&mut self, line: &str) {
-        if let Some((_, libtest)) = line.split_once("test result:") {
+        if line == "failures:" {
+            self.listed.clear();
+        } else if let Some(name) = line.strip_prefix("    ").filter(|name| is_name(name)) {
+            self.listed.push(name.to_owned());
+        } else if let Some(name) =
+            line.strip_prefix("FAIL: ").or_else(|| line.strip_prefix("ERROR: "))
+        {
+            self.failed_names.push(name.to_owned());
+        } else if let Some((_, libtest)) = line.split_once("test result:") {
+            let listed = std::mem::take(&mut self.listed);
+            if number_before(libtest, " failed") > 0 {
+                self.failed_names.extend(listed);
+            }
             self.passed += number_before(libtest, " passed");
             self.failed += number_before(libtest, " failed");
         } else if let Some(ran) = line.strip_prefix("Ran ").filter(|rest| rest.contains(" test")) {
@@ -26,10 +41,21 @@ impl Totals {
         }
     }
 
-    pub(crate) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.failed_names.extend_from_slice(&other.failed_names);
     }
+
+    /// The tests that failed, as their runners name them.
+    pub(crate) fn failed_names(&self) -> &[String] {
+        &self.failed_names
+    }
+}
+
+/// Of a test: a path, or a file with an item and a line. Its output is indented, too.
+fn is_name(text: &str) -> bool {
+    !text.starts_with(' ') && !text.is_empty()
 }
 
 /// The digits that end where `unit` begins, or 0.
@@ -70,6 +96,32 @@ mod tests {
             "test result: \u{1b}[31mFAILED\u{1b}[0m. 3 passed; 2 failed; 0 ignored",
         ];
         assert_eq!(totals(&lines), (15, 2));
+    }
+
+    #[test]
+    fn failed_tests_are_named() {
+        let mut totals = Totals::default();
+        for line in [
+            "test result: ok. 1 passed; 0 failed",
+            "failures:",
+            "",
+            "---- topic::fails stdout ----",
+            "    an indented line of its output",
+            "",
+            "failures:",
+            "    topic::fails",
+            "    topic::too",
+            "",
+            "test result: FAILED. 1 passed; 2 failed",
+            "    a line of something else",
+            "test result: ok. 1 passed; 0 failed",
+            "FAIL: test_peer (test_guide_client.Guide.test_peer)",
+        ] {
+            totals.read_line(line);
+        }
+
+        let names = ["topic::fails", "topic::too", "test_peer (test_guide_client.Guide.test_peer)"];
+        assert_eq!(totals.failed_names(), names);
     }
 
     #[test]
