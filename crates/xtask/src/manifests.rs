@@ -1,6 +1,7 @@
 //! `manifests`: whether deploy/kubernetes is what Kubernetes, Prometheus and the program understand.
 
 mod environment;
+mod hazards;
 mod live;
 mod names;
 mod render;
@@ -60,6 +61,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), Failure> {
     run::run(&mut lint)?;
     let renders = render::all(workspace)?;
     KUBERNETES_VERSIONS.iter().try_for_each(|version| validate(workspace, &renders, version))?;
+    hazards::check(&workspace.root, &renders)?;
     rules(workspace)?;
     say::line(&format!("    {} renders, and the rules, are right", renders.len()));
     Ok(())
