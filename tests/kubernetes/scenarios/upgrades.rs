@@ -30,10 +30,11 @@ fn rollout_and_rollback_under_calls_fail_none() {
     let mut load = Load::start(&driver, &image());
     for round in 1..=scale().pick(1, 20) {
         for next in [next_image(), image()] {
+            load.wait_until_spread(0..3);
             let since = driver.events().len();
             driver.set_image(&next);
             driver.wait_for_rollout(ROLLOUT_WITHIN);
-            load.holds(&format!("round {round}: to {next}"), STALL_MAX);
+            load.holds(&driver, &format!("round {round}: to {next}"), STALL_MAX);
             all_drained(&driver, since);
         }
     }

@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tempfile::TempDir;
 
 use crate::{
-    Event,
+    Disruption, Event, What,
     docker::{Network, docker, must, output, succeeds},
     events::Events,
     kubelet::{Making, Pod},
@@ -163,6 +163,7 @@ impl Driver {
     /// A process that is killed: its container is started again in the same pod.
     pub fn kill_container(&self, ordinal: usize) {
         let container = self.container(ordinal);
+        self.shared.events.add(ordinal, What::Disrupted);
         succeeds(&["kill", &container]);
     }
 
@@ -218,15 +219,23 @@ impl Driver {
         let Some(pod) = self.shared.lock().pods.get(&ordinal).cloned() else { return };
         let network = &self.shared.network.name;
         if is_cut_off {
+            self.shared.events.add(ordinal, What::Disrupted);
             must(&["network", "disconnect", network, &pod.container]);
         } else {
             let address = pod.address.to_string();
-            must(&["network", "connect", "--ip", &address, network, &pod.container]);
+            let names = pod.identity.alias_options("--alias");
+            let mut connect = vec!["network", "connect", "--ip", &address];
+            connect.extend(names.iter().map(String::as_str));
+            connect.extend([network.as_str(), &pod.container]);
+            must(&connect);
         }
     }
 
     /// Stops all processes of a pod where they are, or lets them go on.
     pub fn set_frozen(&self, ordinal: usize, is_frozen: bool) {
+        if is_frozen {
+            self.shared.events.add(ordinal, What::Disrupted);
+        }
         must(&[if is_frozen { "pause" } else { "unpause" }, &self.container(ordinal)]);
     }
 
@@ -312,6 +321,12 @@ impl Driver {
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.shared.events.all()
+    }
+
+    /// What was done to pods, or is being done since a container was told to end.
+    #[must_use]
+    pub fn disruptions(&self) -> Vec<Disruption> {
+        self.shared.events.disruptions()
     }
 
     /// What happened, as text, with the end of each pod's log.

@@ -6,6 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cluster_tests::now_ns;
+
+use crate::Disruption;
+
 /// What happened to a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
@@ -26,6 +30,8 @@ pub enum What {
     LivenessFailed,
     /// It failed as often as it may: the container is restarted.
     Unhealthy,
+    /// It is about to be killed, frozen or cut off.
+    Disrupted,
     /// The container is to end.
     Stopping,
     /// What it does before it is told so was done.
@@ -67,17 +73,29 @@ impl fmt::Display for Event {
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
     began: Instant,
+    /// The same moment on the clock that all processes of the machine share.
+    began_at: u64,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Events {
     pub(crate) fn begin() -> Self {
-        Self { began: Instant::now(), events: Arc::default() }
+        Self { began: Instant::now(), began_at: now_ns(), events: Arc::default() }
     }
 
     pub(crate) fn add(&self, pod: usize, what: What) {
         let event = Event { at: self.began.elapsed(), pod, what };
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+
+    /// What was done to pods: each of these is written down just before it is done.
+    pub(crate) fn disruptions(&self) -> Vec<Disruption> {
+        let is_one = |event: &Event| matches!(event.what, What::Disrupted | What::Stopping);
+        let disruption = |event: Event| {
+            let since_began = u64::try_from(event.at.as_nanos()).unwrap_or(u64::MAX);
+            Disruption { pod: event.pod, at: self.began_at.saturating_add(since_began) }
+        };
+        self.all().into_iter().filter(is_one).map(disruption).collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Event> {

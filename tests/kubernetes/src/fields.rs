@@ -99,6 +99,7 @@ const OF_PROBE: &[(&str, Treated)] = &[
     ("periodSeconds", Enacted),
     ("timeoutSeconds", Enacted),
     ("failureThreshold", Enacted),
+    ("terminationGracePeriodSeconds", Enacted),
 ];
 
 const PROBES: [&str; 3] = ["startupProbe.", "livenessProbe.", "readinessProbe."];

@@ -161,7 +161,7 @@ impl Kubelet {
     /// Makes and starts the container. Returns false if its image can not be had.
     fn make(&self) -> bool {
         let Making { plan, network, files, volumes, .. } = &self.making;
-        let Identity { name, namespace, service, .. } = &self.pod.identity;
+        let name = &self.pod.identity.name;
         let address = self.pod.address.to_string();
         let mut options: Vec<String> = [
             "run",
@@ -176,14 +176,7 @@ impl Kubelet {
         .map(str::to_owned)
         .into();
         options.extend(["--network", network, "--ip", &address].map(str::to_owned));
-        // Every name that a pod of a set has in the DNS of a cluster; and the Service's, which has
-        // all of its pods, ready or not.
-        for host in [format!("{name}.{service}"), service.clone()] {
-            for domain in ["", ".NS", ".NS.svc", ".NS.svc.cluster.local"] {
-                let alias = format!("{host}{}", domain.replace("NS", namespace));
-                options.extend(["--network-alias".to_owned(), alias]);
-            }
-        }
+        options.extend(self.pod.identity.alias_options("--network-alias"));
         options.extend(
             plan.options(&self.pod.identity, files, |claim| self.pod.volume(volumes, claim)),
         );
@@ -204,7 +197,7 @@ impl Kubelet {
         let mut probes = Probes::new(&self.making.plan, Instant::now());
         loop {
             if self.pod.is_terminating() {
-                self.stop();
+                self.stop(self.making.plan.grace);
                 return true;
             }
             if let Some(code) = self.exit_code() {
@@ -222,7 +215,7 @@ impl Kubelet {
                 });
                 if finding == Finding::Unhealthy {
                     self.set_ready(false);
-                    self.stop();
+                    self.stop(probes.grace().unwrap_or(self.making.plan.grace));
                     return false;
                 }
             }
@@ -250,9 +243,9 @@ impl Kubelet {
         (is_running == "false").then(|| code.parse().unwrap_or(-1))
     }
 
-    /// The hook, then TERM, and KILL after the grace period, which began with the hook. A forced end is
+    /// The hook, then TERM, and KILL after this grace period, which began with the hook. A forced end is
     /// KILL at once.
-    fn stop(&self) {
+    fn stop(&self, grace: Duration) {
         let is_forced = self.pod.status().is_forced;
         self.say(What::Stopping);
         let begun = Instant::now();
@@ -260,7 +253,7 @@ impl Kubelet {
             Duration::ZERO
         } else {
             self.pre_stop();
-            self.making.plan.grace.saturating_sub(begun.elapsed()).max(GRACE_MIN)
+            grace.saturating_sub(begun.elapsed()).max(GRACE_MIN)
         };
         let seconds = grace.as_secs().to_string();
         drop(docker(&["stop", "--time", &seconds, &self.pod.container]));

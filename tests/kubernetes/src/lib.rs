@@ -17,6 +17,7 @@ mod kubelet;
 mod manifests;
 mod pod;
 mod probes;
+mod registrations;
 mod rollout;
 mod service;
 
@@ -24,3 +25,4 @@ pub use docker::{engine_answers, has_image};
 pub use driver::{Driver, Evicted};
 pub use events::{Event, What};
 pub use manifests::{ManifestError, Manifests};
+pub use registrations::{Disruption, NotFound, Registration, Registrations, by_pod, false_answers};

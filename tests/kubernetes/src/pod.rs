@@ -24,6 +24,29 @@ pub(crate) struct Identity {
     pub(crate) service: String,
 }
 
+impl Identity {
+    /// Every name that a pod of a set has in the DNS of a cluster; and the Service's, which has all of
+    /// its pods, ready or not.
+    fn dns_names(&self) -> Vec<String> {
+        let Self { name, namespace, service, .. } = self;
+        let hosts = [format!("{name}.{service}"), service.clone()];
+        let domains = [
+            String::new(),
+            format!(".{namespace}"),
+            format!(".{namespace}.svc"),
+            format!(".{namespace}.svc.cluster.local"),
+        ];
+        let of_host = |host: &String| domains.clone().map(|domain| format!("{host}{domain}"));
+        hosts.iter().flat_map(of_host).collect()
+    }
+
+    /// Options of Docker that give a container all of its names in a network: each time that it enters
+    /// one, for a container that is connected again has none of those that it had before.
+    pub(crate) fn alias_options(&self, option: &str) -> Vec<String> {
+        self.dns_names().into_iter().flat_map(|alias| [option.to_owned(), alias]).collect()
+    }
+}
+
 /// One revision of a pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -63,6 +86,8 @@ pub(crate) struct HttpProbe {
     pub(crate) period: Duration,
     pub(crate) timeout: Duration,
     pub(crate) failures_max: u32,
+    /// What a process gets to end when this probe has failed, in the place of the pod's grace period.
+    pub(crate) grace: Option<Duration>,
 }
 
 impl Plan {
@@ -216,6 +241,10 @@ impl HttpProbe {
             period: seconds(probe.period_seconds, 10),
             timeout: seconds(probe.timeout_seconds, 1),
             failures_max: probe.failure_threshold.and_then(|n| u32::try_from(n).ok()).unwrap_or(3),
+            grace: probe
+                .termination_grace_period_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map(Duration::from_secs),
         })
     }
 }
@@ -223,6 +252,23 @@ impl HttpProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pod_has_its_names_whenever_it_enters_a_network() {
+        let identity = Identity {
+            ordinal: 2,
+            name: "majordomo-2".to_owned(),
+            namespace: "mdp".to_owned(),
+            service: "mdp-peers".to_owned(),
+        };
+
+        let names = "--alias majordomo-2.mdp-peers --alias majordomo-2.mdp-peers.mdp \
+                     --alias majordomo-2.mdp-peers.mdp.svc \
+                     --alias majordomo-2.mdp-peers.mdp.svc.cluster.local \
+                     --alias mdp-peers --alias mdp-peers.mdp --alias mdp-peers.mdp.svc \
+                     --alias mdp-peers.mdp.svc.cluster.local";
+        assert_eq!(identity.alias_options("--alias").join(" "), names);
+    }
 
     #[test]
     fn template_becomes_options_of_docker() {

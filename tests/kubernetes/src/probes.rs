@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::pod::{HttpProbe, Plan};
@@ -70,6 +70,11 @@ impl Probes {
             is_alive: false,
             is_ready: false,
         }
+    }
+
+    /// What the process gets to end when it was found to be unhealthy, if its probe says so.
+    pub(crate) const fn grace(&self) -> Option<Duration> {
+        if self.is_alive { self.liveness.probe.grace } else { self.startup.probe.grace }
     }
 
     /// Asks what is due. It may take as long as the timeouts of the probes.

@@ -2,8 +2,8 @@
 //!
 //!     kubernetes-load SERVICE_ENDPOINT NODE_ENDPOINT,.. CALLS_PER_SECOND
 //!
-//! For each line on its standard input it writes one line of JSON: what happened since the line before.
-//! It ends when its standard input does.
+//! For each empty line on its standard input it writes one line of JSON: what happened since the empty line
+//! before. For a line `workers` it writes where they are registered now. It ends when its standard input does.
 
 use std::{
     env,
@@ -14,8 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cluster_tests::now_ns;
+use kubernetes_tests::{NotFound, Registration, Registrations};
 use mdp_client::{Client, ClientOptions, Request, StopHandle, Worker, WorkerOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Clients, each with one call at a time.
 const CLIENTS: u32 = 20;
@@ -24,6 +26,8 @@ const CLIENTS: u32 = 20;
 const WORKERS: usize = 18;
 /// Between two questions to `mmi.service`.
 const ASK_PERIOD: Duration = Duration::from_millis(20);
+/// How many answers of 404 are told with their times; more are only counted.
+const NOT_FOUND_TOLD_MAX: usize = 10_000;
 /// How many failures are told.
 const FAILURES_SHOWN: usize = 10;
 
@@ -39,6 +43,7 @@ struct Tally {
     failures: Vec<String>,
     found: u64,
     not_found: u64,
+    not_found_at: Vec<NotFound>,
 }
 
 type Shared = Arc<Mutex<Tally>>;
@@ -56,14 +61,15 @@ fn main() -> ExitCode {
         return usage("a number above 0 for CALLS_PER_SECOND");
     };
     let nodes: Vec<String> = nodes.split(',').map(str::to_owned).collect();
-    let tally = Shared::default();
+    let (tally, registrations) = (Shared::default(), Registrations::default());
     for number in 0..WORKERS {
         let mut endpoints = nodes.clone();
         endpoints.rotate_left(number % nodes.len());
         if number % 2 == 0 {
             endpoints.truncate(1);
         }
-        thread::spawn(move || work(endpoints));
+        let registrations = registrations.clone();
+        thread::spawn(move || work(number, endpoints, &registrations));
     }
     for number in 0..CLIENTS {
         let (tally, service) = (Arc::clone(&tally), service.clone());
@@ -74,7 +80,12 @@ fn main() -> ExitCode {
         thread::spawn(move || ask_steadily(endpoint, &tally));
     }
     for line in io::stdin().lock().lines() {
-        if line.is_err() || report(&std::mem::take(&mut *lock(&tally))).is_err() {
+        let written = match line.as_deref() {
+            Ok("workers") => write_line(&json!(registrations.open())),
+            Ok(_) => report(&std::mem::take(&mut *lock(&tally)), &registrations.take()),
+            Err(_) => break,
+        };
+        if written.is_err() {
             break;
         }
     }
@@ -92,8 +103,8 @@ fn complain(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-fn report(tally: &Tally) -> io::Result<()> {
-    let line = json!({
+fn report(tally: &Tally, registrations: &[Registration]) -> io::Result<()> {
+    write_line(&json!({
         "calls": tally.calls,
         "retried": tally.retried,
         "longest_ms": u64::try_from(tally.longest.as_millis()).unwrap_or(u64::MAX),
@@ -101,15 +112,23 @@ fn report(tally: &Tally) -> io::Result<()> {
         "failures": tally.failures,
         "found": tally.found,
         "not_found": tally.not_found,
-    });
+        "not_found_at": tally.not_found_at,
+        "registrations": registrations,
+    }))
+}
+
+fn write_line(line: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
-fn work(endpoints: Vec<String>) {
+/// What the worker says of its registrations is written down.
+fn work(number: usize, endpoints: Vec<String>, registrations: &Registrations) {
     let options = WorkerOptions { endpoints, service: SERVICE.into(), ..WorkerOptions::default() };
-    let ended = Worker::run(options, |request: Request| request.frames, &StopHandle::new());
+    let ended = tracing::subscriber::with_default(registrations.listener(number), || {
+        Worker::run(options, |request: Request| request.frames, &StopHandle::new())
+    });
     complain(&format!("a worker ended: {ended:?}"));
 }
 
@@ -160,11 +179,18 @@ fn ask_steadily(endpoint: String, tally: &Shared) {
     let Ok(mut client) = Client::connect(options) else { return };
     loop {
         thread::sleep(ASK_PERIOD);
+        let asked_at = now_ns();
         let Ok(reply) = client.call("mmi.service", SERVICE) else { continue };
+        let answered_at = now_ns();
         let mut tally = lock(tally);
         match reply.frames.first().map(Vec::as_slice) {
             Some(b"200") => tally.found += 1,
-            Some(b"404") => tally.not_found += 1,
+            Some(b"404") => {
+                tally.not_found += 1;
+                if tally.not_found_at.len() < NOT_FOUND_TOLD_MAX {
+                    tally.not_found_at.push(NotFound { asked_at, answered_at });
+                }
+            }
             Some(_) | None => {}
         }
     }
