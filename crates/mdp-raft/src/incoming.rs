@@ -68,7 +68,10 @@ async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
     }
     match (hub.identity.identity().cluster_id, call.cluster) {
         (Some(ours), Some(theirs)) if ours == theirs => {
-            hub.peers.on_heard(call.from);
+            // A newcomer's question may have been passed on: then another node was heard.
+            if !is_introduction(&call.request) {
+                hub.peers.on_heard(call.from);
+            }
             Ok(())
         }
         (Some(_) | None, Some(_) | None) if is_introduction(&call.request) => Ok(()),
