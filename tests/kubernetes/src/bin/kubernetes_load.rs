@@ -125,7 +125,12 @@ fn write_line(line: &Value) -> io::Result<()> {
 
 /// What the worker says of its registrations is written down.
 fn work(number: usize, endpoints: Vec<String>, registrations: &Registrations) {
-    let options = WorkerOptions { endpoints, service: SERVICE.into(), ..WorkerOptions::default() };
+    let mut options =
+        WorkerOptions { endpoints, service: SERVICE.into(), ..WorkerOptions::default() };
+    if options.endpoints.len() == 1 {
+        // It would learn the others from its node, go there when that one leaves, and never come back.
+        options.endpoints_refresh = Duration::ZERO;
+    }
     let ended = tracing::subscriber::with_default(registrations.listener(number), || {
         Worker::run(options, |request: Request| request.frames, &StopHandle::new())
     });
