@@ -1,4 +1,4 @@
-//! Workers at two of three nodes, and a client of each node.
+//! Workers at two of three nodes, one that comes and goes at the third, and a client of each node.
 
 use std::{
     sync::{
@@ -32,6 +32,8 @@ impl Load {
             let worker = RawWorker::register(cluster.node(node), Version::V02, "echo");
             spawn(Box::new(move |is_over| serve(&worker, is_over)));
         }
+        let worker = RawWorker::connect(cluster.node(2), Version::V01);
+        spawn(Box::new(move |is_over| come_and_go(&worker, is_over)));
         for node in 0..NODES {
             let client = RawClient::connect(cluster.node(node), Version::V01);
             spawn(Box::new(move |is_over| ask(&client, is_over)));
@@ -59,6 +61,16 @@ fn serve(worker: &RawWorker, is_over: &AtomicBool) {
             worker.answer(address, body);
         }
         worker.heartbeat();
+    }
+}
+
+/// Registers again and again, so that nodes have something to agree on and to write.
+fn come_and_go(worker: &RawWorker, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        worker.ready("comes-and-goes");
+        worker.expect_heartbeat();
+        worker.disconnect();
+        thread::sleep(PAUSE * 30);
     }
 }
 

@@ -75,6 +75,10 @@ impl Prometheus {
         wait_until("Prometheus is ready", READY_WITHIN, || {
             http_get(address, "/-/ready").is_ok_and(|page| page.status == 200)
         });
+        // It finds its targets some seconds later, and what was counted before is no rise to it.
+        wait_until("all nodes are scraped", READY_WITHIN, || {
+            started.query("up == 1").len() == nodes.len()
+        });
         started
     }
 
