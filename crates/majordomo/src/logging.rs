@@ -2,7 +2,11 @@
 //!
 //! A thread of its own writes it, so that whoever stops reading the log does not stop the broker.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::{
+    env,
+    ffi::OsStr,
+    io::{self, IsTerminal as _, Write},
+};
 
 use anyhow::Context as _;
 use tracing::Subscriber;
@@ -76,9 +80,15 @@ fn text_layer<S>(writer: NonBlocking, node: Option<&str>) -> Box<dyn Layer<S> + 
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let is_terminal = io::stderr().is_terminal();
-    let layer = fmt::layer().with_writer(writer).with_ansi(is_terminal).log_internal_errors(false);
+    let is_coloured = has_colour(io::stderr().is_terminal(), env::var_os("NO_COLOR").as_deref());
+    let layer = fmt::layer().with_writer(writer).with_ansi(is_coloured).log_internal_errors(false);
     layer.with_timer(Head { node: node.map(str::to_owned) }).boxed()
+}
+
+/// Whether the log has colours: on a terminal, unless NO_COLOR is set to anything but "", as
+/// https://no-color.org wants it.
+fn has_colour(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// What a line begins with: the time, and the node, for logs of several are read together.
@@ -141,5 +151,14 @@ mod tests {
         assert!(!says("off", "openraft::core", Level::ERROR));
         assert!(says("info,openraft=debug", "openraft::core", Level::DEBUG));
         assert!(says("info,mdp_node=debug", "mdp_node", Level::DEBUG));
+    }
+
+    #[test]
+    fn log_has_colours_on_a_terminal_that_may_have_some() {
+        let no_color = |value: &'static str| Some(OsStr::new(value));
+
+        assert!(has_colour(true, None) && has_colour(true, no_color("")));
+        assert!(!has_colour(true, no_color("1")) && !has_colour(true, no_color("0")));
+        assert!(!has_colour(false, None));
     }
 }

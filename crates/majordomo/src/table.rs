@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -9,15 +11,24 @@ const GAP: &str = "  ";
 const WORD_MIN: usize = 8;
 
 /// A text of at most this many characters: both ends, which tell names apart.
-pub(crate) fn shortened(text: &str, characters_max: usize) -> String {
-    let count = text.chars().count();
-    if count <= characters_max {
+pub(crate) fn shortened(text: &str, columns_max: usize) -> String {
+    if text.width() <= columns_max {
         return text.to_owned();
     }
-    let kept = characters_max.saturating_sub(1);
-    let head = kept.div_ceil(2);
-    let end = text.chars().skip(count - (kept - head));
-    text.chars().take(head).chain(['\u{2026}']).chain(end).collect()
+    let kept = columns_max.saturating_sub(1);
+    let start = head(text.chars(), kept.div_ceil(2));
+    let end = head(text.chars().rev(), kept / 2);
+    format!("{start}\u{2026}{}", end.chars().rev().collect::<String>())
+}
+
+/// The first characters that fit into so many columns of the screen.
+fn head(characters: impl Iterator<Item = char>, columns_max: usize) -> String {
+    let mut columns = 0_usize;
+    let fits = |character: &char| {
+        columns = columns.saturating_add(character.width().unwrap_or(0));
+        columns <= columns_max
+    };
+    characters.take_while(fits).collect()
 }
 
 /// On which side a column is even.
@@ -50,13 +61,6 @@ impl Table {
 
     /// Adds a row. Characters that could steer a terminal are written as escapes.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let escape = |cell: String| {
-            if cell.chars().any(char::is_control) {
-                cell.escape_default().to_string()
-            } else {
-                cell
-            }
-        };
         self.rows.push(cells.into_iter().map(escape).collect());
     }
 
@@ -98,7 +102,40 @@ impl Table {
 
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        cells.map(|cell| cell.width()).max().unwrap_or(0)
+    }
+}
+
+/// Escapes the characters that could steer a terminal, and no others.
+fn escape(cell: String) -> String {
+    if !cell.chars().any(is_steering) {
+        return cell;
+    }
+    let escaped = cell.chars().map(|character| {
+        if is_steering(character) {
+            character.escape_default().to_string()
+        } else {
+            character.into()
+        }
+    });
+    escaped.collect()
+}
+
+/// Controls, and what turns the direction of writing.
+fn is_steering(character: char) -> bool {
+    let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&character)
+        || ('\u{2028}'..='\u{202e}').contains(&character)
+        || ('\u{2066}'..='\u{2069}').contains(&character);
+    character.is_control() || turns
+}
+
+/// The cell, and blanks on the side where the column is not even, to fill a width on the screen: a
+/// Chinese character takes two columns, an accent none.
+fn padded(cell: &str, align: Align, width: usize) -> String {
+    let blanks = " ".repeat(width.saturating_sub(cell.width()));
+    match align {
+        Align::Left => format!("{cell}{blanks}"),
+        Align::Right => format!("{blanks}{cell}"),
     }
 }
 
@@ -109,10 +146,8 @@ impl fmt::Display for Table {
             let mut line = String::new();
             for ((cell, align), width) in row.iter().zip(&self.columns).zip(&widths) {
                 let gap = if line.is_empty() { "" } else { GAP };
-                line.push_str(&match align {
-                    Align::Left => format!("{gap}{cell:<width$}"),
-                    Align::Right => format!("{gap}{cell:>width$}"),
-                });
+                line.push_str(gap);
+                line.push_str(&padded(cell, *align, *width));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -138,6 +173,7 @@ mod tests {
         assert_eq!(shortened("orders.create", 13), "orders.create");
         assert_eq!(shortened("orders.create", 9), "orde\u{2026}eate");
         assert_eq!(shortened("größe.größe", 4), "gr\u{2026}e");
+        assert_eq!(shortened("日本語の名前", 8), "日本\u{2026}前");
     }
 
     #[test]
@@ -157,5 +193,16 @@ mod tests {
         assert_eq!(fitted(11), "a-lon\u{2026}rvice");
         // Not so short that nothing is left of it.
         assert_eq!(fitted(2), "a-lo\u{2026}ice");
+    }
+
+    #[test]
+    fn columns_are_aligned_on_the_screen() {
+        let mut table = Table::new(&[("NAME", Align::Left), ("N", Align::Right)]);
+        table.row(["日本語".into(), "7".into()]);
+        table.row(["gro\u{308}ße".into(), "12".into()]);
+        table.row(["a\u{202e}b".into(), "1".into()]);
+
+        let rows = ["NAME         N", "日本語       7", "gro\u{308}ße       12", "a\\u{202e}b   1"];
+        assert_eq!(table.to_string(), rows.join("\n") + "\n");
     }
 }

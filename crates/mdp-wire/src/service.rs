@@ -1,6 +1,10 @@
 //! Service names: opaque bytes, compared exactly.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use crate::ServiceNameError;
 
@@ -46,10 +50,46 @@ impl<'a> TryFrom<&'a [u8]> for ServiceNameRef<'a> {
     }
 }
 
+/// Printable text as it is; of everything else, and of `\`, the bytes as `\xHH`, `\n`, `\r`, `\t` or `\\`.
+///
+/// Two names never look the same, and a shell reads the escapes in `$'..'`.
 impl fmt::Display for ServiceNameRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
+        let mut is_first = true;
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                write_printable(f, character, is_first)?;
+                is_first = false;
+            }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+            is_first &= chunk.invalid().is_empty();
+        }
+        Ok(())
     }
+}
+
+/// Writes one character of a name. Those that have no shape of their own, steer a terminal or turn the
+/// direction of writing are escaped: a table or a log must show what is there.
+fn write_printable(f: &mut fmt::Formatter<'_>, character: char, is_first: bool) -> fmt::Result {
+    let mut buffer = [0; 4];
+    let bytes = character.encode_utf8(&mut buffer).as_bytes();
+    let is_shown = match character {
+        '\\' => false,
+        ' '..='~' => true,
+        _ => is_printable(character, is_first),
+    };
+    if is_shown { f.write_char(character) } else { write!(f, "{}", bytes.escape_ascii()) }
+}
+
+/// What the standard library shows in debug output: an accent may follow another character, but cannot
+/// begin a name.
+fn is_printable(character: char, is_first: bool) -> bool {
+    let mut text = String::with_capacity(5);
+    if !is_first {
+        text.push('a');
+    }
+    text.push(character);
+    text.escape_debug().last() == Some(character)
 }
 
 impl fmt::Debug for ServiceNameRef<'_> {
@@ -192,8 +232,44 @@ mod tests {
         assert_ne!(ServiceName::try_from("s\0"), ServiceName::try_from("s"));
     }
 
+    fn shown(name: &[u8]) -> String {
+        ServiceName::try_from(name).unwrap().to_string()
+    }
+
     #[test]
-    fn names_are_printed_escaped() {
-        assert_eq!(ServiceName::try_from(b"a\xff\n".as_slice()).unwrap().to_string(), "a\\xff\\n");
+    fn printable_names_are_shown_as_they_are() {
+        let decomposed = "gro\u{308}\u{df}e";
+        for name in
+            ["größe", "日本語", "it's \"x\"", "ยินดี", "नमस्ते", "שלום", "orders.create", decomposed]
+        {
+            assert_eq!(shown(name.as_bytes()), name);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_or_steers_is_escaped() {
+        for (name, escaped) in [
+            (b"a\xff\n\x1b[2J".as_slice(), "a\\xff\\n\\x1b[2J"),
+            // Right-to-left override, isolate, mark; byte order mark; zero width space; line separator.
+            ("a\u{202e}b".as_bytes(), "a\\xe2\\x80\\xaeb"),
+            ("a\u{2067}b".as_bytes(), "a\\xe2\\x81\\xa7b"),
+            ("a\u{200f}".as_bytes(), "a\\xe2\\x80\\x8f"),
+            ("\u{feff}a".as_bytes(), "\\xef\\xbb\\xbfa"),
+            ("a\u{200b}".as_bytes(), "a\\xe2\\x80\\x8b"),
+            ("a\u{2028}".as_bytes(), "a\\xe2\\x80\\xa8"),
+            ("a\u{85}".as_bytes(), "a\\xc2\\x85"),
+            // An accent has nothing to stand on.
+            ("\u{308}a".as_bytes(), "\\xcc\\x88a"),
+            // A broken character beside a whole one.
+            (b"\xc3\xb6\xc3", "ö\\xc3"),
+        ] {
+            assert_eq!(shown(name), escaped);
+        }
+    }
+
+    #[test]
+    fn no_name_looks_like_another() {
+        assert_eq!((shown(b"\xff"), shown(b"\\xff")), ("\\xff".into(), "\\\\xff".into()));
+        assert_eq!(shown(b"\\"), "\\\\");
     }
 }

@@ -19,6 +19,32 @@ fn services_are_listed() {
     assert_eq!(page["services"][0]["workers"], 1);
 }
 
+#[test]
+fn names_are_shown_so_that_they_can_be_called() {
+    let mut broker = Broker::start();
+    let names = ["größe", "日本語", "it's \"x\"", "a\nb"];
+    let _workers: Vec<_> = names.iter().map(|name| broker.work(name, &["--echo"])).collect();
+
+    let page = printed_json(&broker.run(&["services", "--json"]));
+    let by_admin = printed_json(&broker.ask(&["services", "--json"]));
+    let table = broker.run(&["services"]);
+
+    assert_eq!(page["services"], by_admin["services"]);
+    let shown: Vec<&str> =
+        page["services"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        shown,
+        ["a\\x0ab", "größe", "it's \"x\"", "日本語"].map(|name| name.replace("\\x0a", "\\n"))
+    );
+    for name in &shown[1..] {
+        assert_eq!(printed(&broker.run(&["call", name, "hi"])), "hi\n");
+    }
+    let lines: Vec<&str> = printed(&table).lines().collect();
+    assert!(lines.iter().any(|line| line.starts_with("größe     node-1 ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("日本語    node-1 ")), "{lines:?}");
+    broker.process.wait_for_line(|line| line.contains("service=größe"));
+}
+
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
