@@ -84,9 +84,10 @@ impl Exit {
             | StartError::AdvertiseNowhere { .. }
             | StartError::AddressInUse(_)
             | StartError::Bind(_) => Self::Usage,
-            StartError::Context(_) | StartError::Catalog(_) | StartError::System { .. } => {
-                Self::Failure
-            }
+            StartError::FileLimit { .. }
+            | StartError::Context(_)
+            | StartError::Catalog(_)
+            | StartError::System { .. } => Self::Failure,
         }
     }
 

@@ -4,6 +4,9 @@ use mdp_catalog::NodeName;
 
 use crate::{ClusterConfig, Endpoint, StartError};
 
+/// The port for requests of other nodes, if none is configured and other machines can come.
+const RELAY_PORT: u16 = 5557;
+
 /// Parses the address of a key.
 pub(crate) fn parse(key: &'static str, text: &str) -> Result<Endpoint, StartError> {
     text.parse().map_err(|error| StartError::Address { key, error })
@@ -52,6 +55,13 @@ pub(crate) fn for_nodes(
         key: "cluster.advertise",
         address: bound.clone(),
     })
+}
+
+/// Where requests of other nodes come if nothing else is said: a port that a firewall can know, or any
+/// free one if no other machine can come anyway, for several nodes may share this one.
+pub(crate) fn default_relay(cluster_bind: &Endpoint) -> Endpoint {
+    let is_here = cluster_bind.is_loopback() || cluster_bind.host_name() == Some("localhost");
+    cluster_bind.at_port(if is_here { 0 } else { RELAY_PORT })
 }
 
 /// The address with this machine's name instead of a wildcard.
@@ -121,5 +131,18 @@ mod tests {
         config.advertise = String::new();
         let stranger = "node-9".parse().unwrap();
         assert_eq!(for_nodes(&stranger, &config, &bound).unwrap(), bound);
+    }
+
+    #[test]
+    fn other_machines_find_requests_at_a_known_port() {
+        let relay = |cluster: &str| default_relay(&bound(cluster)).to_string();
+
+        assert_eq!(relay("*:5556"), "tcp://0.0.0.0:5557");
+        assert_eq!(relay("10.0.0.7:5556"), "tcp://10.0.0.7:5557");
+        assert_eq!(relay("[fd00::7]:5556"), "tcp://[fd00::7]:5557");
+        assert_eq!(relay("eth0:5556"), "tcp://eth0:5557");
+        for here in ["127.0.0.1", "[::1]", "localhost"] {
+            assert_eq!(relay(&format!("{here}:5556")), format!("tcp://{here}:0"));
+        }
     }
 }

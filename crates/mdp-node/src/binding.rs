@@ -17,6 +17,17 @@ pub enum BindError {
         /// The address as libzmq was given it.
         address: String,
     },
+    /// This process may not use the port.
+    #[error(
+        "{key} = \"{address}\": permission denied; ports below 1024 need a capability: use a higher \
+         port, or give the program CAP_NET_BIND_SERVICE (setcap, AmbientCapabilities= of systemd)"
+    )]
+    Forbidden {
+        /// The key that it was configured by.
+        key: &'static str,
+        /// The address as libzmq was given it.
+        address: String,
+    },
     /// Any other reason.
     #[error(
         "{key} = \"{address}\": {error}; the host must be an address or interface of this machine, or *"
@@ -44,6 +55,7 @@ pub(crate) fn bind(
     match socket.bind(&address) {
         Ok(()) => {}
         Err(SocketError::ADDRESS_IN_USE) => return Err(BindError::AddressInUse { key, address }),
+        Err(SocketError::FORBIDDEN) => return Err(BindError::Forbidden { key, address }),
         Err(error) => return Err(BindError::Refused { key, address, error }),
     }
     let bound = socket.last_endpoint().map_err(BindError::Socket)?;

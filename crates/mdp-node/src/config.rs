@@ -41,8 +41,9 @@ pub struct ClusterConfig {
     /// `cluster.advertise`: the address that other nodes are told; empty: the node's own entry in
     /// `seeds`, else that of `bind`, with the machine's name instead of a wildcard.
     pub advertise: String,
-    /// `cluster.relay_bind`: where other nodes bring requests; empty: any free port at the host of
-    /// `bind`. They are told its port at the host of `advertise`.
+    /// `cluster.relay_bind`: where other nodes bring requests; empty: port 5557 at the host of
+    /// `bind`, or any free one if that is loopback or 5557 is in use. They are told its port at the host
+    /// of `advertise`.
     pub relay_bind: String,
     /// `cluster.peers`: the constant list from which the cluster begins, this node included; their
     /// endpoints with or without `tcp://`.

@@ -49,6 +49,26 @@ impl Endpoint {
         }
     }
 
+    /// Whether only one of both can be bound at a time.
+    #[must_use]
+    pub fn collides_with(&self, other: &Self) -> bool {
+        self.port == other.port
+            && self.port != 0
+            && (self.host == other.host || self.includes(other) || other.includes(self))
+    }
+
+    /// Whether this host stands for the other one, too.
+    fn includes(&self, other: &Self) -> bool {
+        match &self.host {
+            // Programs on Linux that listen at [::] listen at all addresses of version 4, too.
+            Host::Address(IpAddr::V6(address)) if address.is_unspecified() => true,
+            Host::Any => !other.is_ipv6(),
+            Host::Address(IpAddr::V4(address)) if address.is_unspecified() => !other.is_ipv6(),
+            Host::Name(name) if name == "localhost" => other.is_loopback(),
+            Host::Address(_) | Host::Name(_) => false,
+        }
+    }
+
     /// Whether its host is an address of version 6.
     #[must_use]
     pub const fn is_ipv6(&self) -> bool {

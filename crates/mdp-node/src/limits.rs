@@ -2,22 +2,36 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::StartError;
+
 /// Fewer open files than this make a person think: 15,000 connections and what a node needs itself.
 const OPEN_FILES_WANTED: u64 = 16_384;
+/// What a node without peers opens before its first connection, with some to spare: with fewer libzmq
+/// aborts.
+pub(crate) const OPEN_FILES_ALONE: u64 = 24;
+/// What a node with peers opens.
+pub(crate) const OPEN_FILES_WITH_PEERS: u64 = 64;
 /// More than this is not asked for, even if it is allowed.
 const OPEN_FILES_MAX: u64 = 1 << 20;
 
 /// Raises the limit as far as this process may, and warns if that is little.
-pub(crate) fn raise_open_files() {
+///
+/// # Errors
+/// It is too little to start.
+pub(crate) fn raise_open_files(needed: u64) -> Result<(), StartError> {
     let limit = getrlimit(Resource::Nofile);
-    let Some(wanted) = raised(limit) else { return warn_if_low(limit.current) };
-    match setrlimit(Resource::Nofile, wanted) {
-        Ok(()) => warn_if_low(wanted.current),
-        Err(error) => {
-            tracing::warn!(%error, "cannot raise the limit of open files");
-            warn_if_low(limit.current);
+    let mut open_files = limit.current;
+    if let Some(wanted) = raised(limit) {
+        match setrlimit(Resource::Nofile, wanted) {
+            Ok(()) => open_files = wanted.current,
+            Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
         }
     }
+    if let Some(limit) = open_files.filter(|limit| *limit < needed) {
+        return Err(StartError::FileLimit { limit, needed });
+    }
+    warn_if_low(open_files);
+    Ok(())
 }
 
 /// The limit to ask for, if it is higher than the one in force. `None` stands for "no limit".

@@ -74,6 +74,18 @@ pub enum StartError {
     /// The data directory can not be used.
     #[error(transparent)]
     Storage(StorageError),
+    /// The limit of open files is too low even to start: libzmq would abort.
+    #[error(
+        "the limit of open files is {limit}, and a node needs at least {needed} besides its \
+         connections: raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of \
+         docker)"
+    )]
+    FileLimit {
+        /// What is allowed.
+        limit: u64,
+        /// What is needed.
+        needed: u64,
+    },
     /// libzmq could not be set up.
     #[error("cannot set up libzmq: {0}")]
     Context(SocketError),
@@ -99,7 +111,11 @@ impl StartError {
             | Self::AdvertiseNowhere { .. }
             | Self::AddressInUse(_)
             | Self::Bind(_) => true,
-            Self::Storage(_) | Self::Context(_) | Self::Catalog(_) | Self::System { .. } => false,
+            Self::Storage(_)
+            | Self::FileLimit { .. }
+            | Self::Context(_)
+            | Self::Catalog(_)
+            | Self::System { .. } => false,
         }
     }
 }
@@ -108,7 +124,9 @@ impl From<BindError> for StartError {
     fn from(error: BindError) -> Self {
         match error {
             BindError::AddressInUse { .. } => Self::AddressInUse(error),
-            BindError::Refused { .. } | BindError::Socket(_) => Self::Bind(error),
+            BindError::Forbidden { .. } | BindError::Refused { .. } | BindError::Socket(_) => {
+                Self::Bind(error)
+            }
         }
     }
 }
@@ -138,8 +156,11 @@ impl Node {
     /// system does not give what is needed.
     pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
         let bind = addresses::parse("broker.bind", &config.bind)?;
-        limits::raise_open_files();
         let cluster = config.cluster.take();
+        limits::raise_open_files(match &cluster {
+            Some(_) => limits::OPEN_FILES_WITH_PEERS,
+            None => limits::OPEN_FILES_ALONE,
+        })?;
         let (io_threads, front_end) = match &cluster {
             Some(_) => (config.io_threads.max(IO_THREADS_MIN), IoThreads::FRONT_END),
             None => (config.io_threads, IoThreads::ANY),
@@ -254,7 +275,7 @@ impl Linked {
     ) -> Result<Self, StartError> {
         let bind = addresses::parse("cluster.bind", &config.bind)?;
         let relay_bind = match config.relay_bind.as_str() {
-            "" => bind.at_port(0),
+            "" => addresses::default_relay(&bind),
             address => addresses::parse("cluster.relay_bind", address)?,
         };
         for seed in &mut config.seeds {
@@ -270,9 +291,22 @@ impl Linked {
         let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
         let Seed(random) = seed().map_err(system("read random bytes"))?;
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let settings = RelaySettings::new(node.clone(), relay_bind, random);
-        let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
-        let relay = RelayLinks::bind(context, settings, resolver)?;
+        let bind_relay = |endpoint: Endpoint| {
+            let settings = RelaySettings::new(node.clone(), endpoint, random);
+            let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
+            RelayLinks::bind(context, settings, resolver)
+        };
+        let relay = match bind_relay(relay_bind.clone()) {
+            Err(BindError::AddressInUse { address, .. }) if config.relay_bind.is_empty() => {
+                tracing::warn!(
+                    address,
+                    "the port for requests of other nodes is in use, so any free one is taken; a \
+                     firewall must let it pass: set cluster.relay_bind to a port of your choice"
+                );
+                bind_relay(relay_bind.at_port(0))
+            }
+            bound => bound,
+        }?;
         Ok(Self { config, link, relay, runtime, advertised })
     }
 

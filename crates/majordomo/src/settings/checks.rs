@@ -11,6 +11,7 @@ pub(crate) fn across_keys(settings: &Settings) -> Vec<Problem> {
     problems.extend(own_address(settings));
     problems.extend(address_of_another(settings));
     problems.extend(port_for_others(settings));
+    problems.extend(shared_ports(settings));
     problems.extend(cluster_times(settings));
     problems
 }
@@ -99,6 +100,30 @@ fn port_for_others(settings: &Settings) -> Option<Problem> {
     let reason = "the other nodes could not know which port was free; use the port of this node's \
                   entry in cluster.peers";
     Some(Problem::refused("cluster.bind", &known.raw, reason))
+}
+
+/// One port is for one purpose: the second to be bound would be told that another program has it.
+fn shared_ports(settings: &Settings) -> Vec<Problem> {
+    let is_alone = settings.peers().is_empty();
+    let in_use = ["broker.bind", "cluster.bind", "cluster.relay_bind", "admin.bind"]
+        .into_iter()
+        // A node without peers binds nothing for them.
+        .filter(|key| !(is_alone && key.starts_with("cluster.")))
+        .filter_map(|key| Some((key, settings.text(key).parse::<Endpoint>().ok()?)));
+    let in_use: Vec<(&str, Endpoint)> = in_use.collect();
+    let mut problems = Vec::new();
+    for (index, (key, endpoint)) in in_use.iter().enumerate() {
+        let others = in_use.iter().take(index);
+        let other = others.into_iter().find(|(_, other)| endpoint.collides_with(other));
+        if let (Some((other, _)), Some(known)) = (other, settings.values.get(key)) {
+            let reason = format!(
+                "{other} = \"{}\" has the same port; give each its own",
+                settings.text(other)
+            );
+            problems.push(Problem::refused(key, &known.raw, &reason));
+        }
+    }
+    problems
 }
 
 /// Raft needs several heartbeats in an election timeout, and a spread of timeouts.

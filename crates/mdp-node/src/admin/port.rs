@@ -23,10 +23,19 @@ use crate::NodeView;
 pub enum AdminPortError {
     /// Another process listens there.
     #[error(
-        "admin.bind = \"{address}\" is in use: choose another port, 0 for any free one, or \"\" for \
-         none"
+        "admin.bind = \"{address}\" is in use: choose another port (--admin HOST:PORT), 0 for any free \
+         one, or \"\" for none"
     )]
     AddressInUse {
+        /// The address.
+        address: String,
+    },
+    /// This process may not use the port.
+    #[error(
+        "admin.bind = \"{address}\": permission denied; ports below 1024 need a capability: use a \
+         higher port, or give the program CAP_NET_BIND_SERVICE (setcap, AmbientCapabilities= of systemd)"
+    )]
+    Forbidden {
         /// The address.
         address: String,
     },
@@ -56,7 +65,7 @@ impl AdminPortError {
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::AddressInUse { .. } | Self::Refused { .. } => true,
+            Self::AddressInUse { .. } | Self::Forbidden { .. } | Self::Refused { .. } => true,
             Self::System { .. } => false,
         }
     }
@@ -90,6 +99,9 @@ impl AdminPort {
             Ok((listener, address)) => Ok(Self { listener, address }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 Err(AdminPortError::AddressInUse { address: address.to_owned() })
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(AdminPortError::Forbidden { address: address.to_owned() })
             }
             Err(error) => Err(AdminPortError::Refused { address: address.to_owned(), error }),
         }

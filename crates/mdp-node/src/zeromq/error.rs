@@ -18,6 +18,8 @@ impl SocketError {
     pub(crate) const INTERRUPTED: Self = Self(errno::EINTR);
     /// Another socket is bound to the address.
     pub(crate) const ADDRESS_IN_USE: Self = Self(errno::EADDRINUSE);
+    /// This process may not bind to the address.
+    pub(crate) const FORBIDDEN: Self = Self(errno::EACCES);
 
     /// The error of the call to libzmq that this thread made last.
     pub(crate) fn last() -> Self {
