@@ -11,6 +11,7 @@ mod problem;
 mod rules;
 mod show;
 mod units;
+mod variables;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,8 @@ pub(crate) use self::{
 pub(crate) struct Settings {
     values: BTreeMap<&'static str, Known>,
     rules: Vec<Rule>,
+    /// What the environment has that is most likely meant otherwise.
+    warnings: Vec<String>,
 }
 
 /// A checked value, and the value as it was given, which knows its origin.
@@ -48,7 +51,7 @@ impl Settings {
         let mut problems = Vec::new();
         let values = read_values(&merged, &mut problems);
         let rules = rules::read(&merged.rules, &mut problems);
-        let settings = Self { values, rules };
+        let settings = Self { values, rules, warnings: merged.warnings };
         if problems.is_empty() {
             problems.extend(checks::across_keys(&settings));
         }
@@ -57,7 +60,9 @@ impl Settings {
 
     /// What can work and is most likely not meant.
     pub(crate) fn advice(&self) -> Vec<String> {
-        checks::advice(self)
+        let mut advice = self.warnings.clone();
+        advice.extend(checks::advice(self));
+        advice
     }
 
     /// The value of a key that holds a text.

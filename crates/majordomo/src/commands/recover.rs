@@ -20,6 +20,9 @@ pub(super) fn run(args: RecoverArgs) -> anyhow::Result<Exit> {
     let variables = env::vars_os().collect();
     let sources = Sources { file: args.config, variables, flags: Vec::new() };
     let settings = Settings::load(&sources)?;
+    for advice in settings.advice() {
+        printer::warning(&advice);
+    }
     let address = settings.cluster_address().ok_or_else(|| {
         let reason = "cluster.peers is empty: recover is for a node of a cluster; pass the \
                       configuration that the node is started with, by --config FILE or the environment";

@@ -13,6 +13,7 @@ use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKin
 use super::{
     keys::{self, KEYS, PATTERN_KEY, SERVICE_KEYS, SERVICE_SECTION},
     problem::{Problem, Problems, origin_of},
+    variables as hints,
 };
 
 /// Environment variables that begin with this are configuration.
@@ -53,6 +54,8 @@ pub(crate) struct Merged {
     pub(crate) values: Vec<Value>,
     /// The `[[service]]` rules in order.
     pub(crate) rules: Vec<Map<String, Value>>,
+    /// Variables that are most likely meant otherwise.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads and merges every layer. Unknown keys are found here, layer by layer.
@@ -67,6 +70,9 @@ pub(crate) fn merge(sources: &Sources) -> Result<Merged, Problems> {
         problems.sort();
         return Err(Problems(problems));
     }
+    let file = file.unwrap_or_default();
+    let mut warnings = hints::nearly_keys(&sources.variables);
+    warnings.extend(hints::empty(&variables, &file));
     let defaults = KEYS.iter().map(|key| layer_value(key.name, "default", key.default)).collect();
     let flags = sources
         .flags
@@ -74,12 +80,12 @@ pub(crate) fn merge(sources: &Sources) -> Result<Merged, Problems> {
         .map(|given| layer_value(given.key, &format!("flag {}", given.flag), &given.value));
     let merged = Config::builder()
         .add_source(Layer(defaults))
-        .add_source(Layer(file.unwrap_or_default()))
+        .add_source(Layer(file))
         .add_source(Layer(variables))
         .add_source(Layer(flags.collect()))
         .build()
         .map_err(|error| Problem::other(error.to_string()))?;
-    Ok(Merged { values: values_of(&merged.cache), rules: rules_of(&merged.cache) })
+    Ok(Merged { values: values_of(&merged.cache), rules: rules_of(&merged.cache), warnings })
 }
 
 fn values_of(root: &Value) -> Vec<Value> {
