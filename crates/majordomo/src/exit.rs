@@ -154,6 +154,7 @@ impl Exit {
             | BenchError::BodyTooShort { .. }
             | BenchError::JobTooLong { .. }
             | BenchError::WindowTooLarge => Self::Usage,
+            BenchError::Unreachable { .. } => Self::NoReply,
             BenchError::FileLimit { .. }
             | BenchError::NotServing { .. }
             | BenchError::NothingMeasured { .. }

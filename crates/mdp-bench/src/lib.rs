@@ -28,6 +28,7 @@ mod options;
 mod poller;
 pub mod process;
 pub mod questions;
+mod reach;
 pub mod relay;
 mod report;
 mod run;

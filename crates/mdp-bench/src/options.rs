@@ -152,6 +152,14 @@ pub enum BenchError {
         /// How many the system allows.
         limit: u64,
     },
+    /// No program listens there.
+    #[error("{endpoint}: {reason}; is a broker running there?")]
+    Unreachable {
+        /// Where.
+        endpoint: String,
+        /// What the system says.
+        reason: String,
+    },
     /// The broker answered too few of the first requests, one for each service.
     #[error(
         "only {answered} of {services} services answered within {waited:?}: is a broker at \

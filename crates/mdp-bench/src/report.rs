@@ -12,6 +12,9 @@ pub struct BenchReport {
     pub endpoint: String,
     /// The version spoken, `0.1` or `0.2`.
     pub protocol: String,
+    /// The name of the service, with a number behind it if there are several.
+    #[serde(default)]
+    pub service: String,
     /// How many services.
     pub services: usize,
     /// How many workers over all services.
@@ -22,8 +25,11 @@ pub struct BenchReport {
     pub window: usize,
     /// The length of each body in bytes.
     pub body_bytes: usize,
-    /// How long was measured.
+    /// How long was measured: up to the last reply if the broker was lost.
     pub duration_seconds: f64,
+    /// Why the measurement ended before its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_early: Option<String>,
     /// Requests answered while measuring.
     pub requests: u64,
     /// Requests answered per second.
@@ -160,12 +166,14 @@ impl BenchReport {
         Self {
             endpoint: options.endpoint.clone(),
             protocol: options.protocol.to_string(),
+            service: options.service.clone(),
             services: options.services,
             workers: options.workers,
             clients: options.clients,
             window: options.window,
             body_bytes: options.body_bytes,
             duration_seconds: 0.0,
+            ended_early: None,
             requests: 0,
             requests_per_second: 0.0,
             latency: Latency::default(),

@@ -9,6 +9,7 @@ use crate::{
     BenchError, BenchOptions, BenchReport,
     clients::{Clients, Next},
     process::{self, ProcessTime},
+    reach::Reach,
     report::{BrokerReport, LatencyRecorder, to_f64},
     workers::{Shared, Workers},
 };
@@ -62,12 +63,14 @@ pub fn run(
 ) -> Result<BenchReport, BenchError> {
     options.check()?;
     raise_file_limit(options)?;
+    let reach = Reach::start(&options.endpoint)?;
     let latencies = LatencyRecorder::new().ok_or(BenchError::WindowTooLarge)?;
     let rss_before_bytes = each_process(options, resident_bytes)?;
     let services = service_names(&options.service, options.services);
     let workers = WorkersThread::start(options, &services)?;
     let clients = Clients::connect(options, services, latencies)?;
-    let run = Run { options, clients, workers, on_progress, reporter: Reporter::new() };
+    let reporter = Reporter::new();
+    let run = Run { options, clients, workers, on_progress, reporter, reach, lost: None };
     run.measure(&rss_before_bytes)
 }
 
@@ -164,6 +167,9 @@ struct Run<'a> {
     workers: WorkersThread,
     on_progress: &'a mut dyn FnMut(Progress),
     reporter: Reporter,
+    reach: Reach,
+    /// Why the broker is gone.
+    lost: Option<String>,
 }
 
 impl Run<'_> {
@@ -181,29 +187,55 @@ impl Run<'_> {
         self.clients.clear_latencies();
         let deadline = began_at + self.options.duration;
         self.turn_until(Phase::Measuring, Next::Request, |_, now| now >= deadline)?;
-        let duration = began_at.elapsed();
-        let after = each_process(self.options, process_time)?;
+        report.ended_early.clone_from(&self.lost);
+        let ended_at =
+            if self.lost.is_some() { self.reach.last_reply_at() } else { Instant::now() };
+        let duration = ended_at.saturating_duration_since(began_at);
         let own_spent = process_time(own_pid)?.since(&own_before);
 
         report.requests = self.clients.counts().replies - replies_before;
         if report.requests == 0 {
-            return Err(BenchError::NothingMeasured { duration });
+            return Err(self.nothing_measured(duration));
         }
         report.duration_seconds = duration.as_secs_f64();
         report.requests_per_second = to_f64(report.requests) / report.duration_seconds;
         report.latency = self.clients.latencies().latency();
         report.generator_cpu_us_per_request =
             BrokerReport::new(&own_spent, report.requests, 0, 0).cpu_us_per_request;
+        // What a process spent that has ended is not known.
+        if self.lost.is_none() {
+            self.report_processes(&mut report, &before, rss_before_bytes)?;
+        }
+        self.drain(&mut report)?;
+        Ok(report)
+    }
+
+    fn nothing_measured(&self, duration: Duration) -> BenchError {
+        match &self.lost {
+            Some(reason) => BenchError::Unreachable {
+                endpoint: self.options.endpoint.clone(),
+                reason: reason.clone(),
+            },
+            None => BenchError::NothingMeasured { duration },
+        }
+    }
+
+    fn report_processes(
+        &self,
+        report: &mut BenchReport,
+        before: &[ProcessTime],
+        rss_before_bytes: &[u64],
+    ) -> Result<(), BenchError> {
+        let after = each_process(self.options, process_time)?;
         let rss_after_bytes = each_process(self.options, resident_bytes)?;
-        let spent = after.iter().zip(&before).map(|(after, before)| after.since(before));
+        let spent = after.iter().zip(before).map(|(after, before)| after.since(before));
         let rss = rss_before_bytes.iter().zip(rss_after_bytes);
         let mut processes = spent.zip(rss).map(|(spent, (&before, after))| {
             BrokerReport::new(&spent, report.requests, before, after)
         });
         report.broker = self.options.pid.and_then(|_| processes.next());
         report.peers = processes.collect();
-        self.drain(&mut report)?;
-        Ok(report)
+        Ok(())
     }
 
     /// Asks every service once: brokers keep requests until a worker registers.
@@ -217,6 +249,9 @@ impl Run<'_> {
         let missing = self.clients.outstanding();
         if missing == 0 {
             return Ok(());
+        }
+        if self.lost.is_some() {
+            return Err(self.nothing_measured(SERVING_DEADLINE));
         }
         if self.workers.has_ended() {
             // Its own error says more.
@@ -256,10 +291,13 @@ impl Run<'_> {
         report.unexpected_replies = counts.unexpected;
         report.workers_disconnected = self.workers.disconnected();
         report.workers_used = self.workers.stop()?;
+        if report.ended_early.is_none() {
+            report.ended_early = self.lost;
+        }
         Ok(())
     }
 
-    /// Takes replies until `is_done`, looking after time-outs and progress meanwhile.
+    /// Takes replies until `is_done` or the broker is lost, looking after time-outs and progress meanwhile.
     fn turn_until(
         &mut self,
         phase: Phase,
@@ -270,7 +308,10 @@ impl Run<'_> {
         let mut expire_at = began_at + EXPIRY_INTERVAL;
         loop {
             let now = Instant::now();
-            if is_done(self, now) {
+            if self.lost.is_none() {
+                self.lost = self.reach.look(now, self.clients.counts().replies);
+            }
+            if self.lost.is_some() || is_done(self, now) {
                 return Ok(());
             }
             if now >= expire_at {

@@ -1,0 +1,129 @@
+//! Whether a broker can be reached: libzmq connects again and again without a word.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
+    time::{Duration, Instant},
+};
+
+use crate::BenchError;
+
+/// How long the first connection may take, for a broker far away.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection may take while measuring: it must not hold up replies that come after all.
+const AGAIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// After this time without a reply the broker may be gone.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// Asks the broker's port when replies stop coming.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// Empty: it is no TCP endpoint.
+    addresses: Vec<SocketAddr>,
+    replies: u64,
+    last_reply_at: Instant,
+    asked_at: Instant,
+}
+
+impl Reach {
+    /// Connects once.
+    ///
+    /// # Errors
+    /// There is no such host, or no program listens there.
+    pub(crate) fn start(endpoint: &str) -> Result<Self, BenchError> {
+        let unreachable =
+            |reason: String| BenchError::Unreachable { endpoint: endpoint.to_owned(), reason };
+        let now = Instant::now();
+        let mut reach =
+            Self { addresses: Vec::new(), replies: 0, last_reply_at: now, asked_at: now };
+        let Some(address) = endpoint.strip_prefix("tcp://") else { return Ok(reach) };
+        let addresses = address.to_socket_addrs();
+        reach.addresses = addresses.map_err(|error| unreachable(error.to_string()))?.collect();
+        match reach.connect(FIRST_TIMEOUT) {
+            Ok(()) => Ok(reach),
+            Err(error) => Err(unreachable(words(&error))),
+        }
+    }
+
+    /// Takes note of how many replies there are. When there are no more for a while: why the broker is
+    /// gone, if it is.
+    pub(crate) fn look(&mut self, now: Instant, replies: u64) -> Option<String> {
+        if replies != self.replies {
+            (self.replies, self.last_reply_at) = (replies, now);
+            return None;
+        }
+        let quiet_since = self.last_reply_at.max(self.asked_at);
+        if self.addresses.is_empty() || now.saturating_duration_since(quiet_since) < SILENCE {
+            return None;
+        }
+        self.asked_at = now;
+        // All else may be a broker that is busy, or a network that is.
+        let error = self.connect(AGAIN_TIMEOUT).err()?;
+        (error.kind() == io::ErrorKind::ConnectionRefused).then(|| words(&error))
+    }
+
+    /// When the last reply came.
+    pub(crate) const fn last_reply_at(&self) -> Instant {
+        self.last_reply_at
+    }
+
+    fn connect(&self, timeout: Duration) -> io::Result<()> {
+        let mut last = Err(io::ErrorKind::NotFound.into());
+        for address in &self.addresses {
+            last = TcpStream::connect_timeout(address, timeout).map(drop);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// The kind of an error, without the number that it has on this system.
+fn words(error: &io::Error) -> String {
+    let kind = error.kind();
+    if kind == io::ErrorKind::ConnectionRefused {
+        "connection refused".to_owned()
+    } else if kind == io::ErrorKind::TimedOut {
+        "no answer in time".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn port_without_a_listener_is_refused_with_the_endpoint_and_the_reason() {
+        let refused = Reach::start("tcp://127.0.0.1:1").unwrap_err();
+        assert!(matches!(refused, BenchError::Unreachable { .. }), "{refused}");
+        assert!(refused.to_string().contains("tcp://127.0.0.1:1: connection refused"), "{refused}");
+
+        let unknown = Reach::start("tcp://no-such-host.invalid:1").unwrap_err();
+        assert!(matches!(unknown, BenchError::Unreachable { .. }), "{unknown}");
+    }
+
+    #[test]
+    fn broker_is_gone_when_replies_stop_and_its_port_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+        let mut reach = Reach::start(&endpoint).unwrap();
+        let start = Instant::now();
+        let at = |silences: u32| start + SILENCE * silences;
+
+        assert_eq!(reach.look(at(1), 7), None);
+        assert_eq!(reach.look(at(3), 7), None);
+        drop(listener);
+        assert_eq!(reach.look(at(4), 8), None);
+        assert_eq!(reach.look(at(4) + SILENCE / 2, 8), None);
+
+        assert_eq!(reach.look(at(6), 8), Some("connection refused".to_owned()));
+        assert_eq!(reach.last_reply_at(), at(4));
+    }
+}
