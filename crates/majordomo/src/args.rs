@@ -3,10 +3,14 @@
 mod help;
 mod nodes;
 mod values;
+mod words;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint, builder::PossibleValuesParser};
+use clap::{
+    ArgGroup, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint,
+    builder::PossibleValuesParser,
+};
 
 pub(crate) use self::nodes::{
     ADMIN_DEFAULT, ChangeArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs, RecoverArgs,
@@ -33,6 +37,19 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the words of a command line, of which the first one is the program.
+    pub(crate) fn read(words: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut program = Self::command();
+        let words = words::sort(&mut program, words);
+        let matches = program.try_get_matches_from_mut(words)?;
+        if let Some((_, of_command)) = matches.subcommand() {
+            values::check_endpoint_variable(&mut program, of_command)?;
+        }
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// What the program can do.
@@ -133,7 +150,7 @@ pub(crate) struct BrokerArgs {
     #[arg(
         long,
         short,
-        env = "MAJORDOMO_ENDPOINT",
+        env = values::ENDPOINT_VARIABLE,
         value_name = "ENDPOINT,..",
         value_delimiter = ',',
         default_value = ENDPOINT_DEFAULT
@@ -152,9 +169,10 @@ pub(crate) struct CallArgs {
     #[arg(value_name = "SERVICE")]
     pub(crate) service: String,
     /// The body: each argument is one frame. "-" reads one frame from stdin. Without it the body is
-    /// one empty frame.
+    /// one empty frame. A frame may begin with "-" unless it is an option or looks like one (--word);
+    /// after "--" everything is the body.
     #[arg(value_name = "BODY")]
-    pub(crate) body: Vec<std::ffi::OsString>,
+    pub(crate) body: Vec<OsString>,
     #[command(flatten)]
     pub(crate) brokers: BrokerArgs,
     /// How long each attempt waits for a reply.
@@ -173,6 +191,19 @@ pub(crate) struct CallArgs {
     /// Print one JSON object instead of the frames.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print the frames as they are, one after the other, without a newline behind each.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+    /// Write the frames to this file as --raw does, and print nothing. The file is there, whole, if and
+    /// only if the reply came.
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        conflicts_with = "json"
+    )]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// `majordomo work`.
@@ -255,9 +286,11 @@ pub(crate) struct BenchArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
+
+    fn read(typed: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::read(typed.iter().map(OsString::from).collect())
+    }
 
     #[test]
     fn command_line_is_consistent() {
@@ -266,7 +299,7 @@ mod tests {
 
     #[test]
     fn endpoints_are_a_comma_separated_list() {
-        let cli = Cli::try_parse_from(["majordomo", "call", "s", "--endpoint", "a:1,b:2"]).unwrap();
+        let cli = read(&["majordomo", "call", "s", "--endpoint", "a:1,b:2"]).unwrap();
         let Command::Call(args) = cli.command else { panic!("{cli:?}") };
 
         assert_eq!(args.brokers.endpoint, ["a:1", "b:2"]);
@@ -275,7 +308,7 @@ mod tests {
     #[test]
     fn endpoints_may_be_given_one_by_one() {
         let typed = ["majordomo", "call", "s", "-e", "a:1", "--endpoint", "b:2,c:3"];
-        let cli = Cli::try_parse_from(typed).unwrap();
+        let cli = read(&typed).unwrap();
         let Command::Call(args) = cli.command else { panic!("{cli:?}") };
 
         assert_eq!(args.brokers.endpoint, ["a:1", "b:2", "c:3"]);
@@ -285,7 +318,7 @@ mod tests {
     #[test]
     fn flags_may_follow_the_body() {
         let typed = ["majordomo", "call", "s", "a", "-", "b", "--timeout", "1s", "--json"];
-        let cli = Cli::try_parse_from(typed).unwrap();
+        let cli = read(&typed).unwrap();
         let Command::Call(args) = cli.command else { panic!("{cli:?}") };
 
         assert_eq!(args.body, ["a", "-", "b"]);

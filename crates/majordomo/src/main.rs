@@ -7,21 +7,20 @@ mod admin;
 mod args;
 mod commands;
 mod exit;
+mod files;
 mod logging;
 mod printer;
 mod settings;
 mod signals;
 mod table;
 
-use std::process::ExitCode;
-
-use clap::Parser as _;
+use std::{env, process::ExitCode};
 
 use crate::{args::Cli, exit::Exit};
 
 fn main() -> ExitCode {
     // Wrong usage ends here, with code 2, and so do --help and --version, with code 0.
-    let cli = Cli::parse();
+    let cli = Cli::read(env::args_os().collect()).unwrap_or_else(|error| error.exit());
     let exit = commands::run(cli.command).unwrap_or_else(|error| {
         if exit::is_broken_pipe(&error) {
             return Exit::Ok;

@@ -57,8 +57,9 @@ Exit codes: 0 drained, 1 failure or second signal, 2 wrong usage or configuratio
 
 /// `call`.
 pub(super) const CALL: &str = "\
-Sends one request to a service and prints each frame of the reply, followed by a newline. With \
---protocol 0.2 the parts of a reply are printed as they come.
+Sends one request to a service and prints each frame of the reply, followed by a newline. --raw and \
+--output leave the newlines out, for replies that are no text. With --protocol 0.2 the parts of a reply are \
+printed as they come.
 
 If no reply comes within --timeout, or the connection is lost, the request is sent again, to the next \
 broker if there are several: a service may then work on it more than once, unless --not-idempotent forbids \
@@ -75,6 +76,9 @@ Examples:
   majordomo call mmi.service echo                 200 if there is a worker, 404 if not
   date | majordomo call archive -                 the body from stdin
   majordomo call echo a b --json                  a body of two frames
+  majordomo call calc -5                          a body may begin with \"-\"
+  majordomo call echo -- --help                   after \"--\" all is body
+  majordomo call resize - --output small.png < big.png
   majordomo call echo hi --endpoint host-1:5555,host-2:5555 --timeout 1s --retries 5
   majordomo call billing 'charge 5' --not-idempotent
 

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::{ArgMatches, Command, ValueEnum, error::ErrorKind, parser::ValueSource};
 
 use crate::settings::{parse_duration, parse_endpoint, parse_size};
 
 /// Below 10 ms the heartbeats of many workers are themselves the load.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+
+/// The environment variable that stands for `--endpoint`.
+pub(super) const ENDPOINT_VARIABLE: &str = "MAJORDOMO_ENDPOINT";
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -55,3 +58,29 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     parse_endpoint(text).map_err(|wanted| format!("use {wanted}"))
 }
+
+/// Refuses a variable that holds no endpoints, by its name: nothing was typed that an error could
+/// repeat.
+pub(super) fn check_endpoint_variable(
+    program: &mut Command,
+    matches: &ArgMatches,
+) -> Result<(), clap::Error> {
+    let ids: Vec<&str> = matches.ids().map(clap::Id::as_str).collect();
+    let is_given =
+        ids.contains(&ENDPOINT) && matches.value_source(ENDPOINT) == Some(ValueSource::EnvVariable);
+    let values = is_given.then(|| matches.get_raw(ENDPOINT)).flatten();
+    for value in values.into_iter().flatten().map(|value| value.to_string_lossy()) {
+        let is_local = ["ipc://", "inproc://"].iter().any(|scheme| value.starts_with(scheme));
+        if let Some(wanted) = endpoint(value.trim()).err().filter(|_| !is_local) {
+            let reason = format!(
+                "the environment variable {ENDPOINT_VARIABLE} has {value:?}, which is not valid: {wanted}; \
+                 unset it for the default"
+            );
+            return Err(program.error(ErrorKind::ValueValidation, reason));
+        }
+    }
+    Ok(())
+}
+
+/// The id of `--endpoint`.
+const ENDPOINT: &str = "endpoint";

@@ -1,5 +1,7 @@
 //! `majordomo call`: one request, its reply.
 
+mod output;
+
 use std::{
     ffi::OsString,
     io::{self, Read as _},
@@ -14,15 +16,28 @@ use crate::{
     args::CallArgs,
     commands::client_options,
     exit::{Exit, UsageError},
+    files,
     printer::{self, JsonFrames},
     settings::MESSAGE_BYTES_MAX,
 };
 
+use self::output::{Output, OutputFile};
+
 /// The argument that stands for stdin.
 const STDIN: &str = "-";
 
+/// The file that stands for stdout.
+const STDOUT: &str = "-";
+
 pub(super) fn run(args: CallArgs) -> anyhow::Result<Exit> {
+    files::provide(0)?;
     let body = body(args.body)?;
+    let mut output = match args.output {
+        Some(path) if path.as_os_str() != STDOUT => Output::File(OutputFile::create(path)?),
+        Some(_) => Output::Raw,
+        None if args.raw => Output::Raw,
+        None => Output::Lines,
+    };
     let mut options = client_options(args.brokers, args.timeout, args.retries);
     options.version = args.protocol.into();
     options.idempotent = !args.not_idempotent;
@@ -31,14 +46,14 @@ pub(super) fn run(args: CallArgs) -> anyhow::Result<Exit> {
         let reply = client.call(&args.service, body)?;
         printer::json(&JsonReply::new(args.service, reply))?;
     } else {
-        let mut printed = Ok(());
+        let mut written = Ok(());
         let reply = client.call_with(&args.service, body, |part| {
-            if printed.is_ok() {
-                printed = printer::frames(&part);
+            if written.is_ok() {
+                written = output.frames(&part);
             }
         })?;
-        printed?;
-        printer::frames(&reply.frames)?;
+        written?;
+        output.finish(&reply.frames)?;
     }
     Ok(Exit::Ok)
 }

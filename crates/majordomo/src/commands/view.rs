@@ -8,6 +8,7 @@ use crate::{
     admin::{AdminClient, AdminError},
     args::{BrokerArgs, ViewArgs},
     commands::client_options,
+    files,
 };
 
 /// The broker's own names cost nothing to ask again.
@@ -33,6 +34,7 @@ pub(super) fn page(args: ViewArgs, page: Page) -> anyhow::Result<Value> {
             (page, _) => page?,
         });
     }
+    files::provide(0)?;
     // The page is that of the node that was named, not of one that it knows.
     let brokers = BrokerArgs { endpoint: args.endpoint, no_learn: true };
     let mut client = Client::connect(client_options(brokers, args.timeout, RETRIES))?;

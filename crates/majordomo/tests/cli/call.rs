@@ -1,8 +1,9 @@
 //! `majordomo call`.
 
-use std::thread;
+use std::{fs, thread};
 
 use mdp_client::{Request, StopHandle, Version, Worker, WorkerOptions};
+use tempfile::tempdir;
 
 use crate::program::{
     Broker, majordomo, printed, printed_json, run, run_with_stdin, stderr, stdout,
@@ -99,6 +100,53 @@ fn stdin_is_a_frame_and_bytes_that_are_no_text_are_base64() {
     assert_eq!(raw.stdout, b"\xff\n\0\n");
     let json = printed_json(&json);
     assert_eq!((&json["encoding"], &json["frames"]), (&"base64".into(), &vec!["/w=="].into()));
+}
+
+#[test]
+fn body_may_begin_with_a_hyphen_and_options_may_follow_it() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo"]);
+
+    let typed = ["call", "echo", "-hello", "-5", "hi", "-t", "8s", "---"];
+    assert_eq!(printed(&broker.run(&typed)), "-hello\n-5\nhi\n---\n");
+    let typed = ["call", "-e", &broker.endpoint, "echo", "--", "--help", "-t", "8s"];
+    assert_eq!(printed(&run(&typed)), "--help\n-t\n8s\n");
+
+    // A slip in an option does not become part of the request.
+    let slip = broker.run(&["call", "echo", "hi", "--timeot", "8s"]);
+    assert_eq!(slip.status.code(), Some(2));
+    assert!(stderr(&slip).contains("'--timeout'"), "{}", stderr(&slip));
+    assert!(printed(&run(&["call", "echo", "--help"])).contains("Examples:"));
+}
+
+#[test]
+fn reply_that_is_no_text_stays_as_it_is() {
+    let broker = Broker::start();
+    let _worker = broker.work("echo", &["--echo"]);
+    let body = b"\xff\n\0\r\n".as_slice();
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("reply");
+    let to_file = ["--output", file.to_str().unwrap()];
+    let call = |extra: &[&str]| {
+        let call = ["call", "echo", "-", "x", "--endpoint", &broker.endpoint];
+        run_with_stdin(&[&call, extra].concat(), body)
+    };
+
+    assert_eq!(call(&["--raw"]).stdout, [body, b"x"].concat());
+    assert_eq!(call(&["-o", "-"]).stdout, [body, b"x"].concat());
+    assert_eq!(printed(&call(&to_file)), "");
+    assert_eq!(fs::read(&file).unwrap(), [body, b"x"].concat());
+
+    // No reply: the file keeps what it had, and nothing else is left.
+    let quick = ["call", "absent", "--timeout", "50ms", "--retries", "0"];
+    let failed = broker.run(&[&quick[..], &to_file].concat());
+    assert_eq!(failed.status.code(), Some(3), "{}", stderr(&failed));
+    assert_eq!(fs::read(&file).unwrap(), [body, b"x"].concat());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+
+    let nowhere = broker.run(&["call", "echo", "x", "--output", "/no/such/folder/reply"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(stderr(&nowhere).contains("--output /no/such/folder/reply"), "{}", stderr(&nowhere));
 }
 
 #[test]
