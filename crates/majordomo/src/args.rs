@@ -249,12 +249,16 @@ pub(crate) struct BenchArgs {
     #[arg(
         long,
         short,
-        env = "MAJORDOMO_ENDPOINT",
+        env = values::ENDPOINT_VARIABLE,
         value_name = "ENDPOINT",
-        default_value = ENDPOINT_DEFAULT,
-        value_parser = values::endpoint
+        default_value = ENDPOINT_DEFAULT
     )]
     pub(crate) endpoint: String,
+    /// The service to load; with several a number is put behind it. Its workers get the requests of
+    /// other clients, too, and requests may go to its other workers: use a name that has neither.
+    /// [default: "bench-" and a random number]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
     /// How many workers, spread evenly over the services.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(crate) workers: usize,

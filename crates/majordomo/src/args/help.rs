@@ -259,6 +259,9 @@ Measures a broker, any broker of 7/MDP or 18/MDP: workers that reply at once, an
 --window requests outstanding. It reports requests per second, latencies and, with --pid, the processor \
 time that the broker spent per request.
 
+The services have names of their own, \"bench-\" and a random number, so that real clients and workers have \
+no part in it; --service chooses another name.
+
 Latencies are those of a loaded broker; use --workers 1 --window 1 for that of a single request.";
 
 /// Examples of `bench`.
@@ -267,9 +270,9 @@ Examples:
   majordomo bench
   majordomo bench --workers 1 --window 1 --seconds 10
   majordomo bench --services 1000 --workers 1000 --size 16KiB --json
-  majordomo bench --endpoint 127.0.0.1:5555 --pid \"$(pidof majordomo)\"
+  majordomo bench --endpoint 127.0.0.1:5555 --pid \"$(pgrep -o -f 'majordomo serve')\"
 
-Exit codes: 0 measured, 1 failure or requests without a reply, 2 wrong usage";
+Exit codes: 0 measured, 1 failure, requests without a reply, or broker lost, 2 wrong usage, 3 no broker there";
 
 /// `completions`.
 pub(super) const COMPLETIONS: &str = "\

@@ -1,19 +1,35 @@
 //! `majordomo bench`: a broker under load.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    process,
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use mdp_bench::{BenchOptions, BenchReport, BrokerReport, Phase, Progress};
+use mdp_wire::ServiceName;
 
 use crate::{
     args::BenchArgs,
-    exit::Exit,
+    exit::{Exit, UsageError},
     printer::{self, ProgressLine},
+    settings::parse_endpoint,
     table::Table,
 };
 
 pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
+    let endpoint = parse_endpoint(&args.endpoint);
+    let wrong =
+        |wanted| UsageError(format!("--endpoint {:?} is not valid: use {wanted}", args.endpoint));
+    let service = args.service.clone().unwrap_or_else(own_service);
+    if ServiceName::try_from(service.as_str()).context("--service")?.is_reserved() {
+        let reason = format!("--service {service:?} cannot be offered: mmi. is the broker's own");
+        return Err(UsageError(reason).into());
+    }
     let options = BenchOptions {
-        endpoint: args.endpoint.clone(),
+        endpoint: endpoint.map_err(wrong)?,
+        service,
         protocol: args.protocol.into(),
         services: args.services,
         workers: args.workers,
@@ -33,8 +49,23 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
     } else {
         printer::text(&report_table(&report).to_string())?;
     }
+    if let Some(reason) = &report.ended_early {
+        let (seconds, wanted) = (report.duration_seconds, args.seconds);
+        printer::warning(&format!(
+            "the broker was lost ({reason}) after {seconds:.2} of {wanted} s: the figures are of that time"
+        ));
+    }
     // Requests without a reply make every figure doubtful.
-    Ok(if report.timeouts == 0 { Exit::Ok } else { Exit::Failure })
+    let is_whole = report.timeouts == 0 && report.ended_early.is_none();
+    Ok(if is_whole { Exit::Ok } else { Exit::Failure })
+}
+
+/// A service that no one else has: one that is in use would get requests that mean nothing to it, and
+/// its clients would get replies that mean nothing to them.
+fn own_service() -> String {
+    // Each state is seeded with other random keys.
+    let random = RandomState::new().hash_one(process::id());
+    format!("bench-{random:016x}")
 }
 
 fn progress_text(progress: Progress) -> String {
@@ -67,6 +98,7 @@ fn report_table(report: &BenchReport) -> Table {
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     row("broker", report.endpoint.clone());
     row("load", load);
+    row("service", report.service.clone());
     row("requests", format!("{} in {:.2} s", report.requests, report.duration_seconds));
     row("requests/s", format!("{:.0}", report.requests_per_second));
     row(

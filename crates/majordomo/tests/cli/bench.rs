@@ -1,6 +1,13 @@
 //! `majordomo bench`.
 
-use crate::program::{Broker, printed, printed_json};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::program::{Broker, majordomo, printed, printed_json, run, stderr};
 
 #[test]
 fn broker_is_measured() {
@@ -16,4 +23,65 @@ fn broker_is_measured() {
     assert!(report["broker"]["cpu_us_per_request"].as_f64().unwrap() > 0.0, "{report}");
     assert!(printed(&table).contains("requests/s"), "{}", printed(&table));
     assert!(printed(&table).contains("MDP 0.2"), "{}", printed(&table));
+}
+
+#[test]
+fn service_of_others_is_left_alone() {
+    let broker = Broker::start();
+    let _real = broker.work("echo", &["--exec", "echo real"]);
+    let load = ["bench", "--seconds", "1", "--workers", "1", "--window", "1", "--json"];
+    let mut bench = majordomo(&[&load[..], &["--endpoint", &broker.endpoint]].concat());
+    let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+
+    for _ in 0..10 {
+        assert_eq!(printed(&broker.run(&["call", "echo", "hi"])), "real\n\n");
+    }
+
+    let report = printed_json(&bench.wait_with_output().unwrap());
+    let service = report["service"].as_str().unwrap();
+    assert!(service.starts_with("bench-") && service.len() > 10, "{service}");
+    let other = printed_json(&broker.run(&[&load[..], &["--service", "mine"]].concat()));
+    assert_eq!(other["service"], "mine");
+    let reserved = broker.run(&["bench", "--service", "mmi.x"]);
+    assert_eq!(reserved.status.code(), Some(2), "{}", stderr(&reserved));
+}
+
+#[test]
+fn port_without_a_broker_is_said_at_once() {
+    let began_at = Instant::now();
+
+    let output = run(&["bench", "--endpoint", "127.0.0.1:1"]);
+
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("127.0.0.1:1: connection refused"), "{}", stderr(&output));
+    assert!(began_at.elapsed() < Duration::from_secs(2), "{:?}", began_at.elapsed());
+}
+
+#[test]
+fn lost_broker_ends_the_measurement_with_the_figures_of_the_true_time() {
+    let broker = Broker::start();
+    let typed = ["bench", "--seconds", "60", "--json", "--endpoint", &broker.endpoint];
+    let mut bench = majordomo(&typed);
+    let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began_at = Instant::now();
+    // The warm-up takes half a second.
+    std::thread::sleep(Duration::from_secs(2));
+
+    broker.process.signal(Signal::KILL);
+
+    let output = bench.wait_with_output().unwrap();
+    let elapsed = began_at.elapsed();
+    assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the broker was lost (connection refused)"),
+        "{}",
+        stderr(&output)
+    );
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ended_early"], "connection refused");
+    let seconds = report["duration_seconds"].as_f64().unwrap();
+    assert!(seconds > 0.0 && seconds < elapsed.as_secs_f64() - 0.25, "{seconds} of {elapsed:?}");
+    let pace = report["requests"].as_f64().unwrap() / seconds;
+    assert!((report["requests_per_second"].as_f64().unwrap() - pace).abs() < 1.0, "{report}");
 }
