@@ -112,6 +112,12 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// End the commands of a worker that was killed; `work` starts this.
+    #[command(name = crate::commands::GUARD_COMMAND, hide = true)]
+    Guard {
+        /// What its commands are marked with.
+        id: String,
+    },
 }
 
 /// `majordomo serve`.

@@ -26,6 +26,8 @@ use crate::{
     settings::MESSAGE_BYTES_MAX,
 };
 
+pub(crate) use self::work::GUARD_COMMAND;
+
 /// Carries out a command.
 pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
@@ -43,6 +45,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Recover(args) => recover::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => completions::run(shell),
+        Command::Guard { id } => work::guard_commands(&id),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod children;
 mod commands;
 mod exit;
 mod files;
@@ -19,6 +20,7 @@ use std::{env, process::ExitCode};
 use crate::{args::Cli, exit::Exit};
 
 fn main() -> ExitCode {
+    signals::survive_file_size_limit();
     // Wrong usage ends here, with code 2, and so do --help and --version, with code 0.
     let cli = Cli::read(env::args_os().collect()).unwrap_or_else(|error| error.exit());
     let exit = commands::run(cli.command).unwrap_or_else(|error| {

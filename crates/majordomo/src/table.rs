@@ -10,7 +10,7 @@ const GAP: &str = "  ";
 /// How far a word may be shortened.
 const WORD_MIN: usize = 8;
 
-/// A text of at most this many characters: both ends, which tell names apart.
+/// A text of at most this many columns of the screen: both ends, which tell names apart.
 pub(crate) fn shortened(text: &str, columns_max: usize) -> String {
     if text.width() <= columns_max {
         return text.to_owned();

@@ -40,8 +40,8 @@ config/majordomo.toml documents every key.
 
 SIGTERM or SIGINT drains: workers are sent away, requests that they hold are finished, and the broker \
 ends with exit code 0 after at most drain.timeout. A second signal ends it at once, with exit code 1. \
-The log goes to stderr; the line \"listening\" says that the broker can be used, and where. HTTP for \
-probes, metrics and administration is on admin.bind, http://127.0.0.1:5580.";
+SIGHUP opens log files again and does nothing else; SIGUSR1, SIGUSR2 and SIGQUIT do nothing. The log goes \
+to stderr; the line \"listening\" says that the broker can be used, and where. HTTP for probes, metrics and administration is on admin.bind, http://127.0.0.1:5580.";
 
 /// Examples of `serve`.
 pub(super) const SERVE_AFTER: &str = "\
@@ -89,12 +89,13 @@ pub(super) const WORK: &str = "\
 Registers as a worker for a service, and answers its requests by an echo or with a shell command.
 
 The command gets the frames of the body, joined, on its stdin; what it writes to its stdout (at most \
-16 MiB) is the reply. If it fails, that is logged and the reply is one empty frame, followed by the last \
-4 KiB of its stderr with --reply-errors. A command that fails is not run again for the same request.
+16 MiB less 1 KiB) is the reply. If it fails, that is logged and the reply is one empty frame, followed by \
+the last 4 KiB of its stderr with --reply-errors. A command that fails is not run again for the same request.
 
 A lost broker is followed by the next one of --endpoint, or of the nodes of its cluster, which are learned \
-by mmi.endpoints; the worker stays with the one that takes it. SIGTERM or SIGINT lets the worker finish the \
-request that it has and leave; a second signal ends it at once.";
+by mmi.endpoints; the worker stays with the one that takes it. SIGTERM, SIGINT or SIGHUP (unless started by \
+nohup) lets the worker finish the request that it has and leave; a second signal ends it and its command at \
+once, as SIGKILL does. SIGUSR1, SIGUSR2 and SIGQUIT do nothing.";
 
 /// Examples of `work`.
 pub(super) const WORK_AFTER: &str = "\

@@ -10,11 +10,12 @@ use mdp_node::{AdminPort, AdminPortError, AdminServer, DrainReceipt, Node};
 use self::watch::Watch;
 use crate::{
     args::ServeArgs,
+    children,
     exit::Exit,
     logging::{self, Format},
     printer,
     settings::{FlagValue, Settings, Sources},
-    signals::{Second, StopSignals},
+    signals::{HangUp, Second, StopSignals},
 };
 
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
@@ -62,7 +63,11 @@ fn serve(settings: &Settings, format: &Format) -> anyhow::Result<Exit> {
     for advice in settings.advice() {
         tracing::warn!("{advice}");
     }
-    let signals = StopSignals::catch(Second::Ends).context("signals cannot be caught")?;
+    let signals = StopSignals::catch(Second::Ends, HangUp::ReopensLogs);
+    let signals = signals.context("signals cannot be caught")?;
+    if children::is_first() {
+        children::inherit_orphans();
+    }
     // Before the node touches its data directory.
     let admin = settings.admin_bind().map(AdminPort::bind).transpose()?;
     let node = Node::start(settings.node()?)?;

@@ -1,23 +1,37 @@
 //! `majordomo work`: a worker that echoes, or runs a command for each request.
 
 mod exec;
+mod guard;
 
 use mdp_client::{Request, StopHandle, Worker, WorkerCounters, WorkerOptions};
 use tracing_subscriber::filter::Targets;
 
-use self::exec::{Command, Failed};
+use self::{
+    exec::{Command, Failed},
+    guard::Guard,
+};
 use crate::{
     args::WorkArgs,
+    children,
     commands::{message_bytes_max, refresh},
     exit::Exit,
+    files,
     logging::{self, Format},
-    signals::{Second, StopSignals},
+    signals::{HangUp, Second, StopSignals},
 };
 
+/// Descriptors for one request at a time.
+const FILES_PER_CONNECTION: u64 = 16;
+
+pub(crate) use self::guard::{COMMAND as GUARD_COMMAND, run as guard_commands};
+
 pub(super) fn run(args: WorkArgs) -> anyhow::Result<Exit> {
-    let signals = StopSignals::catch(Second::EndsAfter(exec::kill_all))?;
+    let signals = StopSignals::catch(Second::EndsAfter(children::kill_all), HangUp::Stops)?;
     let _log =
         logging::start(Targets::new().with_default(args.log_level), &Format::Text { node: None });
+    // Each request that is worked on has a connection, and its command has pipes.
+    let connections = u64::try_from(args.concurrency).unwrap_or(u64::MAX);
+    files::provide(connections.saturating_mul(FILES_PER_CONNECTION))?;
     let stop = StopHandle::new();
     let stopper = stop.clone();
     signals.on_first(move || stopper.stop())?;
@@ -33,11 +47,25 @@ pub(super) fn run(args: WorkArgs) -> anyhow::Result<Exit> {
         request_bytes_max: message_bytes_max(),
         ..defaults
     };
-    let handler = Handler::new(args.exec, args.exec_timeout, args.reply_errors);
+    let guard = args.exec.is_some().then(guard_commands_of_this_process).flatten();
+    let handler = Handler::new(args.exec, args.exec_timeout, args.reply_errors, guard.clone());
     let counters = Worker::run(options, move |request| handler.answer(request), &stop)?;
+    if let Some(guard) = guard {
+        guard.release();
+    }
     let WorkerCounters { registrations, requests, replies, .. } = counters;
     tracing::info!(registrations, requests, replies, "left");
     Ok(Exit::Ok)
+}
+
+/// Takes care that commands and what they leave behind end, and are reaped, in every case.
+fn guard_commands_of_this_process() -> Option<Guard> {
+    children::inherit_orphans();
+    let guard = Guard::start();
+    let warn = |error: &std::io::Error| {
+        tracing::warn!(%error, "commands would go on running if this process were killed");
+    };
+    guard.inspect_err(warn).ok()
 }
 
 /// What a failed command is answered with.
@@ -59,10 +87,15 @@ enum Handler {
 }
 
 impl Handler {
-    fn new(exec: Option<String>, timeout: Option<std::time::Duration>, reply_errors: bool) -> Self {
+    fn new(
+        exec: Option<String>,
+        timeout: Option<std::time::Duration>,
+        reply_errors: bool,
+        guard: Option<Guard>,
+    ) -> Self {
         let on_failure = if reply_errors { OnFailure::EmptyAndStderr } else { OnFailure::Empty };
         exec.map_or(Self::Echo, |line| Self::Exec {
-            command: Command { line, timeout },
+            command: Command { line, timeout, guard },
             on_failure,
         })
     }

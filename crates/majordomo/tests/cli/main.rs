@@ -8,5 +8,6 @@ mod cluster;
 mod drain;
 mod program;
 mod serve;
+mod signals;
 mod view;
 mod work;

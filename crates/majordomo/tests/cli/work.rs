@@ -122,8 +122,8 @@ fn signal_lets_the_worker_finish_its_request() {
     assert_eq!(printed(&broker.run(&["call", "mmi.service", "slow"])), "404\n");
 }
 
-/// Whether a process is there and is not only waiting to be reaped by whoever inherited it.
-fn is_running(pid: Pid) -> bool {
+/// Whether a process is there and is not only waiting to be reaped by the process that inherited it.
+pub(crate) fn is_running(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
 }
@@ -159,4 +159,32 @@ fn worker_may_be_there_before_its_broker() {
     let broker = Broker::start_with(majordomo(&["serve", "--bind", &endpoint]));
 
     assert_eq!(printed(&broker.run(&["call", "echo", "hi", "--timeout", "20s"])), "hi\n");
+}
+
+#[test]
+fn reply_that_would_not_pass_the_broker_is_a_failure_that_says_so() {
+    let broker = Broker::start();
+    let mut worker = broker.work("long", &["--exec", "head -c 16777216 /dev/zero"]);
+
+    let reply = broker.run(&["call", "long", "--json", "--timeout", "20s"]);
+
+    let reply = printed_json(&reply);
+    assert_eq!((&reply["frames"], &reply["attempts"]), (&serde_json::json!([""]), &1.into()));
+    let line = worker.wait_for_line(|line| line.contains("the command failed"));
+    assert!(line.contains("the reply is too long"), "{line}");
+}
+
+#[test]
+fn longest_reply_of_a_command_passes_the_broker() {
+    let broker = Broker::start();
+    for protocol in ["0.1", "0.2"] {
+        let bytes = (16 << 20) - (1 << 10);
+        let exec = format!("head -c {bytes} /dev/zero");
+        let _worker = broker.work("long", &["--exec", &exec, "--protocol", protocol]);
+
+        let reply =
+            broker.run(&["call", "long", "--raw", "--timeout", "20s", "--protocol", protocol]);
+
+        assert_eq!(printed(&reply).len(), bytes);
+    }
 }

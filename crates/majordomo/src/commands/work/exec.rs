@@ -1,40 +1,28 @@
 //! One run of a shell command: the request on its stdin, the reply on its stdout.
 
 use std::{
-    collections::BTreeSet,
     io::{self, Read, Write as _},
-    os::unix::process::CommandExt as _,
     process::{self, Child, ExitStatus, Stdio},
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{self, RecvTimeoutError},
-    },
+    sync::mpsc::{self, RecvTimeoutError},
     thread::{Builder, Scope},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Signal, kill_process_group};
 use thiserror::Error;
 
-/// A reply that is longer would have to fit the broker's `max_message_bytes`, which is this by
-/// default.
-const STDOUT_BYTES_MAX: u64 = 16 << 20;
+use super::guard::Guard;
+use crate::children;
+
+/// The longest reply. A broker takes messages of up to its `broker.max_message_bytes`, which is 16 MiB by
+/// default and counts the frames around the body, too; it drops longer ones.
+const STDOUT_BYTES_MAX: u64 = (16 << 20) - ENVELOPE_BYTES_MAX;
+
+/// The frames around a body are shorter: a few words of the protocol and the token of the request.
+const ENVELOPE_BYTES_MAX: u64 = 1 << 10;
 
 /// What is kept of the stderr of a command, the last part of it.
 const STDERR_TAIL_BYTES_MAX: usize = 4 << 10;
-
-/// The process groups of all commands that run now, for [`kill_all`].
-static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
-
-/// Kills every command that runs, with its children. The list stays locked, so that no other
-/// command begins or ends meanwhile: the process is about to end.
-pub(super) fn kill_all() {
-    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    for pid in running.iter().copied().filter_map(Pid::from_raw) {
-        kill_process_group(pid, Signal::KILL).ok();
-    }
-    std::mem::forget(running);
-}
 
 /// A shell command that answers requests.
 #[derive(Debug)]
@@ -43,6 +31,8 @@ pub(super) struct Command {
     pub(super) line: String,
     /// How long it may take.
     pub(super) timeout: Option<Duration>,
+    /// What ends it if this process is killed.
+    pub(super) guard: Option<Guard>,
 }
 
 /// A run without a reply.
@@ -67,7 +57,9 @@ pub(super) enum Reason {
     #[error("it was killed after {0:?}")]
     TimedOut(Duration),
     /// It wrote too much.
-    #[error("it wrote more than {STDOUT_BYTES_MAX} bytes to stdout")]
+    #[error(
+        "the reply is too long: the command wrote more than {STDOUT_BYTES_MAX} bytes to stdout"
+    )]
     TooLong,
 }
 
@@ -82,15 +74,22 @@ impl Command {
     /// Runs the command once.
     pub(super) fn run(&self, frames: &[Vec<u8>]) -> Result<Vec<u8>, Failed> {
         let not_run = |error: io::Error| Failed { reason: error.into(), stderr_tail: Vec::new() };
-        let mut child = self.start().map_err(not_run)?;
-        let outcome = std::thread::scope(|scope| {
+        let mut child = children::start(&mut self.shell()).map_err(not_run)?;
+        let group = children::pid(&child).map_err(not_run)?;
+        if let Some(guard) = &self.guard {
+            guard.watch(group);
+        }
+        let (status, outcome) = std::thread::scope(|scope| {
             let outcome = attend(scope, &mut child, frames, self.timeout);
             // The threads end when nothing holds the pipes any more. What the command left running
             // in the background belongs to the request, which is over.
-            end(&child);
-            outcome.and_then(Threads::join)
+            let status = children::end(&mut child);
+            (status, outcome.and_then(Threads::join))
         });
-        let status = child.wait().map_err(not_run)?;
+        if let Some(guard) = &self.guard {
+            guard.forget(group);
+        }
+        let status = status.map_err(not_run)?;
         let Outcome { stdout, stderr_tail, is_timed_out } = outcome.map_err(not_run)?;
         let is_too_long = u64::try_from(stdout.len()).is_ok_and(|bytes| bytes > STDOUT_BYTES_MAX);
         let reason = match self.timeout {
@@ -102,24 +101,18 @@ impl Command {
         Err(Failed { reason, stderr_tail })
     }
 
-    fn start(&self) -> io::Result<Child> {
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let child = self.spawn()?;
-        running.extend(pid(&child).map(Pid::as_raw_nonzero).map(i32::from));
-        Ok(child)
-    }
-
-    fn spawn(&self) -> io::Result<Child> {
-        process::Command::new("sh")
+    fn shell(&self) -> process::Command {
+        let mut shell = process::Command::new("sh");
+        shell
             .arg("-c")
             .arg(&self.line)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: a Ctrl-C that is meant for us lets it finish, and all of it can
-            // be killed together.
-            .process_group(0)
-            .spawn()
+            .stderr(Stdio::piped());
+        if let Some(guard) = &self.guard {
+            guard.mark(&mut shell);
+        }
+        shell
     }
 }
 
@@ -160,43 +153,18 @@ fn wait_for_end<'scope>(
     child: &Child,
     timeout: Option<Duration>,
 ) -> io::Result<bool> {
-    let pid = pid(child)?;
-    let Some(timeout) = timeout else { return wait(pid).map(|()| false) };
+    let pid = children::pid(child)?;
+    let Some(timeout) = timeout else { return children::wait_until_ended(pid).map(|()| false) };
     let (ended, until_ended) = mpsc::channel::<()>();
     let watchdog =
         Builder::new().name("exec-timeout".to_owned()).spawn_scoped(scope, move || {
             let is_late = until_ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
             is_late && kill_process_group(pid, Signal::KILL).is_ok()
         })?;
-    let waited = wait(pid);
+    let waited = children::wait_until_ended(pid);
     drop(ended);
     let is_timed_out = watchdog.join().map_err(|_panic| io::ErrorKind::Other)?;
     waited.map(|()| is_timed_out)
-}
-
-fn wait(pid: Pid) -> io::Result<()> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    loop {
-        match waitid(WaitId::Pid(pid), options) {
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Kills what is left of a command. Only after this may its id be used for another.
-fn end(child: &Child) {
-    let Ok(pid) = pid(child) else { return };
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    // That nothing is left is the usual case.
-    kill_process_group(pid, Signal::KILL).ok();
-    running.remove(&pid.as_raw_nonzero().get());
-}
-
-fn pid(child: &Child) -> io::Result<Pid> {
-    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    id.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 impl Threads<'_> {
@@ -237,7 +205,7 @@ mod tests {
 
     fn run(line: &str, frames: &[&[u8]]) -> Result<Vec<u8>, Failed> {
         let frames: Vec<Vec<u8>> = frames.iter().map(|frame| frame.to_vec()).collect();
-        Command { line: line.into(), timeout: None }.run(&frames)
+        Command { line: line.into(), timeout: None, guard: None }.run(&frames)
     }
 
     #[test]
@@ -260,6 +228,17 @@ mod tests {
         let failed = run("yes", &[]).unwrap_err();
 
         assert!(matches!(failed.reason, Reason::TooLong), "{failed:?}");
+        assert!(failed.reason.to_string().contains("too long"), "{}", failed.reason);
+    }
+
+    #[test]
+    fn longest_reply_leaves_room_for_the_frames_around_it() {
+        let bytes = usize::try_from(STDOUT_BYTES_MAX).unwrap();
+        let exactly = run(&format!("head -c {bytes} /dev/zero"), &[]).unwrap();
+        assert_eq!(exactly.len(), bytes);
+
+        let failed = run(&format!("head -c {} /dev/zero", bytes + 1), &[]).unwrap_err();
+        assert!(matches!(failed.reason, Reason::TooLong), "{failed:?}");
     }
 
     #[test]
@@ -267,7 +246,9 @@ mod tests {
         let timeout = Some(Duration::from_millis(50));
         let began_at = Instant::now();
 
-        let failed = Command { line: "sleep 60 | sleep 60".into(), timeout }.run(&[]).unwrap_err();
+        let failed = Command { line: "sleep 60 | sleep 60".into(), timeout, guard: None }
+            .run(&[])
+            .unwrap_err();
 
         assert!(matches!(failed.reason, Reason::TimedOut(_)), "{failed:?}");
         assert!(began_at.elapsed() < Duration::from_secs(30), "{:?}", began_at.elapsed());
