@@ -140,6 +140,27 @@ pub(crate) struct ServeArgs {
     /// The name of this node (node.name).
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Serve probes, metrics and administration here; "" for none (admin.bind).
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin: Option<String>,
+    /// Keep what the cluster agreed on in this folder, one for each node (node.data_dir).
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) data_dir: Option<String>,
+    /// All nodes that start the cluster, this one included, by their cluster ports (cluster.peers).
+    #[arg(long, value_name = "NAME=HOST:PORT,..")]
+    pub(crate) peers: Option<String>,
+    /// Run a cluster of N nodes on this machine to try things out: processes of their own, with the
+    /// ports of config/three-node and data in a temporary folder that goes when they end.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=9),
+        conflicts_with_all = ["config", "check", "bind", "name", "admin", "data_dir", "peers"]
+    )]
+    pub(crate) dev: Option<u16>,
+    /// End when this process does, which must be the one that started this.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) ends_with: Option<i32>,
     /// How much is logged: error, warn, info, debug, trace or off (log.level).
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,

@@ -54,6 +54,11 @@ pub(crate) fn warning(text: &str) {
     writeln!(io::stderr().lock(), "majordomo: warning: {text}").ok();
 }
 
+/// Writes a line of another process' log to stderr.
+pub(crate) fn log_line(prefix: &str, line: &[u8]) {
+    io::stderr().lock().write_all(&[prefix.as_bytes(), line, b"\n"].concat()).ok();
+}
+
 /// A line on a terminal that replaces itself; nothing if stderr is no terminal.
 #[derive(Debug)]
 pub(crate) struct ProgressLine {

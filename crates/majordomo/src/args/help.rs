@@ -50,6 +50,8 @@ Examples:
   majordomo serve --config /etc/majordomo.toml
   majordomo serve --config /etc/majordomo.toml --check
   majordomo serve --bind 'tcp://*:5555' --log-format json
+  majordomo serve --dev 3                         a cluster to try things out
+  majordomo serve --bind 127.0.0.1:5655 --admin 127.0.0.1:5680    a second broker on this machine
   MAJORDOMO__BROKER__REQUEST_TTL=5s majordomo serve
 
 Exit codes: 0 drained, 1 failure or second signal, 2 wrong usage or configuration or address in use,

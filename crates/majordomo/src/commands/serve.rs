@@ -1,5 +1,6 @@
 //! `majordomo serve`: the life of a broker.
 
+mod dev;
 mod watch;
 
 use std::{env, path::Path};
@@ -19,6 +20,12 @@ use crate::{
 };
 
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
+    if let Some(count) = args.dev {
+        return dev::run(&args, count);
+    }
+    if let Some(parent) = args.ends_with {
+        children::end_with(parent).context("--ends-with")?;
+    }
     let (is_check, is_json) = (args.check, args.json);
     let sources = sources(args);
     let settings = Settings::load(&sources)?;
@@ -123,6 +130,9 @@ fn sources(args: ServeArgs) -> Sources {
     let flags = [
         ("broker.bind", args.bind, "--bind"),
         ("node.name", args.name, "--name"),
+        ("node.data_dir", args.data_dir, "--data-dir"),
+        ("cluster.peers", args.peers, "--peers"),
+        ("admin.bind", args.admin, "--admin"),
         ("log.level", args.log_level, "--log-level"),
         ("log.format", args.log_format, "--log-format"),
     ];
