@@ -41,7 +41,8 @@ config/majordomo.toml documents every key.
 SIGTERM or SIGINT drains: workers are sent away, requests that they hold are finished, and the broker \
 ends with exit code 0 after at most drain.timeout. A second signal ends it at once, with exit code 1. \
 SIGHUP opens log files again and does nothing else; SIGUSR1, SIGUSR2 and SIGQUIT do nothing. The log goes \
-to stderr; the line \"listening\" says that the broker can be used, and where. HTTP for probes, metrics and administration is on admin.bind, http://127.0.0.1:5580.";
+to stderr; the line \"listening\" says that the broker can be used, and where. HTTP for probes, metrics \
+and administration is on admin.bind, http://127.0.0.1:5580.";
 
 /// Examples of `serve`.
 pub(super) const SERVE_AFTER: &str = "\
