@@ -138,8 +138,8 @@ fn attend(nodes: Vec<DevNode>, signals: StopSignals) -> anyhow::Result<Exit> {
     let endpoints: Vec<String> =
         (1..).zip(&nodes).map(|(n, _)| format!("127.0.0.1:{}", BROKER_PORT + n)).collect();
     tracing::info!(
-        "{} nodes: try majordomo call --endpoint {} ..; majordomo status --admin \
-         http://127.0.0.1:{}; their data is gone when they end",
+        "{} nodes; use them by MAJORDOMO_ENDPOINT={} and MAJORDOMO_ADMIN=http://127.0.0.1:{}; their data \
+         is gone when they end",
         nodes.len(),
         endpoints.join(","),
         ADMIN_PORT + 1
