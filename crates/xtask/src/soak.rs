@@ -17,8 +17,11 @@ use crate::{
 const PROPERTY_CASES: &str = "1000000";
 /// How long a soak may take before it is killed. The longest takes about an hour.
 const SOAK_LIMIT: Duration = Duration::from_hours(3);
-/// How long the fuzzer runs, in seconds.
+/// How long the fuzzer runs with each target, in seconds.
 const FUZZ_SECONDS: u32 = 600;
+/// The targets: the crate that has it, and its name.
+const FUZZ_TARGETS: [(&str, &str); 3] =
+    [("mdp-wire", "decode"), ("mdp-wire", "relay"), ("mdp-transport", "connection")];
 
 /// A long test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +132,9 @@ impl Soak {
                 "40 minutes of nodes and workers that fail, each gap held against its bound"
             }
             Self::Freeze => "30 pauses of the leader, of 0.1 to 30 s",
-            Self::Fuzz => "10 minutes of random frames for the decoder; needs cargo-fuzz",
+            Self::Fuzz => {
+                "30 minutes of random bytes for decoders and connections; needs cargo-fuzz"
+            }
             Self::History => "25 minutes of faults, each answer checked for linearizability",
             Self::Kubernetes => {
                 "20 rollouts each way and 20 kills of pods at 2,000 calls a second, none of which fails"
@@ -248,9 +253,11 @@ fn fuzz(workspace: &Workspace) -> Result<(), Failure> {
         ));
     }
     say::line(
-        "    without a sanitizer: the toolchain is stable, and the decoder has no unsafe code",
+        "    without a sanitizer: the toolchain is stable, and the decoders have no unsafe code",
     );
-    let mut fuzz = workspace.cargo(["fuzz", "run", "--sanitizer", "none", "decode", "--"]);
-    fuzz.arg(format!("-max_total_time={FUZZ_SECONDS}"));
-    run::run(fuzz.current_dir(workspace.root.join("crates/mdp-wire")))
+    FUZZ_TARGETS.iter().try_for_each(|(package, target)| {
+        let mut fuzz = workspace.cargo(["fuzz", "run", "--sanitizer", "none", target, "--"]);
+        fuzz.arg(format!("-max_total_time={FUZZ_SECONDS}"));
+        run::run(fuzz.current_dir(workspace.root.join("crates").join(package)))
+    })
 }

@@ -25,6 +25,11 @@ const MEMBERS: &[Member] = &[
         ours: &[],
         outside: Outside::Only(&["bincode", "crc32fast", "serde", "smallvec", "thiserror"]),
     },
+    Member {
+        name: "mdp-transport",
+        ours: &["mdp-wire"],
+        outside: Outside::Only(&["smallvec", "thiserror"]),
+    },
     Member { name: "mdp-mutants", ours: &[], outside: Outside::Only(&[]) },
     Member { name: "mdp-histogram", ours: &[], outside: Outside::Only(&[]) },
     Member { name: "mdp-history", ours: &[], outside: Outside::Only(&[]) },
@@ -98,7 +103,10 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("bincode", &["mdp-wire"]),
     ("openraft", &["mdp-raft"]),
     ("redb", &["mdp-raft"]),
-    ("zmq", &["cluster-tests", "majordomo", "mdp-bench", "mdp-client", "mdp-node"]),
+    (
+        "zmq",
+        &["cluster-tests", "majordomo", "mdp-bench", "mdp-client", "mdp-node", "mdp-transport"],
+    ),
     ("zmq-sys", &["mdp-bench", "mdp-node"]),
     ("tokio", &["majordomo", "mdp-client", "mdp-node", "mdp-raft", "mdp-replica", "mdp-sim"]),
     ("config", &["majordomo"]),

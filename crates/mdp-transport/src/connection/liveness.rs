@@ -1,0 +1,124 @@
+//! Whether the peer is still there (37/ZMTP).
+
+use std::time::{Duration, Instant};
+
+use super::Ending;
+use crate::ConnectionLimits;
+
+/// A PING is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SendPing;
+
+/// The deadlines of one connection.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    ping_interval: Duration,
+    pong_timeout: Duration,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Handshake { deadline: Instant },
+    Open(Open),
+}
+
+#[derive(Debug)]
+struct Open {
+    /// `None`: the peer speaks ZMTP 3.0, which has no PING.
+    ping_at: Option<Instant>,
+    /// Whether the peer has answered a PING. One that never did may be a library that can not.
+    has_answered: bool,
+    /// Whether silence ends the connection at all.
+    is_pong_required: bool,
+    /// When the answer to a PING is overdue.
+    pong_deadline: Option<Instant>,
+    /// What the peer's last PING promised: how long it is silent at most.
+    ttl: Duration,
+    ttl_deadline: Option<Instant>,
+}
+
+impl Liveness {
+    pub(super) fn new(now: Instant, limits: &ConnectionLimits) -> Self {
+        Self {
+            ping_interval: limits.ping_interval,
+            pong_timeout: limits.pong_timeout,
+            phase: Phase::Handshake { deadline: now + limits.handshake_timeout },
+        }
+    }
+
+    pub(super) fn on_opened(&mut self, now: Instant, minor: u8) {
+        self.phase = Phase::Open(Open {
+            ping_at: (minor >= 1).then_some(now + self.ping_interval),
+            has_answered: false,
+            is_pong_required: true,
+            pong_deadline: None,
+            ttl: Duration::ZERO,
+            ttl_deadline: None,
+        });
+    }
+
+    /// Any byte is a sign of life.
+    pub(super) fn on_received(&mut self, now: Instant) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        open.ping_at = open.ping_at.map(|_| now + self.ping_interval);
+        open.pong_deadline = None;
+        open.ttl_deadline = (!open.ttl.is_zero()).then_some(now + open.ttl);
+    }
+
+    /// A TTL of zero promises nothing.
+    pub(super) fn on_ping(&mut self, now: Instant, ttl_deciseconds: u16) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        open.ttl = Duration::from_millis(100) * u32::from(ttl_deciseconds);
+        open.ttl_deadline = (!open.ttl.is_zero()).then_some(now + open.ttl);
+    }
+
+    pub(super) const fn on_pong(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.has_answered = true;
+        }
+    }
+
+    pub(super) const fn set_pong_required(&mut self, is_required: bool) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.is_pong_required = is_required;
+            if !is_required {
+                open.pong_deadline = None;
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Handshake { deadline } => Some(*deadline),
+            Phase::Open(open) => {
+                [open.ping_at, open.pong_deadline, open.ttl_deadline].into_iter().flatten().min()
+            }
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<Option<SendPing>, Ending> {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let open = match &mut self.phase {
+            Phase::Handshake { deadline } if *deadline <= now => {
+                return Err(Ending::HandshakeTimeout);
+            }
+            Phase::Handshake { .. } => return Ok(None),
+            Phase::Open(open) => open,
+        };
+        if is_due(open.ttl_deadline) {
+            return Err(Ending::TtlExpired);
+        }
+        if is_due(open.pong_deadline) {
+            return Err(Ending::PongTimeout);
+        }
+        if !is_due(open.ping_at) {
+            return Ok(None);
+        }
+        open.ping_at = Some(now + self.ping_interval);
+        if open.has_answered && open.is_pong_required && open.pong_deadline.is_none() {
+            open.pong_deadline = Some(now + self.pong_timeout);
+        }
+        Ok(Some(SendPing))
+    }
+}

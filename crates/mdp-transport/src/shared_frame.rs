@@ -1,0 +1,87 @@
+//! [`SharedFrame`]: the bytes of one frame, which clones share.
+
+use std::{fmt, sync::Arc};
+
+/// One frame of a message. A clone costs a reference count, whatever the size.
+///
+/// The frames of a small message lie in one allocation, as they came from the network; a large
+/// frame has one of its own ([`LARGE_FRAME_BYTES`](crate::LARGE_FRAME_BYTES)).
+#[derive(Clone, Default)]
+pub struct SharedFrame(Storage);
+
+#[derive(Clone, Default)]
+enum Storage {
+    #[default]
+    Empty,
+    /// A part of what was read together.
+    Part { region: Arc<[u8]>, start: u32, end: u32 },
+    /// A buffer that was filled as the bytes came; not copied again.
+    Whole(Arc<Vec<u8>>),
+}
+
+impl SharedFrame {
+    /// The bytes `start..end` of a region; `None` if it has no such bytes.
+    pub(crate) fn part(region: &Arc<[u8]>, start: usize, end: usize) -> Option<Self> {
+        let length = region.get(start..end)?.len();
+        if length == 0 {
+            return Some(Self::default());
+        }
+        let start = u32::try_from(start).ok()?;
+        let end = u32::try_from(end).ok()?;
+        Some(Self(Storage::Part { region: Arc::clone(region), start, end }))
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_ref().is_empty()
+    }
+}
+
+impl From<Vec<u8>> for SharedFrame {
+    fn from(bytes: Vec<u8>) -> Self {
+        if bytes.is_empty() { Self::default() } else { Self(Storage::Whole(Arc::new(bytes))) }
+    }
+}
+
+impl From<&[u8]> for SharedFrame {
+    fn from(bytes: &[u8]) -> Self {
+        let region = Arc::from(bytes);
+        // Too long for a part: four GiB.
+        Self::part(&region, 0, bytes.len()).unwrap_or_else(|| bytes.to_vec().into())
+    }
+}
+
+impl AsRef<[u8]> for SharedFrame {
+    fn as_ref(&self) -> &[u8] {
+        match &self.0 {
+            Storage::Empty => &[],
+            Storage::Part { region, start, end } => {
+                let start = usize::try_from(*start).unwrap_or(usize::MAX);
+                let end = usize::try_from(*end).unwrap_or(usize::MAX);
+                region.get(start..end).unwrap_or_default()
+            }
+            Storage::Whole(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for SharedFrame {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for SharedFrame {}
+
+impl fmt::Debug for SharedFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedFrame({} bytes)", self.len())
+    }
+}
