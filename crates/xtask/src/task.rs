@@ -181,7 +181,7 @@ fetched), which is built into the target directory once. Every stage runs, also 
     },
     Manual {
         name: "test",
-        usage: "test [rust|cluster|relay|delivery|nemesis|mixed|monitoring|image|sim|manifests|python|readme|speed]",
+        usage: "test [rust|cluster|relay|delivery|nemesis|mixed|procedures|monitoring|image|kubernetes|sim|manifests|python|readme|speed]",
         summary: "Runs every test in its short form, or one part of them.",
         details: "Builds `majordomo` and the benchmarks with optimisation, then runs
 
@@ -197,8 +197,10 @@ fetched), which is built into the target directory once. Every stage runs, also 
   mixed    three nodes of this version and of a stand-in for the next one, upgraded and rolled back
   monitoring  a real Prometheus beside three nodes: dashboard and alerts; takes the installed one, or
            unpacks Debian's package prometheus below the target directory
+  procedures  the scripts of deploy/procedures with three nodes and a fourth one, under calls
   image    the container image: what is in it, one node of it, three nodes by Compose. Without a Docker
            engine it says so and looks at nothing; in CI (the variable CI is set) it then fails
+  kubernetes  the manifests, enacted with containers of a Docker engine, under calls; without one as image
   sim      150 seeds of the cluster simulation
   manifests  what the program says of deploy/kubernetes, and its metrics
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)

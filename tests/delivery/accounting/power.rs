@@ -16,10 +16,10 @@ const REPLIES_ONE_IN: usize = 250;
 /// than the nodes count as dropped in a whole run.
 const REQUESTS_ONE_IN: usize = 60;
 
-/// Of the replies that came, at least so many must be missed if they had not come, each of them alone. Three
-/// of four were, in runs on two cores: faults hit a node or link for three quarters of the time, but most
-/// requests go by others.
-const SEEN_ALONE_MIN: f64 = 0.4;
+/// Of the replies that came, at least this share must be missed if they had not come, each of them alone.
+/// Between 0.55 and 0.71 were in runs on two cores: which nodes the faults hit, and for how long, is random.
+/// With this share, one in fifty million draws of fifty replies is not seen at all.
+const SEEN_ALONE_MIN: f64 = 0.3;
 
 /// How far what is drawn may be from what is expected, in standard deviations: once in a billion draws.
 const DEVIATIONS_MAX: f64 = 6.0;
