@@ -156,11 +156,7 @@ impl<T> Connection<T> {
                 Stage::Handshake { minor } => {
                     let outcome = self.on_handshake_bytes(now, minor, rest, &mut take);
                     if outcome == Err(Ending::SocketType) {
-                        // Only after an ERROR does a libzmq not come back with the same socket.
-                        let put = |buffer: &mut Vec<u8>| {
-                            command::put_error("Invalid socket type", buffer);
-                        };
-                        self.outgoing.put_bytes(pool, put);
+                        self.refuse_socket_type(pool);
                     }
                     let (count, flow) = outcome?;
                     at += count;
@@ -176,6 +172,12 @@ impl<T> Connection<T> {
             }
         }
         Ok(at)
+    }
+
+    /// Only after an ERROR does a libzmq not come back with the same socket.
+    fn refuse_socket_type(&mut self, pool: &mut BufferPool) {
+        let put = |buffer: &mut Vec<u8>| command::put_error("Invalid socket type", buffer);
+        self.outgoing.put_bytes(pool, put);
     }
 
     fn on_greeting_bytes(&mut self, rest: &[u8], pool: &mut BufferPool) -> Result<usize, Ending> {
