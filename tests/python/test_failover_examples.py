@@ -1,5 +1,6 @@
 """The examples of docs/clients.md, each in front of three nodes of which one goes away."""
 
+import json
 import os
 import pathlib
 import signal
@@ -102,6 +103,12 @@ class ExamplesOfALanguage:
     def start(self, role, service, endpoints):
         return self.started(Example([*self.command(role), service, *endpoints]))
 
+    def node_of(self, worker, cluster):
+        """The node that a worker is registered at, which it chooses at random."""
+        worker.wait_until_it_says("registered")
+        line = next(line for line in worker.said if "registered" in line)
+        return cluster.nodes[cluster.endpoints.index(line.split()[-1])]
+
     def test_client_goes_on_at_the_next_node(self):
         cluster = self.cluster(**CLUSTER)
         first, second, third = cluster.endpoints
@@ -122,11 +129,11 @@ class ExamplesOfALanguage:
         cluster = self.cluster(**CLUSTER)
         first, second, third = cluster.endpoints
         worker = self.start("failover_worker", "echo", [first, second])
-        worker.wait_until_it_says("registered")
+        node = self.node_of(worker, cluster)
         client = self.steady_client(third)
         self.assertEqual(client.call(b"echo", b"before"), [b"before"])
 
-        cluster.nodes[0].stop()
+        node.stop()
         worker.wait_until_it_says("registered", times=2)
 
         self.assertEqual(client.call(b"echo", b"after", b"more"), [b"after", b"more"])
@@ -134,15 +141,15 @@ class ExamplesOfALanguage:
     def test_worker_that_is_sent_away_goes_on_at_once(self):
         # So long that it can only be DISCONNECT that tells the worker.
         cluster = self.cluster(broker__heartbeat_interval="10s", cluster__node_timeout="2s")
-        first, second, _ = cluster.endpoints
+        first, second, third = cluster.endpoints
         worker = self.start("failover_worker", "echo", [first, second])
-        worker.wait_until_it_says("registered")
+        node = self.node_of(worker, cluster)
 
-        cluster.nodes[0].process.send_signal(signal.SIGTERM)
+        node.process.send_signal(signal.SIGTERM)
         worker.wait_until_it_says("registered", times=2)
 
-        self.assertEqual(cluster.nodes[0].process.wait(PATIENCE_S), 0)
-        self.assertEqual(self.steady_client(second).call(b"echo", b"x"), [b"x"])
+        self.assertEqual(node.process.wait(PATIENCE_S), 0)
+        self.assertEqual(self.steady_client(third).call(b"echo", b"x"), [b"x"])
 
     def test_worker_says_goodbye(self):
         broker = self.broker()
@@ -166,6 +173,28 @@ class PythonExamplesTest(ExamplesOfALanguage, ExamplesTest):
     @classmethod
     def command(cls, role):
         return [sys.executable, str(EXAMPLES / "python" / f"{role}.py")]
+
+    def test_worker_goes_on_after_a_request_that_its_handler_fails_at(self):
+        broker = self.broker()
+        program = (
+            "import sys; sys.path.insert(0, sys.argv[1])\n"
+            "from failover_worker import FailoverWorker\n"
+            "def handle(request):\n"
+            "    if request == [b'poison']: raise ValueError('not to be eaten')\n"
+            "    return request\n"
+            "FailoverWorker([sys.argv[2]], b'echo', 0.3).run(handle)\n"
+        )
+        endpoint = broker.endpoint.removeprefix("tcp://")
+        command = [sys.executable, "-c", program, str(EXAMPLES / "python"), endpoint]
+        worker = self.started(Example(command))
+        worker.wait_until_it_says("registered")
+        client = self.steady_client(broker.endpoint)
+
+        self.assertEqual(client.call(b"echo", b"poison"), [b""])
+
+        worker.wait_until_it_says("not to be eaten")
+        self.assertEqual(client.call(b"echo", b"food"), [b"food"])
+        self.assertIsNone(worker.process.poll())
 
 
 class CExamplesTest(ExamplesOfALanguage, ExamplesTest):
@@ -192,10 +221,16 @@ class RustExamplesTest(ExamplesTest):
     def start(self, role, endpoints):
         return self.started(Example([str(self.BUILT / role), ",".join(endpoints)], says="stdout"))
 
-    def wait_until_offered(self, client):
+    def node_with_the_worker(self, client, cluster):
+        """The node that the worker has chosen, of those that it was given."""
         deadline = time.monotonic() + PATIENCE_S
-        while client.call(b"mmi.service", b"echo") != [b"200"]:
+        while True:
             self.assertLess(time.monotonic(), deadline)
+            _, page = client.call(b"mmi.directory", b"")
+            services = json.loads(page)["services"]
+            if services:
+                self.assertEqual([len(services), services[0]["name"]], [1, "echo"])
+                return cluster.nodes[int(services[0]["nodes"][0].removeprefix("node-")) - 1]
 
     def test_client_goes_on_at_another_node(self):
         cluster = self.cluster(cluster__node_timeout="2s")
@@ -213,10 +248,10 @@ class RustExamplesTest(ExamplesTest):
         first, second, third = cluster.endpoints
         self.start("failover_worker", [first, second])
         client = self.steady_client(third)
-        self.wait_until_offered(client)
+        node = self.node_with_the_worker(client, cluster)
         self.assertEqual(client.call(b"echo", b"before"), [b"before"])
 
-        cluster.nodes[0].stop()
+        node.stop()
 
         self.assertEqual(client.call(b"echo", b"after", b"more"), [b"after", b"more"])
 
@@ -225,17 +260,19 @@ class RustExamplesTest(ExamplesTest):
         first, second, third = cluster.endpoints
         worker = self.start("failover_worker", [first, second])
         client = self.steady_client(third)
-        self.wait_until_offered(client)
+        node = self.node_with_the_worker(client, cluster)
+        # A worker that got a request knows that it is registered.
+        self.assertEqual(client.call(b"echo", b"before"), [b"before"])
 
-        cluster.nodes[0].process.send_signal(signal.SIGTERM)
+        node.process.send_signal(signal.SIGTERM)
 
-        self.assertEqual(cluster.nodes[0].process.wait(PATIENCE_S), 0)
+        self.assertEqual(node.process.wait(PATIENCE_S), 0)
         self.assertEqual(client.call(b"echo", b"after"), [b"after"])
         # Enter ends it.
         worker.process.stdin.write("\n")
         worker.process.stdin.flush()
         self.assertEqual(worker.process.wait(PATIENCE_S), 0)
-        worker.wait_until_it_says("2 registrations, 1 replies")
+        worker.wait_until_it_says("2 registrations, 2 replies")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #define WORKER "MDPW01"
@@ -109,7 +110,7 @@ static int serve (void *context, const char *endpoint, const char *service)
         }
     }
     if (is_leaving) {
-        /*  Says goodbye, so that nobody waits for our heartbeats. */
+        /*  Says goodbye, so that the broker does not wait for our heartbeats. */
         send_command (socket, DISCONNECT, 0);
         linger = GOODBYE_MS;
         zmq_setsockopt (socket, ZMQ_LINGER, &linger, sizeof linger);
@@ -141,16 +142,19 @@ int main (int argc, char *argv [])
     struct sigaction action = { .sa_handler = on_signal };
     sigaction (SIGTERM, &action, NULL);
     sigaction (SIGINT, &action, NULL);
-    srand ((unsigned) now_ms ());
+    srand ((unsigned) now_ms () ^ (unsigned) getpid ());
 
     void *context = zmq_ctx_new ();
     int64_t pause_ms = PAUSE_MIN_MS;
-    for (int number = 0; !is_leaving; number = (number + 1) % (argc - 2)) {
+    /*  At random, for workers that all begin with the same broker are all lost with it. */
+    int count = argc - 2;
+    for (int number = rand () % count; !is_leaving;
+         number = (number + 1 + rand () % (count > 1 ? count - 1 : 1)) % count) {
         if (serve (context, argv [number + 2], argv [1])) {
             /*  It was a good broker, which leaves or died: the next one is good, too. */
             pause_ms = PAUSE_MIN_MS;
         } else if (!is_leaving) {
-            /*  Nobody there, or nobody who takes us now: ask less and less often. */
+            /*  No broker there, or none that takes us now: ask less and less often. */
             pause_about (pause_ms);
             pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
         }

@@ -3,7 +3,8 @@
 
     failover_client.py SERVICE ENDPOINT...
 
-Each line of stdin is sent to the service as one request, and its reply is printed. Needs pyzmq.
+Each line of stdin is sent to the service as one request, and its reply is printed. `tcp://` may be left
+out. Needs pyzmq.
 """
 
 import sys
@@ -24,7 +25,7 @@ class FailoverClient:
     """
 
     def __init__(self, endpoints, timeout_s=2.5, attempts=3):
-        self.endpoints = list(endpoints)
+        self.endpoints = [e if "://" in e else f"tcp://{e}" for e in endpoints]
         self.timeout_s = timeout_s
         self.attempts = attempts
         self.context = zmq.Context.instance()

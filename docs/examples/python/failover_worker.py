@@ -3,10 +3,10 @@
 
     failover_worker.py SERVICE ENDPOINT...
 
-MAJORDOMO_HEARTBEAT_MS is the interval of heartbeats, 2500 as the broker's. Needs pyzmq.
+`tcp://` may be left out. MAJORDOMO_HEARTBEAT_MS is the interval of heartbeats, 2500 as the broker's. Needs pyzmq.
 """
 
-import itertools
+import logging
 import os
 import random
 import signal
@@ -21,13 +21,15 @@ PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 10.0
 
 
 class FailoverWorker:
-    """Offers a service at one broker of several, and at the next one when that is lost.
+    """Offers a service at one broker of several, and at another one when that is lost.
+
+    It chooses at random: workers that all begin with the same broker are all lost with it.
 
     It sends no heartbeats while it works on a request; the broker knows that such workers exist.
     """
 
     def __init__(self, endpoints, service, heartbeat_s=2.5, liveness=3):
-        self.endpoints = list(endpoints)
+        self.endpoints = [e if "://" in e else f"tcp://{e}" for e in endpoints]
         self.service = service
         self.heartbeat_s = heartbeat_s
         self.silence_max_s = heartbeat_s * liveness
@@ -37,17 +39,20 @@ class FailoverWorker:
     def run(self, handle):
         """Serves for ever: `handle` is given the frames of a request and returns those of a reply."""
         pause_s = PAUSE_MIN_S
-        for endpoint in itertools.cycle(self.endpoints):
+        endpoint = None
+        while True:
+            others = [other for other in self.endpoints if other != endpoint]
+            endpoint = random.choice(others or self.endpoints)
             if self._serve(endpoint, handle):
                 # It was a good broker, which leaves or died: the next one is good, too.
                 pause_s = PAUSE_MIN_S
             else:
-                # Nobody there, or nobody who takes us now: ask less and less often.
+                # No broker there, or none that takes us now: ask less and less often.
                 time.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
     def leave(self):
-        """Says goodbye, so that nobody waits for our heartbeats."""
+        """Says goodbye, so that the broker does not wait for our heartbeats."""
         if self.socket is not None:
             self._send(DISCONNECT)
             self.socket.close(linger=1000)
@@ -73,7 +78,7 @@ class FailoverWorker:
                     registered = True
                 if command == REQUEST:
                     address, _, *request = rest
-                    self._send(REPLY, address, b"", *handle(request))
+                    self._send(REPLY, address, b"", *self._answer(handle, request))
                 alive_until = time.monotonic() + self.silence_max_s
             if time.monotonic() >= alive_until:
                 break
@@ -84,6 +89,20 @@ class FailoverWorker:
         self.socket.close(linger=0)
         self.socket = None
         return registered
+
+    @staticmethod
+    def _answer(handle, request):
+        """What is replied. A request that `handle` fails at has one empty frame as its reply.
+
+        7/MDP has no error reply. Without any reply the broker would hand the request to the next
+        worker, which would fail as well, and the client would wait in vain.
+        """
+        try:
+            reply = handle(request)
+        except Exception:
+            logging.exception("a request failed")
+            return [b""]
+        return reply or [b""]
 
     def _send(self, command, *frames):
         self.socket.send_multipart([b"", WORKER, command, *frames])
