@@ -12,6 +12,7 @@ mod canary;
 mod guide;
 mod overload;
 mod rolling;
+mod spread;
 mod together;
 
 use std::{

@@ -73,13 +73,11 @@ fn told(endpoints: &[String], number: usize) -> Vec<String> {
 
 /// Serves until told to stop; what its library saw.
 fn work(endpoints: Vec<String>, context: zmq::Context, stop: &StopHandle) -> Vec<Seen> {
-    let options = WorkerOptions {
-        endpoints,
-        service: SERVICE.into(),
-        heartbeat_interval: HEARTBEAT,
-        context: Some(context),
-        ..WorkerOptions::default()
-    };
+    let options = WorkerOptions::default()
+        .endpoints(endpoints)
+        .service(SERVICE.into())
+        .heartbeat_interval(HEARTBEAT)
+        .context(context);
     let moves = Moves::default();
     let run = || {
         let handler = |request: Request| {
@@ -110,7 +108,7 @@ fn call_steadily(
     context: zmq::Context,
     is_over: &AtomicBool,
 ) -> Calls {
-    let options = ClientOptions { endpoints, context: Some(context), ..ClientOptions::default() };
+    let options = ClientOptions::default().endpoints(endpoints).context(context);
     let mut client = Client::connect(options).unwrap();
     let period = Duration::from_secs(1) * CLIENTS / CALLS_PER_SECOND;
     let mut due_at = Instant::now() + period * number / CLIENTS;

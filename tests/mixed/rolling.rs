@@ -33,18 +33,16 @@ const LEFT_WITHIN: Duration = Duration::from_secs(22);
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 fn work(endpoints: Vec<String>, stop: &StopHandle) {
-    let options = WorkerOptions {
-        endpoints,
-        service: SERVICE.into(),
-        heartbeat_interval: HEARTBEAT,
-        ..WorkerOptions::default()
-    };
+    let options = WorkerOptions::default()
+        .endpoints(endpoints)
+        .service(SERVICE.into())
+        .heartbeat_interval(HEARTBEAT);
     Worker::run(options, |request: Request| request.frames, stop).unwrap();
 }
 
 /// Calls until it is over. Returns how many calls were answered.
 fn call(endpoints: Vec<String>, number: usize, is_over: &AtomicBool) -> u64 {
-    let options = ClientOptions { endpoints, ..ClientOptions::default() };
+    let options = ClientOptions::default().endpoints(endpoints);
     let mut client = Client::connect(options).unwrap();
     let mut answered = 0;
     while !is_over.load(Ordering::SeqCst) {

@@ -37,17 +37,15 @@ fn under_load(site: &Site, act: impl FnOnce()) {
             let first = number % endpoints.len();
             endpoints.rotate_left(first);
             scope.spawn(move || {
-                let options = WorkerOptions {
-                    endpoints,
-                    service: SERVICE.into(),
-                    heartbeat_interval: HEARTBEAT,
-                    ..WorkerOptions::default()
-                };
+                let options = WorkerOptions::default()
+                    .endpoints(endpoints)
+                    .service(SERVICE.into())
+                    .heartbeat_interval(HEARTBEAT);
                 Worker::run(options, |request: Request| request.frames, stop).unwrap();
             });
         }
         let client = scope.spawn(|| {
-            let options = ClientOptions { endpoints, ..ClientOptions::default() };
+            let options = ClientOptions::default().endpoints(endpoints);
             let mut client = Client::connect(options).unwrap();
             while !is_over.load(Ordering::SeqCst) {
                 let reply = client.call(SERVICE, "hello").unwrap();

@@ -172,8 +172,8 @@ pub(crate) struct ServeArgs {
 /// Which brokers, in which version.
 #[derive(Args, Debug)]
 pub(crate) struct BrokerArgs {
-    /// The brokers in order of preference, comma-separated or the flag repeated; tcp:// may be left
-    /// out.
+    /// The brokers, for a client in order of preference; comma-separated, or the flag repeated. tcp://
+    /// may be left out.
     #[arg(
         long,
         short,
@@ -212,6 +212,13 @@ pub(crate) struct CallArgs {
     /// comes, end with exit code 3 instead of sending it again.
     #[arg(long)]
     pub(crate) not_idempotent: bool,
+    /// Ask the broker first whether any worker offers the service; if none does, end with exit code 3
+    /// at once.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// How long to go on when no broker can be reached.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::time)]
+    pub(crate) wait: Duration,
     /// The version of the protocol: 0.1 (7/MDP) or 0.2 (18/MDP, with partial replies).
     #[arg(long, value_enum, value_name = "VERSION", default_value_t = Protocol::V01)]
     pub(crate) protocol: Protocol,

@@ -51,14 +51,13 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
 
 fn client_options(brokers: BrokerArgs, timeout: Duration, retries: u32) -> ClientOptions {
     let defaults = ClientOptions::default();
-    ClientOptions {
-        endpoints: brokers.endpoint,
-        endpoints_refresh: refresh(brokers.no_learn, defaults.endpoints_refresh),
-        timeout,
-        attempts: retries.saturating_add(1),
-        reply_bytes_max: message_bytes_max(),
-        ..defaults
-    }
+    let refresh = refresh(brokers.no_learn, defaults.endpoints_refresh);
+    defaults
+        .endpoints(brokers.endpoint)
+        .endpoints_refresh(refresh)
+        .timeout(timeout)
+        .attempts(retries.saturating_add(1))
+        .reply_bytes_max(message_bytes_max())
 }
 
 /// How often a broker is asked for the nodes of its cluster; zero is never.

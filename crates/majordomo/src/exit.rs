@@ -68,12 +68,15 @@ impl Exit {
         match error {
             CallError::NoReply { .. }
             | CallError::MayHaveBeenExecuted { .. }
+            | CallError::Unreachable { .. }
+            | CallError::NoWorker { .. }
             | CallError::Interrupted { .. } => Self::NoReply,
-            CallError::InvalidService(_) => Self::Usage,
+            CallError::InvalidService(_) | CallError::RequestTooLarge { .. } => Self::Usage,
             CallError::ReplyTooLarge { .. }
             | CallError::PartsNotTaken { .. }
             | CallError::Socket(_)
-            | CallError::Closed => Self::Failure,
+            | CallError::Closed
+            | _ => Self::Failure,
         }
     }
 
@@ -130,7 +133,7 @@ impl Exit {
     fn after_connect(error: &ConnectError) -> Self {
         match error {
             ConnectError::Endpoint(_) | ConnectError::NoAttempts => Self::Usage,
-            ConnectError::Thread(_) => Self::Failure,
+            ConnectError::Thread(_) | _ => Self::Failure,
         }
     }
 
@@ -141,7 +144,7 @@ impl Exit {
             | WorkerError::ReservedService { .. }
             | WorkerError::ConcurrencyOutOfRange { .. }
             | WorkerError::NoHeartbeat => Self::Usage,
-            WorkerError::Socket(_) | WorkerError::Thread(_) | WorkerError::Panicked => {
+            WorkerError::Socket(_) | WorkerError::Thread(_) | WorkerError::Panicked | _ => {
                 Self::Failure
             }
         }

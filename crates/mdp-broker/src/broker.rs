@@ -19,7 +19,7 @@ use std::{
 };
 
 use mdp_catalog::Incarnation;
-use mdp_wire::{AtBroker, Frame, ServiceName, Token, Version, worker::FromBroker};
+use mdp_wire::{AtBroker, DecodeLimits, Frame, ServiceName, Token, Version, worker::FromBroker};
 
 use self::{drain::Drain, links::Links, mmi::Query, offers::Offers, registration::Caller};
 use crate::{
@@ -210,6 +210,12 @@ impl<F: Frame> Broker<F> {
     /// most [`DROPPED_SERVICES_MAX`](crate::DROPPED_SERVICES_MAX).
     pub fn take_dropped_services(&mut self) -> BTreeMap<DropReason, Vec<ServiceName>> {
         self.dropped_services.take()
+    }
+
+    /// What one message may hold.
+    #[must_use]
+    pub const fn message_limits(&self) -> DecodeLimits {
+        self.settings.decode
     }
 
     /// What the broker holds now.

@@ -11,14 +11,12 @@ use mdp_client::{CallError, CallOptions, Client, ClientOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let endpoints = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:5555".to_owned());
-    let mut client = Client::connect(ClientOptions {
-        // In order of preference. The other nodes of their cluster are learned.
-        endpoints: endpoints.split(',').map(str::to_owned).collect(),
+    // In order of preference. The other nodes of their cluster are learned.
+    let options = ClientOptions::new(endpoints.split(','))
         // For each attempt. A lost connection is seen at once, whatever this is.
-        timeout: Duration::from_millis(2_500),
-        attempts: 3,
-        ..ClientOptions::default()
-    })?;
+        .timeout(Duration::from_millis(2_500))
+        .attempts(3);
+    let mut client = Client::connect(options)?;
 
     for number in 0_u64.. {
         // The echo may work on a request twice, so the client sends it again when it has to.

@@ -11,12 +11,9 @@ use mdp_client::{Request, StopHandle, Worker, WorkerOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let endpoints = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:5555".to_owned());
-    let options = WorkerOptions {
-        // The first that takes it; the other nodes of its cluster are learned.
-        endpoints: endpoints.split(',').map(str::to_owned).collect(),
-        service: b"echo".to_vec(),
-        ..WorkerOptions::default()
-    };
+    let options = WorkerOptions::new("echo")
+        // One of them at random; the other nodes of their cluster are learned.
+        .endpoints(endpoints.split(','));
 
     // `stop` lets the worker finish its request and say DISCONNECT, so that it gets no other.
     let stop = StopHandle::new();

@@ -1,12 +1,15 @@
 //! The brokers that a client or worker knows: those it was given and those it learned.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
-    endpoint,
-    listing::Nodes,
+    ConnectFailure, UnreachableEndpoint, endpoint,
+    listing::{MessageLimits, Nodes},
     options::{ENDPOINTS_MAX, LEARNED_ENDPOINTS_MAX},
 };
+
+/// How long a failed connection counts against a broker when no list says that it is up again.
+const FAILURE_MEMORY: Duration = Duration::from_secs(10);
 
 /// A set of brokers, by their places in [`Brokers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,10 @@ fn bit(broker: usize) -> u64 {
 pub(crate) struct Brokers {
     known: Vec<Known>,
     configured: usize,
+    /// `mmi.endpoints` was answered before.
+    has_list: bool,
+    /// What one message may hold, as a broker said last.
+    limits: Option<MessageLimits>,
 }
 
 #[derive(Debug)]
@@ -51,6 +58,12 @@ struct Known {
     was_up: bool,
     /// When a connection to it failed or ended last, unless one is up since.
     failed_at: Option<Instant>,
+    /// Why, if that is known.
+    failure: Option<ConnectFailure>,
+    /// A list named it since then.
+    is_listed_since: bool,
+    /// The incarnation that the last list named.
+    epoch: Option<u64>,
     /// It is not gone back to before.
     held_until: Option<Instant>,
 }
@@ -73,7 +86,7 @@ impl Brokers {
     /// `configured` has [`ENDPOINTS_MAX`] entries at most.
     pub(crate) fn new(configured: Vec<String>) -> Self {
         let known: Vec<Known> = configured.into_iter().map(Known::new).collect();
-        Self { configured: known.len(), known }
+        Self { configured: known.len(), known, has_list: false, limits: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -140,12 +153,31 @@ impl Brokers {
         if let Some(known) = self.known.get_mut(broker) {
             known.was_up = true;
             known.failed_at = None;
+            known.failure = None;
         }
+    }
+
+    pub(crate) fn on_examined(&mut self, endpoint: &str, failure: ConnectFailure) {
+        let mut known = self.known.iter_mut();
+        if let Some(known) = known.find(|known| known.endpoint == endpoint) {
+            known.failure = Some(failure);
+        }
+    }
+
+    /// The configured brokers, and why each could not be reached.
+    pub(crate) fn unreachable(&self) -> Vec<UnreachableEndpoint> {
+        let configured = self.known.iter().take(self.configured);
+        let unreachable = configured.map(|known| UnreachableEndpoint {
+            endpoint: known.endpoint.clone(),
+            failure: known.failure.clone().unwrap_or(ConnectFailure::Unknown),
+        });
+        unreachable.collect()
     }
 
     pub(crate) fn on_failed(&mut self, now: Instant, broker: usize) {
         if let Some(known) = self.known.get_mut(broker) {
             known.failed_at = Some(now);
+            known.is_listed_since = false;
             if known.standing == Standing::SaidToLeave {
                 known.standing = Standing::Unknown;
             }
@@ -161,6 +193,44 @@ impl Brokers {
         })
     }
 
+    /// One of these at random, but one that does not leave before one that does, and then one that
+    /// has not failed before the one that failed the longest ago. A failure is forgotten when a
+    /// list names the broker again, or after [`FAILURE_MEMORY`].
+    pub(crate) fn choose(
+        &self,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+        among: impl Iterator<Item = usize>,
+    ) -> Option<usize> {
+        let rank = |broker: usize| {
+            let failed_at = self.known.get(broker).and_then(|known| {
+                let is_old = |at: &Instant| now.saturating_duration_since(*at) >= FAILURE_MEMORY;
+                known.failed_at.filter(|at| !known.is_listed_since && !is_old(at))
+            });
+            (self.is_leaving(broker), failed_at)
+        };
+        let ranked: Vec<_> = among.map(|broker| (rank(broker), broker)).collect();
+        let best = ranked.iter().map(|(rank, _)| *rank).min()?;
+        let equal = ranked.iter().filter(|(rank, _)| *rank == best).map(|(_, broker)| *broker);
+        rng.choice(equal.collect::<Vec<_>>())
+    }
+
+    pub(crate) fn learn_limits(&mut self, nodes: &Nodes) {
+        self.limits = nodes.limits.or(self.limits);
+    }
+
+    /// What one message may hold, if a broker has said so.
+    pub(crate) fn limits(&self) -> Option<MessageLimits> {
+        self.limits
+    }
+
+    /// Those that the last list names.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = usize> {
+        let is_listed = |known: &Known| known.standing == Standing::Listed;
+        let listed = self.known.iter().enumerate().filter(move |(_, known)| is_listed(known));
+        listed.map(|(broker, _)| broker)
+    }
+
     /// Takes what `mmi.endpoints` of this broker said: the endpoints of the nodes that are up and do
     /// not drain. New ones come behind the known ones, up to [`LEARNED_ENDPOINTS_MAX`].
     ///
@@ -168,18 +238,33 @@ impl Brokers {
     /// if it was listed before, or others that were configured are. An address that only we use
     /// (of a load balancer, a forwarded port, another name of the machine) is in no list. A node
     /// that says its own name can be compared whatever its address.
-    pub(crate) fn learn(&mut self, from: usize, nodes: &Nodes, is_in_use: impl Fn(usize) -> bool) {
-        let mut set = BrokerSet::default();
-        for endpoint in
-            nodes.endpoints.iter().filter_map(|endpoint| endpoint::parse_learned(endpoint))
-        {
-            if let Some(broker) = self.place_of(endpoint, &is_in_use) {
-                set.insert(broker);
+    ///
+    /// Returns the brokers that are new: added, back, or started again since the list before. The
+    /// first list has none.
+    pub(crate) fn learn(
+        &mut self,
+        from: usize,
+        nodes: &Nodes,
+        is_in_use: impl Fn(usize) -> bool,
+    ) -> BrokerSet {
+        self.learn_limits(nodes);
+        let (mut set, mut newcomers) = (BrokerSet::default(), BrokerSet::default());
+        for node in &nodes.listed {
+            let endpoint = endpoint::parse_learned(&node.endpoint);
+            let broker = endpoint.and_then(|endpoint| self.place_of(endpoint, &is_in_use));
+            let Some(broker) = broker else { continue };
+            set.insert(broker);
+            if let Some(known) = self.known.get_mut(broker) {
+                if known.standing != Standing::Listed || known.epoch != node.epoch {
+                    newcomers.insert(broker);
+                }
+                known.epoch = node.epoch;
+                known.is_listed_since = true;
             }
         }
         if set.is_empty() {
-            // Nobody else is there, so there is nowhere to go.
-            return;
+            // No other node is there, so there is nowhere to go.
+            return BrokerSet::default();
         }
         let is_comparable = (0..self.configured).any(|broker| set.contains(broker));
         for (broker, known) in self.known.iter_mut().enumerate() {
@@ -194,6 +279,8 @@ impl Brokers {
                 | Standing::SaidToLeave => Standing::Unlisted,
             };
         }
+        let has_list = std::mem::replace(&mut self.has_list, true);
+        if has_list { newcomers } else { BrokerSet::default() }
     }
 
     fn place_of(&mut self, endpoint: String, is_in_use: &impl Fn(usize) -> bool) -> Option<usize> {
@@ -221,6 +308,9 @@ impl Known {
             has_no_listing: false,
             was_up: false,
             failed_at: None,
+            failure: None,
+            is_listed_since: false,
+            epoch: None,
             held_until: None,
         }
     }
@@ -231,20 +321,29 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::listing::ListedNode;
 
-    const NOBODY: fn(usize) -> bool = |_| false;
+    const UNUSED: fn(usize) -> bool = |_| false;
 
     fn strings(endpoints: &[&str]) -> Vec<String> {
         endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect()
     }
 
+    fn nodes(endpoints: &[String], epoch: Option<u64>) -> Nodes {
+        let listed = endpoints.iter().map(|endpoint| {
+            let endpoint = endpoint.clone();
+            ListedNode { endpoint, epoch }
+        });
+        Nodes { listed: listed.collect(), has_answering: None, limits: None }
+    }
+
     fn list(endpoints: &[&str]) -> Nodes {
-        Nodes { endpoints: strings(endpoints), has_answering: None }
+        nodes(&strings(endpoints), None)
     }
 
     /// From a node that says its name, whether in the list or not.
     fn named_list(endpoints: &[&str], has_answering: bool) -> Nodes {
-        Nodes { endpoints: strings(endpoints), has_answering: Some(has_answering) }
+        Nodes { has_answering: Some(has_answering), ..list(endpoints) }
     }
 
     fn brokers(configured: &[&str]) -> Brokers {
@@ -259,7 +358,7 @@ mod tests {
     fn learned_endpoints_come_behind_the_configured_ones() {
         let mut brokers = brokers(&["tcp://b:1"]);
 
-        brokers.learn(0, &list(&["tcp://a:1", "b:1", "c:1"]), NOBODY);
+        brokers.learn(0, &list(&["tcp://a:1", "b:1", "c:1"]), UNUSED);
 
         let endpoints: Vec<_> = (0..brokers.len()).map(|b| brokers.endpoint(b)).collect();
         assert_eq!(endpoints, ["tcp://b:1", "tcp://a:1", "tcp://c:1"]);
@@ -272,7 +371,7 @@ mod tests {
     fn addresses_that_are_none_are_ignored() {
         let mut brokers = brokers(&["tcp://a:1"]);
 
-        brokers.learn(0, &list(&["", "x", "tcp://*:5", "inproc://x", "ipc:///x", "a:1"]), NOBODY);
+        brokers.learn(0, &list(&["", "x", "tcp://*:5", "inproc://x", "ipc:///x", "a:1"]), UNUSED);
 
         assert_eq!((brokers.len(), leaving(&brokers)), (1, vec![]));
     }
@@ -280,13 +379,13 @@ mod tests {
     #[test]
     fn endpoint_that_is_listed_no_more_leaves() {
         let mut brokers = brokers(&["tcp://a:1"]);
-        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), UNUSED);
         assert_eq!(leaving(&brokers), [0; 0]);
 
-        brokers.learn(0, &list(&["b:1"]), NOBODY);
+        brokers.learn(0, &list(&["b:1"]), UNUSED);
         assert_eq!(leaving(&brokers), [0]);
 
-        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), UNUSED);
         assert_eq!(leaving(&brokers), [0; 0]);
     }
 
@@ -294,7 +393,7 @@ mod tests {
     fn endpoint_under_a_name_of_ours_does_not_leave() {
         let mut brokers = brokers(&["tcp://balancer:1"]);
 
-        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), UNUSED);
 
         assert_eq!(leaving(&brokers), [0; 0]);
     }
@@ -303,22 +402,22 @@ mod tests {
     fn node_under_a_name_of_ours_leaves_when_it_says_so() {
         let mut brokers = brokers(&["tcp://balancer:1"]);
 
-        brokers.learn(0, &named_list(&["a:1", "b:1"], true), NOBODY);
+        brokers.learn(0, &named_list(&["a:1", "b:1"], true), UNUSED);
         assert_eq!(leaving(&brokers), [0; 0]);
-        brokers.learn(0, &named_list(&["b:1"], false), NOBODY);
+        brokers.learn(0, &named_list(&["b:1"], false), UNUSED);
         assert_eq!(leaving(&brokers), [0, 1]);
 
         // What another node says does not tell who is reached there.
-        brokers.learn(2, &named_list(&["b:1"], true), NOBODY);
+        brokers.learn(2, &named_list(&["b:1"], true), UNUSED);
         assert_eq!(leaving(&brokers), [0, 1]);
-        brokers.learn(0, &named_list(&["b:1"], true), NOBODY);
+        brokers.learn(0, &named_list(&["b:1"], true), UNUSED);
         assert_eq!(leaving(&brokers), [1]);
     }
 
     #[test]
     fn name_of_ours_may_lead_to_another_node_when_the_connection_is_lost() {
         let mut brokers = brokers(&["tcp://balancer:1"]);
-        brokers.learn(0, &named_list(&["b:1"], false), NOBODY);
+        brokers.learn(0, &named_list(&["b:1"], false), UNUSED);
         assert_eq!(leaving(&brokers), [0]);
 
         brokers.on_failed(Instant::now(), 0);
@@ -330,7 +429,7 @@ mod tests {
     fn node_that_lists_itself_does_not_leave_whatever_its_address() {
         let mut brokers = brokers(&["tcp://balancer:1", "tcp://b:1"]);
 
-        brokers.learn(0, &named_list(&["a:1", "b:1"], true), NOBODY);
+        brokers.learn(0, &named_list(&["a:1", "b:1"], true), UNUSED);
 
         assert_eq!(leaving(&brokers), [0; 0]);
     }
@@ -339,7 +438,7 @@ mod tests {
     fn list_with_one_configured_endpoint_says_that_the_others_leave() {
         let mut brokers = brokers(&["tcp://a:1", "tcp://b:1"]);
 
-        brokers.learn(0, &list(&["b:1"]), NOBODY);
+        brokers.learn(0, &list(&["b:1"]), UNUSED);
 
         assert_eq!(leaving(&brokers), [0]);
     }
@@ -347,9 +446,9 @@ mod tests {
     #[test]
     fn empty_list_says_nothing() {
         let mut brokers = brokers(&["tcp://a:1", "tcp://b:1"]);
-        brokers.learn(0, &list(&["a:1", "b:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "b:1"]), UNUSED);
 
-        brokers.learn(0, &list(&[]), NOBODY);
+        brokers.learn(0, &list(&[]), UNUSED);
 
         assert_eq!(leaving(&brokers), [0; 0]);
     }
@@ -357,14 +456,12 @@ mod tests {
     #[test]
     fn learned_endpoints_are_bounded_and_give_way_when_gone() {
         let mut brokers = brokers(&["tcp://a:1"]);
-        let many = |host: &str| {
-            let endpoints = (1..100).map(|n| format!("{host}:{n}")).collect();
-            Nodes { endpoints, has_answering: None }
-        };
+        let many =
+            |host: &str| nodes(&(1..100).map(|n| format!("{host}:{n}")).collect::<Vec<_>>(), None);
 
-        brokers.learn(0, &many("old"), NOBODY);
+        brokers.learn(0, &many("old"), UNUSED);
         assert_eq!(brokers.len(), 1 + LEARNED_ENDPOINTS_MAX);
-        brokers.learn(0, &list(&["a:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1"]), UNUSED);
         brokers.learn(0, &many("new"), |broker| broker == 2);
 
         assert_eq!(brokers.len(), 1 + LEARNED_ENDPOINTS_MAX);
@@ -380,11 +477,80 @@ mod tests {
 
         brokers.on_failed(now, 0);
         assert_eq!(brokers.best(0..3), Some(1));
-        brokers.learn(0, &list(&["a:1", "c:1"]), NOBODY);
+        brokers.learn(0, &list(&["a:1", "c:1"]), UNUSED);
         assert_eq!(brokers.best(0..3), Some(2));
         brokers.on_failed(now + Duration::from_secs(1), 2);
         assert_eq!(brokers.best(0..3), Some(0), "it failed longer ago");
         assert_eq!(brokers.best(1..2), Some(1), "better than none");
         assert_eq!(brokers.best(0..0), None);
+    }
+
+    /// How often each of the brokers is chosen.
+    fn choices(brokers: &Brokers, now: Instant) -> Vec<usize> {
+        let mut counts = vec![0; brokers.len()];
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..3_000 {
+            counts[brokers.choose(now, &mut rng, 0..brokers.len()).unwrap()] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn brokers_of_equal_rank_are_chosen_equally_often() {
+        let brokers = brokers(&["tcp://a:1", "tcp://b:1", "tcp://c:1"]);
+
+        let counts = choices(&brokers, Instant::now());
+
+        // The seed is fixed; five standard deviations are 129.
+        assert!(counts.iter().all(|count| count.abs_diff(1_000) < 129), "{counts:?}");
+    }
+
+    #[test]
+    fn failed_broker_is_chosen_again_when_it_is_listed_or_after_a_time() {
+        let mut brokers = brokers(&["tcp://a:1", "tcp://b:1"]);
+        let now = Instant::now();
+        brokers.on_failed(now, 0);
+        assert_eq!(choices(&brokers, now), [0, 3_000]);
+        assert!(choices(&brokers, now + FAILURE_MEMORY)[0] > 1_000);
+
+        brokers.learn(1, &list(&["a:1", "b:1"]), UNUSED);
+
+        assert!(choices(&brokers, now)[0] > 1_000);
+    }
+
+    #[test]
+    fn broker_that_leaves_comes_last() {
+        let mut brokers = brokers(&["tcp://a:1", "tcp://b:1"]);
+        brokers.learn(0, &list(&["b:1"]), UNUSED);
+
+        assert_eq!(choices(&brokers, Instant::now()), [0, 3_000]);
+    }
+
+    #[test]
+    fn newcomers_are_added_back_or_started_again() {
+        let mut brokers = brokers(&["tcp://a:1", "tcp://b:1"]);
+        let only = |broker| {
+            let mut set = BrokerSet::default();
+            set.insert(broker);
+            set
+        };
+        let with_epochs = |epochs: [u64; 2]| {
+            let mut nodes = list(&["a:1", "b:1"]);
+            for (node, epoch) in nodes.listed.iter_mut().zip(epochs) {
+                node.epoch = Some(epoch);
+            }
+            nodes
+        };
+
+        assert!(brokers.learn(0, &with_epochs([1, 2]), UNUSED).is_empty(), "the first list");
+        assert!(brokers.learn(0, &with_epochs([1, 2]), UNUSED).is_empty());
+        assert_eq!(brokers.learn(0, &with_epochs([1, 5]), UNUSED), only(1), "started again");
+        let mut gone = with_epochs([1, 5]);
+        gone.listed.pop();
+        assert!(brokers.learn(0, &gone, UNUSED).is_empty());
+        assert_eq!(brokers.learn(0, &with_epochs([1, 5]), UNUSED), only(1), "back");
+        let mut added = with_epochs([1, 5]);
+        added.listed.push(ListedNode { endpoint: "c:1".to_owned(), epoch: Some(9) });
+        assert_eq!(brokers.learn(0, &added, UNUSED), only(2), "added");
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         driver::{Driver, Patience},
         outstanding::Lane,
     },
+    listing::{Listing, MMI_ENDPOINTS},
 };
 
 /// Asks services by way of a broker, one request after the other, and waits for the replies.
@@ -48,11 +49,9 @@ use crate::{
 /// # });
 /// use mdp_client::{Client, ClientOptions};
 ///
-/// let mut client = Client::connect(ClientOptions {
-///     endpoints: vec!["inproc://call".into()], // tcp://broker-1:5555, tcp://broker-2:5555, ...
-/// #   context: Some(context.clone()),
-///     ..ClientOptions::default()
-/// })?;
+/// let options = ClientOptions::new(["inproc://call"]); // "broker-1:5555", "broker-2:5555", ...
+/// # let options = options.context(context.clone());
+/// let mut client = Client::connect(options)?;
 /// let reply = client.call("echo", "hello")?;
 /// assert_eq!(reply.frames, [b"hello"]);
 /// assert_eq!(reply.attempts, 1);
@@ -136,12 +135,8 @@ impl Client {
     /// #     }
     /// # });
     /// # use mdp_client::{Client, ClientOptions, Version};
-    /// # let mut client = Client::connect(ClientOptions {
-    /// #     endpoints: vec!["inproc://call_with".into()],
-    /// #     context: Some(context.clone()),
-    /// #     version: Version::V02,
-    /// #     ..ClientOptions::default()
-    /// # })?;
+    /// # let options = ClientOptions::new(["inproc://call_with"]).context(context.clone());
+    /// # let mut client = Client::connect(options.version(Version::V02))?;
     /// let mut parts = Vec::new();
     /// let last = client.call_with("report", "2026", |part| parts.push(part))?;
     /// assert_eq!(parts, [[b"first".to_vec()], [b"second".to_vec()]]);
@@ -156,10 +151,24 @@ impl Client {
         &mut self,
         service: impl AsRef<[u8]>,
         body: impl IntoFrames,
+        on_partial: impl FnMut(Vec<Vec<u8>>),
+    ) -> Result<Reply, CallError> {
+        self.call_with_parts(service, body, CallOptions::new(), on_partial)
+    }
+
+    /// As [`Self::call_with`], with something else than the client's options.
+    ///
+    /// # Errors
+    /// No reply came, or it broke off: after a first part the request is not sent again.
+    pub fn call_with_parts(
+        &mut self,
+        service: impl AsRef<[u8]>,
+        body: impl IntoFrames,
+        options: CallOptions,
         mut on_partial: impl FnMut(Vec<Vec<u8>>),
     ) -> Result<Reply, CallError> {
         let service = ServiceName::try_from(service.as_ref())?;
-        self.ask((service, body.into_frames(), CallOptions::new()), &mut |_, partial| {
+        self.ask((service, body.into_frames(), options), &mut |_, partial| {
             on_partial(partial);
             Ok(())
         })
@@ -191,11 +200,8 @@ impl Client {
     /// #     }
     /// # });
     /// # use mdp_client::{Client, ClientOptions};
-    /// # let mut client = Client::connect(ClientOptions {
-    /// #     endpoints: vec!["inproc://pipeline".into()],
-    /// #     context: Some(context.clone()),
-    /// #     ..ClientOptions::default()
-    /// # })?;
+    /// # let options = ClientOptions::new(["inproc://pipeline"]).context(context.clone());
+    /// # let mut client = Client::connect(options)?;
     /// let mut pipeline = client.pipeline(100)?;
     /// let ids = [pipeline.send("echo", "a")?, pipeline.send("echo", "b")?, pipeline.send("echo", "c")?];
     /// while let Some(completion) = pipeline.recv() {
@@ -225,10 +231,52 @@ impl Client {
     fn ask(
         &mut self,
         (service, body, options): (ServiceName, Vec<Vec<u8>>, CallOptions),
-        on_partial: &mut dyn FnMut(RequestId, Vec<Vec<u8>>) -> Result<(), CallError>,
+        on_partial: &mut OnPartial<'_>,
+    ) -> Result<Reply, CallError> {
+        if self.driver.is_too_large(&service, &body) {
+            self.ask_for_limits();
+        }
+        if options.fail_fast && self.availability(&service) == Some(Availability::NotOffered) {
+            return Err(CallError::NoWorker { service });
+        }
+        let result = self.ask_once((service.clone(), body, options), on_partial);
+        result.map_err(|error| {
+            if error.needs_availability() {
+                error.explained_by(self.availability(&service))
+            } else {
+                error
+            }
+        })
+    }
+
+    /// A request that is refused by the limits that are known may still suit the broker's own.
+    fn ask_for_limits(&mut self) {
+        let Ok(question) = ServiceName::try_from(MMI_ENDPOINTS) else { return };
+        let asked = (question, Vec::new(), QUESTION);
+        if let Ok(reply) = self.ask_once(asked, &mut |_, _| Ok(())) {
+            self.driver.learn_limits(&Listing::from_body(&reply.frames));
+        }
+    }
+
+    /// What the broker says about the service, if it says something soon. It is asked nothing about
+    /// its own services.
+    fn availability(&mut self, service: &ServiceName) -> Option<Availability> {
+        if service.is_reserved() {
+            return None;
+        }
+        let question = ServiceName::try_from(MMI_SERVICE).ok()?;
+        let body = vec![service.as_bytes().to_vec()];
+        let reply = self.ask_once((question, body, QUESTION), &mut |_, _| Ok(()));
+        reply.ok().as_ref().map(Availability::from_reply)
+    }
+
+    fn ask_once(
+        &mut self,
+        (service, body, options): (ServiceName, Vec<Vec<u8>>, CallOptions),
+        on_partial: &mut OnPartial<'_>,
     ) -> Result<Reply, CallError> {
         // What came unasked since the last call must not be taken for the answer to this one.
-        self.driver.turn(Patience::None)?;
+        self.driver.discard_unasked()?;
         let asked = self.driver.submit(Lane::Exclusive, service, body, options);
         loop {
             while let Some(notice) = self.driver.poll_notice() {
@@ -246,8 +294,17 @@ impl Client {
     }
 }
 
+/// Takes a part of the reply to a request.
+type OnPartial<'a> = dyn FnMut(RequestId, Vec<Vec<u8>>) -> Result<(), CallError> + 'a;
+
+/// How `mmi.service` is asked when a call has failed, or before: a broker answers from its memory,
+/// and a call that has failed is not to be held up.
+pub(crate) const QUESTION: CallOptions =
+    CallOptions::new().timeout(Duration::from_millis(500)).attempts(1);
+
 /// The reply to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reply {
     /// The request that it answers, for logs. MDP has no header for it: see [`RequestId`].
     pub request_id: RequestId,
@@ -263,6 +320,7 @@ pub struct Reply {
 
 /// What `mmi.service` says about a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Availability {
     /// `200`: a worker is registered.
     Offered,

@@ -5,10 +5,14 @@ use std::{io, time::Duration};
 use mdp_wire::{ServiceName, ServiceNameError};
 use thiserror::Error;
 
-use crate::RequestId;
+use crate::{
+    Availability, RequestId,
+    failure::{self, UnreachableEndpoint},
+};
 
 /// A list of endpoints that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum EndpointError {
     /// There has to be one at least.
     #[error("no endpoint given")]
@@ -34,6 +38,7 @@ pub enum EndpointError {
 
 /// A client that could not be made. Whether a broker is there shows in the first call.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The endpoints cannot be used.
     #[error(transparent)]
@@ -48,6 +53,7 @@ pub enum ConnectError {
 
 /// Why the last attempt of a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum NoReplyCause {
     /// A broker had the request, and no reply came in time.
     #[error("no answer in time")]
@@ -55,6 +61,17 @@ pub enum NoReplyCause {
     /// The connection that carried the request was lost.
     #[error("the connection was lost")]
     ConnectionLost,
+    /// No reply came in time, and the broker says that no worker offers the service.
+    #[error("no worker offers it")]
+    NoWorker,
+    /// No reply came in time, though a worker offers the service: it works for longer, or others
+    /// are served before.
+    #[error("no answer in time, though a worker is there: raise the time-out")]
+    WorkerSlow,
+    /// No reply came in time, and the node does not know whether any worker offers the service: it
+    /// is cut off from the majority of its cluster.
+    #[error("no answer in time; the node is cut off from the majority of its cluster")]
+    NoMajority,
     /// No endpoint could be reached.
     #[error("no endpoint could be reached")]
     Unreachable,
@@ -62,6 +79,7 @@ pub enum NoReplyCause {
 
 /// A call without a reply.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// Every attempt ended without a reply. If the request is not idempotent
     /// ([`ClientOptions::idempotent`](crate::ClientOptions)), it never left this process.
@@ -80,6 +98,46 @@ pub enum CallError {
         elapsed: Duration,
         /// Why the last attempt ended.
         cause: NoReplyCause,
+    },
+    /// No broker could be reached, so the request never left this process.
+    #[error(
+        "no reply from service `{service}`: no broker could be reached, after {attempts} attempts \
+         in {elapsed:?}: {} (request {request_id})",
+        failure::in_one_line(.endpoints)
+    )]
+    Unreachable {
+        /// The request.
+        request_id: RequestId,
+        /// The service asked.
+        service: ServiceName,
+        /// The attempt that was the last one, counted from 1.
+        attempts: u32,
+        /// The time since the request was made.
+        elapsed: Duration,
+        /// The configured endpoints, each with the reason.
+        endpoints: Vec<UnreachableEndpoint>,
+    },
+    /// The request was not sent, because no worker offers the service
+    /// ([`CallOptions::fail_fast`](crate::CallOptions::fail_fast)).
+    #[error("no worker offers service `{service}`")]
+    NoWorker {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The request was not sent, because brokers take nothing that large.
+    #[error(
+        "the request has {bytes} bytes in {frames} frames: a broker takes at most {bytes_max} bytes \
+         (`broker.max_message_bytes`) in {frames_max} frames"
+    )]
+    RequestTooLarge {
+        /// Bytes of the message, its head included.
+        bytes: usize,
+        /// Frames of the message, its head included.
+        frames: usize,
+        /// The limit, in bytes.
+        bytes_max: usize,
+        /// The limit, in frames.
+        frames_max: usize,
     },
     /// A request that is not idempotent left this process and got no reply. Whether a worker has
     /// executed it is unknown, so it is not sent again.
@@ -152,22 +210,51 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whether it helps to know if the service has a worker.
+    pub(crate) const fn needs_availability(&self) -> bool {
+        matches!(
+            self,
+            Self::NoReply { cause: NoReplyCause::Timeout, .. }
+                | Self::MayHaveBeenExecuted { cause: NoReplyCause::Timeout, .. }
+        )
+    }
+
+    /// The same with what the broker says about the service.
+    pub(crate) fn explained_by(mut self, availability: Option<Availability>) -> Self {
+        let explained = match availability {
+            Some(Availability::Offered) => NoReplyCause::WorkerSlow,
+            Some(Availability::NotOffered) => NoReplyCause::NoWorker,
+            Some(Availability::Unknown(code)) if code == "503" => NoReplyCause::NoMajority,
+            Some(Availability::Unknown(_)) | None => NoReplyCause::Timeout,
+        };
+        if let Self::NoReply { cause, .. } | Self::MayHaveBeenExecuted { cause, .. } = &mut self {
+            *cause = explained;
+        }
+        self
+    }
+
     /// The request that has no reply, if there is one.
     #[must_use]
     pub const fn request_id(&self) -> Option<RequestId> {
         match self {
             Self::NoReply { request_id, .. }
+            | Self::Unreachable { request_id, .. }
             | Self::MayHaveBeenExecuted { request_id, .. }
             | Self::Interrupted { request_id, .. }
             | Self::ReplyTooLarge { request_id, .. }
             | Self::PartsNotTaken { request_id, .. } => Some(*request_id),
-            Self::InvalidService(_) | Self::Socket(_) | Self::Closed => None,
+            Self::NoWorker { .. }
+            | Self::RequestTooLarge { .. }
+            | Self::InvalidService(_)
+            | Self::Socket(_)
+            | Self::Closed => None,
         }
     }
 }
 
 /// A request that a pipeline did not take.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum PipelineError {
     /// As many requests are outstanding, or finished and not taken, as the limit allows.
     #[error("the pipeline is full: {limit} requests")]
@@ -193,6 +280,7 @@ pub enum PipelineError {
 
 /// A worker that could not start, or had to end.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum WorkerError {
     /// The endpoints cannot be used.
     #[error(transparent)]
@@ -230,6 +318,7 @@ pub enum WorkerError {
 
 /// A part of a reply that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum PartialError {
     /// 7/MDP has no partial replies.
     #[error("7/MDP (0.1) has no partial replies")]

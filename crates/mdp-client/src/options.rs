@@ -4,8 +4,14 @@ use std::{fmt, time::Duration};
 
 use mdp_wire::Version;
 
+use crate::WorkerObserver;
+
 /// Where a broker listens when nothing else is said.
 pub const DEFAULT_ENDPOINT: &str = "tcp://127.0.0.1:5555";
+
+/// The most frames of a request, header and service included, until a broker says another number. It
+/// is fixed in majordomo.
+pub const REQUEST_FRAMES_MAX: usize = 1_024;
 
 /// The most requests that one socket carries at a time ([`Correlation::Envelope`]).
 pub const PIPELINED_REQUESTS_MAX: usize = 100_000;
@@ -25,6 +31,7 @@ pub const LEARNED_ENDPOINTS_MAX: usize = 16;
 
 /// How a client finds the request that a reply belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Correlation {
     /// Pipelined 0.1 requests share a socket; a frame with the request's id in front of the empty
     /// delimiter comes back with the reply, because the broker restores the envelope of a request.
@@ -36,8 +43,9 @@ pub enum Correlation {
     SocketPerRequest,
 }
 
-/// What a client does and where it connects. Build it with `..ClientOptions::default()`.
+/// What a client does and where it connects. Begin with [`Self::new`].
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ClientOptions {
     /// The brokers, in order of preference, at most [`ENDPOINTS_MAX`]. `tcp://` may be left out.
     /// The client stays with a broker until that one fails or leaves its cluster, and goes back to
@@ -83,8 +91,18 @@ pub struct ClientOptions {
     /// request unanswered which another broker answered is not tried for five minutes. Zero: the
     /// client stays where it is.
     pub return_interval: Duration,
-    /// The interval of ZMTP heartbeats, which find a dead host under an idle connection.
-    pub zmtp_heartbeat: Duration,
+    /// How often the system asks an idle connection whether the broker's host is there, in whole
+    /// seconds; two questions without an answer end the connection. Zero: never.
+    pub tcp_keepalive: Duration,
+    /// How long a request is tried while this client has never reached any broker: then no broker
+    /// is there, or the address is wrong, and the call fails with
+    /// [`CallError::Unreachable`](crate::CallError). A client that has reached a broker goes on for
+    /// all of its attempts, because its cluster may be restarting.
+    pub unreachable_timeout: Duration,
+    /// The largest request in bytes, as long as no broker has said what it takes: `mmi.endpoints`
+    /// tells the broker's own limit, which then holds. A larger request is refused before it is
+    /// sent. The default is that of `broker.max_message_bytes`.
+    pub request_bytes_max: usize,
     /// The largest reply in bytes, parts included, and the largest frame that is received at all.
     pub reply_bytes_max: usize,
     /// The libzmq context to use, for `inproc://` endpoints and for programs with many clients.
@@ -107,7 +125,9 @@ impl Default for ClientOptions {
             reconnect_max: Duration::from_millis(500),
             endpoints_refresh: Duration::from_secs(1),
             return_interval: Duration::from_secs(3),
-            zmtp_heartbeat: Duration::from_secs(1),
+            tcp_keepalive: Duration::from_secs(1),
+            unreachable_timeout: Duration::from_secs(1),
+            request_bytes_max: 16 << 20,
             reply_bytes_max: 64 << 20,
             context: None,
         }
@@ -115,17 +135,29 @@ impl Default for ClientOptions {
 }
 
 /// What one call does otherwise than its client.
+///
+/// ```
+/// # use std::time::Duration;
+/// use mdp_client::CallOptions;
+///
+/// let patient = CallOptions::new().timeout(Duration::from_secs(60)).attempts(1);
+/// let once = CallOptions::new().idempotent(false);
+/// # assert_ne!(patient, once);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallOptions {
-    idempotent: Option<bool>,
+    pub(crate) idempotent: Option<bool>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) attempts: Option<u32>,
+    pub(crate) fail_fast: bool,
 }
 
 impl CallOptions {
     /// Nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { idempotent: None }
+        Self { idempotent: None, timeout: None, attempts: None, fail_fast: false }
     }
 
     /// Whether this request may be worked on twice: see [`ClientOptions::idempotent`].
@@ -135,9 +167,149 @@ impl CallOptions {
         self
     }
 
+    /// How long each attempt waits: see [`ClientOptions::timeout`].
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How often the request is tried in all, once at least: see [`ClientOptions::attempts`].
+    #[must_use]
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
+        self
+    }
+
+    /// Whether the broker is asked first, by `mmi.service`, whether any worker offers the service:
+    /// if none does, the call fails at once with [`CallError::NoWorker`](crate::CallError). It
+    /// costs one more round trip. Pipelines do not ask.
+    #[must_use]
+    pub const fn fail_fast(mut self, fail_fast: bool) -> Self {
+        self.fail_fast = fail_fast;
+        self
+    }
+
     pub(crate) fn is_idempotent(self, by_default: bool) -> bool {
         self.idempotent.unwrap_or(by_default)
     }
+}
+
+/// Methods that set the fields of these names, to be chained.
+macro_rules! setters {
+    ($options:ident: $($field:ident: $type:ty,)*) => {
+        impl $options {
+            $(
+                #[doc = concat!("Sets the field `", stringify!($field), "`.")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+impl ClientOptions {
+    /// A client of these brokers, otherwise by default. `tcp://` may be left out.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mdp_client::ClientOptions;
+    ///
+    /// let options = ClientOptions::new(["broker-1:5555", "broker-2:5555"])
+    ///     .timeout(Duration::from_secs(10))
+    ///     .attempts(2);
+    /// assert_eq!(options.endpoints, ["broker-1:5555", "broker-2:5555"]);
+    /// ```
+    #[must_use]
+    pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
+        Self::default().endpoints(endpoints)
+    }
+
+    /// Sets the brokers, in order of preference.
+    #[must_use]
+    pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
+        self.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the libzmq context to use.
+    #[must_use]
+    pub fn context(mut self, context: zmq::Context) -> Self {
+        self.context = Some(context);
+        self
+    }
+}
+
+setters! { ClientOptions:
+    version: Version,
+    timeout: Duration,
+    attempts: u32,
+    idempotent: bool,
+    correlation: Correlation,
+    in_flight_max: usize,
+    connect_timeout: Duration,
+    unreachable_timeout: Duration,
+    reconnect_min: Duration,
+    reconnect_max: Duration,
+    endpoints_refresh: Duration,
+    return_interval: Duration,
+    tcp_keepalive: Duration,
+    request_bytes_max: usize,
+    reply_bytes_max: usize,
+}
+
+impl WorkerOptions {
+    /// A worker of this service at [`DEFAULT_ENDPOINT`], otherwise by default.
+    ///
+    /// ```
+    /// use mdp_client::WorkerOptions;
+    ///
+    /// let options = WorkerOptions::new("resize").endpoints(["broker-1:5555"]).concurrency(4);
+    /// assert_eq!(options.service, b"resize");
+    /// ```
+    #[must_use]
+    pub fn new(service: impl AsRef<[u8]>) -> Self {
+        Self::default().service(service.as_ref().to_vec())
+    }
+
+    /// Sets the brokers; their order means nothing.
+    #[must_use]
+    pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
+        self.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets where other threads can see at which brokers the worker is registered.
+    #[must_use]
+    pub fn observer(mut self, observer: WorkerObserver) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Sets the libzmq context to use.
+    #[must_use]
+    pub fn context(mut self, context: zmq::Context) -> Self {
+        self.context = Some(context);
+        self
+    }
+}
+
+setters! { WorkerOptions:
+    service: Vec<u8>,
+    version: Version,
+    rebalances: bool,
+    endpoints_refresh: Duration,
+    heartbeat_interval: Duration,
+    heartbeat_liveness: u32,
+    reconnect_min: Duration,
+    reconnect_max: Duration,
+    concurrency: usize,
+    connect_timeout: Duration,
+    linger: Duration,
+    request_bytes_max: usize,
 }
 
 impl fmt::Debug for ClientOptions {
@@ -153,17 +325,24 @@ impl fmt::Debug for ClientOptions {
     }
 }
 
-/// What a worker offers and where it registers. Build it with `..WorkerOptions::default()`; the
-/// default has no service name and is refused.
+/// What a worker offers and where it registers. Begin with [`Self::new`]; the default
+/// has no service name and is refused.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct WorkerOptions {
-    /// The brokers, in order of preference, at most [`ENDPOINTS_MAX`]; a lost one is followed by
-    /// the next, in a circle, brokers that failed or left last. A worker stays with the broker
-    /// that took it: it does not go back to a preferred one. `tcp://` may be left out.
+    /// The brokers, at most [`ENDPOINTS_MAX`]. Their order means nothing: each connection begins
+    /// with one at random, and a lost one is followed by another at random, brokers that failed or
+    /// left last. `tcp://` may be left out.
     pub endpoints: Vec<String>,
+    /// Whether a worker goes, with the probability of 1 / number of nodes, to a node that was added
+    /// or has started again, so that no node is left without workers after a rolling restart. It
+    /// does so while it has no request; one that the broker sends in that moment goes to another
+    /// worker, or gets no reply where the broker's policy is `at-most-once`. Needs
+    /// `endpoints_refresh`.
+    pub rebalances: bool,
     /// How often the broker is asked by `mmi.endpoints`, over the worker's own connection, which
-    /// nodes of its cluster are up and do not drain: after the registration, and then this often.
-    /// Zero turns it off. New ones are appended to `endpoints`, at most
+    /// nodes of its cluster are up and do not drain: after the registration, and then this often,
+    /// less up to a half of it at random. Zero turns it off. New ones are appended to `endpoints`, at most
     /// [`LEARNED_ENDPOINTS_MAX`]. A broker that answers `501`, or not at all, is not asked again.
     pub endpoints_refresh: Duration,
     /// The service offered, as bytes.
@@ -189,6 +368,8 @@ pub struct WorkerOptions {
     pub linger: Duration,
     /// The largest frame that is received, in bytes.
     pub request_bytes_max: usize,
+    /// Where other threads can see at which brokers the worker is registered.
+    pub observer: Option<WorkerObserver>,
     /// The libzmq context to use, for `inproc://` endpoints. Without it the worker makes its own,
     /// and has flushed its DISCONNECT when it returns.
     pub context: Option<zmq::Context>,
@@ -198,6 +379,7 @@ impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             endpoints: vec![DEFAULT_ENDPOINT.to_owned()],
+            rebalances: true,
             endpoints_refresh: Duration::from_secs(5),
             service: Vec::new(),
             version: Version::V01,
@@ -209,6 +391,7 @@ impl Default for WorkerOptions {
             connect_timeout: Duration::from_secs(1),
             linger: Duration::from_secs(1),
             request_bytes_max: 64 << 20,
+            observer: None,
             context: None,
         }
     }

@@ -1,7 +1,9 @@
 //! The only place of the crate that makes ZeroMQ sockets: [`Link`], one connection to a broker.
 
 use std::{
+    cell::Cell,
     fmt,
+    net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -12,13 +14,20 @@ use zmq::{PollEvents, PollItem, SocketEvent, SocketType};
 /// Zero would do as well, but then libzmq reports no failure to resolve a name.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(3_600);
 
+/// Messages that wait to be read from a connection. Then libzmq reads no more, and TCP pushes back.
+const RECEIVED_MESSAGES_MAX: i32 = 1_000;
+
+/// Keep-alive probes without an answer that end a connection.
+const KEEPALIVE_PROBES: i32 = 2;
+
 /// What every link of one client or worker has in common.
 #[derive(Clone)]
 pub(crate) struct LinkSettings {
     pub(crate) context: zmq::Context,
     pub(crate) connect_timeout: Duration,
-    /// `None`: the protocol's own heartbeats do that.
-    pub(crate) zmtp_heartbeat: Option<Duration>,
+    /// How often the system asks an idle connection whether its peer's host is there; `None`: the
+    /// protocol's own heartbeats do that.
+    pub(crate) tcp_keepalive: Option<Duration>,
     /// Messages that wait for the network; 0 = no limit, where the caller bounds them.
     pub(crate) outgoing_messages_max: i32,
     pub(crate) frame_bytes_max: usize,
@@ -53,12 +62,25 @@ pub(crate) enum Sent {
 pub(crate) struct Link {
     dealer: zmq::Socket,
     monitor: zmq::Socket,
+    /// Where the connection goes, if that is known.
+    address: Option<SocketAddr>,
+    opened_at: Instant,
+    /// A TCP connection was established, whether or not its handshake succeeds.
+    is_connected: Cell<bool>,
 }
 
 impl Link {
     /// Makes the socket and starts to connect; how that ends is a [`LinkEvent`]. `inproc://` has
-    /// no events.
-    pub(crate) fn open(settings: &LinkSettings, endpoint: &str) -> Result<Self, zmq::Error> {
+    /// no events. `endpoint` has no name that libzmq would have to resolve.
+    ///
+    /// The socket has a receive limit and therefore no ZMTP pings: libzmq aborts the process when a
+    /// ping is due on a connection that broke while the limit kept it from being read
+    /// (docs/decisions/0017). The system's keep-alive probes find a host that is gone.
+    pub(crate) fn open(
+        settings: &LinkSettings,
+        endpoint: &str,
+        address: Option<SocketAddr>,
+    ) -> Result<Self, zmq::Error> {
         let dealer = settings.context.socket(SocketType::DEALER)?;
         dealer.set_linger(0)?;
         dealer.set_reconnect_ivl(milliseconds(RECONNECT_INTERVAL))?;
@@ -67,22 +89,29 @@ impl Link {
         dealer.set_ipv6(true)?;
         dealer.set_sndhwm(settings.outgoing_messages_max)?;
         dealer.set_maxmsgsize(i64::try_from(settings.frame_bytes_max).unwrap_or(i64::MAX))?;
-        if let Some(interval) = settings.zmtp_heartbeat {
-            dealer.set_heartbeat_ivl(milliseconds(interval))?;
-            dealer.set_heartbeat_timeout(milliseconds(interval))?;
+        dealer.set_rcvhwm(RECEIVED_MESSAGES_MAX)?;
+        if let Some(interval) = settings.tcp_keepalive.filter(|interval| !interval.is_zero()) {
+            let seconds = i32::try_from(interval.as_secs().max(1)).unwrap_or(i32::MAX);
+            dealer.set_tcp_keepalive(1)?;
+            dealer.set_tcp_keepalive_idle(seconds)?;
+            dealer.set_tcp_keepalive_intvl(seconds)?;
+            dealer.set_tcp_keepalive_cnt(KEEPALIVE_PROBES)?;
         }
-        let address = monitor_address();
+        let monitored_at = monitor_address();
         let wanted = [
+            SocketEvent::CONNECTED,
             SocketEvent::HANDSHAKE_SUCCEEDED,
             SocketEvent::CONNECT_RETRIED,
             SocketEvent::DISCONNECTED,
         ];
         let wanted = wanted.into_iter().fold(0, |mask, event| mask | i32::from(event.to_raw()));
-        dealer.monitor(&address, wanted)?;
+        dealer.monitor(&monitored_at, wanted)?;
         let monitor = settings.context.socket(SocketType::PAIR)?;
         monitor.set_linger(0)?;
-        let link = Self { dealer, monitor };
-        link.monitor.connect(&address)?;
+        let opened_at = Instant::now();
+        let is_connected = Cell::new(false);
+        let link = Self { dealer, monitor, address, opened_at, is_connected };
+        link.monitor.connect(&monitored_at)?;
         link.dealer.connect(endpoint)?;
         Ok(link)
     }
@@ -108,12 +137,26 @@ impl Link {
         while let Some(frames) = none_yet(self.monitor.recv_multipart(zmq::DONTWAIT))? {
             let Some([low, high, ..]) = frames.first().map(Vec::as_slice) else { continue };
             let event = u16::from_ne_bytes([*low, *high]);
+            if event == SocketEvent::CONNECTED.to_raw() {
+                self.is_connected.set(true);
+                continue;
+            }
             if event == SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() {
                 return Ok(Some(LinkEvent::Up));
             }
             return Ok(Some(LinkEvent::Down));
         }
         Ok(None)
+    }
+
+    /// Where the connection goes, if that is known.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Whether it ended because the other side did not answer at all.
+    pub(crate) fn has_timed_out(&self, connect_timeout: Duration) -> bool {
+        !self.is_connected.get() && self.opened_at.elapsed() >= connect_timeout.mul_f64(0.9)
     }
 
     /// What to poll for messages, and for room to send if that is wanted.

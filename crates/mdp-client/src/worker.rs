@@ -1,14 +1,20 @@
 //! The blocking worker.
 
+mod answer;
 mod core;
 pub(crate) mod driver;
 pub(crate) mod executor;
+mod observer;
 mod session;
 mod stop;
 
 use std::sync::{Arc, mpsc};
 
-pub use self::stop::StopHandle;
+pub use self::{
+    answer::IntoAnswer,
+    observer::{Registration, WorkerObserver},
+    stop::StopHandle,
+};
 use crate::{
     IntoFrames, PartialError, ServiceName, Version, WorkerError, WorkerOptions,
     bell::Bell,
@@ -26,11 +32,15 @@ use crate::{
 ///   longer than any request takes.
 /// * DISCONNECT after an acknowledged registration: the next endpoint at once, for the node leaves
 ///   its cluster. DISCONNECT as the answer to READY: the next endpoint after a pause.
+/// * No endpoint is preferred: among those that neither leave nor failed a short time ago each
+///   connection chooses at random, so that the workers of a service spread over the nodes.
 /// * It asks its broker by `mmi.endpoints` where else it could go, and prefers nodes that are listed
-///   there, which are up and do not drain. Otherwise it stays where it is: it does not go back to a
-///   preferred endpoint, because every move costs a registration and clients reach it anywhere.
+///   there, which are up and do not drain. When a node was added or has started again, each worker
+///   goes there with the probability of 1 / number of nodes, between two requests and only if its
+///   service has another worker ([`WorkerOptions::rebalances`]). Otherwise it stays where it is.
 /// * A connection that was lost while the handler works is replaced when the handler returns; the
 ///   reply has nowhere to go and is dropped. The broker may give the request to another worker.
+/// * A handler that returns an error is logged, and its request answered with one empty frame.
 /// * A handler that panics makes no reply: the worker sends DISCONNECT, so that the broker can give
 ///   the request to another worker, and registers again after a pause. In programs built with
 ///   `panic = "abort"` the process ends instead, which the broker sees as a lost connection.
@@ -39,7 +49,8 @@ pub struct Worker(());
 
 impl Worker {
     /// Offers a service until `stop` is used, on the calling thread. The handler is called on
-    /// [`WorkerOptions::concurrency`] threads of its own; it returns the body of the reply.
+    /// [`WorkerOptions::concurrency`] threads of its own; it returns the body of the reply, or an
+    /// error ([`IntoAnswer`]).
     ///
     /// ```
     /// use mdp_client::{Request, StopHandle, Worker, WorkerOptions};
@@ -57,15 +68,14 @@ impl Worker {
     /// #     reply[6].clone()
     /// # });
     ///
-    /// let options = WorkerOptions {
-    ///     endpoints: vec!["inproc://worker".into()], // tcp://broker-1:5555, ...
-    ///     service: b"shout".to_vec(),
-    /// #   context: Some(context.clone()),
-    ///     ..WorkerOptions::default()
-    /// };
+    /// let options = WorkerOptions::new("shout").endpoints(["inproc://worker"]); // broker-1:5555
+    /// # let options = options.context(context.clone());
     /// let counters = Worker::run(
     ///     options,
-    ///     |request: Request| request.frames.iter().map(|frame| frame.to_ascii_uppercase()).collect(),
+    ///     |request: Request| {
+    ///         let text = String::from_utf8(request.frames.concat())?;
+    ///         Ok::<_, std::string::FromUtf8Error>(text.to_uppercase())
+    ///     },
     ///     &stop,
     /// )?;
     /// # assert_eq!(broker.join().unwrap(), b"HELLO");
@@ -76,13 +86,14 @@ impl Worker {
     /// # Errors
     /// The options cannot be used, or sockets or threads cannot be made. Brokers that cannot be
     /// reached are no error: the worker goes on trying.
-    pub fn run<H>(
+    pub fn run<H, A>(
         options: WorkerOptions,
         handler: H,
         stop: &StopHandle,
     ) -> Result<WorkerCounters, WorkerError>
     where
-        H: Fn(Request) -> Vec<Vec<u8>> + Send + Sync + 'static,
+        H: Fn(Request) -> A + Send + Sync + 'static,
+        A: IntoAnswer,
     {
         let handler = Arc::new(handler);
         driver::run(options, stop, |offer, bell| {
@@ -93,6 +104,7 @@ impl Worker {
 
 /// One request for the handler.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// The service asked for, which is the worker's.
     pub service: ServiceName,
@@ -164,6 +176,10 @@ pub struct WorkerCounters {
     pub connections_lost: u64,
     /// Requests whose handler panicked.
     pub panics: u64,
+    /// Requests whose handler returned an error; their replies are counted, too.
+    pub failures: u64,
+    /// Moves from a good node to one that was added or had started again.
+    pub moves: u64,
 }
 
 impl WorkerCounters {
@@ -181,6 +197,8 @@ impl WorkerCounters {
             brokers_silent: self.brokers_silent + other.brokers_silent,
             connections_lost: self.connections_lost + other.connections_lost,
             panics: self.panics + other.panics,
+            failures: self.failures + other.failures,
+            moves: self.moves + other.moves,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity, WorkerStatus};
 use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState, SoftwareVersion};
 use mdp_raft::{ClusterStatus, MemberStatus, Role, UpgradeState, UpgradeStatus};
-use mdp_wire::ServiceName;
+use mdp_wire::{DecodeLimits, ServiceName};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -277,16 +277,27 @@ fn truncated(key: &str, entries: Vec<Value>, is_truncated: bool) -> Value {
 
 /// The page of `mmi.endpoints`: where clients can go, and who says so. A node that names itself and
 /// is not in its own list drains or is gone; one that has no address to tell names nobody.
-pub(crate) fn endpoints_page(catalog: &Catalog, node: &NodeName) -> Value {
+///
+/// It says also what one message may hold, so that clients need not find out.
+pub(crate) fn endpoints_page(catalog: &Catalog, node: &NodeName, limits: DecodeLimits) -> Value {
     let own = catalog.node(node);
     let is_named = own.is_none_or(|record| !record.endpoints.client.is_empty());
     let endpoints: Vec<Value> = catalog
         .nodes()
         .filter(|(_, record)| record.state == NodeState::Up)
         .filter(|(_, record)| !record.endpoints.client.is_empty())
-        .map(|(name, record)| json!({ "node": name.as_str(), "endpoint": record.endpoints.client }))
+        .map(|(name, record)| {
+            // The epoch tells workers that a node has started again since they asked last.
+            let (endpoint, epoch) = (&record.endpoints.client, record.epoch.0);
+            json!({ "node": name.as_str(), "endpoint": endpoint, "epoch": epoch })
+        })
         .collect();
-    json!({ "node": is_named.then(|| node.as_str()), "endpoints": endpoints })
+    json!({
+        "node": is_named.then(|| node.as_str()),
+        "endpoints": endpoints,
+        "max_message_bytes": limits.message_bytes_max,
+        "max_message_frames": limits.frames_max,
+    })
 }
 
 /// A page of the management interface.
@@ -302,7 +313,9 @@ pub(crate) fn page(
             here.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             services_page(cluster.catalog, &here)
         }
-        Page::Endpoints => endpoints_page(cluster.catalog, cluster.node),
+        Page::Endpoints => {
+            endpoints_page(cluster.catalog, cluster.node, view.broker.message_limits())
+        }
         Page::Status => {
             let numbers = NodeNumbers {
                 uptime: view.now.saturating_duration_since(started_at),

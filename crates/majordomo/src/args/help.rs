@@ -68,6 +68,10 @@ If no reply comes within --timeout, or the connection is lost, the request is se
 broker if there are several: a service may then work on it more than once, unless --not-idempotent forbids \
 it. Nodes of the same cluster are learned by mmi.endpoints and serve when no broker of --endpoint does.
 
+If no broker can be reached, that is said after a second (--wait), with the reason for each. If no reply \
+comes, the broker is asked whether the service has a worker (mmi.service), and the message says it; with \
+--fail-fast it is asked first.
+
 With --json the reply is one object: {\"request_id\", \"service\", \"frames\": [..], \"encoding\": \"utf8\" \
 or \"base64\", \"endpoint\", \"attempts\", \"elapsed_ms\"}. The request id is also in error messages; it stays \
 on this side.";
@@ -95,10 +99,13 @@ The command gets the frames of the body, joined, on its stdin; what it writes to
 16 MiB less 1 KiB) is the reply. If it fails, that is logged and the reply is one empty frame, followed by \
 the last 4 KiB of its stderr with --reply-errors. A command that fails is not run again for the same request.
 
-A lost broker is followed by the next one of --endpoint, or of the nodes of its cluster, which are learned \
-by mmi.endpoints; the worker stays with the one that takes it. SIGTERM, SIGINT or SIGHUP (unless started by \
-nohup) lets the worker finish the request that it has and leave; a second signal ends it and its command at \
-once, as SIGKILL does. SIGUSR1, SIGUSR2 and SIGQUIT do nothing.";
+A lost broker is followed by another one of --endpoint, or of the nodes of its cluster, which are learned by \
+mmi.endpoints. Workers choose among them at random, and some move when a node has started again, so that \
+all nodes have some. Why a worker is not registered is logged at once, and each minute.
+
+SIGTERM, SIGINT or SIGHUP (unless started by nohup) lets the worker finish the request that it has and \
+leave; a second signal ends it and its command at once, as SIGKILL does. SIGUSR1, SIGUSR2 and SIGQUIT do \
+nothing.";
 
 /// Examples of `work`.
 pub(super) const WORK_AFTER: &str = "\

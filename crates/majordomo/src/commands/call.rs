@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mdp_client::{Client, Reply};
+use mdp_client::{CallOptions, Client, Reply};
 use serde::Serialize;
 
 use crate::{
@@ -41,13 +41,15 @@ pub(super) fn run(args: CallArgs) -> anyhow::Result<Exit> {
     let mut options = client_options(args.brokers, args.timeout, args.retries);
     options.version = args.protocol.into();
     options.idempotent = !args.not_idempotent;
+    options.unreachable_timeout = args.wait;
+    let call = CallOptions::new().fail_fast(args.fail_fast);
     let mut client = Client::connect(options)?;
     if args.json {
-        let reply = client.call(&args.service, body)?;
+        let reply = client.call_with_options(&args.service, body, call)?;
         printer::json(&JsonReply::new(args.service, reply))?;
     } else {
         let mut written = Ok(());
-        let reply = client.call_with(&args.service, body, |part| {
+        let reply = client.call_with_parts(&args.service, body, call, |part| {
             if written.is_ok() {
                 written = output.frames(&part);
             }

@@ -37,16 +37,15 @@ pub(super) fn run(args: WorkArgs) -> anyhow::Result<Exit> {
     signals.on_first(move || stopper.stop())?;
     tracing::info!(service = args.service, endpoints = ?args.brokers.endpoint, "connecting");
     let defaults = WorkerOptions::default();
-    let options = WorkerOptions {
-        endpoints: args.brokers.endpoint,
-        endpoints_refresh: refresh(args.brokers.no_learn, defaults.endpoints_refresh),
-        service: args.service.into_bytes(),
-        version: args.protocol.into(),
-        heartbeat_interval: args.heartbeat,
-        concurrency: args.concurrency,
-        request_bytes_max: message_bytes_max(),
-        ..defaults
-    };
+    let refresh = refresh(args.brokers.no_learn, defaults.endpoints_refresh);
+    let options = defaults
+        .endpoints(args.brokers.endpoint)
+        .endpoints_refresh(refresh)
+        .service(args.service.into_bytes())
+        .version(args.protocol.into())
+        .heartbeat_interval(args.heartbeat)
+        .concurrency(args.concurrency)
+        .request_bytes_max(message_bytes_max());
     let guard = args.exec.is_some().then(guard_commands_of_this_process).flatten();
     let handler = Handler::new(args.exec, args.exec_timeout, args.reply_errors, guard.clone());
     let counters = Worker::run(options, move |request| handler.answer(request), &stop)?;

@@ -1,8 +1,14 @@
 //! `majordomo call`.
 
-use std::{fs, thread};
+use std::{
+    fs,
+    net::TcpListener,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
-use mdp_client::{Request, StopHandle, Version, Worker, WorkerOptions};
+use mdp_client::{Request, StopHandle, Version, Worker, WorkerOptions, zmq};
 use tempfile::tempdir;
 
 use crate::program::{
@@ -32,12 +38,10 @@ fn versions_of_client_and_worker_may_differ() {
 #[test]
 fn parts_of_a_reply_are_printed_in_order() {
     let broker = Broker::start();
-    let options = WorkerOptions {
-        endpoints: vec![broker.endpoint.clone()],
-        service: b"count".to_vec(),
-        version: Version::V02,
-        ..WorkerOptions::default()
-    };
+    let options = WorkerOptions::default()
+        .endpoints(vec![broker.endpoint.clone()])
+        .service(b"count".to_vec())
+        .version(Version::V02);
     let stop = StopHandle::new();
     let worker = thread::spawn({
         let stop = stop.clone();
@@ -176,6 +180,75 @@ fn no_reply_ends_with_3() {
     }
     assert!(stderr(&absent).contains("after 2 attempts"), "{}", stderr(&absent));
     assert!(stderr(&absent).contains("-1)"), "no request id: {}", stderr(&absent));
+}
+
+#[test]
+fn broker_that_is_not_there_is_said_within_two_seconds_and_why() {
+    let began = Instant::now();
+
+    let output = run(&["call", "echo", "x", "--endpoint", "127.0.0.1:1,broker.invalid:5555"]);
+
+    assert_eq!(output.status.code(), Some(3));
+    let message = stderr(&output);
+    let refused = "127.0.0.1:1: connection refused; is a broker running there?";
+    assert!(message.contains(refused), "{message}");
+    assert!(message.contains("broker.invalid:5555: the name "), "{message}");
+    // The limit is 1 s; of time-outs it would be 7.5 s.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn broker_that_starts_late_is_waited_for_when_asked_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let mut call = majordomo(&["call", "echo", "hi", "--wait", "20s", "--timeout", "20s"]);
+    let call = call.args(["--endpoint", &endpoint]).stdout(Stdio::piped()).spawn().unwrap();
+
+    // Longer than without --wait.
+    thread::park_timeout(Duration::from_millis(1_500));
+    let router = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+    router.bind(&format!("tcp://{endpoint}")).unwrap();
+    let mut request = router.recv_multipart(0).unwrap();
+    while request[3] != b"echo" {
+        request = router.recv_multipart(0).unwrap();
+    }
+    router.send_multipart(&request, 0).unwrap();
+
+    assert_eq!(printed(&call.wait_with_output().unwrap()), "hi\n");
+}
+
+#[test]
+fn administration_port_is_told_from_a_broker() {
+    let broker = Broker::start();
+    let admin = broker.admin.strip_prefix("http://").unwrap();
+
+    let output = run(&["call", "echo", "x", "--endpoint", admin]);
+
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("this is an administration port"), "{}", stderr(&output));
+}
+
+#[test]
+fn service_without_a_worker_is_told_from_a_slow_one() {
+    let broker = Broker::start();
+    let _slow = broker.work("slow", &["--exec", "sleep 60"]);
+    let quick = ["--timeout", "300ms", "--retries", "0"];
+
+    let absent = broker.run(&[&["call", "absent", "x"][..], &quick].concat());
+    let slow = broker.run(&[&["call", "slow", "x"][..], &quick].concat());
+    let began = Instant::now();
+    let at_once = broker.run(&["call", "absent", "x", "--fail-fast", "--timeout", "60s"]);
+    let took = began.elapsed();
+
+    for output in [&absent, &slow, &at_once] {
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+    }
+    assert!(stderr(&absent).contains("no worker offers it"), "{}", stderr(&absent));
+    assert!(stderr(&slow).contains("a worker is there"), "{}", stderr(&slow));
+    let none = "majordomo: no worker offers service `absent`";
+    assert!(stderr(&at_once).starts_with(none), "{}", stderr(&at_once));
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]

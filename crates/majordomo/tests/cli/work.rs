@@ -188,3 +188,47 @@ fn longest_reply_of_a_command_passes_the_broker() {
         assert_eq!(printed(&reply).len(), bytes);
     }
 }
+
+#[test]
+fn worker_without_a_broker_says_at_once_why_and_then_seldom() {
+    let endpoints = "127.0.0.1:1,broker.invalid:5555";
+    let mut worker =
+        Running::start(majordomo(&["work", "echo", "--echo", "--endpoint", endpoints]));
+
+    let refused = "127.0.0.1:1: connection refused; is a broker running there?";
+    let unknown = "broker.invalid:5555: the name ";
+    let mut missing = vec![refused, unknown];
+    while !missing.is_empty() {
+        let line = worker.wait_for_line(|line| line.contains("not served"));
+        assert!(line.contains("WARN"), "{line}");
+        missing.retain(|wanted| !line.contains(wanted));
+    }
+    // It goes on trying, several times a second at first, without a line for each.
+    thread::park_timeout(Duration::from_secs(2));
+    worker.signal(Signal::TERM);
+    worker.wait_for_end();
+    assert_eq!(worker.seen().matches(refused).count(), 1, "{}", worker.seen());
+}
+
+#[test]
+fn worker_whose_heartbeats_are_too_rare_says_so() {
+    let broker = Broker::start();
+
+    let mut worker = broker.work("echo", &["--echo", "--heartbeat", "10m"]);
+
+    let line = worker.wait_for_line(|line| line.contains("is too long for"));
+    assert!(line.contains("WARN") && line.contains("600s"), "{line}");
+}
+
+#[test]
+fn worker_that_a_full_broker_refuses_says_so() {
+    let mut command = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
+    command.env("MAJORDOMO__BROKER__MAX_WORKERS", "1");
+    let broker = Broker::start_with(command);
+    let _first = broker.work("echo", &["--echo"]);
+
+    let mut second = Running::start(majordomo(&["work", "echo", "--echo", "-e", &broker.endpoint]));
+
+    let line = second.wait_for_line(|line| line.contains("refuses the worker"));
+    assert!(line.contains("WARN") && line.contains(&broker.endpoint), "{line}");
+}

@@ -3,13 +3,16 @@
 mod thread;
 
 use std::{
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     thread as std_thread,
 };
 
+use futures_util::Stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::thread::{Call, CallId, ClientThread, Sink};
@@ -18,7 +21,7 @@ use crate::{
     Reply, ServiceName,
     bell::{self, Bell},
     client::{
-        Collected, MMI_SERVICE,
+        Collected, MMI_SERVICE, QUESTION,
         driver::{self, Driver},
     },
 };
@@ -50,11 +53,9 @@ pub const PARTS_WAITING_MAX: usize = 1_024;
 ///
 /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 /// # runtime.block_on(async {
-/// let client = Client::connect(ClientOptions {
-///     endpoints: vec!["inproc://async-call".into()], // tcp://broker-1:5555, ...
-/// #   context: Some(context.clone()),
-///     ..ClientOptions::default()
-/// })?;
+/// let options = ClientOptions::new(["inproc://async-call"]); // "broker-1:5555", ...
+/// # let options = options.context(context.clone());
+/// let client = Client::connect(options)?;
 /// let (first, second) = tokio::join!(client.call("echo", "a"), client.call("echo", "b"));
 /// assert_eq!((first?.frames, second?.frames), (vec![b"a".to_vec()], vec![b"b".to_vec()]));
 /// # broker.join().unwrap();
@@ -137,8 +138,10 @@ impl Client {
         options: CallOptions,
     ) -> Result<Reply, CallError> {
         let service = ServiceName::try_from(service.as_ref())?;
+        self.check_worker(&service, options).await?;
         let sink = Sink::Collect(Collected::new(self.0.reply_bytes_max));
-        self.start((service, body.into_frames(), options), sink).await?.wait().await
+        let pending = self.start((service.clone(), body.into_frames(), options), sink).await?;
+        self.explained(&service, pending.wait().await).await
     }
 
     /// Asks a service and gives each partial reply (0.2) to `on_partial` as it comes, as
@@ -153,7 +156,7 @@ impl Client {
         mut on_partial: impl FnMut(Vec<Vec<u8>>),
     ) -> Result<Reply, CallError> {
         let mut replies = self.stream(service, body).await?;
-        while let Some(part) = replies.next().await {
+        while let Some(part) = replies.next_part().await {
             on_partial(part);
         }
         replies.finish().await
@@ -168,11 +171,26 @@ impl Client {
         service: impl AsRef<[u8]>,
         body: impl IntoFrames,
     ) -> Result<ReplyStream, CallError> {
+        self.stream_with_options(service, body, CallOptions::new()).await
+    }
+
+    /// As [`Self::stream`], with something else than the client's options.
+    ///
+    /// # Errors
+    /// The name is no service name, the client is closed, or [`CallOptions::fail_fast`] is set and
+    /// no worker offers the service.
+    pub async fn stream_with_options(
+        &self,
+        service: impl AsRef<[u8]>,
+        body: impl IntoFrames,
+        options: CallOptions,
+    ) -> Result<ReplyStream, CallError> {
         let service = ServiceName::try_from(service.as_ref())?;
+        self.check_worker(&service, options).await?;
         let (sink, parts) = mpsc::channel(PARTS_WAITING_MAX);
-        let asked = (service, body.into_frames(), CallOptions::new());
+        let asked = (service.clone(), body.into_frames(), options);
         let pending = self.start(asked, Sink::Channel(sink)).await?;
-        Ok(ReplyStream { parts, pending })
+        Ok(ReplyStream { parts, pending, service })
     }
 
     /// Asks the broker whether any worker offers a service (8/MMI, `mmi.service`).
@@ -188,6 +206,41 @@ impl Client {
     #[must_use]
     pub fn counters(&self) -> ClientCounters {
         *self.0.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn check_worker(
+        &self,
+        service: &ServiceName,
+        options: CallOptions,
+    ) -> Result<(), CallError> {
+        let is_not_offered =
+            options.fail_fast && self.availability(service).await == Some(Availability::NotOffered);
+        if is_not_offered { Err(CallError::NoWorker { service: service.clone() }) } else { Ok(()) }
+    }
+
+    async fn explained(
+        &self,
+        service: &ServiceName,
+        result: Result<Reply, CallError>,
+    ) -> Result<Reply, CallError> {
+        match result {
+            Err(error) if error.needs_availability() => {
+                Err(error.explained_by(self.availability(service).await))
+            }
+            Ok(_) | Err(_) => result,
+        }
+    }
+
+    /// What the broker says about the service, if it says something soon.
+    async fn availability(&self, service: &ServiceName) -> Option<Availability> {
+        if service.is_reserved() {
+            return None;
+        }
+        let question = ServiceName::try_from(MMI_SERVICE).ok()?;
+        let asked = (question, vec![service.as_bytes().to_vec()], QUESTION);
+        let sink = Sink::Collect(Collected::new(self.0.reply_bytes_max));
+        let reply = self.start(asked, sink).await.ok()?.wait().await.ok()?;
+        Some(Availability::from_reply(&reply))
     }
 
     async fn start(
@@ -207,15 +260,19 @@ impl Client {
 }
 
 /// The parts of one reply. Dropping it gives the request up.
+///
+/// It is a [`Stream`]: of the partial replies, then of the final one, or of the error in its place.
+/// Or take the parts by [`Self::next_part`] and the end by [`Self::finish`].
 #[derive(Debug)]
 pub struct ReplyStream {
     parts: mpsc::Receiver<Vec<Vec<u8>>>,
     pending: Pending,
+    service: ServiceName,
 }
 
 impl ReplyStream {
     /// The next partial reply; `None` when no more can come.
-    pub async fn next(&mut self) -> Option<Vec<Vec<u8>>> {
+    pub async fn next_part(&mut self) -> Option<Vec<Vec<u8>>> {
         self.parts.recv().await
     }
 
@@ -225,7 +282,30 @@ impl ReplyStream {
     /// No reply came, it broke off, or its parts were not taken.
     pub async fn finish(mut self) -> Result<Reply, CallError> {
         self.parts.close();
-        self.pending.wait().await
+        let client = Client(Arc::clone(&self.pending.shared));
+        client.explained(&self.service, self.pending.wait().await).await
+    }
+}
+
+impl Stream for ReplyStream {
+    type Item = Result<Vec<Vec<u8>>, CallError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.pending.is_over {
+            return Poll::Ready(None);
+        }
+        match self.parts.poll_recv(context) {
+            Poll::Ready(Some(part)) => return Poll::Ready(Some(Ok(part))),
+            // The thread drops its end after the last part, with the result.
+            Poll::Ready(None) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+        let Poll::Ready(result) = Pin::new(&mut self.pending.result).poll(context) else {
+            return Poll::Pending;
+        };
+        self.pending.is_over = true;
+        let result = result.unwrap_or(Err(CallError::Closed));
+        Poll::Ready(Some(result.map(|reply| reply.frames)))
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    IntoFrames, PartialError, ServiceName, StopHandle, Version, WorkerCounters, WorkerError,
-    WorkerOptions,
+    IntoAnswer, IntoFrames, PartialError, ServiceName, StopHandle, Version, WorkerCounters,
+    WorkerError, WorkerOptions,
     bell::Bell,
     worker::{
         driver,
@@ -42,12 +42,8 @@ impl Worker {
     /// #     reply[6].clone()
     /// # });
     ///
-    /// let options = WorkerOptions {
-    ///     endpoints: vec!["inproc://async-worker".into()], // tcp://broker-1:5555, ...
-    ///     service: b"echo".to_vec(),
-    /// #   context: Some(context.clone()),
-    ///     ..WorkerOptions::default()
-    /// };
+    /// let options = WorkerOptions::new("echo").endpoints(["inproc://async-worker"]);
+    /// # let options = options.context(context.clone());
     /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     /// # let counters = runtime.block_on(async {
     /// let counters = Worker::run(options, |request: Request| async { request.frames }, &stop).await?;
@@ -62,14 +58,15 @@ impl Worker {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn run<H, F>(
+    pub async fn run<H, F, A>(
         options: WorkerOptions,
         handler: H,
         stop: &StopHandle,
     ) -> Result<WorkerCounters, WorkerError>
     where
         H: Fn(Request) -> F + Send + Sync + 'static,
-        F: Future<Output = Vec<Vec<u8>>> + Send + 'static,
+        F: Future<Output = A> + Send + 'static,
+        A: IntoAnswer + Send + 'static,
     {
         let stop = stop.child();
         let leave_when_dropped = LeaveWhenDropped(stop.clone());
@@ -81,7 +78,7 @@ impl Worker {
                 Ok::<_, io::Error>(TaskExecutor::new(&runtime, &handler, offer, bell))
             });
             if done.send(result).is_err() {
-                tracing::debug!("nobody waits for the worker any more");
+                tracing::debug!("no caller waits for the worker any more");
             }
         });
         drop(started.map_err(WorkerError::Thread)?);
@@ -93,6 +90,7 @@ impl Worker {
 
 /// One request for an async handler.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// The service asked for, which is the worker's.
     pub service: ServiceName,
@@ -146,10 +144,11 @@ impl<H> TaskExecutor<H> {
     }
 }
 
-impl<H, F> Executor for TaskExecutor<H>
+impl<H, F, A> Executor for TaskExecutor<H>
 where
     H: Fn(Request) -> F + Send + Sync + 'static,
-    F: Future<Output = Vec<Vec<u8>>> + Send + 'static,
+    F: Future<Output = A> + Send + 'static,
+    A: IntoAnswer + Send + 'static,
 {
     fn start(&mut self, job: JobId, frames: Vec<Vec<u8>>) {
         let handler = Arc::clone(&self.handler);
@@ -168,7 +167,7 @@ where
             // A task of its own, so that a panic, also of the closure, ends here.
             let made = runtime.spawn(async move { handler(request).await }).await;
             let event = match made {
-                Ok(body) => JobEvent::Final { job, body },
+                Ok(answer) => JobEvent::returned(job, answer),
                 Err(_) => JobEvent::Panicked { job },
             };
             if sender.send(event).await.is_ok() {

@@ -58,6 +58,11 @@ impl Connection {
         }
     }
 
+    /// Whether a reply that comes now could be taken for that to a later request.
+    pub(crate) fn is_confusable(&self) -> bool {
+        self.requests.is_empty() && self.lane == Lane::Exclusive && !self.is_scout()
+    }
+
     pub(crate) fn is_scout(&self) -> bool {
         matches!(self.purpose, Purpose::Scout { .. })
     }

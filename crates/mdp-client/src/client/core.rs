@@ -12,13 +12,14 @@ use mdp_wire::Version;
 
 use self::steering::Steering;
 use crate::{
-    CallError, ClientCounters, NoReplyCause, Reply, RequestId,
+    CallError, ClientCounters, ConnectFailure, NoReplyCause, Reply, RequestId,
     backoff::Backoff,
     brokers::{BrokerSet, Brokers},
     client::{
         connections::{ConnectionId, Connections, Purpose},
-        outstanding::{Leftover, NewRequest, Outstanding, Place},
+        outstanding::{self, Leftover, NewRequest, Outstanding, Place},
     },
+    listing::{Listing, MessageLimits},
     request_id::RequestIds,
 };
 
@@ -35,6 +36,10 @@ pub(crate) struct CoreSettings {
     pub(crate) endpoints_refresh: Duration,
     /// Zero: the client stays where it is.
     pub(crate) return_interval: Duration,
+    /// How long a client that never reached a broker tries to.
+    pub(crate) unreachable_timeout: Duration,
+    /// Until a broker says what it takes.
+    pub(crate) limits: MessageLimits,
 }
 
 /// What happened outside.
@@ -46,9 +51,11 @@ pub(crate) enum ClientInput {
     Up { connection: ConnectionId },
     /// The connection could not be made, or was lost.
     Down { connection: ConnectionId },
+    /// Why a connection to this endpoint could not be made.
+    Examined { endpoint: String, failure: ConnectFailure },
     /// The socket did not take this request, and will take nothing more.
     NotTaken { connection: ConnectionId, id: Option<RequestId> },
-    /// Nobody waits for this request any more.
+    /// The caller does not wait for this request any more.
     Cancel { id: RequestId },
 }
 
@@ -97,6 +104,8 @@ pub(crate) struct ClientCore {
     timers: BTreeSet<(Instant, RequestId)>,
     effects: VecDeque<ClientEffect>,
     counters: ClientCounters,
+    /// A broker was reached once.
+    was_up: bool,
 }
 
 impl ClientCore {
@@ -114,6 +123,7 @@ impl ClientCore {
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             counters: ClientCounters::default(),
+            was_up: false,
             settings,
         }
     }
@@ -121,11 +131,17 @@ impl ClientCore {
     /// Takes a request. Its end is a [`Notice::Done`].
     pub(crate) fn submit(&mut self, now: Instant, asked: NewRequest) -> RequestId {
         let id = self.ids.next_id();
+        if let Err(error) = self.check_size(&asked) {
+            self.notify(Notice::Done { id, result: Err(error) });
+            return id;
+        }
+        let timeout = asked.timeout.unwrap_or(self.settings.timeout);
         let outstanding = Outstanding {
-            asked,
             submitted_at: now,
             attempt: 1,
-            attempt_ends_at: now + self.settings.timeout,
+            attempts_max: asked.attempts.unwrap_or(self.settings.attempts).max(1),
+            timeout,
+            attempt_ends_at: now + timeout,
             wakes_at: now,
             broker: self.steering.current,
             tried: BrokerSet::default(),
@@ -133,12 +149,35 @@ impl ClientCore {
             place: Place::Waiting,
             is_given: false,
             partial_count: 0,
+            asked,
         };
         self.request_by_id.insert(id, outstanding);
         self.place(now, id);
         self.ask_if_due(now);
         self.review_search(now);
         id
+    }
+
+    /// What one message may hold.
+    pub(crate) fn limits(&self) -> MessageLimits {
+        self.brokers.limits().unwrap_or(self.settings.limits)
+    }
+
+    /// Takes the limits that a broker has told.
+    pub(crate) fn learn_limits(&mut self, listing: &Listing) {
+        if let Listing::Nodes(nodes) = listing {
+            self.brokers.learn_limits(nodes);
+        }
+    }
+
+    fn check_size(&self, asked: &NewRequest) -> Result<(), CallError> {
+        let limits = self.limits();
+        let (bytes, frames) = outstanding::size(&asked.service, &asked.body);
+        if bytes <= limits.bytes_max && frames <= limits.frames_max {
+            return Ok(());
+        }
+        let MessageLimits { bytes_max, frames_max } = limits;
+        Err(CallError::RequestTooLarge { bytes, frames, bytes_max, frames_max })
     }
 
     pub(crate) fn handle_input(&mut self, now: Instant, input: ClientInput) {
@@ -148,6 +187,9 @@ impl ClientCore {
             }
             ClientInput::Up { connection } => self.on_up(now, connection),
             ClientInput::Down { connection } => self.on_down(now, connection),
+            ClientInput::Examined { endpoint, failure } => {
+                self.brokers.on_examined(&endpoint, failure);
+            }
             ClientInput::NotTaken { connection, id } => {
                 if let Some(request) = id.and_then(|id| self.request_by_id.get_mut(&id))
                     && request.place == Place::Sent(connection)
@@ -166,10 +208,13 @@ impl ClientCore {
             && at <= now
         {
             self.timers.pop_first();
-            let Some(request) = self.request_by_id.get_mut(&id) else { continue };
+            let Some(request) = self.request_by_id.get(&id) else { continue };
             match request.place {
+                Place::Waiting if self.is_unreachable_for_long(now, id) => {
+                    self.give_up(now, id, NoReplyCause::Unreachable);
+                }
                 Place::Waiting if now < request.attempt_ends_at => {
-                    request.broker = self.steering.current;
+                    self.put_at(self.steering.current, id);
                     self.place(now, id);
                 }
                 Place::Waiting | Place::Unsent(_) => {
@@ -219,6 +264,7 @@ impl ClientCore {
         let connection = self.connections.insert(broker, purpose);
         if let Some(open) = self.connections.get_mut(connection) {
             open.up = self.brokers.is_in_process(broker);
+            self.was_up |= open.up;
         }
         let endpoint = self.brokers.endpoint(broker).to_owned();
         self.effects.push_back(ClientEffect::Open { connection, endpoint });
@@ -248,6 +294,7 @@ impl ClientCore {
             return;
         };
         open.up = true;
+        self.was_up = true;
         let (broker, is_scout) = (open.broker, open.is_scout());
         let unsent: Vec<RequestId> = open.requests.iter().copied().collect();
         self.brokers.on_up(broker);
@@ -314,11 +361,23 @@ impl ClientCore {
             self.put_at(next, id);
             return self.place(now, id);
         }
-        let until = self.round_over(now).min(attempt_ends_at);
+        let mut until = self.round_over(now).min(attempt_ends_at);
         if let Some(request) = self.request_by_id.get_mut(&id) {
             request.tried = BrokerSet::default();
+            if !self.was_up {
+                let gives_up_at = request.submitted_at + self.settings.unreachable_timeout;
+                until = until.min(gives_up_at.max(now));
+            }
         }
         self.set_timer(id, until);
+    }
+
+    /// Whether this client, which never reached a broker, has tried to for long enough. One that
+    /// has reached a broker goes on for all of its attempts: its cluster may be restarting.
+    fn is_unreachable_for_long(&self, now: Instant, id: RequestId) -> bool {
+        let submitted_at = self.request_by_id.get(&id).map(|request| request.submitted_at);
+        let timeout = self.settings.unreachable_timeout;
+        !self.was_up && submitted_at.is_some_and(|submitted_at| now >= submitted_at + timeout)
     }
 
     /// When the next round may begin: one pause for all requests.
@@ -335,11 +394,8 @@ impl ClientCore {
         if cause == NoReplyCause::Timeout {
             self.counters.timeouts += 1;
         }
-        if request.attempt >= self.settings.attempts || !request.may_be_sent_again() {
-            let error = request.give_up(now, id, cause);
-            tracing::debug!(request = %id, %error, "given up");
-            self.leave_connection(id);
-            return self.finish(now, id, Err(error));
+        if request.attempt >= request.attempts_max || !request.may_be_sent_again() {
+            return self.give_up(now, id, cause);
         }
         if matches!(request.place, Place::Sent(_)) {
             self.counters.retries += 1;
@@ -347,7 +403,7 @@ impl ClientCore {
         self.leave_connection(id);
         let Some(request) = self.request_by_id.get_mut(&id) else { return };
         request.attempt += 1;
-        request.attempt_ends_at = now + self.settings.timeout;
+        request.attempt_ends_at = now + request.timeout;
         let last = request.broker;
         request.tried.insert(last);
         if cause == NoReplyCause::Timeout {
@@ -358,6 +414,14 @@ impl ClientCore {
         self.put_at(next, id);
         tracing::debug!(request = %id, %cause, endpoint = self.brokers.endpoint(next), "again");
         self.place(now, id);
+    }
+
+    fn give_up(&mut self, now: Instant, id: RequestId, cause: NoReplyCause) {
+        let Some(request) = self.request_by_id.get(&id) else { return };
+        let error = request.give_up(now, id, cause, &self.brokers);
+        tracing::debug!(request = %id, %error, "given up");
+        self.leave_connection(id);
+        self.finish(now, id, Err(error));
     }
 
     /// Another round over the brokers, which begins with one that is not the last one, if any.

@@ -1,12 +1,12 @@
 //! One outstanding request.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mdp_wire::{ServiceName, Version, client::Request};
 
 use crate::{
     CallError, NoReplyCause, RequestId,
-    brokers::BrokerSet,
+    brokers::{BrokerSet, Brokers},
     client::{connections::ConnectionId, replies::Answer},
 };
 
@@ -57,6 +57,22 @@ pub(crate) struct NewRequest {
     pub(crate) body: Vec<Vec<u8>>,
     /// Whether it may be executed twice.
     pub(crate) is_idempotent: bool,
+    /// `None`: as long as the client's.
+    pub(crate) timeout: Option<Duration>,
+    /// `None`: as many as the client's.
+    pub(crate) attempts: Option<u32>,
+}
+
+/// Frames of a request beside its body, and their bytes without the service's name: the empty frame,
+/// the header, the service; and the envelope, which only some have.
+const HEAD_FRAMES: usize = 4;
+const HEAD_BYTES: usize = 14;
+
+/// Bytes and frames of a request as a message.
+pub(crate) fn size(service: &ServiceName, body: &[Vec<u8>]) -> (usize, usize) {
+    let head = HEAD_BYTES.saturating_add(service.as_bytes().len());
+    let bytes = body.iter().fold(head, |sum, frame| sum.saturating_add(frame.len()));
+    (bytes, body.len().max(1).saturating_add(HEAD_FRAMES))
 }
 
 #[derive(Debug)]
@@ -64,6 +80,9 @@ pub(crate) struct Outstanding {
     pub(crate) asked: NewRequest,
     pub(crate) submitted_at: Instant,
     pub(crate) attempt: u32,
+    pub(crate) attempts_max: u32,
+    /// Of each attempt.
+    pub(crate) timeout: Duration,
     pub(crate) attempt_ends_at: Instant,
     /// The time of its entry in the core's timers.
     pub(crate) wakes_at: Instant,
@@ -113,12 +132,21 @@ impl Outstanding {
     }
 
     /// The error after the last attempt.
-    pub(crate) fn give_up(&self, now: Instant, id: RequestId, cause: NoReplyCause) -> CallError {
+    pub(crate) fn give_up(
+        &self,
+        now: Instant,
+        id: RequestId,
+        cause: NoReplyCause,
+        brokers: &Brokers,
+    ) -> CallError {
         let (request_id, service) = (id, self.asked.service.clone());
         let (attempts, partials) = (self.attempt, self.partial_count);
         let elapsed = now.saturating_duration_since(self.submitted_at);
         let has_left = matches!(self.place, Place::Sent(_));
-        if partials > 0 {
+        if cause == NoReplyCause::Unreachable {
+            let endpoints = brokers.unreachable();
+            CallError::Unreachable { request_id, service, attempts, elapsed, endpoints }
+        } else if partials > 0 {
             CallError::Interrupted { request_id, service, partials, cause }
         } else if has_left && !self.asked.is_idempotent {
             CallError::MayHaveBeenExecuted { request_id, service, attempts, elapsed, cause }

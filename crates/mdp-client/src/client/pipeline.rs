@@ -75,7 +75,7 @@ impl<'a> Pipeline<'a> {
         }
         if self.lane == Lane::Exclusive {
             // As for a single call: a reply that came unasked is no answer to this request.
-            self.driver.turn(Patience::None)?;
+            self.driver.discard_unasked()?;
             self.take_notices();
         }
         let id = self.driver.submit(self.lane, service.clone(), body.into_frames(), options);

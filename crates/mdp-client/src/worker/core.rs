@@ -1,6 +1,8 @@
 //! The worker's state machine: one connection after the other, one request at a time. Sans I/O.
 
+mod complaints;
 mod learning;
+mod rebalancing;
 
 use std::{
     collections::VecDeque,
@@ -13,12 +15,12 @@ use mdp_wire::{
 };
 
 use crate::{
-    WorkerCounters,
+    ConnectFailure, Registration, WorkerCounters,
     backoff::Backoff,
     brokers::{BrokerSet, Brokers},
     worker::{
         executor::JobId,
-        session::{Handler, Held, Session},
+        session::{Goal, Handler, Held, Session},
     },
 };
 
@@ -36,6 +38,8 @@ pub(crate) struct CoreSettings {
     pub(crate) heartbeat_liveness: u32,
     /// Zero: nothing is learned.
     pub(crate) endpoints_refresh: Duration,
+    /// Whether it may leave a good broker for a new one.
+    pub(crate) rebalances: bool,
 }
 
 /// What happened outside.
@@ -45,12 +49,16 @@ pub(crate) enum WorkerInput {
     Received { frames: Vec<Vec<u8>> },
     /// The connection could not be made, or was lost.
     ConnectionLost,
+    /// Why a connection to this endpoint could not be made.
+    Examined { endpoint: String, failure: ConnectFailure },
     /// The handler has a part of the reply (0.2 only).
     Partial { job: JobId, body: Vec<Vec<u8>> },
     /// The handler has the reply.
     Final { job: JobId, body: Vec<Vec<u8>> },
     /// The handler panicked.
     Panicked { job: JobId },
+    /// The handler returned an error.
+    Failed { job: JobId, reason: String },
     /// Finish the current reply, then leave.
     Leave,
     /// Leave at once.
@@ -68,6 +76,8 @@ pub(crate) enum WorkerEffect {
     Close { farewell: Farewell },
     /// Give a request to the handler, which is idle.
     Run { job: JobId, body: Vec<Vec<u8>> },
+    /// Say this in the log, unless it was said a short time ago.
+    Complain { text: String },
     /// The worker has left; nothing follows.
     Finished,
 }
@@ -98,6 +108,7 @@ enum State {
 pub(crate) struct WorkerCore {
     settings: CoreSettings,
     backoff: Backoff,
+    rng: fastrand::Rng,
     brokers: Brokers,
     broker: usize,
     /// Brokers that could not be reached since the last pause.
@@ -114,13 +125,21 @@ pub(crate) struct WorkerCore {
 }
 
 impl WorkerCore {
-    pub(crate) fn new(now: Instant, mut settings: CoreSettings, backoff: Backoff) -> Self {
+    /// `rng` chooses between brokers; two workers need different ones.
+    pub(crate) fn new(
+        now: Instant,
+        mut settings: CoreSettings,
+        backoff: Backoff,
+        mut rng: fastrand::Rng,
+    ) -> Self {
         let brokers = Brokers::new(std::mem::take(&mut settings.endpoints));
+        let broker = brokers.choose(now, &mut rng, 0..brokers.len()).unwrap_or_default();
         let mut core = Self {
             settings,
             backoff,
+            rng,
             brokers,
-            broker: 0,
+            broker,
             tried: BrokerSet::default(),
             hasty_moves: 0,
             state: State::Waiting { until: now },
@@ -139,9 +158,16 @@ impl WorkerCore {
         match input {
             WorkerInput::Received { frames } => self.on_received(now, frames),
             WorkerInput::ConnectionLost => self.on_connection_lost(now),
+            WorkerInput::Examined { endpoint, failure } => self.on_examined(endpoint, failure),
             WorkerInput::Partial { job, body } => self.on_partial(now, job, body),
             WorkerInput::Final { job, body } => self.on_final(now, job, body),
             WorkerInput::Panicked { job } => self.on_panicked(now, job),
+            WorkerInput::Failed { job, reason } => {
+                tracing::warn!(service = %self.settings.service, reason, "handler failed");
+                self.counters.failures += 1;
+                // The reply is one empty frame.
+                self.on_final(now, job, Vec::new());
+            }
             WorkerInput::Leave => self.on_leave(now),
             WorkerInput::LeaveNow => self.leave(now),
         }
@@ -185,6 +211,13 @@ impl WorkerCore {
         self.counters
     }
 
+    /// Where the worker is registered, if it is.
+    pub(crate) fn registration(&self) -> Option<Registration> {
+        let State::Connected(session) = &self.state else { return None };
+        let since = session.acknowledged_at?;
+        Some(Registration { endpoint: self.brokers.endpoint(self.broker).to_owned(), since })
+    }
+
     /// A fresh socket, then READY, once (MDP7-26, MDP7-28). A worker whose handler still works
     /// for a lost connection would only make the next request wait, so it comes back when it can
     /// serve.
@@ -197,10 +230,13 @@ impl WorkerCore {
         self.state = State::Connected(Session {
             opened_at: now,
             acknowledged: false,
+            acknowledged_at: None,
             heartbeat_at: now + self.settings.heartbeat_interval,
             expires_at: now + self.silence_max(),
             ask_at: None,
             is_asked: false,
+            last_heartbeat_at: None,
+            goal: Goal::Stay,
         });
         let service = self.settings.service.clone();
         self.send(now, ToBroker::Ready { service });
@@ -208,7 +244,7 @@ impl WorkerCore {
 
     fn on_received(&mut self, now: Instant, mut frames: Vec<Vec<u8>>) {
         if self.is_for_client(&frames) {
-            return self.on_answer(frames);
+            return self.on_answer(now, frames);
         }
         let decoded = FromBroker::<Vec<u8>, Vec<u8>>::decode(&mut frames);
         let silence_max = self.silence_max();
@@ -232,8 +268,10 @@ impl WorkerCore {
         // Everything but DISCONNECT is a sign of life (MDP7-42), and the first one after READY
         // says that the broker has taken it.
         session.expires_at = now + silence_max;
+        let gap = session.heartbeat_gap(now, &message);
         if !session.acknowledged {
             session.acknowledged = true;
+            session.acknowledged_at = Some(now);
             let endpoint = self.brokers.endpoint(self.broker);
             tracing::info!(service = %self.settings.service, endpoint, "registered");
             self.counters.registrations += 1;
@@ -241,6 +279,7 @@ impl WorkerCore {
             self.tried = BrokerSet::default();
             self.ask(now);
         }
+        self.compare_heartbeats(gap);
         if let FromBroker::Request { client, body } = message {
             self.on_request(Held { client, body: body.into_iter().collect() });
         }
@@ -297,7 +336,7 @@ impl WorkerCore {
         }
         self.send(now, ToBroker::Disconnect);
         self.close(now, Farewell::Flushed);
-        self.next_broker();
+        self.next_broker(now);
         self.wait(now);
     }
 
@@ -308,6 +347,7 @@ impl WorkerCore {
         if let Some(held) = self.ahead.pop_front() {
             return self.run(held);
         }
+        self.move_if_idle(now);
         if let State::Waiting { until } = self.state
             && until <= now
         {
@@ -323,7 +363,8 @@ impl WorkerCore {
         match self.end_session(now, "disconnected by the broker") {
             Some(Ended::Acknowledged) => self.go_on(now),
             Some(Ended::Unacknowledged) => {
-                self.next_broker();
+                self.complain_of_refusal();
+                self.next_broker(now);
                 self.wait(now);
             }
             None => {}
@@ -341,7 +382,7 @@ impl WorkerCore {
             Some(Ended::Unacknowledged) => {
                 self.counters.connections_lost += 1;
                 self.tried.insert(self.broker);
-                self.next_broker();
+                self.next_broker(now);
                 if self.tried.contains(self.broker) || self.leaving {
                     self.wait(now);
                 } else {
@@ -368,7 +409,7 @@ impl WorkerCore {
     /// The next broker at once; but one that takes us and sends us away again may not make us
     /// spin.
     fn go_on(&mut self, now: Instant) {
-        self.next_broker();
+        self.next_broker(now);
         if self.hasty_moves < self.brokers.len() && !self.leaving {
             self.hasty_moves += 1;
             self.go_now(now);
@@ -385,12 +426,11 @@ impl WorkerCore {
     /// A broker that was silent for too long is lost (MDP7-45, MDP7-46). DISCONNECT is for the
     /// case that it only was slow.
     fn on_silence(&mut self, now: Instant) {
-        let endpoint = self.brokers.endpoint(self.broker);
-        tracing::warn!(service = %self.settings.service, endpoint, "broker silent");
+        self.complain_of_silence();
         self.counters.brokers_silent += 1;
         self.send(now, ToBroker::Disconnect);
         self.close(now, Farewell::Flushed);
-        self.next_broker();
+        self.next_broker(now);
         self.wait(now);
     }
 
@@ -443,13 +483,14 @@ impl WorkerCore {
         }
     }
 
-    /// The next one in the circle, but those that could not be reached in this round, that leave
-    /// or that failed a short time ago come last.
-    fn next_broker(&mut self) {
-        let (from, count) = (self.broker.saturating_add(1), self.brokers.len());
-        let circle = || (from..count).chain(0..from.min(count));
-        let untried = self.brokers.best(circle().filter(|broker| !self.tried.contains(*broker)));
-        if let Some(next) = untried.or_else(|| self.brokers.best(circle())) {
+    /// One at random, but those that could not be reached in this round, that leave or that failed
+    /// a short time ago come last.
+    fn next_broker(&mut self, now: Instant) {
+        let tried = self.tried;
+        let all = || 0..self.brokers.len();
+        let untried = all().filter(|broker| !tried.contains(*broker));
+        let next = self.brokers.choose(now, &mut self.rng, untried);
+        if let Some(next) = next.or_else(|| self.brokers.choose(now, &mut self.rng, all())) {
             self.broker = next;
         }
     }

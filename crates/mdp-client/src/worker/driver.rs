@@ -10,12 +10,15 @@ use std::{
 use zmq::PollItem;
 
 use crate::{
-    ServiceName, StopHandle, WorkerCounters, WorkerError, WorkerOptions,
+    ConnectFailure, ServiceName, StopHandle, WorkerCounters, WorkerError, WorkerObserver,
+    WorkerOptions,
     backoff::Backoff,
     bell::{self, Bell, BellListener},
+    dialer::{DialEvent, Dialed, Dialer},
     endpoint,
     options::WORKER_CONCURRENCY_MAX,
     socket::{self, Link, LinkEvent, LinkSettings, Room, Sent},
+    warnings::Warnings,
     worker::{
         core::{CoreSettings, Farewell, WorkerCore, WorkerEffect, WorkerInput},
         executor::{Executor, JOB_EVENTS_MAX, JobEvent, Offer},
@@ -37,15 +40,27 @@ const UNSENT_MESSAGES_MAX: usize = 64;
 pub(crate) struct Driver<E> {
     slots: Vec<Slot<E>>,
     bell: BellListener,
+    warnings: Warnings,
+    observer: WorkerObserver,
+    /// What the observer was told last, of each connection.
+    shown: Vec<Option<Instant>>,
 }
 
 /// One connection: state machine, socket, handler.
 struct Slot<E> {
     core: WorkerCore,
     executor: E,
-    links: LinkSettings,
+    dialer: Dialer,
     linger: Duration,
     link: Option<Link>,
+    /// Where the connection goes that is open or waits for a name.
+    endpoint: String,
+    /// The name of `endpoint` is being resolved until then.
+    resolving_until: Option<Instant>,
+    /// The link was established once, so its end needs no explanation.
+    was_up: bool,
+    /// What has to be said in the log, if it was not said a short time ago.
+    complaints: Vec<String>,
     unsent: VecDeque<Vec<Vec<u8>>>,
     /// The link is closed when the unsent messages are out, or then.
     closing_until: Option<Instant>,
@@ -55,6 +70,8 @@ struct Slot<E> {
 /// What of a link is ready.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ready {
+    /// A name was resolved, or a failed connection examined.
+    has_dialed: bool,
     has_messages: bool,
     has_events: bool,
 }
@@ -92,9 +109,9 @@ impl<E: Executor> Driver<E> {
     ) -> Result<Self, WorkerError> {
         let settings = check(&options)?;
         let links = LinkSettings {
-            context: socket::context_or_new(options.context),
+            context: socket::context_or_new(options.context.clone()),
             connect_timeout: options.connect_timeout,
-            zmtp_heartbeat: None,
+            tcp_keepalive: None,
             outgoing_messages_max: OUTGOING_MESSAGES_MAX,
             frame_bytes_max: options.request_bytes_max,
         };
@@ -103,18 +120,26 @@ impl<E: Executor> Driver<E> {
         for _ in 0..options.concurrency {
             let (min, max) = (options.reconnect_min, options.reconnect_max);
             let backoff = Backoff::new(min, max, fastrand::u64(..));
+            let rng = fastrand::Rng::with_seed(fastrand::u64(..));
             slots.push(Slot {
-                core: WorkerCore::new(Instant::now(), settings.clone(), backoff),
+                core: WorkerCore::new(Instant::now(), settings.clone(), backoff, rng),
                 executor: make_executor(&offer, bell).map_err(WorkerError::Thread)?,
-                links: links.clone(),
+                dialer: Dialer::new(links.clone()).map_err(WorkerError::Thread)?,
                 linger: options.linger,
                 link: None,
+                endpoint: String::new(),
+                resolving_until: None,
+                was_up: false,
+                complaints: Vec::new(),
                 unsent: VecDeque::new(),
                 closing_until: None,
                 is_finished: false,
             });
         }
-        Ok(Self { slots, bell: listener })
+        let observer = options.observer.unwrap_or_default();
+        observer.begin(slots.len());
+        let shown = vec![None; slots.len()];
+        Ok(Self { slots, bell: listener, warnings: Warnings::default(), observer, shown })
     }
 
     fn run(&mut self, stop: &StopHandle) -> Result<(), WorkerError> {
@@ -128,12 +153,30 @@ impl<E: Executor> Driver<E> {
                 obeyed = asked;
                 self.slots.iter_mut().for_each(|slot| slot.stop(asked));
             }
+            self.show_registrations();
             if self.slots.iter().all(|slot| slot.is_finished && slot.closing_until.is_none()) {
                 return Ok(());
             }
             let ready = self.wait()?;
             for (slot, ready) in self.slots.iter_mut().zip(ready) {
                 slot.turn(ready);
+                let now = Instant::now();
+                for complaint in slot.complaints.drain(..) {
+                    self.warnings.warn(now, &complaint);
+                }
+            }
+        }
+    }
+
+    /// Lets the observer see what has changed.
+    fn show_registrations(&mut self) {
+        let places = self.slots.iter().zip(&mut self.shown).enumerate();
+        for (connection, (slot, shown)) in places {
+            let registration = slot.core.registration();
+            let since = registration.as_ref().map(|registration| registration.since);
+            if *shown != since {
+                *shown = since;
+                self.observer.set(connection, registration);
             }
         }
     }
@@ -141,17 +184,20 @@ impl<E: Executor> Driver<E> {
     /// Waits for messages, events, handlers, the stop handle or a timer.
     fn wait(&self) -> Result<Vec<Ready>, zmq::Error> {
         let mut items = vec![self.bell.poll_ring()];
-        for link in self.slots.iter().filter_map(|slot| slot.poll_link()) {
-            items.extend(link);
+        for slot in &self.slots {
+            items.push(slot.dialer.poll_wake());
+            items.extend(slot.poll_link().into_iter().flatten());
         }
         let until = self.slots.iter().filter_map(|slot| slot.poll_timeout()).min();
         socket::wait(&mut items, until)?;
         // Before handlers and stop handle are looked at: a later ring is for the next wait.
         self.bell.silence();
-        let mut pairs = items.get(1..).unwrap_or_default().chunks_exact(2);
-        let ready = self.slots.iter().map(|slot| {
-            let items = if slot.link.is_some() { pairs.next() } else { None };
-            Ready::from_items(items.unwrap_or_default())
+        let mut items = items.iter().skip(1);
+        let mut is_next_readable = || items.next().is_some_and(PollItem::is_readable);
+        let ready = self.slots.iter().map(|slot| Ready {
+            has_dialed: is_next_readable(),
+            has_messages: slot.link.is_some() && is_next_readable(),
+            has_events: slot.link.is_some() && is_next_readable(),
         });
         Ok(ready.collect())
     }
@@ -164,6 +210,13 @@ impl<E: Executor> Driver<E> {
 
 impl<E: Executor> Slot<E> {
     fn turn(&mut self, ready: Ready) {
+        if ready.has_dialed {
+            self.read_dialer();
+        }
+        if self.resolving_until.is_some_and(|until| until <= Instant::now()) {
+            self.fail(ConnectFailure::NameUnanswered);
+            self.run_effects();
+        }
         if ready.has_messages {
             self.read_messages();
         }
@@ -210,8 +263,15 @@ impl<E: Executor> Slot<E> {
         let Some(link) = &self.link else { return };
         let event = link.recv_event().unwrap_or(Some(LinkEvent::Down));
         match event {
-            None | Some(LinkEvent::Up) => {}
+            None => {}
+            Some(LinkEvent::Up) => self.was_up = true,
             Some(LinkEvent::Down) => {
+                if !self.was_up
+                    && let Some(failure) = self.dialer.examine(&self.endpoint, link)
+                {
+                    let endpoint = self.endpoint.clone();
+                    self.handle(WorkerInput::Examined { endpoint, failure });
+                }
                 // A DISCONNECT that came before the end of the connection still counts.
                 self.read_messages();
                 self.handle(WorkerInput::ConnectionLost);
@@ -230,6 +290,7 @@ impl<E: Executor> Slot<E> {
                 JobEvent::Partial { job, body } => WorkerInput::Partial { job, body },
                 JobEvent::Final { job, body } => WorkerInput::Final { job, body },
                 JobEvent::Panicked { job } => WorkerInput::Panicked { job },
+                JobEvent::Failed { job, reason } => WorkerInput::Failed { job, reason },
             });
         }
     }
@@ -244,6 +305,7 @@ impl<E: Executor> Slot<E> {
                 }
                 WorkerEffect::Close { farewell } => self.run_close(farewell),
                 WorkerEffect::Run { job, body } => self.executor.start(job, body),
+                WorkerEffect::Complain { text } => self.complaints.push(text),
                 WorkerEffect::Finished => self.is_finished = true,
             }
         }
@@ -253,13 +315,54 @@ impl<E: Executor> Slot<E> {
         tracing::debug!(endpoint, "connecting");
         self.unsent.clear();
         self.closing_until = None;
-        match Link::open(&self.links, endpoint) {
-            Ok(link) => self.link = Some(link),
-            Err(error) => {
-                tracing::warn!(endpoint, %error, "no socket");
-                self.link = None;
-                self.core.handle_input(Instant::now(), WorkerInput::ConnectionLost);
+        endpoint.clone_into(&mut self.endpoint);
+        let dialed = self.dialer.dial(endpoint);
+        self.on_dialed(dialed);
+    }
+
+    fn on_dialed(&mut self, dialed: Dialed) {
+        (self.link, self.was_up, self.resolving_until) = (None, false, None);
+        match dialed {
+            Dialed::Link(link) => {
+                self.link = Some(link);
+                self.send_unsent();
             }
+            Dialed::Resolving => {
+                self.resolving_until = Some(Instant::now() + self.dialer.connect_timeout());
+            }
+            Dialed::Failed(failure) => self.fail(failure),
+        }
+    }
+
+    /// The connection cannot be made.
+    fn fail(&mut self, failure: ConnectFailure) {
+        self.resolving_until = None;
+        let endpoint = self.endpoint.clone();
+        let now = Instant::now();
+        self.core.handle_input(now, WorkerInput::Examined { endpoint, failure });
+        self.core.handle_input(now, WorkerInput::ConnectionLost);
+    }
+
+    /// Takes what name servers said and examinations found.
+    fn read_dialer(&mut self) {
+        while let Some(event) = self.dialer.poll_event() {
+            match event {
+                DialEvent::Resolved { endpoint, result } => {
+                    if self.resolving_until.is_none() || endpoint != self.endpoint {
+                        continue;
+                    }
+                    let dialed = match result {
+                        Ok(addresses) => self.dialer.dial_resolved(&endpoint, &addresses),
+                        Err(failure) => Dialed::Failed(failure),
+                    };
+                    self.on_dialed(dialed);
+                }
+                DialEvent::Examined { endpoint, failure } => {
+                    let input = WorkerInput::Examined { endpoint, failure };
+                    self.core.handle_input(Instant::now(), input);
+                }
+            }
+            self.run_effects();
         }
     }
 
@@ -267,6 +370,7 @@ impl<E: Executor> Slot<E> {
         match farewell {
             Farewell::Silent => {
                 self.unsent.clear();
+                self.resolving_until = None;
                 drop(self.link.take());
             }
             Farewell::Flushed => {
@@ -289,6 +393,9 @@ impl<E: Executor> Slot<E> {
     }
 
     fn send_unsent(&mut self) {
+        if self.resolving_until.is_some() {
+            return self.bound_unsent();
+        }
         while let Some(frames) = self.unsent.pop_front() {
             let Some(link) = &self.link else { return self.unsent.clear() };
             match link.send(frames) {
@@ -303,6 +410,10 @@ impl<E: Executor> Slot<E> {
                 }
             }
         }
+        self.bound_unsent();
+    }
+
+    fn bound_unsent(&mut self) {
         if self.unsent.len() > UNSENT_MESSAGES_MAX {
             self.unsent.clear();
             self.core.handle_input(Instant::now(), WorkerInput::ConnectionLost);
@@ -310,23 +421,13 @@ impl<E: Executor> Slot<E> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.core.poll_timeout(), self.closing_until].into_iter().flatten().min()
+        let own = [self.closing_until, self.resolving_until];
+        own.into_iter().chain([self.core.poll_timeout()]).flatten().min()
     }
 
     fn poll_link(&self) -> Option<[PollItem<'_>; 2]> {
         let room = if self.unsent.is_empty() { Room::NotNeeded } else { Room::Needed };
         self.link.as_ref().map(|link| [link.poll_message(room), link.poll_event()])
-    }
-}
-
-impl Ready {
-    fn from_items(items: &[PollItem<'_>]) -> Self {
-        match items {
-            [messages, events] => {
-                Self { has_messages: messages.is_readable(), has_events: events.is_readable() }
-            }
-            _ => Self::default(),
-        }
     }
 }
 
@@ -350,5 +451,6 @@ fn check(options: &WorkerOptions) -> Result<CoreSettings, WorkerError> {
         heartbeat_interval: options.heartbeat_interval,
         heartbeat_liveness: options.heartbeat_liveness,
         endpoints_refresh: options.endpoints_refresh,
+        rebalances: options.rebalances,
     })
 }

@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::{Request, ServiceName, Version, bell::Bell, worker::Responder};
+use crate::{IntoAnswer, Request, ServiceName, Version, bell::Bell, worker::Responder};
 
 /// Parts and replies that wait for the protocol's thread, per connection. A handler that is faster
 /// than the network waits here.
@@ -20,9 +20,32 @@ pub(crate) struct JobId(pub(crate) u64);
 /// What a handler made.
 #[derive(Debug)]
 pub(crate) enum JobEvent {
-    Partial { job: JobId, body: Vec<Vec<u8>> },
-    Final { job: JobId, body: Vec<Vec<u8>> },
-    Panicked { job: JobId },
+    Partial {
+        job: JobId,
+        body: Vec<Vec<u8>>,
+    },
+    Final {
+        job: JobId,
+        body: Vec<Vec<u8>>,
+    },
+    Panicked {
+        job: JobId,
+    },
+    /// It returned an error.
+    Failed {
+        job: JobId,
+        reason: String,
+    },
+}
+
+impl JobEvent {
+    /// What a handler that returned has made.
+    pub(crate) fn returned(job: JobId, answer: impl IntoAnswer) -> Self {
+        match answer.into_answer() {
+            Ok(body) => Self::Final { job, body },
+            Err(reason) => Self::Failed { job, reason },
+        }
+    }
 }
 
 /// What every request of a worker has in common.
@@ -53,13 +76,14 @@ pub(crate) struct ThreadExecutor {
 }
 
 impl ThreadExecutor {
-    pub(crate) fn start_thread<H>(
+    pub(crate) fn start_thread<H, A>(
         handler: Arc<H>,
         offer: Offer,
         bell: Arc<Bell>,
     ) -> io::Result<Self>
     where
-        H: Fn(Request) -> Vec<Vec<u8>> + Send + Sync + 'static,
+        H: Fn(Request) -> A + Send + Sync + 'static,
+        A: IntoAnswer,
     {
         // A connection's handler is idle when a job is started, so there is room.
         let (jobs, next_job) = mpsc::sync_channel::<(JobId, Vec<Vec<u8>>)>(1);
@@ -76,11 +100,9 @@ impl ThreadExecutor {
                         bell: Arc::clone(&bell),
                     },
                 };
-                let made = panic::catch_unwind(AssertUnwindSafe(|| handler(request)));
-                let event = match made {
-                    Ok(body) => JobEvent::Final { job, body },
-                    Err(_) => JobEvent::Panicked { job },
-                };
+                let run = || JobEvent::returned(job, handler(request));
+                let made = panic::catch_unwind(AssertUnwindSafe(run));
+                let event = made.unwrap_or(JobEvent::Panicked { job });
                 if event_sender.send(event).is_err() {
                     return;
                 }

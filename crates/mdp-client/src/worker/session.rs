@@ -1,6 +1,8 @@
 //! What a worker knows about its connection and its handler.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use mdp_wire::worker::FromBroker;
 
 use crate::worker::executor::JobId;
 
@@ -10,6 +12,8 @@ pub(crate) struct Session {
     pub(crate) opened_at: Instant,
     /// Something other than DISCONNECT came after READY.
     pub(crate) acknowledged: bool,
+    /// When.
+    pub(crate) acknowledged_at: Option<Instant>,
     /// When the next heartbeat is due.
     pub(crate) heartbeat_at: Instant,
     /// When the broker counts as lost.
@@ -18,6 +22,38 @@ pub(crate) struct Session {
     pub(crate) ask_at: Option<Instant>,
     /// It was asked and has not answered.
     pub(crate) is_asked: bool,
+    /// When the last message came, if that was a heartbeat.
+    pub(crate) last_heartbeat_at: Option<Instant>,
+    /// Where the worker would rather be.
+    pub(crate) goal: Goal,
+}
+
+impl Session {
+    /// The time between two heartbeats of the broker with no other message between them, which is
+    /// about its interval: a message that is due later comes in the place of a heartbeat.
+    pub(crate) fn heartbeat_gap(
+        &mut self,
+        now: Instant,
+        message: &FromBroker<Vec<u8>, Vec<u8>>,
+    ) -> Option<Duration> {
+        let is_heartbeat = *message == FromBroker::Heartbeat;
+        let last = std::mem::replace(&mut self.last_heartbeat_at, is_heartbeat.then_some(now));
+        last.filter(|_| is_heartbeat).map(|last| now.saturating_duration_since(last))
+    }
+}
+
+/// Whether a registered worker goes to another broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Stay,
+    /// It goes there if the service has another worker, which the broker was asked.
+    MoveIfNotAlone {
+        to: usize,
+    },
+    /// It goes there as soon as the handler is idle.
+    Move {
+        to: usize,
+    },
 }
 
 /// A request that came.

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
+use futures_util::StreamExt as _;
 use mdp_client::{
-    Availability, CallError, ClientOptions, StopHandle, Version,
+    Availability, CallError, StopHandle, Version,
     asynchronous::{Client, PARTS_WAITING_MAX, Request, Worker},
 };
 use tokio::{sync::Notify, time};
@@ -60,8 +61,7 @@ fn many_calls_run_side_by_side() {
 #[test]
 fn calls_wait_for_their_turn_beyond_the_limit() {
     let broker = FakeBroker::start();
-    let options =
-        ClientOptions { in_flight_max: 2, ..client_options(Version::V01, &[&broker.endpoint]) };
+    let options = client_options(Version::V01, &[&broker.endpoint]).in_flight_max(2);
     let client = Client::connect(options).unwrap();
     let fake = thread::spawn(move || {
         let outstanding = broker.recv_all(Duration::from_millis(200));
@@ -114,6 +114,27 @@ fn partial_replies_come_one_by_one() {
 }
 
 #[test]
+fn reply_is_a_stream_of_its_parts_and_its_end() {
+    let broker = FakeBroker::start();
+    let client = Client::connect(client_options(Version::V02, &[&broker.endpoint])).unwrap();
+    let fake = thread::spawn(move || {
+        let (peer, _) = broker.recv();
+        for (command, body) in [(b"\x02", b"a"), (b"\x02", b"b"), (b"\x03", b"c")] {
+            broker.send(&peer, frames![b"MDPC02", command, b"echo", body]);
+        }
+        broker
+    });
+
+    let parts = block_on(async {
+        let replies = client.stream("echo", "x").await.unwrap();
+        replies.map(Result::unwrap).collect::<Vec<_>>().await
+    });
+
+    drop(fake.join().unwrap());
+    assert_eq!(parts, [frames![b"a"], frames![b"b"], frames![b"c"]]);
+}
+
+#[test]
 fn parts_that_nobody_takes_end_their_call_only() {
     let broker = FakeBroker::start();
     let client = Client::connect(client_options(Version::V02, &[&broker.endpoint])).unwrap();
@@ -133,7 +154,7 @@ fn parts_that_nobody_takes_end_their_call_only() {
             tokio::task::yield_now().await;
         }
         let other = client.call("echo", "y").await.unwrap();
-        untaken.next().await;
+        untaken.next_part().await;
         (untaken.finish().await.unwrap_err(), other)
     });
 
@@ -145,8 +166,7 @@ fn parts_that_nobody_takes_end_their_call_only() {
 #[test]
 fn dropped_call_is_given_up() {
     let broker = FakeBroker::start();
-    let options =
-        ClientOptions { in_flight_max: 1, ..client_options(Version::V01, &[&broker.endpoint]) };
+    let options = client_options(Version::V01, &[&broker.endpoint]).in_flight_max(1);
     let client = Client::connect(options).unwrap();
 
     let reply = block_on(async {

@@ -20,11 +20,7 @@ const GAP_MAX: Duration = Duration::from_millis(100);
 
 fn cluster_options(nodes: &[&Node]) -> ClientOptions {
     let endpoints: Vec<_> = nodes.iter().map(|node| node.endpoint.as_str()).collect();
-    ClientOptions {
-        endpoints_refresh: REFRESH,
-        return_interval: REFRESH,
-        ..client_options(Version::V01, &endpoints)
-    }
+    client_options(Version::V01, &endpoints).endpoints_refresh(REFRESH).return_interval(REFRESH)
 }
 
 /// Calls until one is answered by this node.
@@ -137,10 +133,8 @@ fn learning_turned_off_asks_nothing() {
 #[test]
 fn question_is_a_request_of_its_own_and_501_is_respected() {
     let broker = FakeBroker::start();
-    let options = ClientOptions {
-        endpoints_refresh: Duration::from_millis(1),
-        ..client_options(Version::V01, &[&broker.endpoint])
-    };
+    let options = client_options(Version::V01, &[&broker.endpoint])
+        .endpoints_refresh(Duration::from_millis(1));
     let call = thread::spawn(move || {
         let mut client = Client::connect(options).unwrap();
         for _ in 0..3 {
@@ -168,10 +162,8 @@ fn question_is_a_request_of_its_own_and_501_is_respected() {
 fn request_that_is_not_idempotent_is_not_sent_twice() {
     for version in VERSIONS {
         let (first, second) = (FakeBroker::start(), FakeBroker::start());
-        let options = ClientOptions {
-            idempotent: false,
-            ..client_options(version, &[&first.endpoint, &second.endpoint])
-        };
+        let options =
+            client_options(version, &[&first.endpoint, &second.endpoint]).idempotent(false);
         let call = call_in_thread(options, "billing", "charge 5");
 
         first.recv();
@@ -208,11 +200,9 @@ fn request_that_never_left_is_tried_elsewhere_whatever_it_is() {
 #[test]
 fn request_id_is_in_reply_and_error_and_in_the_envelope_of_pipelined_requests() {
     let broker = FakeBroker::start();
-    let options = ClientOptions {
-        attempts: 1,
-        timeout: Duration::from_millis(100),
-        ..client_options(Version::V01, &[&broker.endpoint])
-    };
+    let options = client_options(Version::V01, &[&broker.endpoint])
+        .attempts(1)
+        .timeout(Duration::from_millis(100));
     let mut client = Client::connect(options).unwrap();
     let mut pipeline = client.pipeline(2).unwrap();
     let id = pipeline.send("echo", "x").unwrap();

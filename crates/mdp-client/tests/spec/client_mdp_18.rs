@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mdp_client::{CallError, Client, ClientOptions, NoReplyCause, Version};
+use mdp_client::{CallError, Client, NoReplyCause, Version};
 
 use crate::support::{FakeBroker, call_in_thread, client_options, frames};
 
@@ -75,8 +75,7 @@ fn mdp18_05_any_number_of_partials_is_accepted() {
 fn mdp18_05_partials_keep_a_request_alive() {
     let broker = FakeBroker::start();
     let timeout = Duration::from_millis(1_500);
-    let options =
-        ClientOptions { timeout, attempts: 1, ..client_options(Version::V02, &[&broker.endpoint]) };
+    let options = client_options(Version::V02, &[&broker.endpoint]).timeout(timeout).attempts(1);
     let call = call_in_thread(options, "echo", "x");
 
     let (peer, _) = broker.recv();
@@ -94,10 +93,8 @@ fn mdp18_05_partials_keep_a_request_alive() {
 #[test]
 fn mdp18_13_reply_that_breaks_off_is_an_error_and_not_asked_for_again() {
     let broker = FakeBroker::start();
-    let options = ClientOptions {
-        timeout: Duration::from_millis(700),
-        ..client_options(Version::V02, &[&broker.endpoint])
-    };
+    let options =
+        client_options(Version::V02, &[&broker.endpoint]).timeout(Duration::from_millis(700));
     let call = call_in_thread(options, "echo", "x");
 
     let (peer, _) = broker.recv();

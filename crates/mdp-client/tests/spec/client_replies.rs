@@ -59,7 +59,7 @@ fn reply_that_came_unasked_is_not_taken_for_the_next_answer() {
     let router = context.socket(zmq::ROUTER).unwrap();
     router.bind("inproc://unasked").unwrap();
     let options = client_options(Version::V01, &["inproc://unasked"]);
-    let mut client = Client::connect(ClientOptions { context: Some(context), ..options }).unwrap();
+    let mut client = Client::connect(options.context(context)).unwrap();
     let (sent, both_sent) = mpsc::channel();
     let fake = std::thread::spawn(move || {
         let request = router.recv_multipart(0).unwrap();
@@ -83,10 +83,7 @@ fn reply_that_came_unasked_is_not_taken_for_the_next_answer() {
 #[test]
 fn reply_larger_than_the_limit_is_an_error() {
     let broker = FakeBroker::start();
-    let options = ClientOptions {
-        reply_bytes_max: 1_000,
-        ..client_options(Version::V02, &[&broker.endpoint])
-    };
+    let options = client_options(Version::V02, &[&broker.endpoint]).reply_bytes_max(1_000);
     let mut client = Client::connect(options).unwrap();
     let fake = std::thread::spawn(move || {
         let (peer, _) = broker.recv();
@@ -137,10 +134,8 @@ fn mmi_service_codes_are_told_apart() {
 #[test]
 fn socket_per_request_needs_no_envelope() {
     let broker = FakeBroker::start();
-    let options = ClientOptions {
-        correlation: Correlation::SocketPerRequest,
-        ..client_options(Version::V01, &[&broker.endpoint])
-    };
+    let options = client_options(Version::V01, &[&broker.endpoint])
+        .correlation(Correlation::SocketPerRequest);
     let mut client = Client::connect(options).unwrap();
     let mut pipeline = client.pipeline(2).unwrap();
 
@@ -217,7 +212,7 @@ fn names_and_options_that_cannot_be_used_are_errors() {
 
     assert!(matches!(client.call("", "x"), Err(CallError::InvalidService(_))));
     assert!(matches!(client.call([b'x'; 256], "x"), Err(CallError::InvalidService(_))));
-    let none = ClientOptions { attempts: 0, ..ClientOptions::default() };
+    let none = ClientOptions::default().attempts(0);
     assert!(matches!(Client::connect(none), Err(ConnectError::NoAttempts)));
     let options = client_options(Version::V01, &["nowhere"]);
     assert!(matches!(Client::connect(options), Err(ConnectError::Endpoint(_))));

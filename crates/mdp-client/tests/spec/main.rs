@@ -3,16 +3,19 @@
 
 #![cfg(test)]
 
+#[cfg(feature = "tokio")]
 mod asynchronous;
 mod client_cluster;
 mod client_failover;
 mod client_mdp_18;
 mod client_mdp_7;
 mod client_replies;
+mod client_resets;
 mod node;
 mod support;
 mod worker_cluster;
 mod worker_failover;
+mod worker_handlers;
 mod worker_leaving;
 mod worker_liveness;
 mod worker_mdp_18;

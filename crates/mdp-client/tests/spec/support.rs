@@ -116,6 +116,30 @@ impl FakeBroker {
     }
 }
 
+/// Waits until one of these brokers gets the READY of a worker, which begins at any of them. That
+/// broker, the connection, and the others.
+pub(crate) fn first_of(
+    mut brokers: Vec<FakeBroker>,
+    version: Version,
+) -> (FakeBroker, Peer, Vec<FakeBroker>) {
+    let end = Instant::now() + DEADLINE;
+    while Instant::now() < end {
+        for place in 0..brokers.len() {
+            let received = brokers[place].recv_within(Duration::from_millis(2));
+            if let Some((peer, frames)) = received {
+                assert_eq!(frames, ready(version));
+                return (brokers.remove(place), peer, brokers);
+            }
+        }
+    }
+    panic!("no broker got a READY");
+}
+
+/// The endpoints of some brokers.
+pub(crate) fn endpoints(brokers: &[FakeBroker]) -> Vec<&str> {
+    brokers.iter().map(|broker| broker.endpoint.as_str()).collect()
+}
+
 /// Two endpoints where nobody listens: ports below the range that systems hand out.
 pub(crate) const REFUSED: [&str; 2] = ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"];
 
@@ -135,15 +159,13 @@ pub(crate) fn frozen_endpoint() -> (TcpListener, String) {
 /// Client options with short times, and without questions that a scripted broker would have to
 /// answer.
 pub(crate) fn client_options(version: Version, endpoints: &[&str]) -> ClientOptions {
-    ClientOptions {
-        endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
-        version,
-        timeout: Duration::from_secs(5),
-        reconnect_min: Duration::from_millis(20),
-        reconnect_max: Duration::from_millis(20),
-        endpoints_refresh: Duration::ZERO,
-        ..ClientOptions::default()
-    }
+    ClientOptions::default()
+        .endpoints(endpoints.iter().copied())
+        .version(version)
+        .timeout(Duration::from_secs(5))
+        .reconnect_min(Duration::from_millis(20))
+        .reconnect_max(Duration::from_millis(20))
+        .endpoints_refresh(Duration::ZERO)
 }
 
 /// A call in a thread.
@@ -195,22 +217,20 @@ impl Drop for TestWorker {
 
 /// Worker options for a broker that may be silent for [`SILENCE_MAX`].
 pub(crate) fn impatient_options(version: Version, endpoints: &[&str]) -> WorkerOptions {
-    WorkerOptions { heartbeat_liveness: 6, ..worker_options(version, endpoints) }
+    worker_options(version, endpoints).heartbeat_liveness(6)
 }
 
 /// Worker options with short times, for a broker that may be silent and is asked nothing.
 pub(crate) fn worker_options(version: Version, endpoints: &[&str]) -> WorkerOptions {
-    WorkerOptions {
-        endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
-        service: b"echo".to_vec(),
-        endpoints_refresh: Duration::ZERO,
-        version,
-        heartbeat_interval: INTERVAL,
-        heartbeat_liveness: 100,
-        reconnect_min: Duration::from_millis(20),
-        reconnect_max: Duration::from_millis(100),
-        ..WorkerOptions::default()
-    }
+    WorkerOptions::default()
+        .endpoints(endpoints.iter().copied())
+        .service(b"echo".to_vec())
+        .endpoints_refresh(Duration::ZERO)
+        .version(version)
+        .heartbeat_interval(INTERVAL)
+        .heartbeat_liveness(100)
+        .reconnect_min(Duration::from_millis(20))
+        .reconnect_max(Duration::from_millis(100))
 }
 
 /// A handler that works until it is told to end, and says when it begins.

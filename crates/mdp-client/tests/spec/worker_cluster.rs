@@ -7,8 +7,8 @@ use mdp_client::{Version, WorkerOptions};
 use crate::{
     node::page,
     support::{
-        FakeBroker, Gate, TestWorker, VERSIONS, answer, disconnect, frames, heartbeat, ready,
-        request, worker_options,
+        FakeBroker, Gate, TestWorker, VERSIONS, answer, disconnect, endpoints, first_of, frames,
+        heartbeat, ready, request, worker_options,
     },
 };
 
@@ -32,22 +32,21 @@ fn listing(version: Version, endpoints: &[&FakeBroker]) -> Vec<Vec<u8>> {
 }
 
 fn learning(version: Version, endpoints: &[&str]) -> WorkerOptions {
-    WorkerOptions {
-        endpoints_refresh: Duration::from_secs(60),
-        reconnect_min: Duration::from_secs(60),
-        reconnect_max: Duration::from_secs(60),
-        ..worker_options(version, endpoints)
-    }
+    worker_options(version, endpoints)
+        .endpoints_refresh(Duration::from_secs(60))
+        .reconnect_min(Duration::from_secs(60))
+        .reconnect_max(Duration::from_secs(60))
 }
 
 #[test]
 fn worker_that_is_sent_away_is_at_the_next_node_in_less_than_200_ms() {
     for version in VERSIONS {
         let time = || {
-            let (first, second) = (FakeBroker::start(), FakeBroker::start());
-            let options = worker_options(version, &[&first.endpoint, &second.endpoint]);
+            let brokers = vec![FakeBroker::start(), FakeBroker::start()];
+            let options = worker_options(version, &endpoints(&brokers));
             let _worker = TestWorker::start(options, |request| request.frames);
-            let peer = first.expect(&ready(version));
+            let (first, peer, others) = first_of(brokers, version);
+            let second = &others[0];
             first.send(&peer, heartbeat(version));
             let sent_away = Instant::now();
             first.send(&peer, disconnect(version));
@@ -85,11 +84,11 @@ fn worker_with_one_endpoint_learns_where_else_to_go() {
 
 #[test]
 fn node_that_leaves_too_is_passed_over() {
-    let brokers = [FakeBroker::start(), FakeBroker::start(), FakeBroker::start()];
-    let [first, second, third] = &brokers;
-    let options = learning(Version::V01, &[&first.endpoint, &second.endpoint, &third.endpoint]);
+    let brokers = vec![FakeBroker::start(), FakeBroker::start(), FakeBroker::start()];
+    let options = learning(Version::V01, &endpoints(&brokers));
     let _worker = TestWorker::start(options, |request| request.frames);
-    let peer = first.expect(&ready(Version::V01));
+    let (first, peer, others) = first_of(brokers, Version::V01);
+    let (second, third) = (&others[0], &others[1]);
     first.send(&peer, heartbeat(Version::V01));
     first.expect(&question(Version::V01));
 

@@ -6,27 +6,27 @@ use mdp_client::{Request, Version, WorkerOptions};
 
 use crate::support::{
     FakeBroker, Gate, INTERVAL, REFUSED, SILENCE_MAX, SLACK, TestWorker, VERSIONS, answer,
-    disconnect, frozen_endpoint, heartbeat, impatient_options, ready, request, worker_options,
+    disconnect, endpoints, first_of, frozen_endpoint, heartbeat, impatient_options, ready, request,
+    worker_options,
 };
 
 /// Pauses that no test would wait for.
 fn patient_options(version: Version, endpoints: &[&str]) -> WorkerOptions {
-    WorkerOptions {
-        heartbeat_interval: Duration::from_secs(60),
-        reconnect_min: Duration::from_secs(60),
-        reconnect_max: Duration::from_secs(60),
-        ..worker_options(version, endpoints)
-    }
+    worker_options(version, endpoints)
+        .heartbeat_interval(Duration::from_secs(60))
+        .reconnect_min(Duration::from_secs(60))
+        .reconnect_max(Duration::from_secs(60))
 }
 
 #[test]
 fn disconnect_after_an_acknowledged_registration_leads_to_the_next_endpoint_at_once() {
     for version in VERSIONS {
-        let (first, second) = (FakeBroker::start(), FakeBroker::start());
-        let options = patient_options(version, &[&first.endpoint, &second.endpoint]);
+        let brokers = vec![FakeBroker::start(), FakeBroker::start()];
+        let options = patient_options(version, &endpoints(&brokers));
         let _worker = TestWorker::start(options, |request| request.frames);
 
-        let peer = first.expect(&ready(version));
+        let (first, peer, others) = first_of(brokers, version);
+        let second = &others[0];
         first.send(&peer, heartbeat(version));
         first.send(&peer, disconnect(version));
 
@@ -39,14 +39,13 @@ fn disconnect_after_an_acknowledged_registration_leads_to_the_next_endpoint_at_o
 #[test]
 fn disconnect_as_the_answer_to_ready_leads_to_a_pause() {
     for version in VERSIONS {
-        let (first, second) = (FakeBroker::start(), FakeBroker::start());
-        let options = WorkerOptions {
-            reconnect_min: Duration::from_millis(400),
-            ..patient_options(version, &[&first.endpoint, &second.endpoint])
-        };
+        let brokers = vec![FakeBroker::start(), FakeBroker::start()];
+        let options = patient_options(version, &endpoints(&brokers))
+            .reconnect_min(Duration::from_millis(400));
         let _worker = TestWorker::start(options, |request| request.frames);
 
-        let peer = first.expect(&ready(version));
+        let (first, peer, others) = first_of(brokers, version);
+        let second = &others[0];
         let refused = Instant::now();
         first.send(&peer, disconnect(version));
         second.expect(&ready(version));
@@ -61,11 +60,9 @@ fn disconnect_as_the_answer_to_ready_leads_to_a_pause() {
 #[test]
 fn refused_worker_backs_off_more_and_more() {
     let broker = FakeBroker::start();
-    let options = WorkerOptions {
-        reconnect_min: Duration::from_millis(20),
-        reconnect_max: Duration::from_secs(60),
-        ..worker_options(Version::V01, &[&broker.endpoint])
-    };
+    let options = worker_options(Version::V01, &[&broker.endpoint])
+        .reconnect_min(Duration::from_millis(20))
+        .reconnect_max(Duration::from_secs(60));
     let _worker = TestWorker::start(options, |request| request.frames);
 
     let started = Instant::now();
@@ -81,11 +78,9 @@ fn refused_worker_backs_off_more_and_more() {
 #[test]
 fn broker_that_takes_and_drops_a_worker_at_once_does_not_make_it_spin() {
     let broker = FakeBroker::start();
-    let options = WorkerOptions {
-        heartbeat_interval: Duration::from_secs(60),
-        reconnect_max: Duration::from_secs(60),
-        ..worker_options(Version::V01, &[&broker.endpoint])
-    };
+    let options = worker_options(Version::V01, &[&broker.endpoint])
+        .heartbeat_interval(Duration::from_secs(60))
+        .reconnect_max(Duration::from_secs(60));
     let _worker = TestWorker::start(options, |request| request.frames);
 
     let started = Instant::now();
@@ -102,11 +97,12 @@ fn broker_that_takes_and_drops_a_worker_at_once_does_not_make_it_spin() {
 #[test]
 fn broker_that_dies_is_followed_by_the_next_at_once() {
     for version in VERSIONS {
-        let (first, second) = (FakeBroker::start(), FakeBroker::start());
-        let options = patient_options(version, &[&first.endpoint, &second.endpoint]);
+        let brokers = vec![FakeBroker::start(), FakeBroker::start()];
+        let options = patient_options(version, &endpoints(&brokers));
         let _worker = TestWorker::start(options, |request| request.frames);
 
-        let peer = first.expect(&ready(version));
+        let (first, peer, others) = first_of(brokers, version);
+        let second = &others[0];
         first.send(&peer, request(version, "c", "x"));
         first.expect(&answer(version, "c", "x"));
         first.stop();
@@ -117,11 +113,12 @@ fn broker_that_dies_is_followed_by_the_next_at_once() {
 
 #[test]
 fn silent_broker_is_followed_by_the_next() {
-    let (silent, other) = (FakeBroker::start(), FakeBroker::start());
-    let options = impatient_options(Version::V01, &[&silent.endpoint, &other.endpoint]);
+    let brokers = vec![FakeBroker::start(), FakeBroker::start()];
+    let options = impatient_options(Version::V01, &endpoints(&brokers));
     let worker = TestWorker::start(options, |request| request.frames);
 
-    silent.expect(&ready(Version::V01));
+    let (_silent, _, others) = first_of(brokers, Version::V01);
+    let other = &others[0];
     let peer = other.expect(&ready(Version::V01));
 
     other.send(&peer, request(Version::V01, "c", "x"));
@@ -134,10 +131,8 @@ fn silent_broker_is_followed_by_the_next() {
 fn dead_and_frozen_endpoints_are_passed_over() {
     let broker = FakeBroker::start();
     let (_listener, frozen) = frozen_endpoint();
-    let options = WorkerOptions {
-        connect_timeout: Duration::from_millis(100),
-        ..worker_options(Version::V01, &[REFUSED[0], &frozen, &broker.endpoint])
-    };
+    let options = worker_options(Version::V01, &[REFUSED[0], &frozen, &broker.endpoint])
+        .connect_timeout(Duration::from_millis(100));
     let started = Instant::now();
     let _worker = TestWorker::start(options, |request| request.frames);
 
@@ -148,12 +143,13 @@ fn dead_and_frozen_endpoints_are_passed_over() {
 
 #[test]
 fn reply_of_a_lost_connection_is_dropped_and_the_worker_comes_back() {
-    let (first, second) = (FakeBroker::start(), FakeBroker::start());
+    let brokers = vec![FakeBroker::start(), FakeBroker::start()];
     let (gate, handler) = Gate::new();
-    let options = worker_options(Version::V01, &[&first.endpoint, &second.endpoint]);
+    let options = worker_options(Version::V01, &endpoints(&brokers));
     let worker = TestWorker::start(options, handler);
 
-    let peer = first.expect(&ready(Version::V01));
+    let (first, peer, others) = first_of(brokers, Version::V01);
+    let second = &others[0];
     first.send(&peer, request(Version::V01, "c", "old"));
     gate.wait_until_begun();
     first.stop();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mdp_client::{Request, Version, WorkerOptions};
+use mdp_client::{Request, Version};
 
 use crate::support::{
     FakeBroker, Gate, SILENCE_MAX, SLACK, TestWorker, VERSIONS, answer, disconnect, frames,
@@ -38,8 +38,7 @@ fn worker_finishes_its_reply_before_it_leaves() {
 #[test]
 fn all_connections_of_a_worker_leave() {
     let broker = FakeBroker::start();
-    let options =
-        WorkerOptions { concurrency: 5, ..worker_options(Version::V01, &[&broker.endpoint]) };
+    let options = worker_options(Version::V01, &[&broker.endpoint]).concurrency(5);
     let worker = TestWorker::start(options, |request| request.frames);
     let mut peers = [(); 5].map(|()| broker.expect(&ready(Version::V01)));
 
@@ -76,10 +75,7 @@ fn large_replies_are_flushed_before_a_worker_returns() {
     const PARTS: usize = 100;
     const PART_BYTES: usize = 1 << 20;
     let broker = FakeBroker::start();
-    let options = WorkerOptions {
-        linger: Duration::from_secs(10),
-        ..worker_options(Version::V02, &[&broker.endpoint])
-    };
+    let options = worker_options(Version::V02, &[&broker.endpoint]).linger(Duration::from_secs(10));
     let worker = TestWorker::start(options, |request: Request| {
         (0..PARTS).for_each(|_| request.partial(vec![b'x'; PART_BYTES]).unwrap());
         request.frames

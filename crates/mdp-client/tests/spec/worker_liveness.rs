@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_client::WorkerOptions;
-
 use crate::support::{
     FakeBroker, Gate, INTERVAL, SILENCE_MAX, SLACK, TestWorker, VERSIONS, answer, disconnect,
     heartbeat, impatient_options, ready, request, worker_options,
@@ -30,10 +28,7 @@ fn mdp7_42_every_command_is_a_sign_of_life() {
     // Requests alone, without any HEARTBEAT, for longer than the silence that is allowed.
     for version in VERSIONS {
         let broker = FakeBroker::start();
-        let options = WorkerOptions {
-            heartbeat_liveness: 15,
-            ..worker_options(version, &[&broker.endpoint])
-        };
+        let options = worker_options(version, &[&broker.endpoint]).heartbeat_liveness(15);
         let worker = TestWorker::start(options, |request| request.frames);
         let peer = broker.expect(&ready(version));
 
@@ -53,10 +48,8 @@ fn mdp7_42_every_command_is_a_sign_of_life() {
 fn mdp7_43_no_heartbeat_is_sent_while_replies_flow() {
     for version in VERSIONS {
         let broker = FakeBroker::start();
-        let options = WorkerOptions {
-            heartbeat_interval: Duration::from_secs(2),
-            ..worker_options(version, &[&broker.endpoint])
-        };
+        let options =
+            worker_options(version, &[&broker.endpoint]).heartbeat_interval(Duration::from_secs(2));
         let worker = TestWorker::start(options, |request| request.frames);
         let peer = broker.expect(&ready(version));
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use mdp_client::{Version, Worker, WorkerError, WorkerOptions};
 
 use crate::support::{
-    FakeBroker, Gate, INTERVAL, SILENCE_MAX, TestWorker, VERSIONS, answer, disconnect, frames,
-    heartbeat, impatient_options, ready, request, worker_options,
+    FakeBroker, Gate, INTERVAL, SILENCE_MAX, TestWorker, VERSIONS, answer, disconnect, endpoints,
+    first_of, frames, heartbeat, impatient_options, ready, request, worker_options,
 };
 
 #[test]
@@ -68,12 +68,12 @@ fn mdp7_22_disconnect_has_exactly_3_frames() {
 
 #[test]
 fn mdp7_24_one_dealer_talks_to_one_broker_only() {
-    let (first, second) = (FakeBroker::start(), FakeBroker::start());
-    let worker = TestWorker::echo(Version::V01, &[&first.endpoint, &second.endpoint]);
+    let brokers = vec![FakeBroker::start(), FakeBroker::start()];
+    let worker = TestWorker::echo(Version::V01, &endpoints(&brokers));
 
     // Opened by the worker ...
-    let (peer, frames) = first.recv();
-    assert_eq!(frames, ready(Version::V01));
+    let (first, peer, others) = first_of(brokers, Version::V01);
+    let second = &others[0];
     for n in 0..5 {
         first.send(&peer, request(Version::V01, "c", &n.to_string()));
         let (from, reply) = first.recv_other_than(&heartbeat(Version::V01));
@@ -106,8 +106,7 @@ fn mdp7_26_opening_is_a_fresh_socket_and_ready() {
 fn mdp7_27_a_service_has_as_many_workers_as_asked_for() {
     let broker = FakeBroker::start();
     let (gate, handler) = Gate::new();
-    let options =
-        WorkerOptions { concurrency: 3, ..worker_options(Version::V01, &[&broker.endpoint]) };
+    let options = worker_options(Version::V01, &[&broker.endpoint]).concurrency(3);
     let _worker = TestWorker::start(options, handler);
 
     let mut peers = [(); 3].map(|()| broker.expect(&ready(Version::V01)));

@@ -125,8 +125,7 @@ fn write_line(line: &Value) -> io::Result<()> {
 
 /// What the worker says of its registrations is written down.
 fn work(number: usize, endpoints: Vec<String>, registrations: &Registrations) {
-    let mut options =
-        WorkerOptions { endpoints, service: SERVICE.into(), ..WorkerOptions::default() };
+    let mut options = WorkerOptions::new(SERVICE).endpoints(endpoints);
     if options.endpoints.len() == 1 {
         // It would learn the others from its node, go there when that one leaves, and never come back.
         options.endpoints_refresh = Duration::ZERO;
@@ -139,8 +138,7 @@ fn work(number: usize, endpoints: Vec<String>, registrations: &Registrations) {
 
 /// A client that knows the Service alone, and learns the nodes by `mmi.endpoints`.
 fn call_steadily(number: u32, rate: u32, endpoints: Vec<String>, tally: &Shared) {
-    let mut client = match Client::connect(ClientOptions { endpoints, ..ClientOptions::default() })
-    {
+    let mut client = match Client::connect(ClientOptions::default().endpoints(endpoints)) {
         Ok(client) => client,
         Err(error) => return complain(&format!("client {number}: {error}")),
     };
@@ -174,13 +172,11 @@ fn call_steadily(number: u32, rate: u32, endpoints: Vec<String>, tally: &Shared)
 
 /// Questions that are not answered count as nothing: the node may be away.
 fn ask_steadily(endpoint: String, tally: &Shared) {
-    let options = ClientOptions {
-        endpoints: vec![endpoint],
-        endpoints_refresh: Duration::ZERO,
-        attempts: 1,
-        timeout: Duration::from_secs(1),
-        ..ClientOptions::default()
-    };
+    let options = ClientOptions::default()
+        .endpoints(vec![endpoint])
+        .endpoints_refresh(Duration::ZERO)
+        .attempts(1)
+        .timeout(Duration::from_secs(1));
     let Ok(mut client) = Client::connect(options) else { return };
     loop {
         thread::sleep(ASK_PERIOD);

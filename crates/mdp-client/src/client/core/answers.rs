@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::{ClientCore, Notice};
+use super::{ClientCore, ClientEffect, Notice};
 use crate::{
     Reply, RequestId,
     client::{
-        connections::{ConnectionId, Question},
+        connections::{Connection, ConnectionId, Question},
         outstanding::Place,
         replies::{self, Answer, Part},
     },
@@ -52,14 +52,14 @@ impl ClientCore {
         let request = asked.and_then(|id| Some((id, self.request_by_id.get_mut(&id)?)));
         let Some((id, request)) = request.filter(|(_, request)| request.is_answered_by(&answer))
         else {
-            tracing::debug!("reply ignored: nobody waits for it");
+            tracing::debug!("reply ignored: no request waits for it");
             self.counters.replies_unmatched += 1;
-            return;
+            return self.leave_if_unasked(connection);
         };
         match answer.part {
             Part::Partial => {
                 request.partial_count += 1;
-                request.attempt_ends_at = now + self.settings.timeout;
+                request.attempt_ends_at = now + request.timeout;
                 let until = request.attempt_ends_at;
                 self.counters.partials += 1;
                 self.set_timer(id, until);
@@ -80,6 +80,15 @@ impl ClientCore {
                 self.counters.replies += 1;
                 self.on_replied(now, id, broker, reply);
             }
+        }
+    }
+
+    /// A reply that no request waits for, on a connection where the next reply is taken for that to
+    /// the next request: what else may follow must not be, so that request gets another connection.
+    fn leave_if_unasked(&mut self, connection: ConnectionId) {
+        let is_unasked = self.connections.find(connection).is_some_and(Connection::is_confusable);
+        if is_unasked && self.connections.remove(connection).is_some() {
+            self.effects.push_back(ClientEffect::Close { connection });
         }
     }
 

@@ -103,7 +103,7 @@ impl ClientCore {
                 return;
             }
         }
-        let frames = listing::question(self.settings.version);
+        let frames = listing::question(self.settings.version, listing::MMI_ENDPOINTS);
         if let Some(open) = self.connections.get_mut(connection) {
             open.question = Question::Asked { at: now, is_passed_over: false };
         }
@@ -117,7 +117,8 @@ impl ClientCore {
             Listing::Nodes(nodes) if !self.settings.endpoints_refresh.is_zero() => {
                 let (current, connections) = (self.steering.current, &self.connections);
                 let is_in_use = |broker| broker == current || connections.reaches(broker);
-                self.brokers.learn(broker, &nodes, is_in_use);
+                // A client has an order of its own, so newcomers change nothing.
+                let _newcomers = self.brokers.learn(broker, &nodes, is_in_use);
                 if let Some(search) = &mut self.steering.search {
                     search.next_at = search.next_at.or(Some(now));
                 }

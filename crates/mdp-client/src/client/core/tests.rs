@@ -36,6 +36,8 @@ fn settings(version: Version, endpoints: &[&str]) -> CoreSettings {
         reconnect_max: PAUSE * 4,
         endpoints_refresh: REFRESH,
         return_interval: RETURN,
+        unreachable_timeout: Duration::from_secs(60),
+        limits: MessageLimits { bytes_max: 1_000, frames_max: 10 },
     }
 }
 
@@ -57,7 +59,14 @@ impl CoreTest {
 
     fn submit_as(&mut self, lane: Lane, is_idempotent: bool) -> RequestId {
         let service = ServiceName::try_from("echo").unwrap();
-        let asked = NewRequest { lane, service, body: vec![b"x".to_vec()], is_idempotent };
+        let asked = NewRequest {
+            lane,
+            service,
+            body: vec![b"x".to_vec()],
+            is_idempotent,
+            timeout: None,
+            attempts: None,
+        };
         let id = self.core.submit(self.now, asked);
         self.run_effects();
         id
@@ -386,4 +395,34 @@ fn every_request_ends_exactly_once_whatever_happens() {
         assert_eq!(test.core.poll_timeout(), None, "seed {seed}");
         assert!(test.core.request_by_id.is_empty(), "seed {seed}");
     }
+}
+
+#[test]
+fn request_that_brokers_would_drop_is_refused_before_it_is_sent() {
+    let mut test = CoreTest::new(Version::V01, &["a"]);
+    let submit = |test: &mut CoreTest, body: Vec<Vec<u8>>| {
+        let service = ServiceName::try_from("echo").unwrap();
+        let lane = Lane::Exclusive;
+        let (is_idempotent, timeout, attempts) = (true, None, None);
+        let asked = NewRequest { lane, service, body, is_idempotent, timeout, attempts };
+        test.core.submit(test.now, asked);
+        test.run_effects();
+        test.done.pop().map(|(_, result)| result.unwrap_err().to_string())
+    };
+
+    // The head has 14 bytes and the name 4; it has four frames.
+    let bytes = submit(&mut test, vec![vec![b'x'; 983]]).unwrap();
+    assert!(bytes.contains("1001 bytes") && bytes.contains("at most 1000 bytes"), "{bytes}");
+    let frames = submit(&mut test, vec![Vec::new(); 7]).unwrap();
+    assert!(frames.contains("11 frames") && frames.contains("in 10 frames"), "{frames}");
+    assert_eq!(test.hosts(), [""; 0], "nothing is sent");
+
+    assert_eq!(submit(&mut test, vec![vec![b'x'; 982]]), None);
+    assert_eq!(test.hosts(), ["a"]);
+    // What the broker says holds.
+    let connection = test.up("a");
+    let page = r#"{"endpoints":[],"max_message_bytes":2000,"max_message_frames":20}"#;
+    test.answer_listing(connection, &["200", page]);
+    assert_eq!(submit(&mut test, vec![vec![b'x'; 983]]), None);
+    assert!(submit(&mut test, vec![vec![b'x'; 1_983]]).is_some());
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{State, WorkerCore, WorkerEffect};
 use crate::{
     client::replies,
-    listing::{self, Listing, MMI_ENDPOINTS},
+    listing::{self, Listing, MMI_DIRECTORY, MMI_ENDPOINTS},
 };
 
 impl WorkerCore {
@@ -22,8 +22,10 @@ impl WorkerCore {
         let is_wanted = !self.settings.endpoints_refresh.is_zero();
         if is_wanted && self.brokers.has_listing(self.broker) {
             session.is_asked = true;
-            session.ask_at = Some(now + self.settings.endpoints_refresh);
-            let frames = listing::question(self.settings.version);
+            // Workers that came together need not all ask, and move, at the same moment.
+            let wait = self.settings.endpoints_refresh.mul_f64(0.5 + self.rng.f64() / 2.0);
+            session.ask_at = Some(now + wait);
+            let frames = listing::question(self.settings.version, MMI_ENDPOINTS);
             self.effects.push_back(WorkerEffect::Send { frames });
         }
     }
@@ -39,25 +41,36 @@ impl WorkerCore {
         }
     }
 
-    pub(super) fn on_answer(&mut self, mut frames: Vec<Vec<u8>>) {
+    pub(super) fn on_answer(&mut self, now: Instant, mut frames: Vec<Vec<u8>>) {
         let State::Connected(session) = &mut self.state else { return };
         let answer = replies::decode(self.settings.version, &mut frames).ok();
-        let is_ours = answer.as_ref().is_some_and(|answer| {
-            answer.id.is_none() && answer.service == MMI_ENDPOINTS.as_bytes()
-        });
-        let Some(answer) = answer.filter(|_| is_ours && session.is_asked) else {
-            tracing::debug!("message for a client ignored");
-            self.counters.messages_malformed += 1;
-            return;
-        };
-        session.is_asked = false;
-        match Listing::from_body(&answer.body) {
+        let answer = answer.filter(|answer| answer.id.is_none());
+        match answer {
+            Some(answer) if session.is_asked && answer.service == MMI_ENDPOINTS.as_bytes() => {
+                session.is_asked = false;
+                self.on_listing(Listing::from_body(&answer.body));
+            }
+            Some(answer) if answer.service == MMI_DIRECTORY.as_bytes() => {
+                self.on_directory(now, &answer.body);
+            }
+            Some(_) | None => {
+                tracing::debug!("message for a client ignored");
+                self.counters.messages_malformed += 1;
+            }
+        }
+    }
+
+    fn on_listing(&mut self, listing: Listing) {
+        match listing {
             Listing::Nodes(nodes) => {
                 let current = self.broker;
-                self.brokers.learn(current, &nodes, |broker| broker == current);
+                let newcomers = self.brokers.learn(current, &nodes, |broker| broker == current);
+                self.on_newcomers(newcomers);
             }
             Listing::NotThere => {
-                session.ask_at = None;
+                if let State::Connected(session) = &mut self.state {
+                    session.ask_at = None;
+                }
                 self.brokers.on_no_listing(self.broker);
             }
             Listing::Unreadable => {}

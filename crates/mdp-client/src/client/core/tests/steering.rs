@@ -74,7 +74,10 @@ fn own_call_of_mmi_endpoints_gets_its_answer() {
     let mut test = CoreTest::new(Version::V01, &["a"]);
     let service = ServiceName::try_from("mmi.endpoints").unwrap();
     let (lane, body, is_idempotent) = (Lane::Exclusive, vec![b"".to_vec()], true);
-    test.core.submit(test.now, NewRequest { lane, service, body, is_idempotent });
+    test.core.submit(
+        test.now,
+        NewRequest { lane, service, body, is_idempotent, timeout: None, attempts: None },
+    );
     test.run_effects();
     let connection = test.up("a");
 

@@ -1,0 +1,71 @@
+//! What a worker that is not registered, or will not stay so, says in the log.
+
+use std::time::Duration;
+
+use super::{State, WorkerCore, WorkerEffect};
+use crate::{ConnectFailure, UnreachableEndpoint};
+
+/// How many times longer than the broker's the worker's heartbeat interval may be. Brokers take a
+/// worker for dead after three of their own intervals.
+const INTERVAL_RATIO_MAX: u32 = 2;
+
+impl WorkerCore {
+    /// A connection could not be made. While the worker is registered elsewhere that is no news.
+    pub(super) fn on_examined(&mut self, endpoint: String, failure: ConnectFailure) {
+        let is_registered = match &self.state {
+            State::Connected(session) => session.acknowledged,
+            State::Waiting { .. } | State::Finished => false,
+        };
+        if !is_registered && !self.leaving {
+            self.complain(&UnreachableEndpoint { endpoint, failure }.to_string());
+        }
+    }
+
+    /// A DISCONNECT came as the answer to READY.
+    pub(super) fn complain_of_refusal(&mut self) {
+        let endpoint = self.brokers.endpoint(self.broker).to_owned();
+        self.complain(&format!(
+            "{endpoint} refuses the worker: it is about to leave its cluster, is full, or does not \
+             allow the service; its log tells which"
+        ));
+    }
+
+    pub(super) fn complain_of_silence(&mut self) {
+        let endpoint = self.brokers.endpoint(self.broker).to_owned();
+        let (silence_max, is_acknowledged) = match &self.state {
+            State::Connected(session) => (self.silence_max(), session.acknowledged),
+            State::Waiting { .. } | State::Finished => return,
+        };
+        let text = if is_acknowledged {
+            format!("{endpoint} was silent for {silence_max:?}, and is left")
+        } else {
+            format!(
+                "{endpoint} does not answer READY within {silence_max:?}: its cluster has no \
+                 majority, or this is not the port for workers"
+            )
+        };
+        self.complain(&text);
+    }
+
+    /// A broker that sends heartbeats much more often than this worker expects them as often.
+    pub(super) fn compare_heartbeats(&mut self, brokers: Option<Duration>) {
+        let own = self.settings.heartbeat_interval;
+        match brokers {
+            Some(brokers) if own > brokers.saturating_mul(INTERVAL_RATIO_MAX) => {
+                let endpoint = self.brokers.endpoint(self.broker).to_owned();
+                let seconds = brokers.as_secs_f64();
+                self.complain(&format!(
+                    "the heartbeat interval of {own:?} is too long for {endpoint}, which sends one \
+                     every {seconds:.1} s: it takes a worker that is silent for three of its \
+                     intervals for dead; use its interval or a shorter one"
+                ));
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn complain(&mut self, reason: &str) {
+        let text = format!("worker of `{}` not served: {reason}", self.settings.service);
+        self.effects.push_back(WorkerEffect::Complain { text });
+    }
+}
