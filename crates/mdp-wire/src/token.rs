@@ -5,7 +5,8 @@ use std::fmt;
 /// The length of a [`Token`] in bytes.
 pub const TOKEN_BYTES: usize = 16;
 
-/// One accepted request, as named to a worker in the client address frame: 128 random bits.
+/// One accepted request, as named to a worker in the client address frame: 16 random bytes, none
+/// of them zero, because some workers keep the frame as a C string.
 ///
 /// Only the worker that holds the token may answer it, which covers late, forged and duplicate
 /// replies and envelope stacks (AM-12, AM-13). A worker treats it as opaque, as 7/MDP asks.
@@ -17,6 +18,12 @@ impl Token {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; TOKEN_BYTES]) -> Self {
         Self(bytes)
+    }
+
+    /// The token that a client address frame may hold; `None` if its length is another.
+    #[must_use]
+    pub fn from_frame(address: &[u8]) -> Option<Self> {
+        <[u8; TOKEN_BYTES]>::try_from(address).ok().map(Self)
     }
 
     /// Whether a client address frame holds this token.
