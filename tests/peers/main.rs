@@ -3,6 +3,7 @@
 
 mod bytes;
 mod connections;
+mod guide;
 mod messages;
 mod readers;
 mod refused;

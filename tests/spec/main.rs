@@ -4,6 +4,7 @@
 //! Each drives a real `majordomo serve` over TCP with frames written by hand.
 
 mod ambiguities;
+mod broken_answers;
 mod defects;
 mod mdp_18;
 mod mdp_7_heartbeats;

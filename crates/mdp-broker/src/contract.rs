@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use mdp_catalog::{CatalogChange, CatalogEntry};
 use mdp_wire::{
-    AtBroker, DecodeError, ServiceFrame, ServiceName, Token, Version,
+    AtBroker, DecodeError, Defect, ServiceFrame, ServiceName, Token, Version,
     client::Reply,
     relay::{ForwardId, ToOrigin, ToOwner},
     worker::FromBroker,
@@ -266,6 +266,24 @@ pub enum Note {
         service: ServiceName,
         /// Why.
         end: WorkerEnd,
+    },
+    /// A worker's replies lack the empty frame behind the address (AM-21): the first of its
+    /// registration.
+    UndelimitedReply {
+        /// The worker.
+        peer: PeerId,
+        /// Its service.
+        service: ServiceName,
+    },
+    /// A worker answered its request with a message that cannot be read. The request is dropped,
+    /// and the worker disconnected (AM-21).
+    BadAnswer {
+        /// The worker.
+        peer: PeerId,
+        /// Its service.
+        service: ServiceName,
+        /// What is wrong with the message.
+        defect: Defect,
     },
     /// A READY was refused: the first of an offender, however often it tries.
     RegistrationRefused {

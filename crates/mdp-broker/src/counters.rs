@@ -42,6 +42,8 @@ pub enum DropReason {
     OriginGone,
     /// A reply of another node to a request that it does not have any more.
     LateReply,
+    /// The worker that had the request answered it with a message that cannot be read (AM-21).
+    BadAnswer,
     /// A reply to a token that its worker does not hold.
     UnknownToken,
     /// A command from a peer that is not a registered worker.
@@ -50,7 +52,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason that is not about the bytes of a message, in the order of declaration.
-    const OTHERS: [Self; 18] = [
+    const OTHERS: [Self; 19] = [
         Self::Expired,
         Self::AttemptsExhausted,
         Self::OutcomeUnknown,
@@ -67,6 +69,7 @@ impl DropReason {
         Self::RepeatedForward,
         Self::OriginGone,
         Self::LateReply,
+        Self::BadAnswer,
         Self::UnknownToken,
         Self::NotRegistered,
     ];
@@ -97,6 +100,7 @@ impl DropReason {
             Self::RepeatedForward => "repeated_forward",
             Self::OriginGone => "origin_gone",
             Self::LateReply => "late_reply",
+            Self::BadAnswer => "bad_answer",
             Self::UnknownToken => "unknown_token",
             Self::NotRegistered => "not_registered",
         }
@@ -128,6 +132,8 @@ pub struct Counters {
     pub forwards_received: u64,
     /// Final replies sent to other nodes.
     pub forwards_replied: u64,
+    /// Replies of 0.1 workers without the empty frame behind the address, taken as if it were there.
+    pub undelimited_replies: u64,
     /// Registrations proven and acknowledged.
     pub registrations: u64,
     /// Registrations refused.
@@ -212,11 +218,12 @@ mod tests {
             DropReason::RepeatedForward => 14,
             DropReason::OriginGone => 15,
             DropReason::LateReply => 16,
-            DropReason::UnknownToken => 17,
-            DropReason::NotRegistered => 18,
+            DropReason::BadAnswer => 17,
+            DropReason::UnknownToken => 18,
+            DropReason::NotRegistered => 19,
         };
         let positions: Vec<usize> = DropReason::all().map(position).collect();
-        let expected: Vec<usize> = [0; Defect::ALL.len()].into_iter().chain(1..=18).collect();
+        let expected: Vec<usize> = [0; Defect::ALL.len()].into_iter().chain(1..=19).collect();
         assert_eq!(positions, expected);
         let labels: BTreeSet<&str> = DropReason::all().map(DropReason::label).collect();
         assert_eq!(labels.len(), positions.len());

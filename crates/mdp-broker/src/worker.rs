@@ -49,6 +49,8 @@ pub(crate) struct Worker<F> {
     pub(crate) last_sent: Moment,
     /// It is known to heartbeat while it works, so its silence means something then too (AM-08).
     pub(crate) heartbeats_while_busy: bool,
+    /// Its replies lack the empty frame behind the address, and that was noted (AM-21).
+    pub(crate) is_undelimited: bool,
     /// Its entry in the timer table.
     pub(crate) timer_at: Moment,
 }

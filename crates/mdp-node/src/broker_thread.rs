@@ -538,6 +538,7 @@ fn ready_frame(message: &AtBroker<Frame>) -> Option<Frame> {
             message:
                 ToBroker::Partial { .. }
                 | ToBroker::Final { .. }
+                | ToBroker::Undelimited { .. }
                 | ToBroker::Heartbeat
                 | ToBroker::Disconnect
                 | ToBroker::Request,

@@ -107,6 +107,17 @@ impl NoteLog {
             }
             Note::WorkerUp { peer, service } => tracing::debug!(%peer, %service, "worker up"),
             Note::WorkerDown { peer, service, end } => self.log_down(now, peer, service, *end),
+            Note::UndelimitedReply { peer, service } => {
+                let admission = self.limiter.admit(now, &("undelimited", service));
+                let text = "replies of a worker lack the empty frame behind the client address; \
+                            they are taken as if it were there";
+                event!(admission, info, %peer, %service, "{text}");
+            }
+            Note::BadAnswer { peer, service, defect } => {
+                let admission = self.limiter.admit(now, &("bad answer", service));
+                let text = "answer of a worker cannot be read; its request is dropped";
+                event!(admission, warn, %peer, %service, reason = defect.label(), "{text}");
+            }
             Note::RegistrationRefused { peer, source, service, refusal } => {
                 // By where it comes from alone: names cost it nothing.
                 let admission = self.limiter.admit(now, &("refused", source));

@@ -3,7 +3,7 @@
 use crate::{
     DecodeError, Defect, ServiceFrame, Version,
     client::{self, Request},
-    worker::ToBroker,
+    worker::{self, ToBroker},
 };
 
 /// A message from a peer, as the broker sees it.
@@ -56,11 +56,11 @@ fn decode<F: AsRef<[u8]>>(
     limits: &DecodeLimits,
 ) -> Result<AtBroker<F>, DecodeError> {
     if frames.len() > limits.frames_max {
-        return Err(Defect::TooManyFrames.into());
+        return Err(worker::beyond_limits(frames, Defect::TooManyFrames));
     }
     let bytes = frames.iter().fold(0_usize, |sum, f| sum.saturating_add(f.as_ref().len()));
     if bytes > limits.message_bytes_max {
-        return Err(Defect::TooLarge.into());
+        return Err(worker::beyond_limits(frames, Defect::TooLarge));
     }
     let first = frames.first().ok_or(Defect::TooFewFrames)?.as_ref();
     if first == Version::V02.client_header() {

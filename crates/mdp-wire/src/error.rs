@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::Version;
+use crate::{Token, Version};
 
 /// A message that is not one of 7/MDP or 18/MDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -18,6 +18,15 @@ pub enum DecodeError {
         /// What is wrong with it.
         defect: Defect,
     },
+    /// A worker's answer that cannot be read, under an address that may be the token of a request:
+    /// that request was executed (AM-21).
+    #[error("answer of a worker that cannot be read: {defect}")]
+    BadAnswer {
+        /// The client address.
+        address: Token,
+        /// What is wrong with it.
+        defect: Defect,
+    },
 }
 
 impl DecodeError {
@@ -25,7 +34,9 @@ impl DecodeError {
     #[must_use]
     pub const fn defect(&self) -> Defect {
         match self {
-            Self::Malformed(defect) | Self::BadReady { defect, .. } => *defect,
+            Self::Malformed(defect)
+            | Self::BadReady { defect, .. }
+            | Self::BadAnswer { defect, .. } => *defect,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Messages between a worker and a broker. Command bytes shift between the versions.
 
 use crate::{
-    Body, DecodeError, Defect, EncodeError, FrameSink, Position, ServiceFrame, ServiceName,
+    Body, DecodeError, Defect, EncodeError, FrameSink, Position, ServiceFrame, ServiceName, Token,
     Version,
     frame::{Part, put_all, put_body, put_head},
 };
@@ -91,6 +91,14 @@ pub enum ToBroker<S, F> {
         /// The body, opaque.
         body: Body<F>,
     },
+    /// A REPLY of 0.1 without the empty frame behind the address, as the Guide's PHP worker sends
+    /// it (AM-21). The body may have no frame.
+    Undelimited {
+        /// The client address of the request, unchanged.
+        client: F,
+        /// What follows it.
+        body: Body<F>,
+    },
     /// A sign of life (MDP7-21, MDP18-11).
     Heartbeat,
     /// Leaves (MDP7-22, MDP18-12).
@@ -119,6 +127,9 @@ impl<F> ToBroker<ServiceName, F> {
                 put_answer(sink, version, Command::Partial, client, body)
             }
             Self::Final { client, body } => put_answer(sink, version, Command::Final, client, body),
+            Self::Undelimited { client, body } => put_command(sink, version, Command::Final)
+                .and_then(|()| sink.put(Part::Frame(client), Position::More))
+                .and_then(|()| put_body(sink, body)),
             Self::Heartbeat => put_bare(sink, version, Command::Heartbeat),
             Self::Disconnect => put_bare(sink, version, Command::Disconnect),
             Self::Request => put_bare(sink, version, Command::Request),
@@ -156,11 +167,16 @@ impl<F: AsRef<[u8]>> ToBroker<ServiceFrame<F>, F> {
             Command::Ready => Self::decode_ready(frames, at)
                 .map_err(|defect| DecodeError::BadReady { version, defect })?,
             Command::Partial => {
-                let (client, body) = decode_addressed(frames, at)?;
+                let (client, body) = decode_answer(frames, at)?;
                 Self::Partial { client, body }
             }
+            Command::Final if version == Version::V01 && !is_delimited(frames, at) => {
+                let mut rest = frames.drain(at.saturating_add(1)..);
+                let client = rest.next().ok_or(Defect::TooFewFrames)?;
+                Self::Undelimited { client, body: rest.collect() }
+            }
             Command::Final => {
-                let (client, body) = decode_addressed(frames, at)?;
+                let (client, body) = decode_answer(frames, at)?;
                 Self::Final { client, body }
             }
         })
@@ -174,6 +190,45 @@ impl<F: AsRef<[u8]>> ToBroker<ServiceFrame<F>, F> {
             None => Ok(Self::Ready { service }),
             Some(_) => Err(Defect::TooManyFrames),
         }
+    }
+}
+
+/// Whether an empty frame and something more follow the client address. Of an address and one
+/// empty frame, that one may be the delimiter or the body: either way the body is empty.
+fn is_delimited<F: AsRef<[u8]>>(frames: &[F], at: usize) -> bool {
+    let delimiter = frames.get(at.saturating_add(2));
+    delimiter.is_some_and(|frame| frame.as_ref().is_empty()) && frames.len() > at.saturating_add(3)
+}
+
+/// As [`decode_addressed`]; an answer that cannot be read still names its request (AM-21).
+fn decode_answer<F: AsRef<[u8]>>(
+    frames: &mut Vec<F>,
+    at: usize,
+) -> Result<(F, Body<F>), DecodeError> {
+    let address = frames.get(at.saturating_add(1)).and_then(|f| Token::from_frame(f.as_ref()));
+    decode_addressed(frames, at).map_err(|defect| bad_answer(address, defect))
+}
+
+fn bad_answer(address: Option<Token>, defect: Defect) -> DecodeError {
+    match address {
+        Some(address) => DecodeError::BadAnswer { address, defect },
+        None => DecodeError::Malformed(defect),
+    }
+}
+
+/// What is said about a message beyond the limits, of which only the first frames are there.
+pub(crate) fn beyond_limits<F: AsRef<[u8]>>(frames: &[F], defect: Defect) -> DecodeError {
+    let frame = |index: usize| frames.get(index).map(AsRef::as_ref);
+    let (version, at) = match frame(0) {
+        Some(b"") if frame(1) == Some(Version::V01.worker_header()) => (Version::V01, 2),
+        Some(first) if first == Version::V02.worker_header() => (Version::V02, 1),
+        Some(_) | None => return DecodeError::Malformed(defect),
+    };
+    match frame(at).map(|command| Command::decode(version, command)) {
+        Some(Ok(Command::Final | Command::Partial)) => {
+            bad_answer(frame(at + 1).and_then(Token::from_frame), defect)
+        }
+        Some(_) | None => DecodeError::Malformed(defect),
     }
 }
 

@@ -74,6 +74,7 @@ impl<F: Frame> Broker<F> {
             last_heard: now,
             last_sent: now,
             heartbeats_while_busy: false,
+            is_undelimited: false,
             timer_at,
         };
         let id = self.workers.insert(worker);

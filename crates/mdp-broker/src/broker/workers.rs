@@ -2,7 +2,7 @@
 
 use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{
-    DecodeError, Frame, ServiceFrame, Version,
+    Body, DecodeError, Defect, Frame, ServiceFrame, Version,
     worker::{FromBroker, ToBroker},
 };
 
@@ -45,6 +45,10 @@ impl<F: Frame> Broker<F> {
                 self.counters.drop(DropReason::NotRegistered);
                 self.send_to_worker(from.peer, from.version, FromBroker::Disconnect);
             }
+            // Only the token that a worker holds makes it a reply (AM-21).
+            ToBroker::Undelimited { .. } => {
+                self.counters.drop(DropReason::Malformed(Defect::NoAddressDelimiter));
+            }
             // MDP7-31: allowed at all times.
             ToBroker::Disconnect => {}
         }
@@ -83,7 +87,46 @@ impl<F: Frame> Broker<F> {
                     self.on_unknown_token(id);
                 }
             }
+            ToBroker::Undelimited { client, body } => {
+                if self.holds_token(id, client.as_ref()) {
+                    self.on_undelimited(id, body);
+                } else {
+                    self.on_unknown_token(id);
+                }
+            }
         }
+    }
+
+    /// AM-21: it names the request that this worker has, so it is the reply to it. Were it refused,
+    /// the request would be executed again and again, and never be answered.
+    fn on_undelimited(&mut self, id: WorkerId, mut body: Body<F>) {
+        self.counters.undelimited_replies += 1;
+        let Some(worker) = self.workers.find_mut(id) else { return };
+        if !std::mem::replace(&mut worker.is_undelimited, true)
+            && let Some(service) = self.services.find(worker.service)
+        {
+            let (peer, service) = (worker.peer.clone(), service.name.clone());
+            self.note(Note::UndelimitedReply { peer, service });
+        }
+        if body.is_empty() {
+            body.push(F::from(&[]));
+        }
+        self.on_final(id, body);
+    }
+
+    /// AM-21: its request was executed, but there is no reply to pass on. Another worker would do
+    /// it a second time, and probably answer alike.
+    fn on_bad_answer(&mut self, id: WorkerId, defect: Defect) {
+        if let Some(request) = self.take_held(id) {
+            self.drop_request(&request, DropReason::BadAnswer);
+        }
+        if let Some(worker) = self.workers.find(id)
+            && let Some(service) = self.services.find(worker.service)
+        {
+            let (peer, service) = (worker.peer.clone(), service.name.clone());
+            self.note(Note::BadAnswer { peer, service, defect });
+        }
+        self.end_worker_with_protocol_error(id);
     }
 
     /// AM-13: late, forged or repeated replies reach nobody.
@@ -110,13 +153,18 @@ impl<F: Frame> Broker<F> {
     pub(super) fn on_malformed(&mut self, from: PeerId, error: DecodeError) {
         self.counters.drop(DropReason::Malformed(error.defect()));
         match (self.workers.id_of(&from), error) {
+            (Some(id), DecodeError::BadAnswer { address, defect })
+                if self.holds_token(id, address.as_ref()) =>
+            {
+                self.on_bad_answer(id, defect);
+            }
             // MDP7-35: the sender is no longer trusted as a peer (AM-01).
             (Some(id), _) => self.end_worker_with_protocol_error(id),
             (None, DecodeError::BadReady { version, .. }) => {
                 let from = Caller { peer: from, source: None, version };
                 self.refuse(from, None, RegistrationRefusal::BadReady);
             }
-            (None, DecodeError::Malformed(_)) => {}
+            (None, DecodeError::Malformed(_) | DecodeError::BadAnswer { .. }) => {}
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use mdp_broker::{Delivery, DropReason, Settings, WorkerEnd};
-use mdp_wire::{DecodeLimits, Defect, Token};
+use mdp_broker::{Delivery, DropReason, Effect, Note, Settings, WorkerEnd};
+use mdp_wire::{Body, DecodeError, DecodeLimits, Defect, Token, worker::ToBroker};
 
 use crate::{
     effects::{disconnect, partial, reply, service_down, worker_down},
-    support::{BrokerTest, with_policy},
+    support::{BrokerTest, peer, service, with_policy},
 };
 
 /// A way to lose the worker `w1`, what the log says of it, and whether the worker is told.
@@ -371,4 +371,79 @@ impl BrokerTest {
         let last = self.sends().pop();
         assert_eq!(last, Some(self.work(worker, "x")));
     }
+}
+
+/// Workers `w1` and `w2` for `echo`; `w1` answers without the empty frame behind the address.
+fn undelimited(body: &[&str]) -> (BrokerTest, Vec<Effect<Vec<u8>>>) {
+    let mut test = with_request(Settings::default());
+    let client = test.token("w1").as_ref().to_vec();
+    let body: Body<Vec<u8>> = body.iter().map(|frame| frame.as_bytes().to_vec()).collect();
+    test.say("w1", ToBroker::Undelimited { client, body });
+    let effects = test.effects();
+    (test, effects)
+}
+
+#[test]
+fn reply_without_delimiter_is_the_reply_and_its_worker_stays() {
+    // AM-21.
+    let (mut test, effects) = undelimited(&["y"]);
+    let note = Note::UndelimitedReply { peer: peer("w1"), service: service("echo") };
+    assert_eq!(effects, [Effect::Note(note), reply("c1", "echo", "y")]);
+
+    test.request("c1", "echo", "again");
+    assert_eq!(test.effects(), [test.work("w2", "again")]);
+    test.request("c1", "echo", "a third");
+    assert_eq!(test.effects(), [test.work("w1", "a third")]);
+    let client = test.token("w1").as_ref().to_vec();
+    test.say("w1", ToBroker::Undelimited { client, body: Body::new() });
+
+    // The note is made once for each registration; a reply without a body has an empty one.
+    assert_eq!(test.effects(), [reply("c1", "echo", "")]);
+    let counters = test.broker.counters();
+    assert_eq!((counters.undelimited_replies, counters.replied), (2, 2));
+    assert_eq!((counters.redispatched, counters.dropped.len()), (0, 0));
+}
+
+#[test]
+fn reply_without_delimiter_to_another_token_reaches_nobody() {
+    let mut test = with_request(Settings::default());
+    let client = Token::from_bytes([9; 16]).as_ref().to_vec();
+
+    test.say("w1", ToBroker::Undelimited { client, body: Body::new() });
+
+    let down = worker_down("w1", "echo", WorkerEnd::ProtocolError);
+    assert_eq!(test.effects(), [down, disconnect("w1"), test.work("w2", "x")]);
+    assert_eq!(test.broker.counters().dropped(DropReason::UnknownToken), 1);
+}
+
+#[test]
+fn request_that_was_answered_by_what_cannot_be_read_is_not_given_again() {
+    // AM-21: whatever is wrong with the answer.
+    for defect in Defect::ALL {
+        let mut test = with_request(Settings::default());
+        let address = test.token("w1");
+
+        test.malformed("w1", DecodeError::BadAnswer { address, defect });
+
+        let note = Note::BadAnswer { peer: peer("w1"), service: service("echo"), defect };
+        let down = worker_down("w1", "echo", WorkerEnd::ProtocolError);
+        assert_eq!(test.effects(), [Effect::Note(note), down, disconnect("w1")]);
+        let counters = test.broker.counters();
+        assert_eq!(counters.dropped(DropReason::BadAnswer), 1);
+        assert_eq!(counters.dropped(DropReason::Malformed(defect)), 1);
+        assert_eq!((counters.redispatched, test.broker.gauges().held_requests), (0, 0));
+    }
+}
+
+#[test]
+fn bad_answer_to_the_request_of_another_worker_is_only_malformed() {
+    let mut test = with_request(Settings::default());
+    let address = test.token("w1");
+
+    test.malformed("w2", DecodeError::BadAnswer { address, defect: Defect::TooLarge });
+
+    let down = worker_down("w2", "echo", WorkerEnd::ProtocolError);
+    assert_eq!(test.effects(), [down, disconnect("w2")]);
+    test.reply("w1", "y");
+    assert_eq!(test.effects(), [reply("c1", "echo", "y")]);
 }

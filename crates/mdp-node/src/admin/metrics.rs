@@ -219,6 +219,11 @@ impl Writer<'_> {
                 "Requests taken back from a lost worker",
                 counters.redispatched,
             ),
+            (
+                "broker_undelimited_replies",
+                "Replies of workers without the empty frame behind the client address",
+                counters.undelimited_replies,
+            ),
             ("broker_registrations", "Registrations acknowledged", counters.registrations),
             (
                 "broker_refused_registrations",

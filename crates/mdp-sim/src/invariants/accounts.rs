@@ -52,6 +52,7 @@ fn dropped(counters: &Counters) -> u64 {
         | DropReason::OutcomeUnknown
         | DropReason::PartiallyAnswered
         | DropReason::PartialsTooLarge
+        | DropReason::BadAnswer
         | DropReason::QueueFull
         | DropReason::ServiceQueueFull
         | DropReason::ClientQueueFull

@@ -66,6 +66,7 @@ fn encode(decoded: AtBroker<Vec<u8>>) -> Frames {
                 ToBroker::Ready { service } => ToBroker::Ready { service: owned(&service) },
                 ToBroker::Partial { client, body } => ToBroker::Partial { client, body },
                 ToBroker::Final { client, body } => ToBroker::Final { client, body },
+                ToBroker::Undelimited { client, body } => ToBroker::Undelimited { client, body },
                 ToBroker::Heartbeat => ToBroker::Heartbeat,
                 ToBroker::Disconnect => ToBroker::Disconnect,
                 ToBroker::Request => ToBroker::Request,

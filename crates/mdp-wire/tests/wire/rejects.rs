@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use mdp_wire::{AtBroker, DecodeLimits, Defect, SERVICE_NAME_BYTES_MAX, Version, worker::ToBroker};
+use mdp_wire::{
+    AtBroker, Body, DecodeError, DecodeLimits, Defect, SERVICE_NAME_BYTES_MAX, Token, Version,
+    worker::ToBroker,
+};
 
 use crate::support::{
     bad_ready, decode, decode_from_broker, decode_reply, decode_within, frames, from_worker,
@@ -17,7 +20,7 @@ fn assert_malformed(bytes: &[&[u8]], defect: Defect) {
 
 #[test]
 fn too_few_frames() {
-    let messages: [&[&[u8]]; 17] = [
+    let messages: [&[&[u8]]; 15] = [
         &[],
         &[b""],
         &[b"", b"MDPC01"],
@@ -25,8 +28,6 @@ fn too_few_frames() {
         &[b"id", b"", b"MDPC01", b"echo"],
         &[b"", b"MDPW01"],
         &[b"", b"MDPW01", &[0x03]],
-        &[b"", b"MDPW01", &[0x03], b"token"],
-        &[b"", b"MDPW01", &[0x03], b"token", b""], // AM-03: a reply without body
         &[b"MDPC02"],
         &[b"MDPC02", &[0x01]],
         &[b"MDPC02", &[0x01], b"echo"],
@@ -34,7 +35,7 @@ fn too_few_frames() {
         &[b"MDPW02", &[0x03], b"token", b""],
         &[b"MDPW02", &[0x04]],
         &[b"MDPW02", &[0x04], b"token"],
-        &[b"MDPW02", &[0x04], b"token", b""],
+        &[b"MDPW02", &[0x04], b"token", b""], // AM-03: a reply without body
     ];
     for message in messages {
         assert_malformed(message, Defect::TooFewFrames);
@@ -124,12 +125,72 @@ fn unknown_command() {
 
 #[test]
 fn no_empty_frame_after_the_client_address() {
-    let v01: &[&[u8]] = &[b"", b"MDPW01", &[0x03], b"token", b"x", b"a"];
+    // 0.1 takes it as meant (AM-21).
     let partial: &[&[u8]] = &[b"MDPW02", &[0x03], b"token", b"x", b"a"];
     let last: &[&[u8]] = &[b"MDPW02", &[0x04], b"token", b"more", b"", b"a"];
 
-    for message in [v01, partial, last] {
+    for message in [partial, last] {
         assert_malformed(message, Defect::NoAddressDelimiter);
+    }
+}
+
+#[test]
+fn reply_of_0_1_is_taken_as_meant_whatever_it_lacks_behind_the_address() {
+    // AM-21. What the Guide's PHP worker sends is the first; the last lacks nothing.
+    let undelimited = |body: &[&[u8]]| ToBroker::Undelimited {
+        client: b"token".to_vec(),
+        body: Body::from(frames(body)),
+    };
+    let delimited = |body: &[&[u8]]| ToBroker::Final {
+        client: b"token".to_vec(),
+        body: Body::from(frames(body)),
+    };
+    let cases: [(&[&[u8]], _); 6] = [
+        (&[b"a"], undelimited(&[b"a"])),
+        (&[b"a", b"", b"b"], undelimited(&[b"a", b"", b"b"])),
+        (&[b""], undelimited(&[b""])),
+        (&[], undelimited(&[])),
+        (&[b"", b""], delimited(&[b""])),
+        (&[b"", b"a", b"b"], delimited(&[b"a", b"b"])),
+    ];
+    for (rest, expected) in cases {
+        let message = [&[b"".as_slice(), b"MDPW01", &[0x03], b"token"], rest].concat();
+        assert_eq!(decode(frames(&message)), Ok(from_worker(Version::V01, expected)), "{rest:?}");
+    }
+}
+
+#[test]
+fn answer_that_cannot_be_read_names_its_request() {
+    // AM-21: an address of 16 bytes may be the token of the request that the worker has.
+    const TOKEN: &[u8] = b"sixteen bytes ok";
+    let address = Token::from_frame(TOKEN).unwrap();
+    let limits = DecodeLimits { frames_max: 6, message_bytes_max: 64, ..DecodeLimits::default() };
+    let large: &[u8] = &[b'x'; 65];
+    let cases: [(&[&[u8]], Defect); 9] = [
+        (&[b"MDPW02", &[0x04], TOKEN], Defect::TooFewFrames),
+        (&[b"MDPW02", &[0x04], TOKEN, b""], Defect::TooFewFrames),
+        (&[b"MDPW02", &[0x03], TOKEN, b"x"], Defect::TooFewFrames),
+        (&[b"MDPW02", &[0x03], TOKEN, b"x", b"a"], Defect::NoAddressDelimiter),
+        (&[b"MDPW02", &[0x04], TOKEN, b"x", b"a"], Defect::NoAddressDelimiter),
+        (&[b"MDPW02", &[0x04], TOKEN, b"", large], Defect::TooLarge),
+        (&[b"", b"MDPW01", &[0x03], TOKEN, b"", large], Defect::TooLarge),
+        (&[b"", b"MDPW01", &[0x03], TOKEN, b"", b"a", b"b"], Defect::TooManyFrames),
+        (&[b"MDPW02", &[0x03], TOKEN, b"", b"a", b"b", b"c"], Defect::TooManyFrames),
+    ];
+    for (message, defect) in cases {
+        let expected = Err(DecodeError::BadAnswer { address, defect });
+        assert_eq!(decode_within(frames(message), &limits), expected, "{message:?}");
+    }
+    // What is no answer, or names no request, is malformed and nothing else.
+    let others: [&[&[u8]]; 5] = [
+        &[b"MDPC02", &[0x01], TOKEN, large],
+        &[b"", b"MDPC01", TOKEN, TOKEN, large],
+        &[b"MDPW02", &[0x05], TOKEN, large],
+        &[b"MDPW02", &[0x04], b"token", large],
+        &[b"x", b"MDPW01", &[0x03], TOKEN, large],
+    ];
+    for message in others {
+        assert_eq!(decode_within(frames(message), &limits), malformed(Defect::TooLarge));
     }
 }
 

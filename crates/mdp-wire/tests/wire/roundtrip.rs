@@ -9,7 +9,7 @@ use proptest::{
     collection::vec,
     prelude::{Just, Strategy, any, prop_oneof, proptest},
     prop_assert_eq,
-    test_runner::{Config, RngSeed},
+    test_runner::{Config, RngSeed, TestCaseError},
 };
 
 use crate::support::{
@@ -101,10 +101,23 @@ fn to_broker(version: Version) -> impl Strategy<Value = Commands> {
         let sent = ToBroker::Ready { service: name_of(&service) };
         (sent, ToBroker::Ready { service: frame_of(service) })
     });
+    // 0.1 without delimiter (AM-21): its first body frame is not empty, or it is the only one.
+    let bare = (frame(), body()).prop_map(move |(client, mut body)| {
+        if version == Version::V02 {
+            return (ToBroker::Heartbeat, ToBroker::Heartbeat);
+        }
+        if body.len() > 1 && body[0].is_empty() {
+            body.remove(0);
+        }
+        body.truncate(if body[0].is_empty() { 1 } else { body.len() });
+        let sent = ToBroker::Undelimited { client: client.clone(), body: body.clone() };
+        (sent, ToBroker::Undelimited { client, body })
+    });
     prop_oneof![
         ready,
         partial,
         last,
+        bare,
         Just((ToBroker::Heartbeat, ToBroker::Heartbeat)),
         Just((ToBroker::Disconnect, ToBroker::Disconnect)),
         Just((ToBroker::Request, ToBroker::Request)),
@@ -181,6 +194,32 @@ proptest! {
         message.clone().encode(version, &mut encoded).unwrap();
 
         prop_assert_eq!(decode_from_broker(encoded), Ok((version, message)));
+    }
+
+    /// AM-21: whatever follows the address of a 0.1 REPLY, it is a reply to that address.
+    #[test]
+    fn reply_of_0_1_to_an_address_is_never_lost(client in frame(), rest in vec(frame(), 0..6)) {
+        let head = [b"".to_vec(), b"MDPW01".to_vec(), vec![0x03], client.clone()];
+        let decoded = decode(head.into_iter().chain(rest.clone()).collect());
+
+        let read = |message| match message {
+            ToBroker::Final { client, body } => Some((client, body, 1)),
+            ToBroker::Undelimited { client, body } => Some((client, body, 0)),
+            ToBroker::Ready { .. }
+            | ToBroker::Partial { .. }
+            | ToBroker::Heartbeat
+            | ToBroker::Disconnect
+            | ToBroker::Request => None,
+        };
+        let decoded = match decoded {
+            Ok(AtBroker::Worker { version: Version::V01, message }) => read(message),
+            Ok(AtBroker::Worker { .. } | AtBroker::Client(_)) | Err(_) => None,
+        };
+        let Some((address, body, skipped)) = decoded else {
+            return Err(TestCaseError::fail("it is no reply"));
+        };
+        prop_assert_eq!(address, client);
+        prop_assert_eq!(body.as_slice(), &rest[skipped..]);
     }
 
     #[test]

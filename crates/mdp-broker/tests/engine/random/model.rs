@@ -227,6 +227,11 @@ impl Model {
         Some(self.workers.get(peer)?.held.as_ref()?.token)
     }
 
+    /// The first token that was given.
+    pub(super) fn any_token(&self) -> Option<Token> {
+        self.tokens.first().copied()
+    }
+
     /// Any token that was ever given.
     pub(super) fn token(&self, pick: u8) -> Option<Bytes> {
         let count = self.tokens.len().max(1);
@@ -384,13 +389,17 @@ impl Model {
             }
             ToBroker::Disconnect => self.expected.end = Some((from.clone(), WorkerEnd::Left)),
             ToBroker::Ready { .. } | ToBroker::Request => self.expected.end = breaks_rules,
-            ToBroker::Partial { client, .. } | ToBroker::Final { client, .. }
+            ToBroker::Partial { client, .. }
+            | ToBroker::Final { client, .. }
+            | ToBroker::Undelimited { client, .. }
                 if !worker.held.as_ref().is_some_and(|held| held.token.matches(client)) =>
             {
                 self.expected.end = breaks_rules;
             }
             ToBroker::Partial { body, .. } => self.on_partial(from, body),
-            ToBroker::Final { body, .. } => self.on_final(from, body),
+            ToBroker::Final { body, .. } | ToBroker::Undelimited { body, .. } => {
+                self.on_final(from, body);
+            }
         }
     }
 
@@ -405,7 +414,7 @@ impl Model {
                 let service = service.as_name().to_owned();
                 self.expected.ready = Some(Ready { peer: from.clone(), version, service });
             }
-            ToBroker::Disconnect => {}
+            ToBroker::Disconnect | ToBroker::Undelimited { .. } => {}
             ToBroker::Heartbeat
             | ToBroker::Partial { .. }
             | ToBroker::Final { .. }
@@ -448,11 +457,26 @@ impl Model {
         self.idle.entry(worker.service.clone()).or_default().push_back(from.clone());
     }
 
+    /// AM-21: the request of that worker is over, without a reply.
+    fn on_bad_answer(&mut self, from: &PeerId) {
+        let held = self.workers.get_mut(from).and_then(|worker| worker.held.take());
+        if let Some(request) = held.and_then(|held| self.requests.get_mut(&held.number)) {
+            (request.is_over, request.is_held) = (true, false);
+        }
+    }
+
     fn on_malformed(&mut self, from: &PeerId, error: &DecodeError) {
         match (self.workers.contains_key(from), error) {
-            (true, _) => self.expected.end = Some((from.clone(), WorkerEnd::ProtocolError)),
+            (true, error) => {
+                if let DecodeError::BadAnswer { address, .. } = error
+                    && self.token_of(from) == Some(*address)
+                {
+                    self.on_bad_answer(from);
+                }
+                self.expected.end = Some((from.clone(), WorkerEnd::ProtocolError));
+            }
             (false, DecodeError::BadReady { version, .. }) => self.owe(from, *version),
-            (false, DecodeError::Malformed(_)) => {}
+            (false, DecodeError::Malformed(_) | DecodeError::BadAnswer { .. }) => {}
         }
     }
 

@@ -45,6 +45,7 @@ pub(super) enum HandedOver {
 pub(super) enum Malformation {
     Message,
     Ready,
+    Answer,
 }
 
 /// One thing that happens. Numbers choose among what there is at that moment.
@@ -186,7 +187,11 @@ fn by_clients() -> impl Strategy<Value = Op> {
 }
 
 fn by_any_peer() -> impl Strategy<Value = Op> {
-    let what = prop_oneof![3 => Just(Malformation::Message), 1 => Just(Malformation::Ready)];
+    let what = prop_oneof![
+        3 => Just(Malformation::Message),
+        1 => Just(Malformation::Ready),
+        1 => Just(Malformation::Answer),
+    ];
     let handed_over = prop_oneof![2 => Just(HandedOver::Maybe), 1 => Just(HandedOver::No)];
     prop_oneof![
         (0..PEERS_END, 0_u8..10, what).prop_map(|(peer, defect, what)| Op::Malformed {

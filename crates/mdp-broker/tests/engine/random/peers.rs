@@ -85,7 +85,7 @@ impl Peers {
                 vec![worker(id(*peer), version_of(*peer, *tongue), message)]
             }
             Op::Heartbeats => heartbeats(model),
-            Op::Malformed { peer, defect, what } => vec![malformed(*peer, *defect, *what)],
+            Op::Malformed { peer, defect, what } => vec![malformed(model, *peer, *defect, *what)],
             Op::Lose { peer, handed_over } => {
                 let peer = id(*peer);
                 let unsent = match handed_over {
@@ -150,6 +150,10 @@ fn answer(model: &Model, pick: u8, part: Part, bytes: u8) -> Vec<Input<Bytes>> {
     };
     let part = if version == Version::V01 { Part::Final } else { part };
     let body = vec![vec![b'y'; usize::from(bytes)]];
+    if version == Version::V01 && bytes.is_multiple_of(4) {
+        let (client, body) = (token.as_ref().to_vec(), body.into());
+        return vec![worker(peer, version, ToBroker::Undelimited { client, body })];
+    }
     vec![worker(peer, version, reply(part, token.as_ref().to_vec(), body))]
 }
 
@@ -158,10 +162,15 @@ fn heartbeats(model: &Model) -> Vec<Input<Bytes>> {
     registered.map(|(peer, version)| worker(peer, version, ToBroker::Heartbeat)).collect()
 }
 
-fn malformed(peer: u8, defect: u8, what: Malformation) -> Input<Bytes> {
+fn malformed(model: &Model, peer: u8, defect: u8, what: Malformation) -> Input<Bytes> {
     let defect = Defect::ALL[usize::from(defect) % Defect::ALL.len()];
     let error = match what {
         Malformation::Message => DecodeError::Malformed(defect),
+        // Its own request, or one of another worker.
+        Malformation::Answer => match model.token_of(&id(peer)).or_else(|| model.any_token()) {
+            Some(address) => DecodeError::BadAnswer { address, defect },
+            None => DecodeError::Malformed(defect),
+        },
         Malformation::Ready => {
             DecodeError::BadReady { version: version_of(peer, Tongue::Own), defect }
         }

@@ -16,6 +16,7 @@ const fn is_of_request(reason: DropReason) -> bool {
         | DropReason::OutcomeUnknown
         | DropReason::PartiallyAnswered
         | DropReason::PartialsTooLarge
+        | DropReason::BadAnswer
         | DropReason::QueueFull
         | DropReason::ServiceQueueFull
         | DropReason::ClientQueueFull

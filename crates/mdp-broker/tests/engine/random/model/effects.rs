@@ -126,7 +126,7 @@ impl Model {
             Note::RegistrationRefused { peer, .. } => {
                 ensure!(self.owed.iter().any(|o| o.peer == *peer), "{peer:?} is refused");
             }
-            Note::Paused { .. } => {}
+            Note::Paused { .. } | Note::UndelimitedReply { .. } | Note::BadAnswer { .. } => {}
         }
         Ok(())
     }
