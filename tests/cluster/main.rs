@@ -44,8 +44,8 @@ const GONE_WITHIN_OF_LEADER: Duration = GONE_WITHIN.saturating_add(Duration::fro
 /// How long after a cut has healed a node may not know.
 const HEALED_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long `503` may take: `mmi.read_timeout`, and a bit.
-const UNAVAILABLE_WITHIN: Duration = Duration::from_millis(1_200);
+/// How long `503` may take: `mmi.read_timeout`, and a bit. Titanic waits for a second, and no longer.
+const UNAVAILABLE_WITHIN: Duration = Duration::from_millis(700);
 
 /// How long may take what a node does alone.
 const LOCAL_WITHIN: Duration = Duration::from_millis(500);

@@ -167,7 +167,7 @@ impl Default for Settings {
             max_queued_bytes: 256 << 20,
             max_services: 100_000,
             max_workers: 20_000,
-            read_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_millis(500),
             on_no_quorum: OnNoQuorum::Answer503,
             extensions: Extensions::On,
             minority: Minority::Serve,

@@ -106,7 +106,7 @@ impl ClusterConfig {
             election_timeout_min: Duration::from_millis(200),
             election_timeout_max: Duration::from_millis(400),
             node_timeout: Duration::from_secs(3),
-            read_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_millis(500),
             upgrade_settle: Duration::from_secs(600),
             upgrade_hold: None,
         }

@@ -77,7 +77,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("cluster.election_timeout_max", CLUSTER_TIME, "400ms"),
     key("cluster.node_timeout", CLUSTER_TIME, "3s"),
     key("mmi.consistency", Kind::Choice(&["linearizable", "local"]), "linearizable"),
-    key("mmi.read_timeout", Kind::Duration { min: MS, max: HOUR }, "1s"),
+    key("mmi.read_timeout", Kind::Duration { min: MS, max: HOUR }, "500ms"),
     key("mmi.on_no_quorum", Kind::Choice(&["503", "silent"]), "503"),
     key("mmi.extensions", Kind::Flag, "true"),
     key("admin.bind", Kind::HostPortOrNone, "127.0.0.1:5580"),

@@ -209,7 +209,9 @@ fn page_that_is_not_written_in_time_is_503() {
     test.request("c1", "mmi.status", "");
     assert_eq!(test.effects(), [describe(1, Page::Status)]);
 
-    test.advance(Duration::from_secs(1));
+    test.advance(Duration::from_millis(499));
+    assert_eq!(test.effects(), []);
+    test.advance(Duration::from_millis(1));
     test.input(Input::Described { query: QueryId(1), json: b"{}".to_vec() });
 
     assert_eq!(test.effects(), [reply("c1", "mmi.status", "503")]);
@@ -227,4 +229,19 @@ fn extensions_can_be_turned_off() {
     test.request("c1", "mmi.service", "echo");
 
     assert_eq!(test.effects(), [lookup(1, "echo"), reply("c1", "mmi.service", "404")]);
+}
+
+/// Titanic (9/TSP) gives up after a second, and Java's ends then: the answer must come well before.
+#[test]
+fn service_query_that_the_cluster_does_not_answer_is_503_after_half_a_second() {
+    let mut test = BrokerTest::new();
+    test.cluster = Cluster::Withholds;
+    test.request("c1", "mmi.service", "echo");
+    assert_eq!(test.effects(), [lookup(1, "echo")]);
+
+    test.advance(Duration::from_millis(499));
+    assert_eq!(test.effects(), []);
+    test.advance(Duration::from_millis(1));
+
+    assert_eq!(test.effects(), [reply("c1", "mmi.service", "503")]);
 }

@@ -291,7 +291,7 @@ impl TestCluster {
             election_timeout_min: Duration::from_millis(200),
             election_timeout_max: Duration::from_millis(400),
             node_timeout,
-            read_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_millis(500),
             upgrade_settle: Duration::from_secs(1),
             upgrade_hold: None,
         };

@@ -130,7 +130,7 @@ impl SimCluster {
             election_timeout_min: Duration::from_millis(400),
             election_timeout_max: Duration::from_millis(800),
             node_timeout: Duration::from_secs(3),
-            read_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_millis(500),
             upgrade_settle: Duration::from_secs(1),
             upgrade_hold: None,
         };
