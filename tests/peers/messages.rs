@@ -40,6 +40,48 @@ fn message_above_the_limit_is_dropped() {
     assert_serves(&mut node);
 }
 
+/// The lines about messages beyond the limits.
+fn oversized_lines(node: &NodeProcess) -> Vec<String> {
+    node.log().into_iter().filter(|line| line.contains("beyond the limits")).collect()
+}
+
+#[test]
+fn message_beyond_the_limits_is_logged_with_its_peer_and_size_and_the_peer_stays() {
+    let node = NodeProcess::start(&[QUIET, ONE_MIB]);
+    let worker = RawWorker::register(&node, V01, "echo");
+    let client = RawClient::connect(&node, V01);
+    // One frame above the limit, but not above twice that: libzmq would close the connection.
+    let long = vec![b'x'; 1_500 << 10];
+    let expected = long.len() + "MDPC01".len() + "echo".len();
+
+    client.socket.send(&V01.request("echo", &[&long]));
+    client.settle();
+
+    let line = node.wait_for_log(|line| line.contains("beyond the limits"));
+    for wanted in ["127.0.0.1", &expected.to_string(), "1048576", "frames_max"] {
+        assert!(line.contains(wanted), "{wanted}: {line}");
+    }
+    client.request("echo", "short");
+    worker.serve("short", "taken");
+    client.expect_reply("echo", "taken");
+}
+
+#[test]
+fn burst_of_messages_beyond_the_limits_is_a_few_lines() {
+    let node = NodeProcess::start(&[QUIET, ONE_MIB]);
+    let client = RawClient::connect(&node, V01);
+    let frames = vec![b"x".as_slice(); 1_025];
+
+    for _ in 0..200 {
+        client.socket.send(&V01.request("echo", &frames));
+    }
+    client.settle();
+
+    let lines = oversized_lines(&node);
+    assert!((1..=12).contains(&lines.len()), "{} lines for 200 messages", lines.len());
+    assert!(lines[0].contains("1028"), "the frames are told: {}", lines[0]);
+}
+
 #[test]
 fn answer_above_the_limit_ends_its_worker() {
     let mut node = NodeProcess::start(&[QUIET, ONE_MIB]);

@@ -305,7 +305,12 @@ impl<C: Cluster> Running<C> {
                     let source = ready_frame(&message).and_then(|frame| frame.peer_address());
                     Input::Received { from, source, message }
                 }
-                Err(error) => Input::Malformed { from, error },
+                Err(error) => {
+                    if let Some(oversized) = self.it.router.take_oversized() {
+                        self.notes.log_oversized(self.now, &from, oversized, &self.it.limits);
+                    }
+                    Input::Malformed { from, error }
+                }
             };
             self.it.broker.handle_input(self.now, input);
             if count == 0 {

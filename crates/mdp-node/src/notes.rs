@@ -7,11 +7,12 @@ use std::{
 };
 
 use mdp_broker::{Broker, DROPPED_SERVICES_MAX, DropReason, Note, PeerId, WorkerEnd};
-use mdp_wire::ServiceName;
+use mdp_wire::{DecodeLimits, ServiceName};
 
 use crate::{
     outgoing::{LossReason, LostPeer},
     rate_limiter::{Admission, RateLimiter},
+    router::Oversized,
     zeromq::Frame,
 };
 
@@ -144,6 +145,22 @@ impl NoteLog {
             }
         };
         event!(self.limiter.admit(now, &(text, service)), warn, %peer, %service, "{text}");
+    }
+
+    /// Logs a message beyond the limits: its peer hears nothing of it.
+    pub(crate) fn log_oversized(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        oversized: Oversized,
+        limits: &DecodeLimits,
+    ) {
+        let Oversized { frames, bytes, address } = oversized;
+        let admission = self.limiter.admit(now, &("oversized", address));
+        let address = address.map(tracing::field::display);
+        let (frames_max, bytes_max) = (limits.frames_max, limits.message_bytes_max);
+        let text = "message beyond the limits dropped";
+        event!(admission, warn, %peer, address, bytes, bytes_max, frames, frames_max, "{text}");
     }
 
     /// Logs a peer that did not read what was meant for it; one that is gone is no news.

@@ -1,6 +1,6 @@
 //! The front-end socket: a ROUTER that clients and workers connect to.
 
-use std::{os::fd::BorrowedFd, sync::Arc};
+use std::{net::IpAddr, os::fd::BorrowedFd, sync::Arc};
 
 use mdp_broker::{Outgoing, PeerId};
 use mdp_wire::{DecodeLimits, FrameSink, Part, Position};
@@ -44,6 +44,17 @@ pub(crate) enum SendOutcome {
     Gone(Outgoing<Frame>),
 }
 
+/// The size of a message beyond the limits, and where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Oversized {
+    /// Frames, the routing id not counted.
+    pub(crate) frames: usize,
+    /// Of all frames together.
+    pub(crate) bytes: usize,
+    /// Where the peer connects from.
+    pub(crate) address: Option<IpAddr>,
+}
+
 /// The front-end socket.
 #[derive(Debug)]
 pub(crate) struct Router {
@@ -55,6 +66,8 @@ pub(crate) struct Router {
     /// Whether nothing was sent since the socket was read empty: sending can take the news of a
     /// message off the descriptor, so that the socket itself must be asked before a sleep.
     is_quiet: bool,
+    /// The message that was received last, if it is beyond the limits.
+    oversized: Option<Oversized>,
 }
 
 impl Router {
@@ -70,7 +83,7 @@ impl Router {
             .and_then(|()| socket.set_io_threads(io_threads))
             .map_err(BindError::Socket)?;
         let endpoint = bind(&socket, "broker.bind", endpoint)?;
-        Ok(Self { socket, endpoint, limits, id: Frame::new(), is_quiet: false })
+        Ok(Self { socket, endpoint, limits, id: Frame::new(), is_quiet: false, oversized: None })
     }
 
     /// What was bound, with the real port.
@@ -101,7 +114,7 @@ impl Router {
         }
         let peer = PeerId::from(self.id.as_ref());
         let mut has_more = self.id.has_more();
-        let mut bytes = 0_usize;
+        let (mut count, mut bytes) = (0_usize, 0_usize);
         while has_more {
             let mut frame = Frame::new();
             // libzmq hands out whole messages only: this never has to wait.
@@ -109,12 +122,28 @@ impl Router {
                 break;
             }
             has_more = frame.has_more();
-            if frames.len() <= self.limits.frames_max && bytes <= self.limits.message_bytes_max {
-                bytes = bytes.saturating_add(frame.len());
+            let is_within = self.is_within(count, bytes);
+            count = count.saturating_add(1);
+            bytes = bytes.saturating_add(frame.len());
+            if is_within {
                 frames.push(frame);
             }
         }
+        self.oversized = (!self.is_within(count, bytes)).then(|| Oversized {
+            frames: count,
+            bytes,
+            address: frames.first().and_then(Frame::peer_address),
+        });
         Ok(Some(peer))
+    }
+
+    const fn is_within(&self, frames: usize, bytes: usize) -> bool {
+        frames <= self.limits.frames_max && bytes <= self.limits.message_bytes_max
+    }
+
+    /// What is said of the message that was received last, if it is beyond the limits.
+    pub(crate) const fn take_oversized(&mut self) -> Option<Oversized> {
+        self.oversized.take()
     }
 
     /// Sends a message without waiting. The routing id goes first: libzmq says with it whether the
@@ -224,8 +253,11 @@ fn configure(
     ] {
         socket.set(option, value)?;
     }
-    // libzmq's limit is for one frame; the decoder sums them up.
-    socket.set_frame_bytes_max(i64::try_from(limits.message_bytes_max).unwrap_or(i64::MAX))
+    // libzmq's limit is for one frame, and it closes the connection of a longer one without a word. The
+    // decoder sums the frames up; what is not far beyond its limit is received, so that it is counted
+    // and logged, and the peer keeps its connection.
+    let frame_bytes_max = limits.message_bytes_max.saturating_mul(2);
+    socket.set_frame_bytes_max(i64::try_from(frame_bytes_max).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
