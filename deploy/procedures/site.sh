@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2029 # the procedures read what is set here; commands are meant to be expanded here
 # What the procedures need to know of a site: this one has a machine for each node, with the node's name,
 # ssh, and systemd with a unit `majordomo`, of which `Restart=` is `on-failure`.
 
@@ -22,3 +23,6 @@ stop() { on "$1" systemctl kill --signal=KILL majordomo || true; on "$1" systemc
 
 # Makes version $2 the program of node $1 from its next start on.
 install() { on "$1" ln -sfn "/opt/majordomo-$2/majordomo" /usr/local/bin/majordomo; }
+
+# Whether version $2 is installed on the machine of node $1.
+has_version() { on "$1" test -x "/opt/majordomo-$2/majordomo"; }

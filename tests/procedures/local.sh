@@ -21,3 +21,4 @@ stop() {
     ends "$1"
 }
 install() { eval "to=\$program_$2"; ln -sfn "$to" "$site/$1"; }
+has_version() { eval "to=\${program_$2-}"; [ -x "$to" ]; }

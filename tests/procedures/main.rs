@@ -1,6 +1,7 @@
 #![cfg(test)]
 //! The procedures of `deploy/procedures`, run as an operator runs them, with three nodes under load.
 
+mod refusals;
 mod site;
 
 use std::{
@@ -74,7 +75,7 @@ fn nodes_are_deployed_restarted_added_removed_and_replaced_without_a_failed_call
         assert_eq!(members.matches("voter").count(), 4, "{members}");
         let members = site.run("remove-node.sh", &["node-4"]);
         assert_eq!(members.matches("voter").count(), 3, "{members}");
-        let members = site.run("replace-node.sh", &["node-2"]);
+        let members = site.run("replace-node.sh", &["--yes", "node-2"]);
         assert_eq!(members.matches("voter").count(), 3, "{members}");
     });
 }

@@ -10,7 +10,7 @@ use std::{
 use cluster_tests::{ClusterNode, Reachable as _, TestCluster, http_get, program};
 
 /// The folder of the scripts.
-const PROCEDURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/procedures");
+pub(crate) const PROCEDURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/procedures");
 
 /// A node that can be added.
 const SPARE: &str = "node-4";
@@ -89,6 +89,35 @@ impl Site {
         let said = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
         assert!(!status.success(), "{script} did not fail: {said}");
         said
+    }
+
+    /// Runs a procedure. Returns its exit code, and all that it said.
+    pub(crate) fn try_run(&self, script: &str, arguments: &[&str]) -> (Option<i32>, String) {
+        let Output { status, stdout, stderr } = self.command(script, arguments, "5");
+        let said = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (status.code(), said)
+    }
+
+    /// The processes that the scripts started, by node: their ids, and when they started.
+    pub(crate) fn processes(&self) -> Vec<(String, String)> {
+        const STARTED: usize = 21;
+        let read = |node: &ClusterNode| {
+            let file = self.folder.path().join(format!("{}.pid", node.name()));
+            let pid = fs::read_to_string(file).ok()?.trim().to_owned();
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let started = stat.split(' ').nth(STARTED).unwrap_or_default();
+            Some((node.name().to_owned(), format!("{pid} {started}")))
+        };
+        self.nodes().filter_map(read).collect()
+    }
+
+    /// The names of the files in the data directory of a node.
+    pub(crate) fn data_files(&self, node: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.node(node).data_dir()) else { return Vec::new() };
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+        let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
+        names.sort_unstable();
+        names
     }
 
     pub(crate) fn endpoints(&self) -> Vec<String> {

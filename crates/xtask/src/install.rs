@@ -27,6 +27,8 @@ pub(crate) enum Need {
     Nftables,
     /// A Python that can make virtual environments, for the tests with Python peers.
     Python,
+    /// Looks for mistakes in the shell scripts of the procedures.
+    Shellcheck,
     /// Makes system calls of a running node fail, for the tests of a broken disk.
     Strace,
     /// A terminal for the test of `majordomo top`.
@@ -36,7 +38,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Compose,
         Self::Faketime,
         Self::Haproxy,
@@ -45,6 +47,7 @@ impl Need {
         Self::Libzmq,
         Self::Nftables,
         Self::Python,
+        Self::Shellcheck,
         Self::Strace,
         Self::Tmux,
         Self::Valgrind,
@@ -65,6 +68,7 @@ impl Need {
             Self::Libzmq => "libzmq3-dev",
             Self::Nftables => "nftables",
             Self::Python => "python3-venv",
+            Self::Shellcheck => "shellcheck",
             Self::Strace => "strace",
             Self::Tmux => "tmux",
             Self::Valgrind => "valgrind",
@@ -82,6 +86,7 @@ impl Need {
             Self::Libzmq => "libzmq 4.3 or newer, with what is needed to link it",
             Self::Nftables => "nft, of nftables",
             Self::Python => "Python 3 with the modules venv and ensurepip",
+            Self::Shellcheck => "shellcheck 0.8 or newer",
             Self::Strace => "strace",
             Self::Tmux => "tmux",
             Self::Valgrind => "valgrind",
@@ -100,6 +105,7 @@ impl Need {
             Self::Python => {
                 run::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
             }
+            Self::Shellcheck => run::succeeds(Command::new("shellcheck").arg("--version")),
             Self::Strace => run::succeeds(Command::new("strace").arg("-V")),
             Self::Tmux => run::succeeds(Command::new("tmux").arg("-V")),
             Self::Valgrind => run::succeeds(Command::new("valgrind").arg("--version")),

@@ -197,8 +197,15 @@ pub(crate) fn prepare(
     parts: &[Part],
     stages: &mut Stages,
 ) -> Result<bool, Failure> {
-    let needs =
-        [Need::Libzmq, Need::Faketime, Need::Haproxy, Need::Python, Need::Strace, Need::Tmux];
+    let needs = [
+        Need::Libzmq,
+        Need::Faketime,
+        Need::Haproxy,
+        Need::Python,
+        Need::Shellcheck,
+        Need::Strace,
+        Need::Tmux,
+    ];
     install::missing(&needs)?;
     install::missing(&Need::NEMESIS)?;
     let mut built = stages.count("build", |_| build(workspace, &["majordomo", "mdp-bench"]));
