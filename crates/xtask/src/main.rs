@@ -5,6 +5,7 @@
 
 mod bench;
 mod check;
+mod commands;
 mod demo;
 mod deny;
 mod descendants;

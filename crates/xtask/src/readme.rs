@@ -1,45 +1,59 @@
-//! The commands of the README are run, so that they are true.
+//! The commands of the README and of other documents are run, so that they are true.
 
 use std::{env, fs, path::Path, process::Command, time::Duration};
 
 use crate::{
+    commands::{Marking, blocks},
     players::{Player, Players},
     ports::Ports,
     run::Failure,
     workspace::Workspace,
 };
 
-/// The language of the blocks that are run.
-const FENCE: &str = "```sh";
+/// Documents with blocks that are run as they stand; the others have none.
+const PAGES: [&str; 2] = ["README.md", "docs/operating.md"];
 /// What stands between a command and the line that it prints.
 const PRINTS: &str = "#>";
 /// The files that the blocks use.
 const FILES: &str = "config/three-node";
+/// A configuration file of the documents, and what is in it.
+const FILE: &str = "/etc/majordomo.toml";
+const FILE_IS: &str = "config/majordomo.toml";
 /// Where a broker and its administration port are without any configuration.
 const BUILT_IN: [&str; 2] = ["127.0.0.1:5555", "127.0.0.1:5580"];
 /// How long one block may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs each block as it stands, on free ports, and compares what it prints.
+/// Runs each block that says so as it stands, on free ports, and compares what it prints.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
-    let text = read(&workspace.root.join("README.md"))?;
-    let blocks = blocks(&text);
-    if blocks.is_empty() {
-        return Err(Failure::new("README.md has no block of shell commands"));
-    }
-    blocks.iter().try_for_each(|block| run_block(workspace, block))
+    PAGES.iter().try_for_each(|page| run_page(workspace, page))
 }
 
-fn run_block(workspace: &Workspace, block: &str) -> Result<(), Failure> {
+fn run_page(workspace: &Workspace, page: &str) -> Result<(), Failure> {
+    let text = read(&workspace.root.join(page))?;
+    let blocks = blocks(&text);
+    let mut marked =
+        blocks.iter().filter(|block| block.marking == Some(Marking::AsItStands)).peekable();
+    if marked.peek().is_none() {
+        return Err(Failure::new(format!("{page} has no block that is marked `<!-- run -->`")));
+    }
+    marked.try_for_each(|block| {
+        let place = format!("{page}:{}", block.line);
+        run_block(workspace, &place, &block.text)
+    })
+}
+
+fn run_block(workspace: &Workspace, place: &str, block: &str) -> Result<(), Failure> {
     let players = Players::gather(&workspace.release("majordomo"))?;
-    let printed = printed(workspace, &players, block)?;
+    let printed = printed(workspace, &players, block)
+        .map_err(|failure| Failure::new(format!("{place}: {failure}")))?;
     players.leave()?;
     let missing =
         block.lines().filter_map(expected).find(|line| !printed.lines().any(|got| got == *line));
     match missing {
         None => Ok(()),
         Some(line) => {
-            Err(Failure::new(format!("README.md promises `{line}`; printed was:\n{printed}")))
+            Err(Failure::new(format!("{place} promises `{line}`; printed was:\n{printed}")))
         }
     }
 }
@@ -47,7 +61,11 @@ fn run_block(workspace: &Workspace, block: &str) -> Result<(), Failure> {
 fn printed(workspace: &Workspace, players: &Players, block: &str) -> Result<String, Failure> {
     let mut ports = Ports::default();
     // What runs in the background shall not hold the pipe that is read to its end.
-    let block = ports.replace(&block.replace(" & ", " > log 2>&1 & "))?;
+    let file = players.file("majordomo.toml");
+    let block = block.replace(" & ", " > log 2>&1 & ").replace(FILE, &file.display().to_string());
+    let block = ports.replace(&block)?;
+    let text = ports.replace(&read(&workspace.root.join(FILE_IS))?)?;
+    fs::write(&file, text).map_err(|error| Failure::new(format!("{FILE_IS}: {error}")))?;
     let mut shell = players.shell("readme", &format!("set -eu\n{block}\n"));
     with_programs(&mut shell, &workspace.release("majordomo"))?;
     if block.contains(FILES) {
@@ -91,16 +109,6 @@ fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-/// The blocks of shell commands.
-fn blocks(text: &str) -> Vec<String> {
-    let (mut blocks, mut lines) = (Vec::new(), text.lines());
-    while lines.any(|line| line == FENCE) {
-        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        blocks.push(block.join("\n"));
-    }
-    blocks
-}
-
 /// What a line of the block promises to print.
 fn expected(line: &str) -> Option<&str> {
     line.split_once(PRINTS).map(|(_, printed)| printed.trim())
@@ -111,10 +119,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_and_their_promises_are_found() {
-        let text = "# x\n```\nno\n```\n```sh\na &   # b\nc  #> d e\n```\nrest\n```sh\nf\n```\n";
-        let blocks = blocks(text);
-        assert_eq!(blocks, ["a &   # b\nc  #> d e", "f"]);
-        assert_eq!(blocks[0].lines().filter_map(expected).collect::<Vec<_>>(), ["d e"]);
+    fn promises_of_a_block_are_found() {
+        let block = "a &   # b\nc  #> d e\nf";
+        assert_eq!(block.lines().filter_map(expected).collect::<Vec<_>>(), ["d e"]);
     }
 }

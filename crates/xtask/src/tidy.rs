@@ -4,6 +4,7 @@
 mod arrows;
 mod clauses;
 mod clippy_toml;
+mod commands;
 mod keys;
 mod links;
 mod sizes;
@@ -38,11 +39,12 @@ impl fmt::Display for Violation {
 
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     let tree = Tree::read(&workspace.root)?;
-    let checks: [fn(&Tree) -> Vec<Violation>; 7] = [
+    let checks: [fn(&Tree) -> Vec<Violation>; 8] = [
         sizes::check,
         arrows::check,
         clippy_toml::check,
         clauses::check,
+        commands::check,
         keys::check,
         links::check,
         traces::check,
