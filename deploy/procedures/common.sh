@@ -56,7 +56,7 @@ arguments() {
                 variables=${variables#"$variable"} variables=${variables# } ;;
         esac
     done
-    [ -z "$variables" ] || misuse "missing: $(echo "$variables" | tr '[:lower:]' '[:upper:]')"
+    [ -z "$variables" ] || misuse "an argument is missing"
 }
 
 # Whether node $1 is one of the site's.
