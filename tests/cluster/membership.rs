@@ -1,5 +1,7 @@
 //! Members come and go on purpose.
 
+mod losses;
+
 use std::time::{Duration, Instant};
 
 use cluster_tests::{

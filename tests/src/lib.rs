@@ -76,7 +76,7 @@ pub use raw_socket::{RawSocket, Reachable};
 pub use receipt::Receipt;
 pub use recorded_worker::{RECORDED_HEARTBEAT, RECORDED_SILENCE_MAX, Record, RecordedWorker};
 pub use soak::{Scale, raise_file_limit, scale};
-pub use view::{ClusterView, NodeView, Readiness};
+pub use view::{ChangeView, ClusterView, NodeView, Readiness};
 pub use wait::{hold_for, look_for, wait_until};
 pub use watch::{Sighting, Watch};
 pub use worker::RawWorker;

@@ -30,6 +30,19 @@ pub struct ClusterView {
     pub applied_index: u64,
     /// All nodes that are known.
     pub nodes: Vec<NodeView>,
+    /// The change of members that is in progress, if one is.
+    pub change: Option<ChangeView>,
+}
+
+/// A change of members that is not finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeView {
+    /// The voters before it.
+    pub from: Vec<String>,
+    /// The voters after it.
+    pub to: Vec<String>,
+    /// Whether a majority of both is needed.
+    pub is_joint: bool,
 }
 
 /// What is said of one node.
@@ -80,6 +93,7 @@ impl ClusterView {
             committed_index: number("committed_index").unwrap_or_default(),
             applied_index: number("applied_index")?,
             nodes: value.get("nodes")?.as_array()?.iter().map(NodeView::read).collect(),
+            change: value.get("member_change").and_then(ChangeView::read),
         })
     }
 
@@ -101,6 +115,14 @@ impl ClusterView {
     pub fn voters(&self) -> Vec<&str> {
         let voters = self.nodes.iter().filter(|node| node.role == "voter");
         voters.map(|node| node.name.as_str()).collect()
+    }
+}
+
+impl ChangeView {
+    fn read(value: &Value) -> Option<Self> {
+        let names = |key: &str| Some(value.get(key)?.as_array()?.iter().map(text).collect());
+        let is_joint = value.get("joint")?.as_bool()?;
+        Some(Self { from: names("from")?, to: names("to")?, is_joint })
     }
 }
 
@@ -137,7 +159,20 @@ mod tests {
 
         assert_eq!((view.cluster_id.as_ref(), view.leader.as_deref()), (None, Some("node-2")));
         assert_eq!((view.term, view.committed_index, view.applied_index), (3, 9, 8));
+        assert_eq!(view.change, None);
         assert_eq!((view.expect("node-1").raft_id.as_str(), view.voters()), ("7", vec!["node-1"]));
+    }
+
+    #[test]
+    fn change_in_progress_is_read() {
+        let view = ClusterView::parse(
+            r#"{"node":"node-1","cluster_id":null,"leader":null,"term":3,"applied_index":8,
+                "nodes":[],"member_change":{"from":["a","b"],"to":["b"],"joint":true}}"#,
+        )
+        .unwrap();
+
+        let (from, to) = (vec!["a".to_owned(), "b".to_owned()], vec!["b".to_owned()]);
+        assert_eq!(view.change, Some(ChangeView { from, to, is_joint: true }));
     }
 
     #[test]

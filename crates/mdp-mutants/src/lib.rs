@@ -77,6 +77,8 @@ mutants! {
     VoteBeforeDisk "vote-before-disk" "a vote is given before it is on disk",
     ExpiryAfterLeaderPause "expiry-after-leader-pause" "a leader that stood still ends the lives of all",
     NoGraceOfNewLeader "no-grace-of-new-leader" "a new leader counts silence before its election",
+    MembersChangedUnasked "members-changed-unasked" "members are changed without asking who answers",
+    JointLeftStanding "joint-left-standing" "a change of members that was left half done stays so",
     WatermarkIgnored "watermark-ignored" "a database that lost commits is used",
     WritesAfterFailure "writes-after-failure" "the store goes on after an error of the disk",
 }

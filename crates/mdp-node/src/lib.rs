@@ -53,8 +53,8 @@ pub use config::{ClusterConfig, NodeConfig};
 pub use endpoint::{Endpoint, EndpointError};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_raft::{
-    ChangeError, ClusterStatus, Consensus, MemberStatus, NotReady, Recovered, Role, Seed, Stop,
-    StorageError, UpgradeState, UpgradeStatus, recover,
+    ChangeError, ClusterStatus, Consensus, MemberChange, MemberStatus, NotReady, Recovered, Role,
+    Seed, Stop, StorageError, UpgradeState, UpgradeStatus, recover,
 };
 pub use mdp_replica::{Consistency, ReadTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};

@@ -7,7 +7,7 @@ use std::{
 
 use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity, WorkerStatus};
 use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState, SoftwareVersion};
-use mdp_raft::{ClusterStatus, MemberStatus, Role, UpgradeState, UpgradeStatus};
+use mdp_raft::{ClusterStatus, MemberChange, MemberStatus, Role, UpgradeState, UpgradeStatus};
 use mdp_wire::{DecodeLimits, ServiceName};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -49,6 +49,7 @@ pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
             "term": 1,
             "committed_index": facts.applied_index,
             "applied_index": facts.applied_index,
+            "member_change": null,
             "nodes": nodes,
         });
     };
@@ -63,7 +64,20 @@ pub(crate) fn cluster_page(facts: &ClusterFacts<'_>) -> Value {
         "term": status.term,
         "committed_index": status.committed_index,
         "applied_index": facts.applied_index,
+        "member_change": status.member_change.as_ref().map(member_change),
         "nodes": nodes(facts, status),
+    })
+}
+
+/// A change of members that is in progress, also where no leader is.
+fn member_change(change: &MemberChange) -> Value {
+    json!({
+        "from": change.from,
+        "to": change.to,
+        "joint": change.is_joint,
+        "committed": change.is_committed,
+        "lasts_for_ms": milliseconds(change.lasts_for),
+        "text": change.to_string(),
     })
 }
 

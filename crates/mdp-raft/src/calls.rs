@@ -17,6 +17,12 @@ use crate::{
 /// The format in which a call of an unknown format is refused: every version reads it, for ever.
 pub(crate) const REFUSAL_FORMAT: u16 = 1;
 
+/// How the reason of a refused change begins that may have been made nevertheless. There is no variant
+/// for it: 0.1.0 could not read one, and so shows the reason.
+pub(crate) const OUTCOME_UNKNOWN: &str = "outcome unknown: ";
+/// How the reason begins while an earlier change is not finished.
+pub(crate) const CHANGE_IN_PROGRESS: &str = "another change of members is in progress";
+
 /// A call with its envelope.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Call {

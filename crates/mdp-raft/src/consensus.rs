@@ -13,8 +13,8 @@ use thiserror::Error;
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport, Volume,
-    calls::{Change, Refusal, Reply, Request},
+    CallError, ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport, Volume,
+    calls::{CHANGE_IN_PROGRESS, Change, OUTCOME_UNKNOWN, Refusal, Reply, Request},
     clock::{Instant, sleep, timeout},
     entropy::random_bytes,
     expiry, formation,
@@ -89,6 +89,12 @@ pub enum ChangeError {
     #[error("{reason}")]
     Refused {
         /// Why.
+        reason: String,
+    },
+    /// Whether it was made is not known.
+    #[error("{reason}")]
+    OutcomeUnknown {
+        /// What happened, and what to look at.
         reason: String,
     },
     /// It was not done in time; it may still be.
@@ -246,7 +252,11 @@ impl Consensus {
     /// ago, and the log as it is in memory.
     #[must_use]
     pub fn inspect(&self) -> RaftView {
-        view::inspect(&self.hub)
+        let inspect = || view::inspect(&self.hub);
+        match &self.host {
+            None => inspect(),
+            Some(host) => host.look(inspect),
+        }
     }
 
     /// Looks into the catalog as applied here. Keep it short: applying waits meanwhile.
@@ -334,54 +344,58 @@ impl Consensus {
 
     async fn change_here(&self, change: Change) -> Result<String, ChangeError> {
         let deadline = Instant::now() + CHANGE_TIMEOUT;
+        // What an attempt came to of which it is not known whether it made the change.
+        let mut unsure: Option<String> = None;
         loop {
             let refusal = match self.attempt(change.clone()).await {
                 Ok(leader) => return Ok(leader),
-                Err(refusal) => refusal,
+                Err(Attempt::Refused(refusal)) => refusal,
+                Err(Attempt::Unanswered(failure)) => {
+                    unsure = Some(format!("the leader was asked, and gave no answer ({failure})"));
+                    Refusal::Unavailable
+                }
             };
-            match refusal {
-                Refusal::Change { reason } => return Err(ChangeError::Refused { reason }),
-                Refusal::UnknownMember { name, members } => {
-                    return Err(ChangeError::UnknownMember { name, members });
-                }
-                Refusal::NameInUse => {
-                    let reason = "a living member has that name".to_owned();
-                    return Err(ChangeError::Refused { reason });
-                }
-                Refusal::NotLeader { .. } | Refusal::Unavailable if Instant::now() < deadline => {
-                    sleep(CHANGE_RETRY_PAUSE).await;
-                }
-                Refusal::NotLeader { .. } => return Err(ChangeError::NoLeader),
-                Refusal::Unavailable => {
-                    return Err(ChangeError::Timeout { seconds: CHANGE_TIMEOUT.as_secs() });
-                }
-                Refusal::Format { .. }
-                | Refusal::ForeignCluster
-                | Refusal::NotTarget
-                | Refusal::Removed
-                | Refusal::Version { .. } => {
-                    let reason = format!("the leader refused: {refusal:?}");
-                    return Err(ChangeError::Refused { reason });
-                }
+            if unsure.is_some() && membership::is_made(&change, &refusal) {
+                return Ok(self.hub.name().as_str().to_owned());
             }
+            if let Refusal::Change { reason } = &refusal
+                && let Some(what) = reason.strip_prefix(OUTCOME_UNKNOWN)
+            {
+                unsure = Some(what.to_owned());
+            }
+            if is_passing(&refusal, unsure.is_some()) && Instant::now() < deadline {
+                sleep(CHANGE_RETRY_PAUSE).await;
+                continue;
+            }
+            return Err(match unsure.filter(|_| is_passing(&refusal, true)) {
+                Some(what) => outcome_unknown(&change, &what),
+                None => change_error(refusal),
+            });
         }
     }
 
-    async fn attempt(&self, change: Change) -> Result<String, Refusal> {
+    async fn attempt(&self, change: Change) -> Result<String, Attempt> {
         let target = match self.hub.leader() {
-            Some(Leader::Me) => return membership::change(&self.hub, change).await,
+            Some(Leader::Me) => {
+                return membership::change(&self.hub, change).await.map_err(Attempt::Refused);
+            }
             Some(Leader::Other { target, .. }) => target,
-            None => return Err(Refusal::NotLeader { leader: None }),
+            None => return Err(Attempt::Refused(Refusal::NotLeader { leader: None })),
         };
         let request = Request::Change(change);
         let reply = self.hub.peers.call(&target, Lane::Bulk, request, CHANGE_ATTEMPT_TIMEOUT).await;
         match reply {
             Ok(Reply::Changed { leader }) => Ok(leader),
-            Err(CallFailure::Refused(refusal)) => Err(refusal),
-            Ok(_)
-            | Err(
-                CallFailure::Transport(_) | CallFailure::Foreign(_) | CallFailure::Malformed(_),
-            ) => Err(Refusal::Unavailable),
+            // What 0.1.0 says of a change that it began and could not finish in time.
+            Err(CallFailure::Refused(Refusal::Unavailable)) => {
+                Err(Attempt::Unanswered("it could not finish the change now".to_owned()))
+            }
+            Err(CallFailure::Refused(refusal)) => Err(Attempt::Refused(refusal)),
+            Err(CallFailure::Transport(CallError::Busy)) => {
+                Err(Attempt::Refused(Refusal::NotLeader { leader: None }))
+            }
+            Err(failure) => Err(Attempt::Unanswered(failure.to_string())),
+            Ok(_) => Err(Attempt::Unanswered("it answered something else".to_owned())),
         }
     }
 
@@ -433,6 +447,66 @@ impl Consensus {
         }
         if let Err(error) = self.hub.log.close().await {
             tracing::warn!(%error, "the data directory was not closed properly");
+        }
+    }
+}
+
+/// Why an attempt at a change did not make it.
+#[derive(Debug)]
+enum Attempt {
+    /// The leader refused it.
+    Refused(Refusal),
+    /// Whether the leader made it is not known.
+    Unanswered(String),
+}
+
+/// Whether the next attempt may fare better; `is_unsure`: an earlier one may have made the change.
+fn is_passing(refusal: &Refusal, is_unsure: bool) -> bool {
+    match refusal {
+        Refusal::NotLeader { .. } | Refusal::Unavailable => true,
+        Refusal::Change { reason } => {
+            reason.starts_with(OUTCOME_UNKNOWN)
+                || is_unsure && reason.starts_with(CHANGE_IN_PROGRESS)
+        }
+        Refusal::UnknownMember { .. }
+        | Refusal::NameInUse
+        | Refusal::Format { .. }
+        | Refusal::ForeignCluster
+        | Refusal::NotTarget
+        | Refusal::Removed
+        | Refusal::Version { .. } => false,
+    }
+}
+
+fn outcome_unknown(change: &Change, what: &str) -> ChangeError {
+    let look = match change {
+        Change::Add { .. } | Change::Promote { .. } | Change::Remove { .. } => {
+            "`majordomo member list` shows the members, and the change while it is in progress: it is \
+             finished without help once enough voters answer. Ask again only if it shows neither"
+        }
+        Change::Lead { .. } => "`majordomo status` shows which node leads",
+        Change::Hold | Change::Resume | Change::Finalize => {
+            "`majordomo upgrade status` shows what became of it"
+        }
+    };
+    ChangeError::OutcomeUnknown { reason: format!("{OUTCOME_UNKNOWN}{what}; {look}") }
+}
+
+fn change_error(refusal: Refusal) -> ChangeError {
+    match refusal {
+        Refusal::Change { reason } => ChangeError::Refused { reason },
+        Refusal::UnknownMember { name, members } => ChangeError::UnknownMember { name, members },
+        Refusal::NameInUse => {
+            ChangeError::Refused { reason: "a living member has that name".to_owned() }
+        }
+        Refusal::NotLeader { .. } => ChangeError::NoLeader,
+        Refusal::Unavailable => ChangeError::Timeout { seconds: CHANGE_TIMEOUT.as_secs() },
+        Refusal::Format { .. }
+        | Refusal::ForeignCluster
+        | Refusal::NotTarget
+        | Refusal::Removed
+        | Refusal::Version { .. } => {
+            ChangeError::Refused { reason: format!("the leader refused: {refusal:?}") }
         }
     }
 }

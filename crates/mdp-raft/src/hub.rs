@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) assembly: Mutex<SnapshotAssembly>,
     /// One change of members at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Since when a change of members has been in progress, as far as this node knows.
+    pub(crate) change_seen: Mutex<Option<Instant>>,
     /// When a leader was last heard.
     leader_heard: Mutex<Option<Instant>>,
     /// What forming or joining the cluster waits for.
@@ -83,6 +85,7 @@ impl Default for State {
             rounds: Semaphore::new(ROUNDS_MAX),
             assembly: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            change_seen: Mutex::default(),
             leader_heard: Mutex::default(),
             waiting_for: Mutex::default(),
             silences: Mutex::default(),
@@ -216,11 +219,6 @@ impl Hub {
         // As long as there was a leader it vouched for the others.
         let leaderless = self.leaderless_for().min(self.state.began.elapsed());
         Some(self.peers.silence_of(id).map_or(leaderless, |silence| silence.min(leaderless)))
-    }
-
-    /// How long each other member has been unheard, once this node leads and has looked.
-    pub(crate) fn silences(&self) -> Option<BTreeMap<u64, Duration>> {
-        lock(&self.state.silences).clone()
     }
 
     /// The seeds as they are told to others.

@@ -14,7 +14,7 @@
 //! | `life` | this node's life in the catalog: it begins one when it has joined |
 //! | `proposals` | an entry on its way to the leader |
 //! | `reads` | a round of reads: at which index may it be answered? |
-//! | `membership` | the leader makes, promotes, replaces and removes members |
+//! | `membership` | the leader makes, promotes, replaces and removes members, and finishes changes that are half done |
 //! | `expiry` | the leader ends the lives of nodes that it does not hear |
 //! | `calls`, `formats`, `peers`, `incoming`, `network` | calls between nodes: their types, in which format, and both ends |
 //! | `store`, `state_machine` | the log, the vote and the catalog on disk |
@@ -64,6 +64,7 @@ pub use consensus::{ChangeError, Consensus, ConsensusConfig, Seed, UpgradeChange
 pub use formats::FORMATS;
 #[cfg(feature = "test-next")]
 pub use formats::NEXT_FORMATS;
+pub use membership::MemberChange;
 pub use news::{NEWS_MAX, News, NewsSender, RoundId, Stop, news};
 pub use status::{ClusterStatus, MemberStatus, NotReady, Role};
 pub use store::{Recovered, StorageError, recover};

@@ -1,35 +1,45 @@
 //! Changing who is a member, on the leader: joining, promotion, replacement, removal.
 //!
-//! One change at a time. A member whose volume was lost comes back under its name with a new id:
-//! first as a learner, then *one* change swaps the ids, and only while the old one is unheard.
+//! One change at a time, and none that was not asked about: `quorum` hears a majority of the voters
+//! before and after it, `propose` makes it, and finishes what an earlier leader left half done.
+//! A member whose volume was lost comes back under its name with a new id: first as a learner, then
+//! *one* change swaps the ids, and only while the old one is unheard.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod lead;
+pub(crate) mod progress;
+mod propose;
+mod quorum;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use mdp_catalog::{CatalogEntry, NodeId};
-use openraft::{
-    ChangeMembers,
-    errors::{ClientWriteError, RaftError},
-};
+use openraft::ChangeMembers;
 
+pub use self::progress::MemberChange;
+use self::{
+    lead::hand_over,
+    progress::is_settled,
+    propose::{Proposal, complete, need, propose, settle},
+    quorum::wait_for_answers,
+};
 use crate::{
     calls::{Change, Refusal},
     clock::{Ticks, timeout},
     formation,
-    hub::{Hub, Leader},
+    hub::Hub,
     peers::Target,
-    reads::until,
     types::{Member, Membership},
     upgrade,
 };
 
-/// How often the leader looks for learners that have caught up.
+/// How often the leader looks for learners that have caught up, and for changes to finish.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How many entries a learner may be behind when it becomes a voter.
 const LAG_MAX: u64 = 100;
-/// How long a change may take until it is committed.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a new leader may take to be known.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the entry may take that says that an id never comes back.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a change waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Changed = Result<(), Refusal>;
 
@@ -41,7 +51,8 @@ pub(crate) async fn join(
     endpoint: &str,
     version: (u16, u16, u16),
 ) -> Changed {
-    let _one_at_a_time = hub.state.changing.lock().await;
+    let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
+    let _one_at_a_time = turn.map_err(|_| Refusal::Unavailable)?;
     if !hub.is_leader() {
         return Err(hub.not_leader());
     }
@@ -57,7 +68,7 @@ pub(crate) async fn join(
             return Ok(());
         }
         tracing::info!(%member, "a member has another address");
-        return apply(hub, ChangeMembers::SetNodes([(id, member)].into())).await;
+        return let_in(hub, ChangeMembers::SetNodes([(id, member)].into())).await;
     }
     if let Some((old, _)) = namesake(&membership, id, name)
         && hub.silence_of(old) < Some(hub.config.node_timeout)
@@ -69,7 +80,19 @@ pub(crate) async fn join(
         return Err(Refusal::Unavailable);
     }
     tracing::info!(%member, id = %NodeId(id), "a node joins as a learner");
-    apply(hub, ChangeMembers::AddNodes([(id, member)].into())).await
+    let_in(hub, ChangeMembers::AddNodes([(id, member)].into())).await
+}
+
+/// Makes a change that a node asks for again and again until it is made.
+async fn let_in(hub: &Hub, change: ChangeMembers<u64, Member>) -> Changed {
+    let changed = match settle(hub).await {
+        Ok(()) => propose(hub, Proposal::of_learners(change)).await,
+        Err(refusal) => Err(refusal),
+    };
+    changed.map_err(|refusal| {
+        tracing::debug!(?refusal, "a node is not let in yet");
+        if let Refusal::Change { .. } = refusal { Refusal::Unavailable } else { refusal }
+    })
 }
 
 /// Another member under the same name.
@@ -78,15 +101,21 @@ fn namesake<'a>(membership: &'a Membership, id: u64, name: &str) -> Option<(u64,
     nodes.find(|(other, member)| **other != id && member.name == name).map(|(id, node)| (*id, node))
 }
 
-/// Runs for ever: the leader promotes learners that have caught up.
+/// Runs forever: the leader promotes learners that have caught up, and finishes what is half done.
 pub(crate) async fn run(hub: Arc<Hub>) {
     let mut ticks = Ticks::every(LOOK_INTERVAL);
     loop {
         ticks.tick().await;
+        progress::watch(&hub, &hub.metrics());
         if !hub.is_leader() {
             continue;
         }
         hub.peers.learn(&hub.membership());
+        if !is_settled(&hub.metrics()) {
+            let _one_at_a_time = hub.state.changing.lock().await;
+            complete(&hub).await;
+            continue;
+        }
         for id in caught_up(&hub) {
             let _one_at_a_time = hub.state.changing.lock().await;
             if let Err(refusal) = promote(&hub, id).await {
@@ -113,33 +142,41 @@ fn caught_up(hub: &Hub) -> Vec<u64> {
 async fn promote(hub: &Hub, id: u64) -> Changed {
     let membership = hub.membership();
     let Some(member) = membership.get_node(&id).cloned() else { return Ok(()) };
+    let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let add = ChangeMembers::AddVoterIds([id].into());
     let Some((old, _)) = namesake(&membership, id, &member.name) else {
-        tracing::info!(%member, "a learner has caught up and becomes a voter");
-        return apply(hub, ChangeMembers::AddVoterIds([id].into())).await;
+        tracing::debug!(%member, "a learner has caught up");
+        voters.insert(id);
+        let proposal = Proposal { change: add, voters: Some(voters), newcomer: Some(id) };
+        propose(hub, proposal).await?;
+        tracing::info!(%member, "a learner has caught up and became a voter");
+        return Ok(());
     };
     // Of two ids under one name, the one that is a voter is the older.
-    if membership.voter_ids().any(|voter| voter == id) {
+    if voters.contains(&id) {
         return Ok(());
     }
     if hub.silence_of(old) < Some(hub.config.node_timeout) {
         return Err(Refusal::NameInUse);
     }
-    tracing::warn!(%member, old = %NodeId(old), new = %NodeId(id), "a member that lost its volume is replaced");
     // A voter that is removed leaves the members by itself, at the end of the change.
-    let remove = if membership.voter_ids().any(|voter| voter == old) {
+    let remove = if voters.remove(&old) {
         ChangeMembers::RemoveVoters([old].into())
     } else {
         ChangeMembers::RemoveNodes([old].into())
     };
-    let add = ChangeMembers::AddVoterIds([id].into());
-    apply(hub, ChangeMembers::Batch(vec![add, remove])).await?;
-    retire(hub, old).await
+    voters.insert(id);
+    let change = ChangeMembers::Batch(vec![add, remove]);
+    propose(hub, Proposal { change, voters: Some(voters), newcomer: Some(id) }).await?;
+    tracing::warn!(%member, old = %NodeId(old), new = %NodeId(id), "a member that lost its volume is replaced");
+    drop(retire(hub, old).await);
+    Ok(())
 }
 
 /// Writes into the catalog that an id never comes back.
 async fn retire(hub: &Hub, id: u64) -> Changed {
     let entry = CatalogEntry::Retire { node_id: NodeId(id) };
-    match timeout(CHANGE_TIMEOUT, hub.write(entry)).await {
+    match timeout(RETIRE_TIMEOUT, hub.write(entry)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(hub.not_leader()),
         Err(_) => Err(Refusal::Unavailable),
@@ -154,11 +191,10 @@ async fn retire_leftovers(hub: &Hub) {
         .catalog
         .with(|catalog, _| catalog.nodes().map(|(_, record)| record.node_id.0).collect());
     let metrics = hub.metrics();
-    let is_settled = metrics.membership_config == metrics.committed_membership_config;
-    let membership = metrics.membership_config.membership();
-    if !is_settled || membership.get_joint_config().len() > 1 {
+    if !is_settled(&metrics) {
         return;
     }
+    let membership = metrics.membership_config.membership();
     for id in recorded.into_iter().filter(|id| membership.get_node(id).is_none()) {
         drop(retire(hub, id).await);
     }
@@ -166,7 +202,10 @@ async fn retire_leftovers(hub: &Hub) {
 
 /// Makes a change as the leader, or says who leads. Returns the leader's name after it.
 pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal> {
-    let _one_at_a_time = hub.state.changing.lock().await;
+    let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
+    let _one_at_a_time = turn.map_err(|_| Refusal::Change {
+        reason: "not begun: the leader is busy with another change; try again".to_owned(),
+    })?;
     if !hub.is_leader() {
         return Err(hub.not_leader());
     }
@@ -182,7 +221,35 @@ pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal>
     }
 }
 
+/// Whether a refusal says that this change was made already.
+pub(crate) fn is_made(change: &Change, refusal: &Refusal) -> bool {
+    match (change, refusal) {
+        (Change::Remove { name }, Refusal::UnknownMember { name: unknown, .. }) => name == unknown,
+        (Change::Add { name, .. }, Refusal::Change { reason }) => *reason == already_member(name),
+        (Change::Promote { name }, Refusal::Change { reason }) => *reason == already_voter(name),
+        (
+            Change::Add { .. }
+            | Change::Promote { .. }
+            | Change::Remove { .. }
+            | Change::Lead { .. }
+            | Change::Hold
+            | Change::Resume
+            | Change::Finalize,
+            _,
+        ) => false,
+    }
+}
+
+fn already_member(name: &str) -> String {
+    format!("{name} is a member already")
+}
+
+fn already_voter(name: &str) -> String {
+    format!("{name} is a voter already")
+}
+
 async fn add(hub: &Hub, name: &str, endpoint: &str) -> Changed {
+    settle(hub).await?;
     let target = Target { id: None, endpoint: endpoint.to_owned() };
     let hello = formation::hello(hub, &target).await.map_err(|failure| Refusal::Change {
         reason: format!(
@@ -196,7 +263,7 @@ async fn add(hub: &Hub, name: &str, endpoint: &str) -> Changed {
     }
     let membership = hub.membership();
     if membership.get_node(&hello.id).is_some() {
-        return Err(Refusal::Change { reason: format!("{name} is a member already") });
+        return Err(Refusal::Change { reason: already_member(name) });
     }
     if hello.is_initialised {
         let reason = format!("the node at {endpoint} belongs to a cluster already");
@@ -207,7 +274,7 @@ async fn add(hub: &Hub, name: &str, endpoint: &str) -> Changed {
         return Err(Refusal::Change { reason: format!("a member is named {name} already") });
     }
     let member = Member { name: name.to_owned(), endpoint: endpoint.to_owned() };
-    apply(hub, ChangeMembers::AddNodes([(hello.id, member)].into())).await
+    propose(hub, Proposal::of_learners(ChangeMembers::AddNodes([(hello.id, member)].into()))).await
 }
 
 /// The id of a member by its name.
@@ -222,6 +289,7 @@ fn id_of(hub: &Hub, name: &str) -> Result<u64, Refusal> {
 }
 
 async fn promote_by_name(hub: &Hub, name: &str) -> Changed {
+    settle(hub).await?;
     let membership = hub.membership();
     let learners = membership.learner_ids();
     let mut named =
@@ -230,115 +298,33 @@ async fn promote_by_name(hub: &Hub, name: &str) -> Changed {
         Some(id) => promote(hub, id).await,
         None => {
             id_of(hub, name)?;
-            Err(Refusal::Change { reason: format!("{name} is a voter already") })
+            Err(Refusal::Change { reason: already_voter(name) })
         }
     }
 }
 
 async fn remove(hub: &Hub, name: &str) -> Changed {
+    settle(hub).await?;
     let id = id_of(hub, name)?;
-    let membership = hub.membership();
-    let voters: Vec<u64> = membership.voter_ids().collect();
-    let is_voter = voters.contains(&id);
-    if is_voter && voters.len() == 1 {
+    let mut voters: BTreeSet<u64> = hub.membership().voter_ids().collect();
+    let is_voter = voters.remove(&id);
+    if is_voter && voters.is_empty() {
         return Err(Refusal::Change { reason: format!("{name} is the only voter") });
     }
-    if is_voter {
-        keeps_quorum(hub, name, &voters, id)?;
-    }
+    let (change, voters) = if is_voter {
+        (ChangeMembers::RemoveVoters([id].into()), Some(voters))
+    } else {
+        (ChangeMembers::RemoveNodes([id].into()), None)
+    };
     if id == hub.id() {
-        // A leader does not remove itself: the next one does it.
+        // A leader does not remove itself: the next one does it, and leadership stays where it is
+        // unless that one can.
+        wait_for_answers(hub, &need(hub, voters.as_ref(), None)).await?;
         hand_over(hub, None).await?;
         return Err(hub.not_leader());
     }
+    propose(hub, Proposal { change, voters, newcomer: None }).await?;
     tracing::warn!(name, id = %NodeId(id), "a member is removed");
-    let change = if is_voter {
-        ChangeMembers::RemoveVoters([id].into())
-    } else {
-        ChangeMembers::RemoveNodes([id].into())
-    };
-    apply(hub, change).await?;
-    retire(hub, id).await
-}
-
-/// Refuses a removal after which too few of the voters would be heard.
-fn keeps_quorum(hub: &Hub, name: &str, voters: &[u64], without: u64) -> Changed {
-    let rest = voters.iter().copied().filter(|id| *id != without);
-    let silences = hub.silences().ok_or(Refusal::Unavailable)?;
-    let is_heard = |id: &u64| {
-        *id == hub.id() || silences.get(id).is_some_and(|time| *time < hub.config.node_timeout)
-    };
-    let (heard, count) = (rest.clone().filter(is_heard).count(), rest.count());
-    if heard > count / 2 {
-        return Ok(());
-    }
-    let reason = format!(
-        "without {name} only {heard} of {count} voters would be heard, which is no majority; \
-         start the others first"
-    );
-    Err(Refusal::Change { reason })
-}
-
-async fn hand_over(hub: &Hub, to: Option<&str>) -> Result<String, Refusal> {
-    let membership = hub.membership();
-    let me = hub.id();
-    let to = match to {
-        Some(name) => id_of(hub, name)?,
-        None => best_successor(hub, &membership)?,
-    };
-    if to == me {
-        return Ok(hub.name().as_str().to_owned());
-    }
-    if !membership.voter_ids().any(|voter| voter == to) {
-        return Err(Refusal::Change {
-            reason: "a learner can not lead; promote it first".to_owned(),
-        });
-    }
-    if hub.raft.trigger().transfer_leader(to).await.is_err() {
-        return Err(Refusal::Unavailable);
-    }
-    let mut metrics = hub.raft.metrics();
-    let moved = until(&mut metrics, |now| now.current_leader.is_some_and(|leader| leader != me));
-    if timeout(TRANSFER_TIMEOUT, moved).await.is_err() {
-        let reason = "the member did not take over in time; see whether it is up".to_owned();
-        return Err(Refusal::Change { reason });
-    }
-    match hub.leader() {
-        Some(Leader::Other { member, .. }) => Ok(member.name),
-        Some(Leader::Me) | None => Err(Refusal::Unavailable),
-    }
-}
-
-/// The heard voter that has most of the log.
-fn best_successor(hub: &Hub, membership: &Membership) -> Result<u64, Refusal> {
-    // A new leader has not looked yet; whoever asked tries again.
-    let silences = hub.silences().ok_or(Refusal::Unavailable)?;
-    let is_heard =
-        |id: &u64| silences.get(id).is_some_and(|time| *time < hub.config.election_timeout_max);
-    let metrics = hub.metrics();
-    let matched: BTreeMap<u64, u64> = metrics
-        .replication
-        .iter()
-        .flatten()
-        .filter_map(|(id, matched)| Some((*id, matched.as_ref()?.index)))
-        .collect();
-    membership
-        .voter_ids()
-        .filter(|id| *id != hub.id())
-        .filter(is_heard)
-        .max_by_key(|id| matched.get(id).copied().unwrap_or(0))
-        .ok_or_else(|| Refusal::Change { reason: "no other voter is heard".to_owned() })
-}
-
-/// Makes a change of members and waits until it is committed.
-async fn apply(hub: &Hub, change: ChangeMembers<u64, Member>) -> Changed {
-    match timeout(CHANGE_TIMEOUT, hub.raft.change_membership(change, false)).await {
-        Ok(Ok(_)) => Ok(()),
-        // Another one leads, or this one without a majority.
-        Ok(Err(RaftError::APIError(
-            ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
-        ))) => Err(hub.not_leader()),
-        Ok(Err(RaftError::APIError(error))) => Err(Refusal::Change { reason: error.to_string() }),
-        Ok(Err(RaftError::Fatal(_))) | Err(_) => Err(Refusal::Unavailable),
-    }
+    drop(retire(hub, id).await);
+    Ok(())
 }

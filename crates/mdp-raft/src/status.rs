@@ -6,9 +6,10 @@ use mdp_catalog::{NodeId, NodeName};
 use mdp_histogram::Histogram;
 
 use crate::{
-    UpgradeStatus,
+    MemberChange, UpgradeStatus,
     hub::Hub,
     life::{self, Life},
+    membership::progress,
     types::LogId,
     upgrade,
 };
@@ -72,6 +73,10 @@ pub struct ClusterStatus {
     pub snapshot_index: u64,
     /// The members, by name.
     pub members: Vec<MemberStatus>,
+    /// A change of members that is not finished, as this node's log shows it.
+    pub member_change: Option<MemberChange>,
+    /// How many voters the leader, or a node without one, has not heard for an election timeout.
+    pub unheard_voters: usize,
     /// How many calls this node sent in each format, by format.
     pub call_formats: Vec<(u16, u64)>,
     /// How long commits of this node's store took, with their syncs.
@@ -116,6 +121,10 @@ pub(crate) fn status(hub: &Hub) -> ClusterStatus {
         })
         .collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
+    let is_unheard =
+        |id: &&u64| hub.silence_of(**id).is_some_and(|time| time > hub.config.election_timeout_max);
+    let unheard_voters = voters.iter().filter(is_unheard).count();
+    let member_change = progress::change(hub, &metrics);
     let committed =
         index(metrics.local_committed.as_ref()).max(index(metrics.cluster_committed.as_ref()));
     let applied = hub.catalog.with(|_, applied| index(applied));
@@ -129,15 +138,25 @@ pub(crate) fn status(hub: &Hub) -> ClusterStatus {
         applied_index: applied,
         last_log_index: metrics.last_log_index.unwrap_or(0),
         snapshot_index: index(metrics.snapshot.as_ref()),
+        not_ready: not_ready(
+            hub,
+            (leader.is_some(), member_change.as_ref()),
+            committed.saturating_sub(applied),
+        ),
         members,
+        member_change,
+        unheard_voters,
         call_formats: hub.peers.formats().sent(),
         commit_times: hub.log.commits(),
         upgrade: upgrade::status(hub),
-        not_ready: not_ready(hub, leader.is_some(), committed.saturating_sub(applied)),
     }
 }
 
-fn not_ready(hub: &Hub, has_leader: bool, lag: u64) -> Vec<NotReady> {
+fn not_ready(
+    hub: &Hub,
+    (has_leader, change): (bool, Option<&MemberChange>),
+    lag: u64,
+) -> Vec<NotReady> {
     let mut reasons: Vec<NotReady> = hub.waiting_for().into_iter().collect();
     let mut add = |code, text: String| {
         if reasons.iter().all(|reason| reason.code != code) {
@@ -152,7 +171,9 @@ fn not_ready(hub: &Hub, has_leader: bool, lag: u64) -> Vec<NotReady> {
         return reasons;
     }
     if !has_leader {
-        add("no_leader", "no leader is known: too few members hear each other".to_owned());
+        let text = "no leader is known: too few members hear each other";
+        let change = change.map(|change| format!("; a change of members is in progress {change}"));
+        add("no_leader", format!("{text}{}", change.unwrap_or_default()));
     } else if life::look(hub, false) != Life::Lives {
         add("not_joined", "this node's life in the catalog has not begun yet".to_owned());
     }

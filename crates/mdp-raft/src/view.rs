@@ -7,10 +7,9 @@ use std::{
     ops::RangeBounds,
 };
 
-use openraft::async_runtime::watch::WatchReceiver as _;
-
 use crate::{
     hub::Hub,
+    membership::progress,
     store::LogStore,
     stored,
     types::{LogId, Vote},
@@ -46,6 +45,14 @@ pub struct RaftView {
     pub log: LogView,
     /// Who votes; two sets while the members change.
     pub voters: Vec<BTreeSet<u64>>,
+    /// The place of the entry that says so.
+    pub membership: Option<PositionView>,
+    /// Whether that is committed, as far as it knows, and no change is half done.
+    pub is_settled: bool,
+    /// Whether it shows a change of members that is in progress.
+    pub shows_change: bool,
+    /// Whether it leads, and a majority answers it.
+    pub leads: bool,
 }
 
 /// A look at a node's log: as it is when it is asked, not as it was when the view was made.
@@ -89,8 +96,7 @@ fn vote(vote: &Vote) -> VoteView {
 
 pub(crate) fn inspect(hub: &Hub) -> RaftView {
     let (purged, last_log) = hub.log.bounds();
-    let metrics = hub.raft.metrics();
-    let metrics = metrics.borrow_watched();
+    let metrics = &hub.metrics();
     RaftView {
         id: hub.id(),
         term: metrics.current_term,
@@ -102,5 +108,9 @@ pub(crate) fn inspect(hub: &Hub) -> RaftView {
         purged: purged.as_ref().map(position),
         log: LogView { log: hub.log.clone() },
         voters: metrics.membership_config.membership().get_joint_config().clone(),
+        membership: metrics.membership_config.log_id().as_ref().map(position),
+        is_settled: progress::is_settled(metrics),
+        shows_change: progress::change(hub, metrics).is_some(),
+        leads: metrics.current_leader == Some(hub.id()) && hub.hears_leader(),
     }
 }

@@ -6,6 +6,7 @@ mod bounds;
 mod bytes;
 mod catalogs_equal;
 mod executions;
+mod led_when_possible;
 mod liveness;
 mod members;
 mod mmi_linearizable;
@@ -43,6 +44,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(well_formed::WellFormed),
         Box::new(raft::Raft::default()),
         Box::new(members::Members::default()),
+        Box::new(led_when_possible::LedWhenPossible::default()),
         Box::new(void_epochs::VoidEpochs::default()),
         Box::new(catalogs_equal::CatalogsEqual::default()),
         Box::new(acknowledged_registrations::AcknowledgedRegistrations::new(workload)),

@@ -1,6 +1,7 @@
 //! Who changes the number of members, as docs/operating.md says: one change at a time, and none while
 //! a volume is lost.
 
+mod losses;
 mod work;
 
 use std::{
@@ -14,6 +15,16 @@ use crate::{Rng, observation::Fault, shared::Shared};
 
 /// Makes the draws of changes independent of all others: a seed without changes is as it was.
 const SALT: u64 = 0x06e0_7a70_0c4a_96e5;
+
+/// The same for the losses.
+const LOSSES_SALT: u64 = 0x1057_c0de_0b5e_55ed;
+
+/// How many of a thousand seeds with several nodes lose nodes and answers in the middle of changes.
+const LOSSES: u32 = 250;
+/// How many of those have the other faults, too.
+const LOSSES_AND_FAULTS: u32 = 250;
+/// How few members there may be when nodes are lost in the middle of changes.
+const MEMBERS_MIN_OF_LOSSES: usize = 2;
 
 /// How many of a thousand seeds with several nodes have changes of members.
 const CHANGED: u32 = 300;
@@ -33,6 +44,8 @@ pub(crate) enum Change {
     Shrink,
     /// One that was removed is started again with its old volume.
     Return,
+    /// A member loses its volume, and comes back as another one under its name.
+    Replace,
 }
 
 impl Change {
@@ -42,6 +55,7 @@ impl Change {
             Self::Grow => "grow",
             Self::Shrink => "shrink",
             Self::Return => "return",
+            Self::Replace => "replace",
         }
     }
 }
@@ -55,11 +69,31 @@ pub(crate) struct Changes {
     pub(crate) spares: usize,
     /// Between two of them at most.
     pub(crate) gap_max: Duration,
+    /// Whether nodes and answers are lost, and changes are asked for twice, in the middle of them.
+    pub(crate) losses: bool,
+    /// Whether there are no other faults.
+    pub(crate) is_alone: bool,
 }
 
 impl Changes {
     /// Some seeds with several nodes have changes.
     pub(crate) fn draw(seed: u64, nodes: usize) -> Self {
+        let mut losses = Rng::new(seed ^ LOSSES_SALT);
+        if nodes >= MEMBERS_MIN && losses.chance(LOSSES) {
+            return Self {
+                kinds: vec![
+                    Change::Grow,
+                    Change::Shrink,
+                    Change::Shrink,
+                    Change::Return,
+                    Change::Replace,
+                ],
+                spares: if nodes == MEMBERS_MIN { SPARES } else { 0 },
+                gap_max: Duration::from_millis(*losses.pick(&[300, 1_000]).expect("choices")),
+                losses: true,
+                is_alone: !losses.chance(LOSSES_AND_FAULTS),
+            };
+        }
         let mut rng = Rng::new(seed ^ SALT);
         if nodes < MEMBERS_MIN || !rng.chance(CHANGED) {
             return Self::default();
@@ -72,7 +106,7 @@ impl Changes {
         kinds.extend(shrinks.then_some(Change::Shrink));
         kinds.extend((shrinks && rng.chance(700)).then_some(Change::Return));
         let gap_max = Duration::from_millis(*rng.pick(&[500, 2_000, 5_000]).expect("choices"));
-        Self { kinds, spares, gap_max }
+        Self { kinds, spares, gap_max, losses: false, is_alone: false }
     }
 }
 
@@ -88,6 +122,8 @@ enum Job {
     Removing { site: usize, stage: Stage },
     /// This one is to find out that it was removed.
     Returning { site: usize },
+    /// This one lost its volume, and is to become a member again.
+    Replacing { site: usize },
 }
 
 /// How far a removal is.
@@ -107,13 +143,16 @@ impl Job {
             Self::Joining { .. } => Change::Grow,
             Self::Removing { .. } => Change::Shrink,
             Self::Returning { .. } => Change::Return,
+            Self::Replacing { .. } => Change::Replace,
         }
     }
 
     fn fault(&self) -> Fault {
         let nodes = match self {
             Self::Joining { sites } => sites.clone(),
-            Self::Removing { site, .. } | Self::Returning { site } => vec![*site],
+            Self::Removing { site, .. } | Self::Returning { site } | Self::Replacing { site } => {
+                vec![*site]
+            }
         };
         Fault { kind: self.change().label(), nodes, actors: Vec::new() }
     }

@@ -70,8 +70,11 @@ impl Plan {
             twice: 0,
         };
         let sync = SyncTimes { min: micros(sync_max / 5), max: micros(sync_max) };
-        let appetite = Appetite::draw(&mut rng.fork());
+        let mut appetite = Appetite::draw(&mut rng.fork());
         let changes = Changes::draw(seed, nodes);
+        if changes.is_alone {
+            appetite.kinds.clear();
+        }
         let is_local = Rng::new(seed ^ READS_SALT).chance(LOCAL_READS);
         let consistency = if is_local { Consistency::Local } else { Consistency::Linearizable };
         Self {

@@ -43,6 +43,8 @@ const ROUNDS_MAX: usize = 10_000;
 pub(crate) enum Event {
     /// The next fault.
     Fault,
+    /// A node or an answer is lost in the middle of a change of members.
+    Lose(Act),
     /// A fault ends.
     End(Act),
     /// Ways are cut.
@@ -178,6 +180,10 @@ impl World {
     fn run_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Fault => self.next_fault(now),
+            Event::Lose(act) if self.has_faults => {
+                self.count_fault();
+                self.begin(now, act);
+            }
             Event::End(act) if self.has_faults => self.end(now, &act),
             Event::Cut(ways) if self.has_faults => {
                 ways.iter().for_each(|(from, to)| self.network.cut(*from, *to));
@@ -186,7 +192,7 @@ impl World {
                 ways.iter().for_each(|(from, to)| self.network.mend(*from, *to));
             }
             // Healed already.
-            Event::End(_) | Event::Cut(_) | Event::Mend(_) => {}
+            Event::Lose(_) | Event::End(_) | Event::Cut(_) | Event::Mend(_) => {}
             Event::Start { node } => self.start_if_off(now, node),
             Event::Operate => self.operate(now),
             Event::Revive { actor } => self.crew.revive(now, actor),

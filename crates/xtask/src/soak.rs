@@ -40,6 +40,7 @@ pub(crate) enum Soak {
     History,
     Kubernetes,
     Manifests,
+    Membership,
     Memory,
     Nemesis,
     Overload,
@@ -54,7 +55,7 @@ pub(crate) enum Soak {
 }
 
 impl Soak {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::Accounting,
         Self::Balance,
         Self::Balancer,
@@ -69,6 +70,7 @@ impl Soak {
         Self::History,
         Self::Kubernetes,
         Self::Manifests,
+        Self::Membership,
         Self::Memory,
         Self::Nemesis,
         Self::Overload,
@@ -102,6 +104,7 @@ impl Soak {
             Self::History => "history",
             Self::Kubernetes => "kubernetes",
             Self::Manifests => "manifests",
+            Self::Membership => "membership",
             Self::Memory => "memory",
             Self::Nemesis => "nemesis",
             Self::Overload => "overload",
@@ -140,6 +143,7 @@ impl Soak {
                 "20 rollouts each way and 20 kills of pods at 2,000 calls a second, none of which fails"
             }
             Self::Manifests => "the manifests for Kubernetes by checkov, too",
+            Self::Membership => "50 changes of members, and a node killed in the middle of each",
             Self::Memory => "every limit on memory with the full numbers",
             Self::Nemesis => {
                 "20 minutes of every fault there is, each answer checked for linearizability"
@@ -197,6 +201,7 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
         | Soak::Failover
         | Soak::Freeze
         | Soak::History
+        | Soak::Membership
         | Soak::Partition
         | Soak::Registration
         | Soak::Restart

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::{
     admin::AdminClient,
     args::{ChangeArgs, MemberCommand},
-    commands::view::{cell, items, last_known, state_cell},
+    commands::view::{cell, change_in_progress, items, last_known, state_cell},
     exit::Exit,
     printer,
     table::{Align, Table},
@@ -46,9 +46,14 @@ fn ask(args: &ChangeArgs, body: &serde_json::Value, done: &str) -> anyhow::Resul
 fn list(args: &ChangeArgs) -> anyhow::Result<Exit> {
     let page = AdminClient::new(&args.node, args.timeout)?.view(CLUSTER)?;
     if args.json {
-        let [leader, majority] = ["leader", "majority"].map(|key| page.get(key));
-        let nodes = items(&page, "nodes");
-        printer::json(&json!({ "leader": leader, "majority": majority, "nodes": nodes }))?;
+        let [leader, majority, change] =
+            ["leader", "majority", "member_change"].map(|key| page.get(key));
+        printer::json(&json!({
+            "leader": leader,
+            "majority": majority,
+            "member_change": change,
+            "nodes": items(&page, "nodes"),
+        }))?;
         return Ok(Exit::Ok);
     }
     let mut table = Table::new(&[
@@ -66,6 +71,7 @@ fn list(args: &ChangeArgs) -> anyhow::Result<Exit> {
         let [role, at, id] = ["role", "cluster_endpoint", "raft_id"].map(|key| cell(node, key));
         table.row([name, role, state_cell(node), leads, at, id]);
     }
-    printer::text(&format!("{}{table}", last_known(&page)))?;
+    let change = change_in_progress(&page).map(|text| format!("\nchange in progress: {text}\n"));
+    printer::text(&format!("{}{table}{}", last_known(&page), change.unwrap_or_default()))?;
     Ok(Exit::Ok)
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     admin::AdminClient,
     args::{StatusArgs, ViewArgs},
-    commands::view::{Page, cell, items, last_known, page, state_cell},
+    commands::view::{Page, cell, change_in_progress, items, last_known, page, state_cell},
     exit::Exit,
     printer,
     table::{Align, Table},
@@ -66,6 +66,9 @@ fn show(args: ViewArgs) -> anyhow::Result<Exit> {
     let mut facts = Table::pairs();
     for (title, key) in FACTS.into_iter().filter(|(_, key)| page.get(key).is_some()) {
         facts.row([title.to_owned(), cell(&page, key)]);
+    }
+    if let Some(change) = change_in_progress(&page) {
+        facts.row(["change of members".to_owned(), change.to_owned()]);
     }
     if let Some(readiness) = readiness {
         facts.row(["ready".to_owned(), in_words(&readiness)]);

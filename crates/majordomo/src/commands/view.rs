@@ -97,6 +97,11 @@ pub(super) fn items<'a>(page: &'a Value, key: &str) -> &'a [Value] {
     page.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// The change of members that is in progress, in words, if one is.
+pub(super) fn change_in_progress(page: &Value) -> Option<&str> {
+    page.get("member_change")?.get("text")?.as_str()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

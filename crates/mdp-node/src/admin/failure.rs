@@ -61,7 +61,9 @@ impl Failure {
     pub(super) fn of_change(error: &ChangeError, status: Option<&ClusterStatus>) -> Self {
         let mut failure = Self::new(status_of(error), error.to_string());
         let is_unable = match error {
-            ChangeError::NoLeader | ChangeError::Timeout { .. } => true,
+            ChangeError::NoLeader
+            | ChangeError::OutcomeUnknown { .. }
+            | ChangeError::Timeout { .. } => true,
             ChangeError::UnknownMember { .. } | ChangeError::Refused { .. } => false,
         };
         if let (Some(status), Some(body)) = (status, failure.body.as_object_mut())
@@ -82,7 +84,9 @@ impl Failure {
 
 const fn status_of(error: &ChangeError) -> StatusCode {
     match error {
-        ChangeError::NoLeader | ChangeError::Timeout { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeError::NoLeader
+        | ChangeError::OutcomeUnknown { .. }
+        | ChangeError::Timeout { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ChangeError::UnknownMember { .. } => StatusCode::NOT_FOUND,
         ChangeError::Refused { .. } => StatusCode::CONFLICT,
     }

@@ -364,6 +364,12 @@ impl Writer<'_> {
         let help = "Commits to the data directory, with their syncs";
         self.histogram("raft_commit_duration", help, &status.commit_times)?;
         self.upgrade(&status.upgrade)?;
+        let help = "Whether a change of members is not finished, as the log of this node shows it";
+        let is_changing = i64::from(status.member_change.is_some());
+        self.gauge("raft_member_change_in_progress", help, is_changing)?;
+        let help =
+            "Voters that the leader, or a node without one, has not heard for an election timeout";
+        self.gauge("raft_unheard_voters", help, status.unheard_voters)?;
         self.members(&status.members)
     }
 

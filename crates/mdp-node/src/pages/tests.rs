@@ -57,6 +57,8 @@ fn status() -> ClusterStatus {
         commit_times: Default::default(),
         upgrade: UpgradeStatus::default(),
         members: vec![heard, member("node-3", 0xabc, Role::Learner)],
+        member_change: None,
+        unheard_voters: 0,
         not_ready: Vec::new(),
     }
 }
@@ -98,9 +100,41 @@ fn cluster_page_names_members_and_all_that_had_a_life() {
     });
     let expected = json!({
         "node": "node-1", "cluster_id": "00ff", "cluster_version": null, "leader": "node-2",
-        "majority": true, "term": 3, "committed_index": 12, "applied_index": 10, "nodes": [former, voter, newcomer],
+        "majority": true, "term": 3, "committed_index": 12, "applied_index": 10,
+        "member_change": null, "nodes": [former, voter, newcomer],
     });
     assert_eq!(page, expected);
+}
+
+#[test]
+fn change_of_members_in_progress_is_shown_without_a_leader() {
+    let catalog = Catalog::new();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let change = MemberChange {
+        from: names(&["node-1", "node-2", "node-3"]),
+        to: names(&["node-2", "node-3"]),
+        is_joint: true,
+        is_committed: false,
+        lasts_for: Duration::from_millis(12_300),
+    };
+    let status = ClusterStatus { leader: None, member_change: Some(change), ..status() };
+    let node = name("node-1");
+
+    let page = cluster_page(&ClusterFacts {
+        node: &node,
+        catalog: &catalog,
+        applied_index: 1,
+        status: Some(&status),
+        links: &[],
+    });
+
+    let expected = json!({
+        "from": ["node-1", "node-2", "node-3"], "to": ["node-2", "node-3"], "joint": true,
+        "committed": false, "lasts_for_ms": 12_300,
+        "text": "from the voters node-1, node-2, node-3 to node-2, node-3, for 12.3 s, not committed \
+                 yet; until it is finished a majority of both is needed",
+    });
+    assert_eq!(page["member_change"], expected);
 }
 
 #[test]

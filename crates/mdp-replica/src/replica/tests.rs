@@ -46,6 +46,8 @@ impl Agreement for Scripted {
             last_log_index: 9,
             snapshot_index: 0,
             members: Vec::new(),
+            member_change: None,
+            unheard_voters: 0,
             call_formats: Vec::new(),
             commit_times: Default::default(),
             upgrade: mdp_raft::UpgradeStatus::default(),

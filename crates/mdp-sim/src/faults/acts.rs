@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    fn transfer_leader(&self, node: usize) {
+    pub(crate) fn transfer_leader(&self, node: usize) {
         let Some(consensus) = self.machines[node].consensus().cloned() else { return };
         let asking = async move { drop(consensus.transfer_leader(None).await) };
         drop(tokio::spawn(self.machines[node].host().run(asking)));

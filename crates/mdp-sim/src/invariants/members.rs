@@ -26,8 +26,7 @@ fn only_these(
     (voters, members): (&[BTreeSet<u64>], &BTreeSet<u64>),
     (catalog, left): (&Catalog, &[&str]),
 ) -> Result<(), String> {
-    // A change of which the second step was lost with a leader is as good as done, but for lost volumes.
-    if voters.last() != Some(members) {
+    if voters.last() != Some(members) || voters.len() != 1 {
         return Err(format!("{name} takes {voters:?} for voters, and the members are {members:?}"));
     }
     let mut living = catalog.nodes().filter(|(_, record)| record.state != NodeState::Gone);
@@ -105,7 +104,9 @@ mod tests {
         };
         assert_eq!(check(&voters, &[]), Ok(()));
         assert!(check(&[BTreeSet::from([0, 1])], &[]).is_err(), "one is no voter yet");
-        assert!(check(&[], &[]).is_err(), "nobody votes");
+        assert!(check(&[], &[]).is_err(), "no member votes");
+        let half_done = [BTreeSet::from([0, 1, 2, 3]), BTreeSet::from([0, 1, 2])];
+        assert!(check(&half_done, &[]).is_err(), "the second step was never made");
         assert!(check(&voters, &["node-3"]).is_err(), "it lives");
         assert_eq!(check(&voters, &["node-9"]), Ok(()));
     }

@@ -74,7 +74,7 @@ const PEER_CUT: &str = "peer_cut";
 /// Faults of the actors that they name, and of nobody else.
 const OF_ACTORS: [&str; 3] = [PEER_CUT, "peer_death", "peer_freeze"];
 /// Faults that peers of a node do not notice, unless its process ends, which is a trouble of its own.
-const BETWEEN_NODES: [&str; 15] = [
+const BETWEEN_NODES: [&str; 16] = [
     PARTITION,
     "one_way_cut",
     "flapping_link",
@@ -90,6 +90,7 @@ const BETWEEN_NODES: [&str; 15] = [
     "grow",
     "shrink",
     "return",
+    "replace",
 ];
 /// What costs no request: agreement is only slower.
 const HARMLESS: [&str; 5] = ["repeated_calls", "slow_sync", "leader_transfer", "snapshot", "grow"];

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use mdp_catalog::NodeName;
 use mdp_raft::ChangeError;
 
-use super::{Answer, Change, Job, MEMBERS_MIN, SEEDS_MIN, SPARES, Stage};
+use super::{
+    Answer, Change, Job, MEMBERS_MIN, MEMBERS_MIN_OF_LOSSES, SEEDS_MIN, SPARES, Stage,
+    losses::ASK_LATE_MAX,
+};
 use crate::{
     disk::Unsynced,
     machine::node_name,
@@ -57,6 +60,7 @@ impl World {
             Change::Grow => self.begin_to_grow(now),
             Change::Shrink => self.begin_to_shrink(now),
             Change::Return => self.begin_to_return(now),
+            Change::Replace => self.begin_to_replace(now),
         };
         if let Some(job) = job {
             self.count_fault();
@@ -90,16 +94,38 @@ impl World {
     fn begin_to_shrink(&mut self, now: Instant) -> Option<Job> {
         let mut members = self.roster.at(Place::Member);
         let seeds = members.iter().filter(|site| **site < self.plan.nodes).count();
-        if members.len() <= MEMBERS_MIN {
+        let losses = self.plan.changes.losses;
+        if members.len() <= if losses { MEMBERS_MIN_OF_LOSSES } else { MEMBERS_MIN } {
             return None;
         }
         members.retain(|site| *site >= self.plan.nodes || seeds > SEEDS_MIN);
-        let site = *self.operator.rng.pick(&members)?;
+        let mut site = *self.operator.rng.pick(&members)?;
+        if losses {
+            site = self.prefer_leader(site, &members);
+            self.lose_before(now);
+        }
         self.roster.set(site, Place::Leaving);
+        let at = if losses {
+            now + self.operator.rng.duration(Duration::ZERO, ASK_LATE_MAX)
+        } else {
+            now
+        };
         if self.operator.rng.chance(500) {
             self.addresses.remove(site);
         }
-        Some(Job::Removing { site, stage: Stage::Asking { at: now } })
+        Some(Job::Removing { site, stage: Stage::Asking { at } })
+    }
+
+    /// A member loses its volume, if the cluster can bear that.
+    fn begin_to_replace(&mut self, now: Instant) -> Option<Job> {
+        let members = self.roster.at(Place::Member);
+        let all_are_ready = members.iter().all(|site| self.is_ready(*site));
+        if members.len() < MEMBERS_MIN || !all_are_ready || !self.are_members_settled() {
+            return None;
+        }
+        let site = *self.operator.rng.pick(&members)?;
+        self.lose_volume(now, site);
+        Some(Job::Replacing { site })
     }
 
     fn begin_to_return(&mut self, now: Instant) -> Option<Job> {
@@ -128,7 +154,12 @@ impl World {
                 self.observe(now, Seen::MemberLeft { node: site });
                 None
             }
-            job @ (Job::Joining { .. } | Job::Returning { .. }) => Some(job),
+            Job::Replacing { site } if self.volume_at_risk != Some(site) => None,
+            Job::Joining { sites } => {
+                self.ask_for_what_happens_anyway(&sites);
+                Some(Job::Joining { sites })
+            }
+            job @ (Job::Returning { .. } | Job::Replacing { .. }) => Some(job),
         }
     }
 
@@ -149,7 +180,7 @@ impl World {
             Stage::Gone { off_at: now + self.operator.rng.duration(Duration::ZERO, OFF_MAX) };
         match stage {
             Stage::Asking { at } if at <= now => {
-                let answer = self.ask_to_remove(site);
+                let answer = self.ask_to_remove(now, site);
                 Some(answer.map_or(Stage::Asking { at: again }, |answer| Stage::Waiting {
                     answer,
                     until: now + ANSWER_MAX,
@@ -180,9 +211,12 @@ impl World {
     }
 
     /// Asks any node that runs; it forwards this to the leader.
-    fn ask_to_remove(&mut self, site: usize) -> Option<Answer> {
+    fn ask_to_remove(&mut self, now: Instant, site: usize) -> Option<Answer> {
         let running = self.roster.running();
         let asked = *self.operator.rng.pick(&running)?;
+        if self.plan.changes.losses {
+            self.lose_after(now, (site, asked));
+        }
         let machine = self.machines.get(asked).filter(|machine| !machine.is_paused())?;
         let consensus = machine.consensus().cloned()?;
         let name = node_name(site);

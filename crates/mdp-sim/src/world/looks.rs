@@ -87,7 +87,7 @@ impl World {
 
     /// Whether no change of members is under way. A member that is being replaced still counts among
     /// those of whom a majority is needed: the loss of another volume meanwhile may be one too many.
-    pub(super) fn are_members_settled(&self) -> bool {
+    pub(crate) fn are_members_settled(&self) -> bool {
         let members = self.roster.members().into_iter();
         let mut rafts = members.filter_map(|node| self.machines[node].consensus());
         rafts.all(|consensus| consensus.inspect().voters.len() == 1)

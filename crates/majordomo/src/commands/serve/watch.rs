@@ -132,6 +132,8 @@ mod tests {
             last_log_index: 0,
             snapshot_index: 0,
             members: Vec::new(),
+            member_change: None,
+            unheard_voters: 0,
             call_formats: Vec::new(),
             commit_times: Default::default(),
             upgrade: mdp_node::UpgradeStatus::default(),

@@ -82,6 +82,8 @@ impl Fake {
                 member("node-1", 1, None),
                 member("node-2", 2, Some(Duration::from_millis(250))),
             ],
+            member_change: None,
+            unheard_voters: 0,
             not_ready,
         };
         Self { status: Some(status), ..Self::alone() }

@@ -15,7 +15,8 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     BoxFuture, CallError, Consensus, ConsensusConfig, FORMATS, Lane, News, Role, RoundId, Seed,
-    Stop, Transport, news, types::Vote,
+    Stop, Transport, news,
+    types::{Membership, Payload, Vote},
 };
 
 /// How long anything may take on a busy machine.
@@ -139,7 +140,6 @@ impl Told {
 pub(super) struct TestNode {
     consensus: Consensus,
     name: String,
-    node_timeout: Duration,
     told: Arc<Mutex<Told>>,
 }
 
@@ -154,10 +154,6 @@ impl Deref for TestNode {
 impl TestNode {
     pub(super) fn name(&self) -> &str {
         &self.name
-    }
-
-    pub(super) const fn config_node_timeout(&self) -> Duration {
-        self.node_timeout
     }
 
     /// Runs a round of reads to its end.
@@ -182,6 +178,24 @@ impl TestNode {
         let node = self.name.parse().unwrap();
         let epoch = self.with_catalog(|catalog| catalog.node(&node).unwrap().epoch);
         Incarnation { node, epoch }
+    }
+
+    /// Begins to remove a voter as the leader, without asking who answers, and does not wait.
+    pub(super) async fn begin_to_remove(&self, id: u64) {
+        let change = openraft::ChangeMembers::RemoveVoters([id].into());
+        let change = self.consensus.hub.raft.change_membership(change, false);
+        drop(tokio::time::timeout(Duration::from_millis(100), change).await);
+    }
+
+    /// Makes the first step of removing a voter as the leader, and never the second.
+    pub(super) async fn begin_first_step(&self, id: u64) {
+        let now = self.consensus.hub.membership();
+        let before: BTreeSet<u64> = now.voter_ids().collect();
+        let after = before.iter().copied().filter(|voter| *voter != id).collect();
+        let nodes = now.nodes().map(|(id, member)| (*id, member.clone()));
+        let joint =
+            Membership::new(vec![before, after], nodes.collect::<BTreeMap<_, _>>()).unwrap();
+        self.consensus.hub.raft.append_membership(joint, Payload::Blank, []).await.unwrap();
     }
 
     /// Writes as the leader.
@@ -279,7 +293,6 @@ impl TestCluster {
 
     async fn run(&self, name: &str, endpoint: &str, data_dir: PathBuf) -> TestNode {
         let this_version = SoftwareVersion { major: 0, minor: 1, patch: 0 };
-        let node_timeout = Duration::from_millis(1_500);
         let config = ConsensusConfig {
             name: name.parse().unwrap(),
             data_dir,
@@ -290,7 +303,7 @@ impl TestCluster {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: Duration::from_millis(200),
             election_timeout_max: Duration::from_millis(400),
-            node_timeout,
+            node_timeout: Duration::from_millis(1_500),
             read_timeout: Duration::from_millis(500),
             upgrade_settle: Duration::from_secs(1),
             upgrade_hold: None,
@@ -306,7 +319,7 @@ impl TestCluster {
                 lock(&listener).hear(news);
             }
         });
-        TestNode { consensus, name: name.to_owned(), node_timeout, told }
+        TestNode { consensus, name: name.to_owned(), told }
     }
 
     /// Ends a node without a word to the others.
