@@ -133,10 +133,13 @@ impl Four {
     fn bring_back(&mut self, changed: Option<usize>) {
         let is_voter = |four: &Self, node: usize| {
             let name = four.node(node).name();
-            let views = four.views();
-            views.iter().any(|view| {
-                view.leader.as_deref() == Some(view.node.as_str()) && view.voters().contains(&name)
-            })
+            let look = || {
+                let views = four.views();
+                let leads =
+                    |view: &&ClusterView| view.leader.as_deref() == Some(view.node.as_str());
+                views.iter().find(leads).map(|view| view.voters().contains(&name))
+            };
+            look_for(LED_WITHIN, look).unwrap_or_else(|| panic!("no node leads"))
         };
         if let Some(removed) = changed.filter(|node| !is_voter(self, *node)) {
             wait_until("the removed node ends", NODE_PATIENCE, || {
