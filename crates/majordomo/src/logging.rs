@@ -86,7 +86,7 @@ where
 }
 
 /// Whether the log has colours: on a terminal, unless NO_COLOR is set to anything but "", as
-/// https://no-color.org wants it.
+/// <https://no-color.org> wants it.
 fn has_colour(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
