@@ -249,7 +249,7 @@ fn decode_addressed<F: AsRef<[u8]>>(
     Ok((client, rest.collect()))
 }
 
-/// What a broker sends to a worker. `A` is the client address: a [`Token`](crate::Token) when
+/// What a broker sends to a worker. `A` is the client address: a [`Token`] when
 /// sending, a frame as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromBroker<A, F> {
