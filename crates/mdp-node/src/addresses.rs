@@ -141,8 +141,10 @@ mod tests {
         assert_eq!(relay("10.0.0.7:5556"), "tcp://10.0.0.7:5557");
         assert_eq!(relay("[fd00::7]:5556"), "tcp://[fd00::7]:5557");
         assert_eq!(relay("eth0:5556"), "tcp://eth0:5557");
-        for here in ["127.0.0.1", "[::1]", "localhost"] {
-            assert_eq!(relay(&format!("{here}:5556")), format!("tcp://{here}:0"));
+        for (here, address) in
+            [("127.0.0.1", "127.0.0.1"), ("[::1]", "[::1]"), ("localhost", "127.0.0.1")]
+        {
+            assert_eq!(relay(&format!("{here}:5556")), format!("tcp://{address}:0"));
         }
     }
 }

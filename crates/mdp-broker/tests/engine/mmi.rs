@@ -137,13 +137,13 @@ fn without_an_answer_in_time_service_is_503_and_the_late_answer_is_ignored() {
     let mut test = BrokerTest::new();
     test.cluster = Cluster::Withholds;
     test.request("c1", "mmi.service", "echo");
-    test.advance(Duration::from_millis(500));
+    test.advance(Duration::from_millis(250));
     test.request("c2", "mmi.service", "echo");
     assert_eq!(test.effects(), [lookup(1, "echo"), lookup(2, "echo")]);
 
-    test.advance(Duration::from_millis(500));
+    test.advance(Duration::from_millis(250));
     let first = test.effects();
-    test.advance(Duration::from_millis(500));
+    test.advance(Duration::from_millis(250));
     let second = test.effects();
     test.release_cluster();
 

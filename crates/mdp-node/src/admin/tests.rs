@@ -147,7 +147,7 @@ fn metrics_have_the_names_and_units_that_prometheus_expects() {
         "majordomo_broker_request_duration_seconds_bucket{le=\"60.0\"} 0",
         "majordomo_broker_request_duration_seconds_bucket{le=\"+Inf\"} 1",
         "majordomo_broker_queued_bytes 0",
-        r#"majordomo_broker_service_queued_requests{service="a\\\"b"} 3"#,
+        r#"majordomo_broker_service_queued_requests{service="a\"b"} 3"#,
         "majordomo_uptime_seconds 1.5",
         "majordomo_ready 1",
         "majordomo_raft_term 3",

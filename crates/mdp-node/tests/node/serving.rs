@@ -84,8 +84,14 @@ fn management_pages_tell_of_this_node() {
     let cell = Cell::new();
     let _worker = cell.worker("echo");
 
-    let endpoint = json!({ "node": "node-1", "endpoint": cell.node.endpoint() });
-    assert_eq!(cell.page("mmi.endpoints"), json!({ "node": "node-1", "endpoints": [endpoint] }));
+    let endpoint = json!({ "node": "node-1", "endpoint": cell.node.endpoint(), "epoch": 1 });
+    let endpoints = json!({
+        "node": "node-1",
+        "endpoints": [endpoint],
+        "max_message_bytes": 16_777_216,
+        "max_message_frames": 1_024,
+    });
+    assert_eq!(cell.page("mmi.endpoints"), endpoints);
     let echo = json!({ "name": "echo", "nodes": ["node-1"], "workers": 1, "idle": 1, "queued": 0 });
     assert_eq!(cell.page("mmi.directory"), json!({ "services": [echo] }));
     assert_eq!(cell.page("mmi.status")["gauges"]["workers"], 1);

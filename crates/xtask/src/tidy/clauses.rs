@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn every_clause_has_a_row() {
         let tree = Tree::of([(PAGE, "| AM-20 | x | none: y |\n")]);
-        assert_eq!(check(&tree).len(), 49 + 15 + 6 + 20 + 24 - 1);
+        assert_eq!(check(&tree).len(), 49 + 15 + 6 + 21 + 24 - 1);
     }
 
     #[test]
