@@ -255,10 +255,12 @@ impl Brokers {
             let Some(broker) = broker else { continue };
             set.insert(broker);
             if let Some(known) = self.known.get_mut(broker) {
-                if known.standing != Standing::Listed || known.epoch != node.epoch {
+                // A broker of 0.1.0 tells no epochs, and one whose catalog lags tells old ones.
+                let is_younger = known.epoch.is_some() && node.epoch > known.epoch;
+                if known.standing != Standing::Listed || is_younger {
                     newcomers.insert(broker);
                 }
-                known.epoch = node.epoch;
+                known.epoch = known.epoch.max(node.epoch);
                 known.is_listed_since = true;
             }
         }

@@ -298,9 +298,9 @@ impl Client {
 type OnPartial<'a> = dyn FnMut(RequestId, Vec<Vec<u8>>) -> Result<(), CallError> + 'a;
 
 /// How `mmi.service` is asked when a call has failed, or before: a broker answers from its memory,
-/// and a call that has failed is not to be held up.
+/// or says after half a second that it cannot know, and a call that has failed is not to be held up.
 pub(crate) const QUESTION: CallOptions =
-    CallOptions::new().timeout(Duration::from_millis(500)).attempts(1);
+    CallOptions::new().timeout(Duration::from_secs(1)).attempts(1);
 
 /// The reply to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]

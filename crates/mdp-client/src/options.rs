@@ -337,8 +337,8 @@ pub struct WorkerOptions {
     /// Whether a worker goes, with the probability of 1 / number of nodes, to a node that was added
     /// or has started again, so that no node is left without workers after a rolling restart. It
     /// does so while it has no request; one that the broker sends in that moment goes to another
-    /// worker, or gets no reply where the broker's policy is `at-most-once`. Needs
-    /// `endpoints_refresh`.
+    /// worker, or gets no reply where the broker's policy is `at-most-once` or `max_attempts` is 1.
+    /// Needs `endpoints_refresh`.
     pub rebalances: bool,
     /// How often the broker is asked by `mmi.endpoints`, over the worker's own connection, which
     /// nodes of its cluster are up and do not drain: after the registration, and then this often,

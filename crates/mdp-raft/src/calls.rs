@@ -20,6 +20,8 @@ pub(crate) const REFUSAL_FORMAT: u16 = 1;
 /// How the reason of a refused change begins that may have been made nevertheless. There is no variant
 /// for it: 0.1.0 could not read one, and so shows the reason.
 pub(crate) const OUTCOME_UNKNOWN: &str = "outcome unknown: ";
+/// The reason of a change that did not get its turn.
+pub(crate) const BUSY: &str = "not begun: the leader is busy with another change; try again";
 /// How the reason begins while an earlier change is not finished.
 pub(crate) const CHANGE_IN_PROGRESS: &str = "another change of members is in progress";
 

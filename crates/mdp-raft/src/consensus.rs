@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
     CallError, ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport, Volume,
-    calls::{CHANGE_IN_PROGRESS, Change, OUTCOME_UNKNOWN, Refusal, Reply, Request},
+    calls::{BUSY, CHANGE_IN_PROGRESS, Change, OUTCOME_UNKNOWN, Refusal, Reply, Request},
     clock::{Instant, sleep, timeout},
     entropy::random_bytes,
     expiry, formation,
@@ -391,9 +391,10 @@ impl Consensus {
                 Err(Attempt::Unanswered("it could not finish the change now".to_owned()))
             }
             Err(CallFailure::Refused(refusal)) => Err(Attempt::Refused(refusal)),
-            Err(CallFailure::Transport(CallError::Busy)) => {
-                Err(Attempt::Refused(Refusal::NotLeader { leader: None }))
-            }
+            // It was not even sent.
+            Err(CallFailure::Transport(
+                CallError::Busy | CallError::NoAddress | CallError::Refused,
+            )) => Err(Attempt::Refused(Refusal::NotLeader { leader: None })),
             Err(failure) => Err(Attempt::Unanswered(failure.to_string())),
             Ok(_) => Err(Attempt::Unanswered("it answered something else".to_owned())),
         }
@@ -466,7 +467,7 @@ fn is_passing(refusal: &Refusal, is_unsure: bool) -> bool {
         Refusal::NotLeader { .. } | Refusal::Unavailable => true,
         Refusal::Change { reason } => {
             reason.starts_with(OUTCOME_UNKNOWN)
-                || is_unsure && reason.starts_with(CHANGE_IN_PROGRESS)
+                || is_unsure && (reason.starts_with(CHANGE_IN_PROGRESS) || reason == BUSY)
         }
         Refusal::UnknownMember { .. }
         | Refusal::NameInUse

@@ -20,10 +20,10 @@ use self::{
     lead::hand_over,
     progress::is_settled,
     propose::{Proposal, complete, need, propose, settle},
-    quorum::wait_for_answers,
+    quorum::{has_answered_within, wait_for_answers},
 };
 use crate::{
-    calls::{Change, Refusal},
+    calls::{BUSY, Change, Refusal},
     clock::{Ticks, timeout},
     formation,
     hub::Hub,
@@ -85,10 +85,10 @@ pub(crate) async fn join(
 
 /// Makes a change that a node asks for again and again until it is made.
 async fn let_in(hub: &Hub, change: ChangeMembers<u64, Member>) -> Changed {
-    let changed = match settle(hub).await {
-        Ok(()) => propose(hub, Proposal::of_learners(change)).await,
-        Err(refusal) => Err(refusal),
-    };
+    if !is_settled(&hub.metrics()) {
+        return Err(Refusal::Unavailable);
+    }
+    let changed = propose(hub, Proposal::of_learners(change)).await;
     changed.map_err(|refusal| {
         tracing::debug!(?refusal, "a node is not let in yet");
         if let Refusal::Change { .. } = refusal { Refusal::Unavailable } else { refusal }
@@ -129,12 +129,15 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 /// The learners whose log is nearly as long as the leader's.
 fn caught_up(hub: &Hub) -> Vec<u64> {
     let metrics = hub.metrics();
-    let Some(replication) = metrics.replication else { return Vec::new() };
+    let Some(replication) = &metrics.replication else { return Vec::new() };
     let last = metrics.last_log_index.unwrap_or(0);
     let is_near = |id: &u64| {
         let matched = replication.get(id).and_then(Option::as_ref);
         matched.is_some_and(|matched| matched.index.saturating_add(LAG_MAX) >= last)
     };
+    // One that does not answer would hold up all other changes while its answer is waited for.
+    let within = hub.config.election_timeout_max;
+    let is_near = |id: &u64| is_near(id) && has_answered_within(&metrics, *id, within);
     metrics.membership_config.membership().learner_ids().filter(is_near).collect()
 }
 
@@ -203,9 +206,7 @@ async fn retire_leftovers(hub: &Hub) {
 /// Makes a change as the leader, or says who leads. Returns the leader's name after it.
 pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal> {
     let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
-    let _one_at_a_time = turn.map_err(|_| Refusal::Change {
-        reason: "not begun: the leader is busy with another change; try again".to_owned(),
-    })?;
+    let _one_at_a_time = turn.map_err(|_| Refusal::Change { reason: BUSY.to_owned() })?;
     if !hub.is_leader() {
         return Err(hub.not_leader());
     }

@@ -280,8 +280,12 @@ impl WorkerCore {
             self.ask(now);
         }
         self.compare_heartbeats(gap);
-        if let FromBroker::Request { client, body } = message {
-            self.on_request(Held { client, body: body.into_iter().collect() });
+        match message {
+            FromBroker::Request { client, body } => {
+                self.on_request(Held { client, body: body.into_iter().collect() });
+            }
+            FromBroker::Heartbeat => self.move_if_idle(now),
+            FromBroker::Disconnect => {}
         }
     }
 
@@ -347,7 +351,6 @@ impl WorkerCore {
         if let Some(held) = self.ahead.pop_front() {
             return self.run(held);
         }
-        self.move_if_idle(now);
         if let State::Waiting { until } = self.state
             && until <= now
         {

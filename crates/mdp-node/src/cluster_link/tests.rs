@@ -131,7 +131,9 @@ fn name_without_an_address_is_no_error_and_disturbs_nobody() {
         assert!(call(&runtime, &a, &address(&b), b"hello", DEADLINE).is_ok());
     }
 
-    assert_eq!(runtime.block_on(lost).unwrap(), Err(CallError::NoAddress));
+    let outcome = runtime.block_on(lost).unwrap();
+    // A resolver that gets no answer in time does not know whether there is an address.
+    assert!(matches!(outcome, Err(CallError::NoAddress | CallError::Timeout)), "{outcome:?}");
 }
 
 #[test]

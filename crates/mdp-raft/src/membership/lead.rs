@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     id_of,
-    quorum::{Need, has_answered, wait_for_answers},
+    quorum::{Need, has_answered_within, wait_for_answers},
 };
 use crate::{
     calls::Refusal,
-    clock::{Instant, timeout},
+    clock::timeout,
     hub::{Hub, Leader},
     reads::until,
     types::Membership,
@@ -57,7 +57,8 @@ pub(super) async fn hand_over(hub: &Hub, to: Option<&str>) -> Result<String, Ref
 
 /// The voter that answers and has most of the log.
 async fn best_successor(hub: &Hub, membership: &Membership) -> Result<u64, Refusal> {
-    let began_at = Instant::now();
+    // The first that answers may be one that has just started and lacks much of the log: the others
+    // that answered lately are candidates, too. The chosen one has to answer again.
     wait_for_answers(hub, &Need { majorities: membership.get_joint_config().clone(), one: None })
         .await?;
     let metrics = hub.metrics();
@@ -70,7 +71,7 @@ async fn best_successor(hub: &Hub, membership: &Membership) -> Result<u64, Refus
     membership
         .voter_ids()
         .filter(|id| *id != hub.id())
-        .filter(|id| has_answered(&metrics, *id, began_at))
+        .filter(|id| has_answered_within(&metrics, *id, hub.config.election_timeout_max))
         .max_by_key(|id| matched.get(id).copied().unwrap_or(0))
         .ok_or_else(|| Refusal::Change { reason: "no other voter answers".to_owned() })
 }

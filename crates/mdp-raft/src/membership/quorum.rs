@@ -17,7 +17,9 @@ use crate::{
     types::Membership,
 };
 
-/// How long to wait for the answers, if an election timeout is not shorter.
+/// How long to wait for the answers: an election timeout, within these. One stall of a disk is
+/// shorter than the first.
+const ANSWERS_TIMEOUT_MIN: Duration = Duration::from_millis(800);
 const ANSWERS_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 
 /// What a change of members depends on.
@@ -49,7 +51,7 @@ pub(super) async fn wait_for_answers(hub: &Hub, need: &Need) -> Result<(), Refus
     let is_over = |now: &Metrics| {
         now.current_leader != Some(now.id) || need.is_met(|id| has_answered(now, id, began_at))
     };
-    let within = hub.config.election_timeout_max.min(ANSWERS_TIMEOUT_MAX);
+    let within = hub.config.election_timeout_max.clamp(ANSWERS_TIMEOUT_MIN, ANSWERS_TIMEOUT_MAX);
     let answered = timeout(within, until(&mut metrics, is_over)).await;
     if !hub.is_leader() {
         return Err(hub.not_leader());
@@ -60,8 +62,13 @@ pub(super) async fn wait_for_answers(hub: &Hub, need: &Need) -> Result<(), Refus
     Err(Refusal::Change { reason: unheard(hub, need, began_at) })
 }
 
+/// Whether a member has answered what this leader sent it not longer ago than this.
+pub(super) fn has_answered_within(metrics: &Metrics, id: u64, time: Duration) -> bool {
+    id == metrics.id || answered_at(metrics, id).is_some_and(|at| at.elapsed() < time)
+}
+
 /// Whether a member has answered what this leader sent it from then on.
-pub(super) fn has_answered(metrics: &Metrics, id: u64, from: Instant) -> bool {
+fn has_answered(metrics: &Metrics, id: u64, from: Instant) -> bool {
     id == metrics.id || answered_at(metrics, id).is_some_and(|at| at >= from)
 }
 

@@ -28,6 +28,8 @@ const WORKERS: usize = 18;
 const ASK_PERIOD: Duration = Duration::from_millis(20);
 /// How many answers of 404 are told with their times; more are only counted.
 const NOT_FOUND_TOLD_MAX: usize = 10_000;
+/// How long the Service may take to have endpoints.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// How many failures are told.
 const FAILURES_SHOWN: usize = 10;
 
@@ -138,7 +140,9 @@ fn work(number: usize, endpoints: Vec<String>, registrations: &Registrations) {
 
 /// A client that knows the Service alone, and learns the nodes by `mmi.endpoints`.
 fn call_steadily(number: u32, rate: u32, endpoints: Vec<String>, tally: &Shared) {
-    let mut client = match Client::connect(ClientOptions::default().endpoints(endpoints)) {
+    // The Service may have no endpoint yet when the load begins.
+    let options = ClientOptions::default().endpoints(endpoints).unreachable_timeout(STARTS_WITHIN);
+    let mut client = match Client::connect(options) {
         Ok(client) => client,
         Err(error) => return complain(&format!("client {number}: {error}")),
     };

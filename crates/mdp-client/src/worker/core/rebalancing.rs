@@ -50,10 +50,18 @@ impl WorkerCore {
     }
 
     /// Leaves a good broker for a new one, unless a request is worked on.
+    ///
+    /// Not directly behind a reply: where requests wait, the broker hands out the next one as soon as
+    /// it reads the reply, and that one would meet the DISCONNECT. So a heartbeat is waited for.
     pub(super) fn move_if_idle(&mut self, now: Instant) {
-        let State::Connected(session) = &self.state else { return };
+        let State::Connected(session) = &mut self.state else { return };
         let Goal::Move { to } = session.goal else { return };
         if !matches!(self.handler, Handler::Idle) || self.leaving {
+            return;
+        }
+        if !self.brokers.listed().any(|broker| broker == to) {
+            // It has left since, or is lost.
+            session.goal = Goal::Stay;
             return;
         }
         let from = self.broker;

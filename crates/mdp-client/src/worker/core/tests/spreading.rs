@@ -146,6 +146,8 @@ fn worker_moves_between_two_requests() {
     test.answer_directory(NOT_ALONE);
     assert_eq!(test.opened, ["a"], "it works");
     test.finish_job();
+    assert_eq!(test.opened, ["a"], "the broker may have handed out the next request");
+    test.receive(&HEARTBEAT);
 
     assert_eq!(test.opened, ["a", "b"]);
     assert_eq!(test.core.counters().moves, 1);
