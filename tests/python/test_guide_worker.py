@@ -80,16 +80,18 @@ class GuideWorkerTest(BrokerTest):
         worker.wait_until_registered()
         client = self.client(broker)
 
-        def answer_without_body(*_body):
+        def introduce_itself_again(*_body):
             worker.handle = lambda *_body: [b"second try"]
-            return []
+            worker.socket.send_multipart([b"", WORKER, READY, b"echo"])
+            return [b"first try"]
 
-        worker.handle = answer_without_body
+        worker.handle = introduce_itself_again
         asynchronous = AsynchronousClient(broker.endpoint, timeout_s=PATIENCE_S)
         self.addCleanup(asynchronous.close)
         asynchronous.send(b"echo", b"hello")
 
-        # The reply without a body gets DISCONNECT; the worker returns and gets the request again.
+        # The second READY gets DISCONNECT, the reply behind it comes from a stranger; the
+        # worker returns and gets the request again.
         self.assertEqual(asynchronous.recv(), (b"echo", [b"second try"]))
         self.assertEqual((worker.readies, worker.disconnects), (2, 1))
         self.assertEqual(client.call(b"mmi.service", b"echo"), [b"200"])
