@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cluster_tests::{
-    Asker, Code, RawWorker, Sighting, TestCluster, Version, Watch, hold_for, look_for, scale,
+    Asker, Code, RawWorker, Sighting, TestCluster, Version, Watch, hold_for, look_for, scale, wait_until,
 };
 
 use crate::{
@@ -77,10 +77,11 @@ fn frozen_node_acknowledges_nobody_from_stale_state() {
     workers.iter().for_each(assert_left_alone);
     cluster.wait_until_ready();
     assert!(epoch(&cluster, others[0], victim) > before);
-    assert_eq!(
-        cluster.node(others[0]).expect_view().expect(cluster.node(victim).name()).state,
-        "up"
-    );
+    // The leader looks at whom it heard 10 times a second, and a heartbeat has to come first.
+    wait_until("the node that was frozen is up", BACK_WITHIN, || {
+        let view = cluster.node(others[0]).expect_view();
+        view.expect(cluster.node(victim).name()).state == "up"
+    });
 }
 
 /// What may never be seen on a node: 404 for what stayed, 200 for what was gone already.
