@@ -114,10 +114,11 @@ fn other_protocol(bytes: &[u8]) -> Option<NotZmtp3> {
             return None;
         }
     }
-    // ZMTP 1.0: the length of the identity with its flags, which are zero.
+    // ZMTP 1.0: the length of the identity with its flags, which are zero. What the first byte alone
+    // can not tell must not depend on where the network cuts.
     Some(match bytes {
         [1..=0xfe, 0, ..] => NotZmtp3::OlderZmtp,
-        [1..=0x1f] => return None,
+        [1..=0xfe] => return None,
         _ => NotZmtp3::Unknown,
     })
 }
@@ -180,6 +181,8 @@ mod tests {
             // Anonymous, and with an identity of four bytes.
             (b"\x01\x00", NotZmtp3::OlderZmtp),
             (b"\x05\x00abcd", NotZmtp3::OlderZmtp),
+            // An identity of 144 bytes; the fuzzer cut behind the first one.
+            (b"\x91\x00", NotZmtp3::OlderZmtp),
             // libzmq 3: signature, revision 1, socket type.
             (b"\xff\0\0\0\0\0\0\0\x01\x7f\x01\x06", NotZmtp3::OlderZmtp),
             (b"SSH-2.0-OpenSSH", NotZmtp3::Unknown),
