@@ -211,7 +211,7 @@ impl<T> Connection<T> {
         Ok(count)
     }
 
-    /// Reads up to the peer's READY.
+    /// Reads up to the peer's READY, which may not stand between the frames of a message.
     fn on_handshake_bytes(
         &mut self,
         now: Instant,
@@ -229,6 +229,9 @@ impl<T> Connection<T> {
         });
         let count = read.map_err(|error| self.end(Ending::Stream(error)))?;
         self.handshake_bytes += count;
+        if outcome.is_some() && self.decoder.is_inside_message() {
+            return Err(self.end(Ending::MessageBeforeReady));
+        }
         match outcome {
             Some(Ok(peer)) => {
                 self.stage = Stage::Open;

@@ -190,6 +190,10 @@ fn refusals_name_what_the_peer_is() {
     command::put_ready(SocketType::Dealer, &[1; 256], &mut long_id);
     let mut early = greeting::encode(Mechanism::Null, false).to_vec();
     early.extend_from_slice(b"\x00\x05hello");
+    // The message goes on after the READY.
+    let mut around = dealer(1);
+    around.splice(64..64, *b"\x01\x05hello");
+    around.extend_from_slice(b"\x00\x05world");
     let mut ping = greeting::encode(Mechanism::Null, false).to_vec();
     ping.extend_from_slice(b"\x04\x07\x04PING\0\0");
     let mut error = greeting::encode(Mechanism::Null, false).to_vec();
@@ -203,6 +207,7 @@ fn refusals_name_what_the_peer_is() {
         (ready(b"PUSH"), Ending::SocketType),
         (long_id, Ending::RoutingIdTooLong { bytes: 256 }),
         (early, Ending::MessageBeforeReady),
+        (around, Ending::MessageBeforeReady),
         (ping, Ending::BadCommand),
         (error, Ending::PeerError(r"no\r\n".into())),
     ] {
