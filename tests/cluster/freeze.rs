@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use cluster_tests::{
-    Asker, Code, RawWorker, Sighting, TestCluster, Version, Watch, hold_for, look_for, scale, wait_until,
+    Asker, Code, RawWorker, Sighting, TestCluster, Version, Watch, hold_for, look_for, scale,
+    wait_until,
 };
 
 use crate::{
