@@ -7,8 +7,8 @@ use std::{
 };
 
 use mdp_transport::{
-    BufferPool, Connection, ConnectionLimits, Ending, Event, Flow, Introduction, LocalSocket,
-    Message, PeerIntroduction, SharedFrame, Side, SocketType,
+    BufferPool, Connection, ConnectionLimits, Ending, Event, Flow, GREETING_BYTES, Introduction,
+    LocalSocket, Message, PeerIntroduction, SharedFrame, Side, SocketType,
 };
 use mdp_wire::{FrameSink as _, Part, Position};
 
@@ -16,6 +16,8 @@ use mdp_wire::{FrameSink as _, Part, Position};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a read waits, so that timers get their turn.
 const STEP: Duration = Duration::from_millis(5);
+/// Where a greeting says its minor version.
+const MINOR_AT: usize = 11;
 
 /// One end of a connection, driven by hand.
 pub(crate) struct Peer {
@@ -24,6 +26,10 @@ pub(crate) struct Peer {
     pool: BufferPool,
     pub(crate) introduction: Option<PeerIntroduction>,
     pub(crate) messages: Vec<Message>,
+    /// The minor version that both greetings say: libzmq itself always says 1.
+    pub(crate) minor: u8,
+    /// How many bytes came and went.
+    passed: [usize; 2],
 }
 
 /// What became of a turn.
@@ -44,23 +50,40 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
 impl Peer {
     /// The accepting side, a ROUTER.
     pub(crate) fn accept(listener: &TcpListener) -> Self {
+        Self::accept_with(listener, ConnectionLimits::default())
+    }
+
+    pub(crate) fn accept_with(listener: &TcpListener, limits: ConnectionLimits) -> Self {
         let (stream, _) = listener.accept().unwrap();
-        Self::new(stream, Side::Accepting, SocketType::Router)
+        Self::new(stream, Side::Accepting, SocketType::Router, limits)
     }
 
     /// The dialling side, a DEALER.
     pub(crate) fn dial(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        Self::new(stream, Side::Dialling, SocketType::Dealer)
+        Self::new(stream, Side::Dialling, SocketType::Dealer, ConnectionLimits::default())
     }
 
-    fn new(stream: TcpStream, side: Side, socket_type: SocketType) -> Self {
+    fn new(
+        stream: TcpStream,
+        side: Side,
+        socket_type: SocketType,
+        limits: ConnectionLimits,
+    ) -> Self {
         stream.set_read_timeout(Some(STEP)).unwrap();
         let mut pool = BufferPool::default();
         let local = LocalSocket { socket_type, routing_id: &[] };
-        let introduction = Introduction { side, local, limits: ConnectionLimits::default() };
+        let introduction = Introduction { side, local, limits };
         let connection = Connection::new(Instant::now(), &introduction, &mut pool);
-        Self { stream, connection, pool, introduction: None, messages: Vec::new() }
+        Self {
+            stream,
+            connection,
+            pool,
+            introduction: None,
+            messages: Vec::new(),
+            minor: 1,
+            passed: [0; 2],
+        }
     }
 
     /// Writes what waits, reads once, and does what is due.
@@ -74,6 +97,7 @@ impl Peer {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Turn::Closed,
             Err(error) => panic!("{error}"),
         };
+        patch_minor(&mut self.passed[0], self.minor, &mut buffer[..count]);
         let (introduction, messages) = (&mut self.introduction, &mut self.messages);
         let take = |event| {
             match event {
@@ -98,8 +122,17 @@ impl Peer {
             if slices.is_empty() {
                 return;
             }
-            let Ok(count) = self.stream.write_vectored(&slices) else { return };
+            let written = if self.passed[1] < GREETING_BYTES {
+                let mut first = slices[0].to_vec();
+                let mut passed = self.passed[1];
+                patch_minor(&mut passed, self.minor, &mut first);
+                self.stream.write(&first)
+            } else {
+                self.stream.write_vectored(&slices)
+            };
+            let Ok(count) = written else { return };
             drop(slices);
+            self.passed[1] += count;
             self.connection.transmitted(count, &mut self.pool);
         }
     }
@@ -133,6 +166,15 @@ impl Peer {
             }
         }
     }
+}
+
+fn patch_minor(passed: &mut usize, minor: u8, bytes: &mut [u8]) {
+    if let Some(at) = MINOR_AT.checked_sub(*passed)
+        && let Some(byte) = bytes.get_mut(at)
+    {
+        *byte = minor;
+    }
+    *passed += bytes.len();
 }
 
 /// A socket of libzmq that gives up in time.

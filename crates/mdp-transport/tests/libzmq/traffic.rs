@@ -5,13 +5,14 @@ use mdp_transport::{Mechanism, SharedFrame, SocketType};
 use crate::peer::{Peer, body, listen, socket};
 
 /// Around each size at which something changes: the length of the header, the copy, the buffer.
-const SIZES: [usize; 16] = [
-    0, 1, 254, 255, 256, 257, 1_023, 1_024, 4_096, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537,
-    3_000_000,
+const SIZES: [usize; 18] = [
+    0, 1, 254, 255, 256, 257, 1_023, 1_024, 4_095, 4_096, 4_097, 16_383, 16_384, 16_385, 65_535,
+    65_536, 65_537, 3_000_000,
 ];
 
 fn shapes() -> Vec<Vec<usize>> {
     let mut shapes: Vec<Vec<usize>> = SIZES.iter().map(|size| vec![*size]).collect();
+    shapes.extend(SIZES.iter().map(|size| vec![0, *size, 0]));
     shapes.push(SIZES.to_vec());
     shapes.push(vec![0; 1_000]);
     shapes.push(vec![0, 6, 4, 64]);
@@ -20,12 +21,17 @@ fn shapes() -> Vec<Vec<usize>> {
 
 /// Sends every shape by a socket of libzmq, echoes it, and compares what comes back.
 fn echo(kind: zmq::SocketType, expected: SocketType) {
+    [0, 1].into_iter().for_each(|minor| echo_in_version(kind, expected, minor));
+}
+
+fn echo_in_version(kind: zmq::SocketType, expected: SocketType, minor: u8) {
     let context = zmq::Context::new();
     let client = socket(&context, kind);
     client.set_identity(b"a name").unwrap();
     let (listener, address) = listen();
     client.connect(&format!("tcp://{address}")).unwrap();
     let mut peer = Peer::accept(&listener);
+    peer.minor = minor;
     // A ROUTER names the peer to which it sends, and can only when it knows it.
     let mut address_of_peer = Vec::new();
     peer.until(|peer| peer.introduction.is_some());
@@ -57,7 +63,7 @@ fn echo(kind: zmq::SocketType, expected: SocketType) {
     let introduction = peer.introduction.unwrap();
     assert_eq!(introduction.socket_type, expected);
     assert_eq!(&*introduction.routing_id, b"a name");
-    assert_eq!(introduction.mechanism, Mechanism::Null);
+    assert_eq!((introduction.minor, introduction.mechanism), (minor, Mechanism::Null));
 }
 
 #[test]

@@ -61,6 +61,20 @@ fn ping_of_omq_is_answered_also_between_the_pieces_of_a_message() {
 }
 
 #[test]
+fn pong_of_ours_is_the_bytes_of_one_of_omq() {
+    let mut pair = Pair::open(Setup::default());
+    for context in 0..=16 {
+        let context = body(context);
+        let ping = Command::Ping { ttl_deciseconds: 0, context: context.clone().into() };
+        pair.omq.send_command(&ping).unwrap();
+        pair.pass_to_us().unwrap();
+        let pong = Command::Pong { context: context.into() };
+        pair.omq.send_command(&pong).unwrap();
+        assert_eq!(pair.our_bytes(), pair.omq_bytes());
+    }
+}
+
+#[test]
 fn ping_of_ours_is_answered_by_omq() {
     let limits = ConnectionLimits::default();
     let mut pair = Pair::open(Setup::default());

@@ -9,6 +9,7 @@
 //! | sockets, ours with omq's | ROUTER with REQ, DEALER, ROUTER; DEALER with REQ, DEALER, ROUTER; REQ with DEALER, ROUTER |
 //! | sides | each accepts and each dials |
 //! | cuts | none, 1,000 bytes, a few bytes at a time; random ones in properties |
+//! | bytes | messages of every shape and PONGs are written alike, byte for byte |
 //! | limits | bytes and frames of a message: one less, equal, one more, both ways (omq has no limit for frames) |
 //! | commands | READY with and without a routing id, ERROR, PING with context and TTL, PONG |
 //!

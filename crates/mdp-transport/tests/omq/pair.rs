@@ -144,7 +144,7 @@ impl Pair {
         outcome.map_err(Failure::Omq)
     }
 
-    fn pass_to_us(&mut self) -> Result<(), Failure> {
+    pub(crate) fn pass_to_us(&mut self) -> Result<(), Failure> {
         let piece = self.piece();
         let mut bytes = first_bytes(&self.omq.transmit_chunks_capped(64), piece);
         self.omq.advance_transmit(bytes.len());
@@ -162,6 +162,24 @@ impl Pair {
         let read = self.ours.received(self.now, &bytes, &mut self.pool, take);
         assert_eq!(read.map_err(Failure::Ours)?, bytes.len());
         Ok(())
+    }
+
+    /// What we would write now, all of it; taken away.
+    pub(crate) fn our_bytes(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.ours.output_bytes() > 0 {
+            let more = first_bytes(&self.ours.output(), usize::MAX);
+            self.ours.transmitted(more.len(), &mut self.pool);
+            bytes.extend(more);
+        }
+        bytes
+    }
+
+    /// What omq would write now; taken away.
+    pub(crate) fn omq_bytes(&mut self) -> Vec<u8> {
+        let bytes = self.omq.poll_transmit().to_vec();
+        self.omq.advance_transmit(bytes.len());
+        bytes
     }
 
     fn piece(&mut self) -> usize {

@@ -105,6 +105,16 @@ fn messages_of_every_shape_are_the_same_to_both() {
 }
 
 #[test]
+fn messages_of_every_shape_are_the_same_bytes() {
+    let mut pair = Pair::open(Setup::default());
+    for message in shapes().iter().map(|shape| frames(shape)) {
+        pair.send(&message);
+        pair.omq_send(&message);
+        assert!(pair.our_bytes() == pair.omq_bytes());
+    }
+}
+
+#[test]
 fn messages_in_pieces_of_a_few_bytes_are_the_same_to_both() {
     let small = shapes().into_iter().filter(|shape| shape.iter().sum::<usize>() < 600);
     let messages: Vec<Frames> = small.map(|shape| frames(&shape)).collect();
