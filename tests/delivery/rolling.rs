@@ -86,7 +86,7 @@ fn work(endpoints: Vec<String>, context: zmq::Context, stop: &StopHandle) -> Vec
         };
         Worker::run(options, handler, stop).unwrap()
     };
-    let counters = tracing::subscriber::with_default(moves.clone(), run);
+    let counters = tracing::subscriber::with_default(moves.listener(), run);
     let seen = moves.seen();
     let registered = seen.iter().filter(|seen| matches!(seen, Seen::Registered { .. })).count();
     // Else the library says it in other words now.

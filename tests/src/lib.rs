@@ -36,6 +36,7 @@ mod program;
 mod raw_socket;
 mod receipt;
 mod recorded_worker;
+mod registration_log;
 mod soak;
 mod view;
 mod wait;
@@ -75,6 +76,7 @@ pub use program::{Finished, is_release, last_program, majordomo, next_program, p
 pub use raw_socket::{RawSocket, Reachable};
 pub use receipt::Receipt;
 pub use recorded_worker::{RECORDED_HEARTBEAT, RECORDED_SILENCE_MAX, Record, RecordedWorker};
+pub use registration_log::{RegistrationEvent, registration_log};
 pub use soak::{Scale, raise_file_limit, scale};
 pub use view::{ChangeView, ClusterView, NodeView, Readiness};
 pub use wait::{hold_for, look_for, wait_until};

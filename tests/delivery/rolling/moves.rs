@@ -1,24 +1,14 @@
 //! What a worker of the library says of its registrations, in its log.
 
 use std::{
-    fmt,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span::{Attributes, Id, Record},
-};
+use cluster_tests::{RegistrationEvent, registration_log};
+use tracing::Subscriber;
 
-/// How the library says that a node has taken a worker.
-const REGISTERED: &str = "registered";
-
-/// How the library says that a registration has ended.
-const OVER: &str = "registration over";
-
-/// Why it has, if the node said so.
+/// Why a registration has ended, if the node said so.
 const SENT_AWAY: &str = "disconnected by the broker";
 
 /// One thing that a worker saw.
@@ -38,13 +28,26 @@ pub(super) enum Seen {
     Lost,
 }
 
-/// Listens to the log of one thread.
+/// What one worker saw.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moves {
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Moves {
+    /// Listens to the library's log on the thread of a worker.
+    pub(super) fn listener(&self) -> impl Subscriber + Send + Sync + use<> {
+        let moves = Arc::clone(&self.seen);
+        registration_log(move |event| {
+            let at = Instant::now();
+            moves.lock().unwrap().push(match event {
+                RegistrationEvent::Registered { .. } => Seen::Registered { at },
+                RegistrationEvent::Over { why } if why.contains(SENT_AWAY) => Seen::SentAway { at },
+                RegistrationEvent::Over { .. } => Seen::Lost,
+            });
+        })
+    }
+
     /// Everything so far, oldest first.
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
@@ -58,54 +61,6 @@ pub(super) fn moved(seen: &[Seen]) -> Vec<Duration> {
         _ => None,
     });
     pairs.collect()
-}
-
-impl Subscriber for Moves {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("mdp_client") && *metadata.level() <= Level::INFO
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let at = Instant::now();
-        let mut text = Text::default();
-        event.record(&mut text);
-        let seen = match (text.message.as_str(), text.why.contains(SENT_AWAY)) {
-            (REGISTERED, _) => Seen::Registered { at },
-            (OVER, true) => Seen::SentAway { at },
-            (OVER, false) => Seen::Lost,
-            _ => return,
-        };
-        self.seen.lock().unwrap().push(seen);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-/// The fields of an event.
-#[derive(Default)]
-struct Text {
-    message: String,
-    why: String,
-}
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        match field.name() {
-            "message" => self.message = format!("{value:?}"),
-            "why" => self.why = format!("{value:?}"),
-            _ => {}
-        }
-    }
 }
 
 #[test]
@@ -124,10 +79,10 @@ fn way_from_one_node_to_the_next_is_measured() {
 }
 
 #[test]
-fn log_is_understood() {
+fn moves_of_a_worker_follow_its_log() {
     let moves = Moves::default();
 
-    tracing::subscriber::with_default(moves.clone(), || {
+    tracing::subscriber::with_default(moves.listener(), || {
         tracing::info!(target: "mdp_client::worker", endpoint = "a", "registered");
         tracing::info!(target: "mdp_client::worker", why = SENT_AWAY, "registration over");
         tracing::info!(target: "mdp_client::worker", why = "connection lost", "registration over");

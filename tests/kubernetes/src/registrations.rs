@@ -3,22 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use cluster_tests::now_ns;
+use cluster_tests::{RegistrationEvent, now_ns, registration_log};
 use serde::{Deserialize, Serialize};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span::{Attributes, Id, Record},
-};
-
-/// How the library says that a node has taken a worker, and that a registration has ended.
-const REGISTERED: &str = "registered";
-const OVER: &str = "registration over";
+use tracing::Subscriber;
 
 /// How late a worker may notice that its node has ended its registration.
 const NOTICED_WITHIN: Duration = Duration::from_millis(500);
@@ -108,7 +99,11 @@ impl Registrations {
     /// Listens to the library's log on the thread of a worker.
     #[must_use]
     pub fn listener(&self, worker: usize) -> impl Subscriber + Send + Sync + use<> {
-        Listener { worker, registrations: self.clone() }
+        let registrations = self.clone();
+        registration_log(move |event| match event {
+            RegistrationEvent::Registered { endpoint } => registrations.begin(worker, endpoint),
+            RegistrationEvent::Over { .. } => registrations.end(worker),
+        })
     }
 
     /// All that go on.
@@ -139,62 +134,6 @@ impl Registrations {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Registration>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Listener {
-    worker: usize,
-    registrations: Registrations,
-}
-
-impl Subscriber for Listener {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("mdp_client") && *metadata.level() <= Level::INFO
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text::default();
-        event.record(&mut text);
-        match text.message.as_str() {
-            REGISTERED => self.registrations.begin(self.worker, text.endpoint),
-            OVER => self.registrations.end(self.worker),
-            _ => {}
-        }
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-/// The fields of an event.
-#[derive(Default)]
-struct Text {
-    message: String,
-    endpoint: String,
-}
-
-impl Visit for Text {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "endpoint" {
-            value.clone_into(&mut self.endpoint);
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        match field.name() {
-            "message" => self.message = format!("{value:?}"),
-            "endpoint" => self.endpoint = format!("{value:?}").trim_matches('"').to_owned(),
-            _ => {}
-        }
     }
 }
 
@@ -254,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn log_of_the_library_is_understood() {
+    fn registrations_of_a_worker_follow_its_log() {
         let registrations = Registrations::default();
 
         tracing::subscriber::with_default(registrations.listener(7), || {
