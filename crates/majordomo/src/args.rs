@@ -158,6 +158,16 @@ pub(crate) struct ServeArgs {
         conflicts_with_all = ["config", "check", "bind", "name", "admin", "data_dir", "peers"]
     )]
     pub(crate) dev: Option<u16>,
+    /// With --dev: the port for clients and workers of the first node. The next nodes have the ports
+    /// behind it; their cluster ports are 10 higher, and their administration ports 30.
+    #[arg(
+        long,
+        requires = "dev",
+        value_name = "PORT",
+        default_value = "5551",
+        value_parser = clap::value_parser!(u16).range(1..=65_400)
+    )]
+    pub(crate) dev_port: u16,
     /// End when this process does, which must be the one that started this.
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) ends_with: Option<i32>,

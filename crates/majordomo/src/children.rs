@@ -15,7 +15,9 @@ use std::{
     },
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 
 /// The children that a thread waits for; each leads a process group of its own. A child is started
 /// and reaped under this lock only, so that an id in here is never that of another process.
@@ -91,6 +93,14 @@ pub(crate) fn wait_until_ended(pid: Pid) -> io::Result<()> {
     }
 }
 
+/// Sends a signal to a child, unless it was reaped: then its id may be that of any process.
+pub(crate) fn signal(pid: Pid, signal: Signal) {
+    if attended().contains(&pid.as_raw_nonzero().get()) {
+        // It may have ended, and not have been reaped yet.
+        kill_process(pid, signal).ok();
+    }
+}
+
 /// Kills what is left of a child with its group, and reaps it.
 pub(crate) fn end(child: &mut Child) -> io::Result<ExitStatus> {
     let mut attended = attended();
@@ -145,4 +155,33 @@ fn ids_of_children() -> Vec<i32> {
 pub(crate) fn pid(child: &Child) -> io::Result<Pid> {
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     id.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    fn sleep() -> Command {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        command
+    }
+
+    #[test]
+    fn signal_is_for_a_child_that_was_not_reaped_and_for_no_other_process() {
+        let mut child = start(&mut sleep()).unwrap();
+        let child_pid = pid(&child).unwrap();
+        signal(child_pid, Signal::TERM);
+        wait_until_ended(child_pid).unwrap();
+        assert_eq!(end(&mut child).unwrap().signal(), Some(Signal::TERM.as_raw()));
+        assert!(!attended().contains(&child_pid.as_raw_nonzero().get()));
+
+        // It stands for the process that has the id of a reaped child now.
+        let mut other = sleep().spawn().unwrap();
+        signal(pid(&other).unwrap(), Signal::TERM);
+        other.kill().unwrap();
+        assert_eq!(other.wait().unwrap().signal(), Some(Signal::KILL.as_raw()), "not by TERM");
+    }
 }

@@ -1,6 +1,11 @@
 //! `majordomo serve --dev`, and a second broker on one machine.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{
+    fs,
+    hash::{BuildHasher as _, RandomState},
+    net::TcpListener,
+    process::Command,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -10,12 +15,45 @@ use crate::{
     work::is_running,
 };
 
-/// The ports that `--dev` uses cannot be chosen: one test at a time has them, here by being one test,
-/// and in other processes by this file. What else listens there is no fault of ours.
-fn dev(count: &str) -> Command {
-    let mut command = majordomo(&["serve", "--dev", count]);
+/// Nodes of one command.
+const NODES: u16 = 3;
+
+/// How far the cluster ports and the administration ports are from those for clients.
+const OTHER_PORTS: [u16; 2] = [10, 30];
+
+/// How often other ports are tried, if another program takes one in the moment before the start.
+const TRIES_MAX: usize = 20;
+
+/// The first of ports that are free at this moment. Below those that systems hand out by themselves, so
+/// that only a program that was told to takes them.
+fn free_ports() -> u16 {
+    let random = || 10_000 + u16::try_from(RandomState::new().hash_one(0) % 20_000).unwrap();
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let are_free = |first: &u16| {
+        let of_node = |node: u16| [0, OTHER_PORTS[0], OTHER_PORTS[1]].map(|to| first + node + to);
+        (0..NODES).flat_map(of_node).all(is_free)
+    };
+    std::iter::repeat_with(random).take(1_000).find(are_free).expect("ports that are free")
+}
+
+fn dev(count: &str, first_port: u16) -> Command {
+    let mut command = majordomo(&["serve", "--dev", count, "--dev-port", &first_port.to_string()]);
     command.env_remove("MAJORDOMO__ADMIN__BIND");
     command
+}
+
+/// Nodes of one command on ports that no other program has, and the first of these ports.
+fn start(count: &str) -> (Running, u16) {
+    for _ in 0..TRIES_MAX {
+        let first_port = free_ports();
+        let mut cluster = Running::start(dev(count, first_port));
+        let line =
+            cluster.wait_for_line(|line| line.contains(" nodes; use") || line.contains("needs port"));
+        if !line.contains("needs port") {
+            return (cluster, first_port);
+        }
+    }
+    panic!("other programs took the ports {TRIES_MAX} times");
 }
 
 /// The processes of the nodes, by what they were started with.
@@ -36,7 +74,8 @@ fn nodes_of(parent: u32) -> Vec<(String, Pid)> {
 
 #[test]
 fn three_nodes_of_one_command_are_a_cluster_that_survives_one_and_ends_together() {
-    let mut cluster = Running::start(dev("3"));
+    let (mut cluster, first_port) = start("3");
+    let endpoint = |node: u16| format!("127.0.0.1:{}", first_port + node - 1);
     let ready = |log: &str, name: &str| {
         log.lines().any(|line| {
             line.starts_with(&format!("{name} | ")) && line.contains("ready: this node")
@@ -48,9 +87,11 @@ fn three_nodes_of_one_command_are_a_cluster_that_survives_one_and_ends_together(
         }
     }
 
-    let worker = ["work", "echo", "--echo", "--endpoint", "127.0.0.1:5551,127.0.0.1:5553"];
+    let endpoints = format!("{},{}", endpoint(1), endpoint(3));
+    let worker = ["work", "echo", "--echo", "--endpoint", &endpoints];
     let _worker = Running::start(majordomo(&worker));
-    let call = ["call", "echo", "hi", "--endpoint", "127.0.0.1:5553", "--timeout", "20s"];
+    let third = endpoint(3);
+    let call = ["call", "echo", "hi", "--endpoint", &third, "--timeout", "20s"];
     assert_eq!(printed(&run(&call)), "hi\n");
     let nodes = nodes_of(cluster.pid());
     let names: Vec<&str> = nodes.iter().map(|(name, _)| name.as_str()).collect();
@@ -59,7 +100,8 @@ fn three_nodes_of_one_command_are_a_cluster_that_survives_one_and_ends_together(
     // One is killed, and can be started again by the command that the log shows.
     kill_process(nodes[1].1, Signal::KILL).unwrap();
     let line = cluster.wait_for_line(|line| line.contains("node-2 was killed"));
-    assert!(line.contains("majordomo serve --name node-2 --bind 127.0.0.1:5552"), "{line}");
+    let starts = format!("majordomo serve --name node-2 --bind {}", endpoint(2));
+    assert!(line.contains(&starts), "{line}");
     assert_eq!(printed(&run(&call)), "hi\n");
     let (_, command) = line.split_once("another terminal: ").unwrap();
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -84,25 +126,54 @@ fn three_nodes_of_one_command_are_a_cluster_that_survives_one_and_ends_together(
     }
     let data = std::env::temp_dir().join(format!("majordomo-dev-{}", cluster.pid()));
     assert!(!data.exists(), "{}", data.display());
+}
 
-    // Killed without a chance to say so: its nodes drain by themselves.
-    let mut cluster = Running::start(dev("1"));
+#[test]
+fn nodes_of_a_command_that_is_killed_drain_by_themselves() {
+    let (mut cluster, _) = start("1");
     cluster.wait_for_line(|line| line.contains("ready: this node"));
     let nodes = nodes_of(cluster.pid());
     assert_eq!(nodes.len(), 1);
-    cluster.signal(Signal::KILL);
-    wait_until("the node ended", || !is_running(nodes[0].1));
 
-    // A port in use is said before anything starts.
-    let _other = TcpListener::bind("127.0.0.1:5552").unwrap();
-    let refused = dev("3").output().unwrap();
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(
-        stderr(&refused).contains("--dev needs port 5552 of 127.0.0.1"),
-        "{}",
-        stderr(&refused)
-    );
+    cluster.signal(Signal::KILL);
+
+    wait_until("the node ended", || !is_running(nodes[0].1));
     fs::remove_dir_all(std::env::temp_dir().join(format!("majordomo-dev-{}", cluster.pid()))).ok();
+}
+
+#[test]
+fn port_in_use_is_said_before_any_node_starts() {
+    let (taken, first_port) = loop {
+        let first_port = free_ports();
+        if let Ok(taken) = TcpListener::bind(("127.0.0.1", first_port + 1)) {
+            break (taken, first_port);
+        }
+    };
+
+    let refused = dev("3", first_port).output().unwrap();
+
+    let port = taken.local_addr().unwrap().port();
+    let said = format!("--dev needs port {port} of 127.0.0.1");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains(&said), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--dev-port"), "{}", stderr(&refused));
+}
+
+#[test]
+fn ports_of_a_cluster_to_try_things_out_are_those_of_the_files() {
+    for (number, port) in [(1, 5551), (2, 5552), (3, 5553)] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/three-node");
+        let file = format!("{folder}/node-{number}.toml");
+        let mut check = majordomo(&["serve", "--check", "--json", "--config", &file]);
+        let settings = printed_json(&check.env_remove("MAJORDOMO__ADMIN__BIND").output().unwrap());
+        let [to_cluster, to_admin] = OTHER_PORTS;
+        for (key, to) in [("broker", 0), ("cluster", to_cluster), ("admin", to_admin)] {
+            let bind = settings[key]["bind"].as_str().unwrap();
+            assert!(bind.ends_with(&format!(":{}", port + to)), "{key}: {bind}");
+        }
+    }
+    let help = printed(&run(&["serve", "--help"])).to_owned();
+    assert!(help.contains("--dev-port <PORT>") && help.contains("[default: 5551]"), "{help}");
 }
 
 #[test]

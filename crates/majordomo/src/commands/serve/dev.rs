@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::{
@@ -28,10 +28,29 @@ use crate::{
     signals::{HangUp, Second, StopSignals},
 };
 
-/// The ports of node 0, as in config/three-node: node 1 has the next ones.
-const BROKER_PORT: u16 = 5550;
-const CLUSTER_PORT: u16 = 5560;
-const ADMIN_PORT: u16 = 5580;
+/// How far the ports of a node are from that for clients and workers, as in config/three-node.
+const TO_CLUSTER_PORT: u16 = 10;
+const TO_ADMIN_PORT: u16 = 30;
+
+/// The ports of one node.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    broker: u16,
+    cluster: u16,
+    admin: u16,
+}
+
+impl Ports {
+    /// Of this many nodes, from the first port on.
+    fn of(first: u16, count: u16) -> Vec<Self> {
+        let ports = (first..).take(usize::from(count)).map(|broker| Self {
+            broker,
+            cluster: broker.saturating_add(TO_CLUSTER_PORT),
+            admin: broker.saturating_add(TO_ADMIN_PORT),
+        });
+        ports.collect()
+    }
+}
 
 /// The longest piece of a line that is passed on at once.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -46,11 +65,12 @@ pub(super) fn run(args: &ServeArgs, count: u16) -> anyhow::Result<Exit> {
         Targets::new().with_default(LevelFilter::INFO),
         &Format::Text { node: None },
     );
-    check_ports(count)?;
+    let ports = Ports::of(args.dev_port, count);
+    check_ports(&ports)?;
     let data = DATA.get_or_init(new_directory);
     fs::create_dir(data).with_context(|| format!("cannot make {}", data.display()))?;
-    let nodes = start_all(args, count, data);
-    let ended = nodes.and_then(|nodes| attend(nodes, signals));
+    let nodes = start_all(args, &ports, data);
+    let ended = nodes.and_then(|nodes| attend(nodes, &ports, signals));
     fs::remove_dir_all(data).ok();
     drop(log);
     ended
@@ -68,12 +88,13 @@ fn new_directory() -> PathBuf {
 }
 
 /// A port in use is said once, here, and not by one node after the others have started.
-fn check_ports(count: u16) -> Result<(), UsageError> {
-    for port in (1..=count).flat_map(|n| [BROKER_PORT + n, CLUSTER_PORT + n, ADMIN_PORT + n]) {
+fn check_ports(ports: &[Ports]) -> Result<(), UsageError> {
+    for port in ports.iter().flat_map(|of| [of.broker, of.cluster, of.admin]) {
         if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
             let reason = format!(
-                "--dev needs port {port} of 127.0.0.1: {error}; stop the other program, or start nodes \
-                 of your own with --bind, --admin, --data-dir and --peers"
+                "--dev needs port {port} of 127.0.0.1: {error}; stop the other program, choose \
+                 other ports with --dev-port, or start nodes of your own with --bind, --admin, \
+                 --data-dir and --peers"
             );
             return Err(UsageError(reason));
         }
@@ -90,24 +111,25 @@ struct DevNode {
     command: String,
 }
 
-fn start_all(args: &ServeArgs, count: u16, data: &Path) -> anyhow::Result<Vec<DevNode>> {
-    let names: Vec<String> = (1..=count).map(|number| format!("node-{number}")).collect();
-    let peers: Vec<String> = (1..)
-        .zip(&names)
-        .map(|(number, name)| format!("{name}=127.0.0.1:{}", CLUSTER_PORT + number))
+fn start_all(args: &ServeArgs, ports: &[Ports], data: &Path) -> anyhow::Result<Vec<DevNode>> {
+    let names: Vec<String> = (1..=ports.len()).map(|number| format!("node-{number}")).collect();
+    let peers: Vec<String> = names
+        .iter()
+        .zip(ports)
+        .map(|(name, ports)| format!("{name}=127.0.0.1:{}", ports.cluster))
         .collect();
     let peers = peers.join(",");
     let program = env::current_exe().context("the program cannot find itself")?;
     let mut nodes = Vec::new();
-    for (number, name) in (1..).zip(names) {
+    for (ports, name) in ports.iter().zip(names) {
         let typed = [
             ("--name", name.clone()),
-            ("--bind", format!("127.0.0.1:{}", BROKER_PORT + number)),
-            ("--admin", format!("127.0.0.1:{}", ADMIN_PORT + number)),
+            ("--bind", format!("127.0.0.1:{}", ports.broker)),
+            ("--admin", format!("127.0.0.1:{}", ports.admin)),
             ("--data-dir", data.join(&name).display().to_string()),
             ("--peers", peers.clone()),
         ];
-        let bind = format!("127.0.0.1:{}", CLUSTER_PORT + number);
+        let bind = format!("127.0.0.1:{}", ports.cluster);
         let mut command = Command::new(&program);
         command.arg("serve");
         for (flag, value) in &typed {
@@ -134,15 +156,15 @@ fn start_all(args: &ServeArgs, count: u16, data: &Path) -> anyhow::Result<Vec<De
 }
 
 /// Passes on what the nodes log, and waits for their ends.
-fn attend(nodes: Vec<DevNode>, signals: StopSignals) -> anyhow::Result<Exit> {
+fn attend(nodes: Vec<DevNode>, ports: &[Ports], signals: StopSignals) -> anyhow::Result<Exit> {
     let endpoints: Vec<String> =
-        (1..).zip(&nodes).map(|(n, _)| format!("127.0.0.1:{}", BROKER_PORT + n)).collect();
+        ports.iter().map(|ports| format!("127.0.0.1:{}", ports.broker)).collect();
     tracing::info!(
         "{} nodes; use them by MAJORDOMO_ENDPOINT={} and MAJORDOMO_ADMIN=http://127.0.0.1:{}; their data \
          is gone when they end",
         nodes.len(),
         endpoints.join(","),
-        ADMIN_PORT + 1
+        ports.first().map_or(0, |ports| ports.admin)
     );
     let pids =
         nodes.iter().map(|node| children::pid(&node.process)).collect::<io::Result<Vec<_>>>()?;
@@ -178,8 +200,7 @@ impl Stop {
     fn all(&self) {
         self.is_asked.store(true, Ordering::Relaxed);
         for pid in &self.pids {
-            // It may have ended already.
-            kill_process(*pid, Signal::TERM).ok();
+            children::signal(*pid, Signal::TERM);
         }
     }
 }
