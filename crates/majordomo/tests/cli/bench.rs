@@ -7,7 +7,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::program::{Broker, majordomo, printed, printed_json, run, stderr};
+use crate::{
+    program::{Broker, PATIENCE, majordomo, printed, printed_json, run, stderr},
+    terminal::Terminal,
+};
 
 #[test]
 fn broker_is_measured() {
@@ -61,26 +64,22 @@ fn port_without_a_broker_is_said_at_once() {
 fn lost_broker_ends_the_measurement_with_the_figures_of_the_true_time() {
     let broker = Broker::start();
     let typed = ["bench", "--seconds", "60", "--json", "--endpoint", &broker.endpoint];
-    let mut bench = majordomo(&typed);
-    let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let began_at = Instant::now();
-    // The warm-up takes half a second.
-    std::thread::sleep(Duration::from_secs(2));
+    let (bench, mut terminal) = Terminal::spawn(majordomo(&typed));
+    terminal.wait_for("measuring: ");
 
     broker.process.signal(Signal::KILL);
 
     let output = bench.wait_with_output().unwrap();
     let elapsed = began_at.elapsed();
-    assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("the broker was lost (connection refused)"),
-        "{}",
-        stderr(&output)
-    );
+    let shown = terminal.read_to_end();
+    assert!(elapsed < PATIENCE, "{elapsed:?}");
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("the broker was lost (connection refused)"), "{shown}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["ended_early"], "connection refused");
     let seconds = report["duration_seconds"].as_f64().unwrap();
+    // The warm-up takes half a second, and is not counted.
     assert!(seconds > 0.0 && seconds < elapsed.as_secs_f64() - 0.25, "{seconds} of {elapsed:?}");
     let pace = report["requests"].as_f64().unwrap() / seconds;
     assert!((report["requests_per_second"].as_f64().unwrap() - pace).abs() < 1.0, "{report}");

@@ -68,7 +68,7 @@ fn json_has_the_documented_shape() {
     let broker = Broker::start();
     let _worker = broker.work("echo", &["--echo"]);
 
-    let mut reply = printed_json(&broker.run(&["call", "echo", "a", "ä", "--json"]));
+    let mut reply = printed_json(&broker.run(&["call", "echo", "a", "ä", "--json", "-t", "20s"]));
 
     let elapsed_ms = reply.as_object_mut().unwrap().remove("elapsed_ms").unwrap();
     assert!(elapsed_ms.as_f64().unwrap() > 0.0, "{elapsed_ms}");
@@ -168,7 +168,8 @@ fn large_body_passes() {
 #[test]
 fn no_reply_ends_with_3() {
     let broker = Broker::start();
-    let quick = ["--timeout", "100ms", "--retries", "1"];
+    // Enough to connect: a request that did not leave is no lost reply.
+    let quick = ["--timeout", "500ms", "--retries", "1"];
 
     let absent = broker.run(&[&["call", "absent", "x"][..], &quick].concat());
     let unreachable =
@@ -202,11 +203,12 @@ fn broker_that_starts_late_is_waited_for_when_asked_to() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let mut call = majordomo(&["call", "echo", "hi", "--wait", "20s", "--timeout", "20s"]);
-    let call = call.args(["--endpoint", &endpoint]).stdout(Stdio::piped()).spawn().unwrap();
+    let at_once = ["call", "echo", "hi", "--timeout", "20s", "--endpoint", &endpoint];
+    let mut call = majordomo(&[&at_once[..], &["--wait", "20s"]].concat());
+    let call = call.stdout(Stdio::piped()).spawn().unwrap();
 
-    // Longer than without --wait.
-    thread::park_timeout(Duration::from_millis(1_500));
+    // As long as it takes without --wait.
+    assert_eq!(run(&at_once).status.code(), Some(3));
     let router = zmq::Context::new().socket(zmq::ROUTER).unwrap();
     router.bind(&format!("tcp://{endpoint}")).unwrap();
     let mut request = router.recv_multipart(0).unwrap();
@@ -257,8 +259,8 @@ fn request_that_may_not_be_executed_twice_is_sent_once() {
     let quick = ["--timeout", "100ms", "--retries", "5", "--not-idempotent"];
 
     let absent = broker.run(&[&["call", "absent", "x"][..], &quick].concat());
-    let unreachable =
-        run(&[&["call", "echo", "x", "--endpoint", "127.0.0.1:1"][..], &quick].concat());
+    let nowhere = ["call", "echo", "x", "--endpoint", "127.0.0.1:1", "--wait", "20s"];
+    let unreachable = run(&[&nowhere[..], &quick].concat());
 
     assert_eq!((absent.status.code(), unreachable.status.code()), (Some(3), Some(3)));
     assert!(stderr(&absent).contains("may have been executed"), "{}", stderr(&absent));

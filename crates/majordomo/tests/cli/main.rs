@@ -11,5 +11,6 @@ mod program;
 mod refusals;
 mod serve;
 mod signals;
+mod terminal;
 mod view;
 mod work;

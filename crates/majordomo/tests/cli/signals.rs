@@ -13,7 +13,7 @@ use tempfile::tempdir;
 
 use crate::{
     program::{Broker, PATIENCE, Running, majordomo, printed},
-    work::{HeldCommand, is_running},
+    work::{Working, is_running},
 };
 
 /// Waits until it is so.
@@ -46,23 +46,13 @@ fn broker_goes_on_after_signals_that_are_no_stop() {
 
 #[test]
 fn hang_up_lets_the_worker_finish_its_request() {
-    let broker = Broker::start();
-    let command = HeldCommand::new();
-    let mut worker = broker.work("slow", &["--exec", &command.exec()]);
-    let mut call = majordomo(&["call", "slow", "--timeout", "30s", "--endpoint", &broker.endpoint]);
-    let client = call.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    command.wait_until_begun();
+    let mut working = Working::start();
 
     for (signal, name) in MEANINGLESS {
-        worker.signal(signal);
-        worker.wait_for_line(|line| line.contains(name) && line.contains("ignored: "));
+        working.worker.signal(signal);
+        working.worker.wait_for_line(|line| line.contains(name) && line.contains("ignored: "));
     }
-    worker.signal(Signal::HUP);
-    worker.wait_for_line(|line| line.contains("stopping") && line.contains("SIGHUP"));
-    command.let_go();
-
-    assert_eq!(printed(&client.wait_with_output().unwrap()), "done\n\n");
-    assert_eq!(worker.wait_for_end().code(), Some(0), "{}", worker.seen());
+    working.assert_finishes_after(Signal::HUP, "SIGHUP");
 }
 
 #[test]

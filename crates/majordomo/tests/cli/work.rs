@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    process::Stdio,
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -103,21 +103,43 @@ fn command_that_takes_too_long_is_ended() {
     worker.wait_for_line(|line| line.contains("killed after 100ms"));
 }
 
+/// A worker with a request that it works on, and the client that waits for the reply.
+pub(crate) struct Working {
+    pub(crate) broker: Broker,
+    pub(crate) worker: Running,
+    command: HeldCommand,
+    client: Child,
+}
+
+impl Working {
+    pub(crate) fn start() -> Self {
+        let broker = Broker::start();
+        let command = HeldCommand::new();
+        let worker = broker.work("slow", &["--exec", &command.exec()]);
+        let typed = ["call", "slow", "--timeout", "30s", "--endpoint", &broker.endpoint];
+        let mut call = majordomo(&typed);
+        let client = call.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.wait_until_begun();
+        Self { broker, worker, command, client }
+    }
+
+    /// A signal that asks the worker to stop, which it does when the client has its reply.
+    #[track_caller]
+    pub(crate) fn assert_finishes_after(mut self, signal: Signal, name: &str) -> Broker {
+        self.worker.signal(signal);
+        self.worker.wait_for_line(|line| line.contains("stopping") && line.contains(name));
+        self.command.let_go();
+
+        assert_eq!(printed(&self.client.wait_with_output().unwrap()), "done\n\n");
+        assert_eq!(self.worker.wait_for_end().code(), Some(0), "{}", self.worker.seen());
+        self.broker
+    }
+}
+
 #[test]
 fn signal_lets_the_worker_finish_its_request() {
-    let broker = Broker::start();
-    let command = HeldCommand::new();
-    let mut worker = broker.work("slow", &["--exec", &command.exec()]);
-    let mut call = majordomo(&["call", "slow", "--timeout", "30s", "--endpoint", &broker.endpoint]);
-    let client = call.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    command.wait_until_begun();
+    let broker = Working::start().assert_finishes_after(Signal::TERM, "SIGTERM");
 
-    worker.signal(Signal::TERM);
-    worker.wait_for_line(|line| line.contains("stopping"));
-    command.let_go();
-
-    assert_eq!(printed(&client.wait_with_output().unwrap()), "done\n\n");
-    assert_eq!(worker.wait_for_end().code(), Some(0), "{}", worker.seen());
     // It said that it leaves, so the broker does not wait for its heartbeats to stop.
     assert_eq!(printed(&broker.run(&["call", "mmi.service", "slow"])), "404\n");
 }

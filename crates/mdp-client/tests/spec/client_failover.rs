@@ -73,7 +73,8 @@ fn broker_that_dies_with_the_request_is_followed_by_the_next_at_once() {
 #[test]
 fn silent_broker_is_followed_by_the_next_after_the_timeout() {
     let (silent, answering) = (FakeBroker::start(), FakeBroker::start());
-    let timeout = Duration::from_millis(700);
+    // For connecting, asking and answering, on a busy machine too: one that takes longer is passed over.
+    let timeout = Duration::from_secs(2);
     let options =
         client_options(Version::V01, &[&silent.endpoint, &answering.endpoint]).timeout(timeout);
     let mut client = Client::connect(options).unwrap();
@@ -105,13 +106,12 @@ fn connection_that_was_lost_while_idle_is_replaced() {
     let fake = thread::spawn(move || {
         let (peer, request) = broker.recv();
         broker.send(&peer, request);
-        // The reply is out when the next request could come, which it does not.
-        assert_eq!(broker.recv_within(Duration::from_millis(100)), None);
-        broker.stop()
+        broker
     });
 
     client.call("echo", "a").unwrap();
-    let endpoint = fake.join().unwrap();
+    // Not before the reply has come.
+    let endpoint = fake.join().unwrap().stop();
     let broker = FakeBroker::bind(&endpoint);
     let fake = thread::spawn(move || {
         let (peer, request) = broker.recv();
@@ -130,7 +130,9 @@ fn connection_that_was_lost_while_idle_is_replaced() {
 #[test]
 fn request_waits_for_a_broker_that_starts_late() {
     let endpoint = free_endpoint();
-    let options = client_options(Version::V01, &[&endpoint]).timeout(Duration::from_secs(60));
+    let options = client_options(Version::V01, &[&endpoint])
+        .timeout(Duration::from_secs(60))
+        .unreachable_timeout(Duration::from_secs(60));
     let call = call_in_thread(options, "echo", "hello");
 
     // Two rounds in vain at least.
@@ -182,11 +184,13 @@ fn client_that_never_reached_a_broker_says_so_after_the_time_for_that() {
 #[test]
 fn client_that_reached_a_broker_before_waits_for_all_of_its_attempts() {
     let broker = FakeBroker::start();
-    let (timeout, attempts) = (Duration::from_millis(400), 2);
+    // The time to be reached at all: less than the attempts take together, and enough for a busy machine.
+    let unreachable_timeout = Duration::from_secs(2);
+    let (timeout, attempts) = (Duration::from_secs(1), 3);
     let options = client_options(Version::V01, &[&broker.endpoint])
         .timeout(timeout)
         .attempts(attempts)
-        .unreachable_timeout(Duration::from_millis(1));
+        .unreachable_timeout(unreachable_timeout);
     let mut client = Client::connect(options).unwrap();
     let fake = thread::spawn(move || {
         let (peer, request) = broker.recv();
@@ -199,8 +203,8 @@ fn client_that_reached_a_broker_before_waits_for_all_of_its_attempts() {
 
     let error = client.call("echo", "y").unwrap_err();
 
-    assert!(matches!(error, CallError::Unreachable { attempts: 2, .. }), "{error:?}");
-    assert!(started.elapsed() >= timeout, "{:?}", started.elapsed());
+    assert!(matches!(error, CallError::Unreachable { attempts: 3, .. }), "{error:?}");
+    assert!(started.elapsed() > unreachable_timeout, "{:?}", started.elapsed());
 }
 
 #[test]
@@ -210,7 +214,9 @@ fn call_may_have_a_time_limit_and_attempts_of_its_own() {
         .timeout(Duration::from_secs(60))
         .attempts(5);
     let mut client = Client::connect(options).unwrap();
-    let quick = CallOptions::new().timeout(Duration::from_millis(100)).attempts(2);
+    // Enough to connect.
+    let timeout = Duration::from_millis(500);
+    let quick = CallOptions::new().timeout(timeout).attempts(2);
     let started = Instant::now();
 
     let error = client.call_with_options("echo", "x", quick).unwrap_err();
@@ -218,7 +224,7 @@ fn call_may_have_a_time_limit_and_attempts_of_its_own() {
     let CallError::NoReply { attempts, cause, .. } = error else { panic!("{error:?}") };
     // The broker does not answer `mmi.service` either.
     assert_eq!((attempts, cause), (2, NoReplyCause::Timeout));
-    assert!(started.elapsed() < Duration::from_millis(200) + SLACK, "{:?}", started.elapsed());
+    assert!(started.elapsed() < timeout * 2 + SLACK, "{:?}", started.elapsed());
 }
 
 #[test]
@@ -230,8 +236,9 @@ fn broker_is_asked_whether_a_worker_is_there_when_none_answers() {
         ("501", NoReplyCause::Timeout),
     ] {
         let broker = FakeBroker::start();
+        // Enough to connect: a request that did not leave needs no question.
         let options = client_options(Version::V01, &[&broker.endpoint])
-            .timeout(Duration::from_millis(100))
+            .timeout(Duration::from_secs(1))
             .attempts(1);
         let call = call_in_thread(options, "echo", "x");
         broker.recv();
