@@ -47,8 +47,8 @@ fn start(count: &str) -> (Running, u16) {
     for _ in 0..TRIES_MAX {
         let first_port = free_ports();
         let mut cluster = Running::start(dev(count, first_port));
-        let line =
-            cluster.wait_for_line(|line| line.contains(" nodes; use") || line.contains("needs port"));
+        let line = cluster
+            .wait_for_line(|line| line.contains(" nodes; use") || line.contains("needs port"));
         if !line.contains("needs port") {
             return (cluster, first_port);
         }
