@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::thread::{Call, CallId, ClientThread, Sink};
 use crate::{
@@ -140,7 +140,8 @@ impl Client {
         let service = ServiceName::try_from(service.as_ref())?;
         self.check_worker(&service, options).await?;
         let sink = Sink::Collect(Collected::new(self.0.reply_bytes_max));
-        let pending = self.start((service.clone(), body.into_frames(), options), sink).await?;
+        let asked = (service.clone(), body.into_frames(), options);
+        let pending = self.start(self.turn().await?, asked, sink).await?;
         self.explained(&service, pending.wait().await).await
     }
 
@@ -189,7 +190,7 @@ impl Client {
         self.check_worker(&service, options).await?;
         let (sink, parts) = mpsc::channel(PARTS_WAITING_MAX);
         let asked = (service.clone(), body.into_frames(), options);
-        let pending = self.start(asked, Sink::Channel(sink)).await?;
+        let pending = self.start(self.turn().await?, asked, Sink::Channel(sink)).await?;
         Ok(ReplyStream { parts, pending, service })
     }
 
@@ -213,9 +214,14 @@ impl Client {
         service: &ServiceName,
         options: CallOptions,
     ) -> Result<(), CallError> {
-        let is_not_offered =
-            options.fail_fast && self.availability(service).await == Some(Availability::NotOffered);
-        if is_not_offered { Err(CallError::NoWorker { service: service.clone() }) } else { Ok(()) }
+        if !options.fail_fast {
+            return Ok(());
+        }
+        // In its turn, as the call that may follow.
+        match self.availability(self.turn().await?, service).await {
+            Some(Availability::NotOffered) => Err(CallError::NoWorker { service: service.clone() }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn explained(
@@ -225,31 +231,46 @@ impl Client {
     ) -> Result<Reply, CallError> {
         match result {
             Err(error) if error.needs_availability() => {
-                Err(error.explained_by(self.availability(service).await))
+                // The call is over, and its caller does not wait for another turn to learn why: without
+                // one the error is as it is when the broker does not answer the question.
+                let availability = match Arc::clone(&self.0.in_flight).try_acquire_owned() {
+                    Ok(turn) => self.availability(turn, service).await,
+                    Err(_) => None,
+                };
+                Err(error.explained_by(availability))
             }
             Ok(_) | Err(_) => result,
         }
     }
 
     /// What the broker says about the service, if it says something soon.
-    async fn availability(&self, service: &ServiceName) -> Option<Availability> {
+    async fn availability(
+        &self,
+        turn: OwnedSemaphorePermit,
+        service: &ServiceName,
+    ) -> Option<Availability> {
         if service.is_reserved() {
             return None;
         }
         let question = ServiceName::try_from(MMI_SERVICE).ok()?;
         let asked = (question, vec![service.as_bytes().to_vec()], QUESTION);
         let sink = Sink::Collect(Collected::new(self.0.reply_bytes_max));
-        let reply = self.start(asked, sink).await.ok()?.wait().await.ok()?;
+        let reply = self.start(turn, asked, sink).await.ok()?.wait().await.ok()?;
         Some(Availability::from_reply(&reply))
+    }
+
+    /// Waits until fewer calls are outstanding than may be.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        let turn = Arc::clone(&self.0.in_flight).acquire_owned().await;
+        turn.map_err(|_| CallError::Closed)
     }
 
     async fn start(
         &self,
+        permit: OwnedSemaphorePermit,
         (service, body, options): (ServiceName, Vec<Vec<u8>>, CallOptions),
         sink: Sink,
     ) -> Result<Pending, CallError> {
-        let permit = Arc::clone(&self.0.in_flight).acquire_owned().await;
-        let permit = permit.map_err(|_| CallError::Closed)?;
         let (done, result) = oneshot::channel();
         let id = CallId(self.0.last_call.fetch_add(1, Ordering::Relaxed));
         let call = Call { id, service, body, options, sink, done, permit };

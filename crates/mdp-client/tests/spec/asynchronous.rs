@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use futures_util::StreamExt as _;
 use mdp_client::{
-    Availability, CallError, StopHandle, Version,
+    Availability, CallError, CallOptions, NoReplyCause, StopHandle, Version,
     asynchronous::{Client, PARTS_WAITING_MAX, Request, Worker},
 };
 use tokio::{sync::Notify, time};
@@ -81,6 +81,31 @@ fn calls_wait_for_their_turn_beyond_the_limit() {
     drop(fake.join().unwrap());
     let replies = [replies.0, replies.1, replies.2].map(|reply| reply.unwrap().frames);
     assert_eq!(replies, [frames![b"a"], frames![b"b"], frames![b"c"]]);
+}
+
+#[test]
+fn call_that_failed_does_not_wait_for_its_turn_to_say_why() {
+    let broker = FakeBroker::start();
+    let options = client_options(Version::V01, &[&broker.endpoint]).in_flight_max(1).attempts(1);
+    let client = Client::connect(options).unwrap();
+    let call = |body: &'static str, timeout| {
+        let client = client.clone();
+        let once = CallOptions::new().timeout(timeout);
+        async move { client.call_with_options("silent", body, once).await }
+    };
+
+    let error = block_on(async {
+        let first = tokio::spawn(call("a", Duration::from_secs(1)));
+        broker.recv();
+        // Its turn comes with the end of the first, before that one can ask anything.
+        let second = tokio::spawn(call("b", DEADLINE * 10));
+        let error = first.await.unwrap().unwrap_err();
+        second.abort();
+        error
+    });
+
+    let CallError::NoReply { cause, .. } = error else { panic!("{error:?}") };
+    assert_eq!(cause, NoReplyCause::Timeout);
 }
 
 #[test]
