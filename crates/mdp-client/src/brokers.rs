@@ -11,6 +11,11 @@ use crate::{
 /// How long a failed connection counts against a broker when no list says that it is up again.
 const FAILURE_MEMORY: Duration = Duration::from_secs(10);
 
+/// How long a broker that did not answer `mmi.endpoints`, or said that it has none, is not asked again.
+/// One answer may be lost, and a broker may be replaced by a newer one; one that queues the question like
+/// a request for a service without workers gets few of them.
+pub(crate) const LISTING_RETRIED_AFTER: Duration = Duration::from_secs(600);
+
 /// A set of brokers, by their places in [`Brokers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BrokerSet(u64);
@@ -52,8 +57,8 @@ pub(crate) struct Brokers {
 struct Known {
     endpoint: String,
     standing: Standing,
-    /// It said, or showed, that it has no `mmi.endpoints`.
-    has_no_listing: bool,
+    /// It said, or showed, that it has no `mmi.endpoints`, and is not asked before.
+    no_listing_until: Option<Instant>,
     /// A connection to it was established.
     was_up: bool,
     /// When a connection to it failed or ended last, unless one is up since.
@@ -121,10 +126,15 @@ impl Brokers {
         failed_at.is_some_and(|failed_at| failed_at >= since)
     }
 
-    /// Whether it can be asked for `mmi.endpoints`. Within a process nobody asks it.
-    pub(crate) fn has_listing(&self, broker: usize) -> bool {
-        let may_have = |known: &Known| !known.has_no_listing;
-        self.known.get(broker).is_some_and(may_have) && !self.is_in_process(broker)
+    /// Whether it can be asked for `mmi.endpoints`.
+    pub(crate) fn has_listing(&self, now: Instant, broker: usize) -> bool {
+        self.listing_at(now, broker).is_some_and(|at| at <= now)
+    }
+
+    /// When it can be asked for `mmi.endpoints`. Within a process it never is.
+    pub(crate) fn listing_at(&self, now: Instant, broker: usize) -> Option<Instant> {
+        let known = self.known.get(broker)?;
+        (!self.is_in_process(broker)).then(|| known.no_listing_until.map_or(now, |at| at.max(now)))
     }
 
     /// Whether its connections have no events: they are there at once.
@@ -143,9 +153,9 @@ impl Brokers {
         }
     }
 
-    pub(crate) fn on_no_listing(&mut self, broker: usize) {
+    pub(crate) fn on_no_listing(&mut self, now: Instant, broker: usize) {
         if let Some(known) = self.known.get_mut(broker) {
-            known.has_no_listing = true;
+            known.no_listing_until = Some(now + LISTING_RETRIED_AFTER);
         }
     }
 
@@ -248,6 +258,9 @@ impl Brokers {
         is_in_use: impl Fn(usize) -> bool,
     ) -> BrokerSet {
         self.learn_limits(nodes);
+        if let Some(known) = self.known.get_mut(from) {
+            known.no_listing_until = None;
+        }
         let (mut set, mut newcomers) = (BrokerSet::default(), BrokerSet::default());
         for node in &nodes.listed {
             let endpoint = endpoint::parse_learned(&node.endpoint);
@@ -307,7 +320,7 @@ impl Known {
         Self {
             endpoint,
             standing: Standing::Unknown,
-            has_no_listing: false,
+            no_listing_until: None,
             was_up: false,
             failed_at: None,
             failure: None,

@@ -5,11 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::field;
+
 /// How long the same warning is not said again.
 const REPEATED_AFTER: Duration = Duration::from_secs(60);
 
 /// Different warnings that are remembered. More are not said until the oldest may be repeated.
 const REMEMBERED_MAX: usize = 32;
+
+/// What has to be said in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    /// The same for the same trouble.
+    pub(crate) text: String,
+    /// The time between two heartbeats of a broker, as it was measured.
+    pub(crate) broker_interval: Option<Duration>,
+}
 
 /// Says each warning of a worker once, and then at most once a minute: all its connections together,
 /// for they meet the same trouble at the same time.
@@ -19,10 +30,11 @@ pub(crate) struct Warnings {
 }
 
 impl Warnings {
-    /// Logs the text, unless it was said a short time ago.
-    pub(crate) fn warn(&mut self, now: Instant, text: &str) {
+    /// Logs the complaint, unless its text was said a short time ago.
+    pub(crate) fn warn(&mut self, now: Instant, complaint: &Complaint) {
+        let Complaint { text, broker_interval } = complaint;
         if self.admits(now, text) {
-            tracing::warn!("{text}");
+            tracing::warn!(broker_interval = broker_interval.map(field::debug), "{text}");
         }
     }
 

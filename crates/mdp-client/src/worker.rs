@@ -5,6 +5,7 @@ mod core;
 pub(crate) mod driver;
 pub(crate) mod executor;
 mod observer;
+mod parting;
 mod session;
 mod stop;
 

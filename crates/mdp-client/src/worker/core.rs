@@ -18,9 +18,10 @@ use crate::{
     ConnectFailure, Registration, WorkerCounters,
     backoff::Backoff,
     brokers::{BrokerSet, Brokers},
+    warnings::Complaint,
     worker::{
         executor::JobId,
-        session::{Goal, Handler, Held, Session},
+        session::{Goal, Handler, Held, Question, Session},
     },
 };
 
@@ -77,7 +78,7 @@ pub(crate) enum WorkerEffect {
     /// Give a request to the handler, which is idle.
     Run { job: JobId, body: Vec<Vec<u8>> },
     /// Say this in the log, unless it was said a short time ago.
-    Complain { text: String },
+    Complain { complaint: Complaint },
     /// The worker has left; nothing follows.
     Finished,
 }
@@ -234,7 +235,7 @@ impl WorkerCore {
             heartbeat_at: now + self.settings.heartbeat_interval,
             expires_at: now + self.silence_max(),
             ask_at: None,
-            is_asked: false,
+            question: Question::None,
             last_heartbeat_at: None,
             goal: Goal::Stay,
         });

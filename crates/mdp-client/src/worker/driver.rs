@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io, mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,10 +18,11 @@ use crate::{
     endpoint,
     options::WORKER_CONCURRENCY_MAX,
     socket::{self, Link, LinkEvent, LinkSettings, Room, Sent},
-    warnings::Warnings,
+    warnings::{Complaint, Warnings},
     worker::{
         core::{CoreSettings, Farewell, WorkerCore, WorkerEffect, WorkerInput},
         executor::{Executor, JOB_EVENTS_MAX, JobEvent, Offer},
+        parting::Partings,
         stop::Stop,
     },
 };
@@ -53,6 +54,8 @@ struct Slot<E> {
     dialer: Dialer,
     linger: Duration,
     link: Option<Link>,
+    /// Links that were left and are not closed yet.
+    partings: Partings,
     /// Where the connection goes that is open or waits for a name.
     endpoint: String,
     /// The name of `endpoint` is being resolved until then.
@@ -60,10 +63,8 @@ struct Slot<E> {
     /// The link was established once, so its end needs no explanation.
     was_up: bool,
     /// What has to be said in the log, if it was not said a short time ago.
-    complaints: Vec<String>,
+    complaints: Vec<Complaint>,
     unsent: VecDeque<Vec<Vec<u8>>>,
-    /// The link is closed when the unsent messages are out, or then.
-    closing_until: Option<Instant>,
     is_finished: bool,
 }
 
@@ -127,12 +128,12 @@ impl<E: Executor> Driver<E> {
                 dialer: Dialer::new(links.clone()).map_err(WorkerError::Thread)?,
                 linger: options.linger,
                 link: None,
+                partings: Partings::new(options.linger),
                 endpoint: String::new(),
                 resolving_until: None,
                 was_up: false,
                 complaints: Vec::new(),
                 unsent: VecDeque::new(),
-                closing_until: None,
                 is_finished: false,
             });
         }
@@ -154,7 +155,7 @@ impl<E: Executor> Driver<E> {
                 self.slots.iter_mut().for_each(|slot| slot.stop(asked));
             }
             self.show_registrations();
-            if self.slots.iter().all(|slot| slot.is_finished && slot.closing_until.is_none()) {
+            if self.slots.iter().all(|slot| slot.is_finished && slot.partings.is_empty()) {
                 return Ok(());
             }
             let ready = self.wait()?;
@@ -188,6 +189,8 @@ impl<E: Executor> Driver<E> {
             items.push(slot.dialer.poll_wake());
             items.extend(slot.poll_link().into_iter().flatten());
         }
+        // Behind those that are looked at below: these get a turn whatever is ready.
+        items.extend(self.slots.iter().flat_map(|slot| slot.partings.poll_items()));
         let until = self.slots.iter().filter_map(|slot| slot.poll_timeout()).min();
         socket::wait(&mut items, until)?;
         // Before handlers and stop handle are looked at: a later ring is for the next wait.
@@ -224,7 +227,7 @@ impl<E: Executor> Slot<E> {
             self.read_events();
         }
         self.send_unsent();
-        self.close_if_sent();
+        self.partings.turn(Instant::now());
         self.read_handler();
         // After reading: a broker is not silent because this thread was.
         self.core.handle_timeout(Instant::now());
@@ -305,7 +308,7 @@ impl<E: Executor> Slot<E> {
                 }
                 WorkerEffect::Close { farewell } => self.run_close(farewell),
                 WorkerEffect::Run { job, body } => self.executor.start(job, body),
-                WorkerEffect::Complain { text } => self.complaints.push(text),
+                WorkerEffect::Complain { complaint } => self.complaints.push(complaint),
                 WorkerEffect::Finished => self.is_finished = true,
             }
         }
@@ -313,8 +316,6 @@ impl<E: Executor> Slot<E> {
 
     fn run_open(&mut self, endpoint: &str) {
         tracing::debug!(endpoint, "connecting");
-        self.unsent.clear();
-        self.closing_until = None;
         endpoint.clone_into(&mut self.endpoint);
         let dialed = self.dialer.dial(endpoint);
         self.on_dialed(dialed);
@@ -373,21 +374,15 @@ impl<E: Executor> Slot<E> {
                 self.resolving_until = None;
                 drop(self.link.take());
             }
+            // The next link may be opened before this one has taken everything.
             Farewell::Flushed => {
-                self.closing_until = Some(Instant::now() + self.linger);
-                self.close_if_sent();
-            }
-        }
-    }
-
-    /// Closes a link that has taken its last message, or has had the time for that.
-    fn close_if_sent(&mut self) {
-        let Some(until) = self.closing_until else { return };
-        if self.unsent.is_empty() || until <= Instant::now() {
-            self.unsent.clear();
-            self.closing_until = None;
-            if let Some(link) = self.link.take() {
-                link.close(self.linger);
+                self.resolving_until = None;
+                let unsent = mem::take(&mut self.unsent);
+                match self.link.take() {
+                    Some(link) if unsent.is_empty() => link.close(self.linger),
+                    Some(link) => self.partings.part(Instant::now(), link, unsent),
+                    None => {}
+                }
             }
         }
     }
@@ -421,7 +416,7 @@ impl<E: Executor> Slot<E> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let own = [self.closing_until, self.resolving_until];
+        let own = [self.partings.poll_timeout(), self.resolving_until];
         own.into_iter().chain([self.core.poll_timeout()]).flatten().min()
     }
 

@@ -20,8 +20,8 @@ pub(crate) struct Session {
     pub(crate) expires_at: Instant,
     /// When `mmi.endpoints` is asked again; `None`: not at all.
     pub(crate) ask_at: Option<Instant>,
-    /// It was asked and has not answered.
-    pub(crate) is_asked: bool,
+    /// What became of the last question.
+    pub(crate) question: Question,
     /// When the last message came, if that was a heartbeat.
     pub(crate) last_heartbeat_at: Option<Instant>,
     /// Where the worker would rather be.
@@ -40,6 +40,17 @@ impl Session {
         let last = std::mem::replace(&mut self.last_heartbeat_at, is_heartbeat.then_some(now));
         last.filter(|_| is_heartbeat).map(|last| now.saturating_duration_since(last))
     }
+}
+
+/// A question for `mmi.endpoints`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// None was asked, or it was answered.
+    None,
+    /// It has no answer yet.
+    Asked,
+    /// It had none when the next one was due.
+    GivenUp,
 }
 
 /// Whether a registered worker goes to another broker.

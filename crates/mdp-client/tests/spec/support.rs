@@ -46,7 +46,17 @@ impl FakeBroker {
 
     /// Binds again where a broker was stopped. A context of its own ends with the socket.
     pub(crate) fn bind(endpoint: &str) -> Self {
+        Self::bind_with(endpoint, |_| Ok(()))
+    }
+
+    /// A broker whose socket takes little that it is not asked for.
+    pub(crate) fn start_slow() -> Self {
+        Self::bind_with("tcp://127.0.0.1:*", |router| router.set_rcvhwm(1))
+    }
+
+    fn bind_with(endpoint: &str, set: impl FnOnce(&zmq::Socket) -> Result<(), zmq::Error>) -> Self {
         let router = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+        set(&router).unwrap();
         router.set_linger(0).unwrap();
         router.set_router_mandatory(true).unwrap();
         router.bind(endpoint).unwrap();

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use mdp_client::{Request, Version};
 
 use crate::support::{
-    FakeBroker, Gate, SILENCE_MAX, SLACK, TestWorker, VERSIONS, answer, disconnect, frames,
-    heartbeat, ready, request, worker_options,
+    DEADLINE, FakeBroker, Gate, SILENCE_MAX, SLACK, TestWorker, VERSIONS, answer, disconnect,
+    endpoints, first_of, frames, heartbeat, ready, request, worker_options,
 };
 
 #[test]
@@ -113,4 +113,40 @@ fn used_stop_handle_ends_a_worker_at_its_start() {
     let counters = mdp_client::Worker::run(options, |request| request.frames, &stop).unwrap();
 
     assert_eq!(counters, mdp_client::WorkerCounters::default());
+}
+
+/// The broker reads nothing until the worker has left it, so that libzmq's queue is full by then.
+#[test]
+fn what_a_worker_says_last_arrives_although_it_is_elsewhere_already() {
+    const PARTS: usize = 8;
+    // More than the kernel takes.
+    const REPLY_BYTES: usize = 32 << 20;
+    let brokers = [FakeBroker::start_slow(), FakeBroker::start_slow()];
+    let options = worker_options(Version::V02, &endpoints(&brokers))
+        // So many heartbeats that they fill the queue, and do not end the connection.
+        .heartbeat_interval(Duration::from_millis(30))
+        .heartbeat_liveness(60)
+        .linger(DEADLINE);
+    let worker = TestWorker::start(options, |request| {
+        (0..PARTS).for_each(|_| request.partial("part").unwrap());
+        vec![vec![0; REPLY_BYTES]]
+    });
+    let (left, peer, others) = first_of(brokers.into(), Version::V02);
+
+    left.send(&peer, request(Version::V02, "client", "x"));
+    // It has left the silent one, whose link it could not empty.
+    let (_, frames) = others[0].recv();
+    assert_eq!(frames, ready(Version::V02));
+
+    let is_last = disconnect(Version::V02);
+    let mut said = vec![left.recv().1];
+    while said.last() != Some(&is_last) {
+        said.push(left.recv().1);
+    }
+    let of = |command: u8| said.iter().filter(|frames| frames[1] == [command]).collect::<Vec<_>>();
+    let (parts, replies, heartbeats) = (of(3), of(4), of(5));
+    assert_eq!((parts.len(), replies.len()), (PARTS, 1));
+    assert_eq!(replies[0].last().unwrap().len(), REPLY_BYTES);
+    assert!(heartbeats.len() > 32, "the queue was not full: {}", heartbeats.len());
+    drop(worker);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{ClientCore, ClientEffect};
 use crate::{
-    brokers::BrokerSet,
+    brokers::{BrokerSet, LISTING_RETRIED_AFTER},
     client::connections::{ConnectionId, Purpose, Question},
     listing::{self, Listing},
 };
@@ -88,19 +88,23 @@ impl ClientCore {
     pub(super) fn ask(&mut self, now: Instant, connection: ConnectionId) {
         let Some(open) = self.connections.find(connection) else { return };
         let is_wanted = !self.settings.endpoints_refresh.is_zero() || open.is_scout();
-        if !is_wanted || !self.brokers.has_listing(open.broker) {
+        if !is_wanted || !self.brokers.has_listing(now, open.broker) {
             return;
         }
         self.steering.ask_at = now + self.settings.endpoints_refresh;
         match open.question {
             Question::None => {}
             Question::Asked { at, is_passed_over } => {
-                let is_late = now.saturating_duration_since(at) >= ANSWER_TIME_MAX;
-                if is_late && is_passed_over {
+                let silent_for = now.saturating_duration_since(at);
+                // Its answer is not expected any more, and it may know the question by now.
+                let is_asked_again = silent_for >= LISTING_RETRIED_AFTER;
+                if !is_asked_again && silent_for >= ANSWER_TIME_MAX && is_passed_over {
                     // It answers others, so it does not know this question.
-                    self.brokers.on_no_listing(open.broker);
+                    self.brokers.on_no_listing(now, open.broker);
                 }
-                return;
+                if !is_asked_again {
+                    return;
+                }
             }
         }
         let frames = listing::question(self.settings.version, listing::MMI_ENDPOINTS);
@@ -123,7 +127,7 @@ impl ClientCore {
                     search.next_at = search.next_at.or(Some(now));
                 }
             }
-            Listing::NotThere => self.brokers.on_no_listing(broker),
+            Listing::NotThere => self.brokers.on_no_listing(now, broker),
             Listing::Nodes(_) | Listing::Unreadable => {}
         }
         if is_scout && self.brokers.is_leaving(broker) {
@@ -165,7 +169,7 @@ impl ClientCore {
         };
         let goal = self.steering.search.as_ref().map(|search| search.goal);
         match goal {
-            Some(Goal::Elsewhere | Goal::Back) if self.brokers.has_listing(broker) => {}
+            Some(Goal::Elsewhere | Goal::Back) if self.brokers.has_listing(now, broker) => {}
             Some(Goal::Any | Goal::Elsewhere | Goal::Back) | None => self.promote(now, connection),
         }
         self.ask(now, connection);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{State, WorkerCore, WorkerEffect};
-use crate::{ConnectFailure, UnreachableEndpoint};
+use crate::{ConnectFailure, UnreachableEndpoint, warnings::Complaint};
 
 /// How many times longer than the broker's the worker's heartbeat interval may be. Brokers take a
 /// worker for dead after three of their own intervals.
@@ -53,19 +53,25 @@ impl WorkerCore {
         match brokers {
             Some(brokers) if own > brokers.saturating_mul(INTERVAL_RATIO_MAX) => {
                 let endpoint = self.brokers.endpoint(self.broker).to_owned();
-                let seconds = brokers.as_secs_f64();
-                self.complain(&format!(
-                    "the heartbeat interval of {own:?} is too long for {endpoint}, which sends one \
-                     every {seconds:.1} s: it takes a worker that is silent for three of its \
+                let reason = format!(
+                    "the heartbeat interval of {own:?} is too long for {endpoint}, which sends \
+                     heartbeats much more often: it takes a worker that is silent for three of its \
                      intervals for dead; use its interval or a shorter one"
-                ));
+                );
+                self.complain_of(&reason, Some(brokers));
             }
             Some(_) | None => {}
         }
     }
 
     fn complain(&mut self, reason: &str) {
+        self.complain_of(reason, None);
+    }
+
+    /// What is measured is not the same twice, so it is no part of the text.
+    fn complain_of(&mut self, reason: &str, broker_interval: Option<Duration>) {
         let text = format!("worker of `{}` not served: {reason}", self.settings.service);
-        self.effects.push_back(WorkerEffect::Complain { text });
+        let complaint = Complaint { text, broker_interval };
+        self.effects.push_back(WorkerEffect::Complain { complaint });
     }
 }

@@ -8,20 +8,26 @@ use super::{State, WorkerCore, WorkerEffect};
 use crate::{
     client::replies,
     listing::{self, Listing, MMI_DIRECTORY, MMI_ENDPOINTS},
+    worker::session::Question,
 };
 
 impl WorkerCore {
-    /// Asks, and plans to ask again. A broker that has not answered since the last time does not
-    /// know the question.
+    /// Asks, and plans to ask again. A broker that has not answered since the last time may not
+    /// know the question, and is left alone for a while.
     pub(super) fn ask(&mut self, now: Instant) {
         let State::Connected(session) = &mut self.state else { return };
         session.ask_at = None;
-        if session.is_asked {
-            self.brokers.on_no_listing(self.broker);
+        if session.question == Question::Asked {
+            // An answer that is late is taken all the same.
+            session.question = Question::GivenUp;
+            self.brokers.on_no_listing(now, self.broker);
         }
         let is_wanted = !self.settings.endpoints_refresh.is_zero();
-        if is_wanted && self.brokers.has_listing(self.broker) {
-            session.is_asked = true;
+        let listing_at = self.brokers.listing_at(now, self.broker).filter(|_| is_wanted);
+        if listing_at.is_some_and(|at| at > now) {
+            session.ask_at = listing_at;
+        } else if listing_at.is_some() {
+            session.question = Question::Asked;
             // Workers that came together need not all ask, and move, at the same moment.
             let wait = self.settings.endpoints_refresh.mul_f64(0.5 + self.rng.f64() / 2.0);
             session.ask_at = Some(now + wait);
@@ -46,9 +52,16 @@ impl WorkerCore {
         let answer = replies::decode(self.settings.version, &mut frames).ok();
         let answer = answer.filter(|answer| answer.id.is_none());
         match answer {
-            Some(answer) if session.is_asked && answer.service == MMI_ENDPOINTS.as_bytes() => {
-                session.is_asked = false;
-                self.on_listing(Listing::from_body(&answer.body));
+            Some(answer)
+                if session.question != Question::None
+                    && answer.service == MMI_ENDPOINTS.as_bytes() =>
+            {
+                if session.question == Question::GivenUp {
+                    // It knows the question after all.
+                    session.ask_at = Some(now + self.settings.endpoints_refresh);
+                }
+                session.question = Question::None;
+                self.on_listing(now, Listing::from_body(&answer.body));
             }
             Some(answer) if answer.service == MMI_DIRECTORY.as_bytes() => {
                 self.on_directory(now, &answer.body);
@@ -60,7 +73,7 @@ impl WorkerCore {
         }
     }
 
-    fn on_listing(&mut self, listing: Listing) {
+    fn on_listing(&mut self, now: Instant, listing: Listing) {
         match listing {
             Listing::Nodes(nodes) => {
                 let current = self.broker;
@@ -68,10 +81,11 @@ impl WorkerCore {
                 self.on_newcomers(newcomers);
             }
             Listing::NotThere => {
+                self.brokers.on_no_listing(now, self.broker);
+                let listing_at = self.brokers.listing_at(now, self.broker);
                 if let State::Connected(session) = &mut self.state {
-                    session.ask_at = None;
+                    session.ask_at = listing_at;
                 }
-                self.brokers.on_no_listing(self.broker);
             }
             Listing::Unreadable => {}
         }

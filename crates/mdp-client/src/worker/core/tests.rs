@@ -3,6 +3,7 @@
 mod spreading;
 
 use super::*;
+use crate::brokers::LISTING_RETRIED_AFTER;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const REFRESH: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ struct CoreTest {
     /// Questions for `mmi.directory`.
     directory_questions: usize,
     running: Option<JobId>,
-    complaints: Vec<String>,
+    complaints: Vec<Complaint>,
     is_finished: bool,
 }
 
@@ -77,6 +78,15 @@ impl CoreTest {
         self.core.handle_timeout(self.now);
         self.run_effects();
         assert!(self.core.poll_timeout().is_none_or(|at| at > self.now), "the shell would spin");
+    }
+
+    /// Lets time pass, at a broker that lives.
+    fn live_until(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.advance(INTERVAL);
+            self.receive(&HEARTBEAT);
+        }
     }
 
     /// Answers `mmi.endpoints`, as brokers of 0.1 do.
@@ -138,7 +148,7 @@ impl CoreTest {
                 WorkerEffect::Run { job, .. } => {
                     assert_eq!(self.running.replace(job), None, "two jobs at a time (A2)");
                 }
-                WorkerEffect::Complain { text } => self.complaints.push(text),
+                WorkerEffect::Complain { complaint } => self.complaints.push(complaint),
                 WorkerEffect::Finished => self.is_finished = true,
             }
         }
@@ -271,14 +281,9 @@ fn worker_stays_where_it_is() {
 }
 
 #[test]
-fn broker_is_asked_again_unless_it_does_not_answer() {
+fn broker_that_does_not_answer_is_left_alone_for_a_while() {
     let mut test = CoreTest::new(&["a"], 1);
-    let live = |test: &mut CoreTest| {
-        for _ in 0..5 {
-            test.advance(INTERVAL);
-            test.receive(&HEARTBEAT);
-        }
-    };
+    let live = |test: &mut CoreTest| test.live_until(REFRESH);
     test.receive(&HEARTBEAT);
     test.list(&["a"]);
     live(&mut test);
@@ -290,12 +295,32 @@ fn broker_is_asked_again_unless_it_does_not_answer() {
     test.receive(&HEARTBEAT);
     live(&mut test);
     assert_eq!(test.asked, 2, "it was silent once");
+    test.live_until(LISTING_RETRIED_AFTER);
+    assert_eq!(test.asked, 3, "it may have lost one question");
+    test.list(&["a"]);
+    live(&mut test);
+    assert_eq!(test.asked, 4, "it has answered");
 
     let mut test = CoreTest::new(&["a"], 1);
     test.receive(&HEARTBEAT);
     test.receive(&[b"", b"MDPC01", b"mmi.endpoints", b"501"]);
     live(&mut test);
     assert_eq!(test.asked, 1, "it has no such service");
+    test.live_until(LISTING_RETRIED_AFTER);
+    assert_eq!(test.asked, 2, "it may have been replaced by one that has");
+}
+
+#[test]
+fn answer_that_is_late_is_taken_all_the_same() {
+    let mut test = CoreTest::new(&["a"], 1);
+    test.receive(&HEARTBEAT);
+    test.live_until(REFRESH * 2);
+    assert_eq!(test.asked, 1);
+
+    test.list(&["a", "b"]);
+    test.receive(&DISCONNECT);
+
+    assert_eq!(test.opened, ["a", "b"]);
 }
 
 #[test]
@@ -342,9 +367,10 @@ fn worker_that_is_not_registered_says_why() {
 
     refused(&mut test);
     assert_eq!(test.complaints.len(), 1);
-    assert!(test.complaints[0].contains("`echo` not served: b:1: connection refused"));
+    assert!(test.complaints[0].text.contains("`echo` not served: b:1: connection refused"));
     test.receive(&DISCONNECT);
-    assert!(test.complaints[1].contains("tcp://a:1 refuses the worker"), "{:?}", test.complaints);
+    let refusal = &test.complaints[1].text;
+    assert!(refusal.contains("tcp://a:1 refuses the worker"), "{refusal}");
     test.advance(Duration::from_millis(100));
     test.receive(&HEARTBEAT);
     // It is registered: that another broker is away is no news.
@@ -362,4 +388,19 @@ fn heartbeats_that_are_much_rarer_than_the_brokers_are_complained_of() {
 
         assert_eq!(test.complaints.len(), expected, "{gap:?}: {:?}", test.complaints);
     }
+}
+
+#[test]
+fn same_complaint_has_the_same_text_whatever_was_measured() {
+    let mut test = CoreTest::new(&["a"], 1);
+    test.receive(&HEARTBEAT);
+    let gaps = [INTERVAL / 3, INTERVAL / 4];
+    for gap in gaps {
+        test.advance(gap);
+        test.receive(&HEARTBEAT);
+    }
+
+    let [first, second] = test.complaints.as_slice() else { panic!("{:?}", test.complaints) };
+    assert_eq!(first.text, second.text);
+    assert_eq!([first.broker_interval, second.broker_interval], gaps.map(Some));
 }

@@ -1,6 +1,7 @@
 //! Which broker fresh requests go to, in virtual time.
 
 use super::*;
+use crate::brokers::LISTING_RETRIED_AFTER;
 
 /// A client of these endpoints whose first request is sent to "a" and not answered.
 fn connected(endpoints: &[&str]) -> (CoreTest, ConnectionId) {
@@ -27,7 +28,7 @@ fn endpoints_are_asked_when_a_connection_comes_up_and_then_while_requests_are_ma
 }
 
 #[test]
-fn broker_without_endpoints_is_never_asked_again() {
+fn broker_without_endpoints_is_left_alone_for_a_while() {
     let (mut test, connection) = connected(&["a"]);
     test.answer_listing(connection, &["501"]);
 
@@ -38,10 +39,14 @@ fn broker_without_endpoints_is_never_asked_again() {
 
     assert_eq!(test.asked.len(), 1);
     assert_eq!(test.sent.len(), 4);
+    test.advance(LISTING_RETRIED_AFTER);
+    test.submit(Lane::Shared);
+    test.up("a");
+    assert_eq!(test.asked.len(), 2, "it may have been replaced by one that has them");
 }
 
 #[test]
-fn broker_that_answers_only_requests_is_never_asked_again() {
+fn broker_that_answers_only_requests_is_left_alone_for_a_while() {
     let (mut test, connection) = connected(&["a"]);
     test.answer(connection, test.sent[0].1.clone());
 
@@ -51,6 +56,25 @@ fn broker_that_answers_only_requests_is_never_asked_again() {
     test.up("a");
 
     assert_eq!(test.asked.len(), 1);
+    test.advance(LISTING_RETRIED_AFTER);
+    test.submit(Lane::Shared);
+    test.up("a");
+    assert_eq!(test.asked.len(), 2, "the question may have been lost");
+}
+
+#[test]
+fn question_that_was_not_answered_is_asked_again_on_the_same_connection() {
+    let (mut test, connection) = connected(&["a"]);
+    test.answer(connection, test.sent[0].1.clone());
+    test.advance(REFRESH);
+    test.submit(Lane::Shared);
+    assert_eq!(test.asked, [connection]);
+    test.answer(connection, test.sent[1].1.clone());
+
+    test.advance(LISTING_RETRIED_AFTER);
+    test.submit(Lane::Shared);
+
+    assert_eq!(test.asked, [connection; 2]);
 }
 
 #[test]
