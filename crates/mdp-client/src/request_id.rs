@@ -17,8 +17,11 @@ const COUNTER_BITS: u32 = 40;
 pub struct RequestId(u64);
 
 impl RequestId {
+    /// The length of the envelope frame.
+    pub(crate) const FRAME_BYTES: usize = 8;
+
     /// The envelope frame.
-    pub(crate) fn to_frame(self) -> [u8; 8] {
+    pub(crate) fn to_frame(self) -> [u8; Self::FRAME_BYTES] {
         self.0.to_be_bytes()
     }
 

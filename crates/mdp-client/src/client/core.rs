@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_wire::Version;
+use mdp_wire::{ServiceName, Version};
 
 use self::steering::Steering;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     brokers::{BrokerSet, Brokers},
     client::{
         connections::{ConnectionId, Connections, Purpose},
-        outstanding::{self, Leftover, NewRequest, Outstanding, Place},
+        outstanding::{self, Lane, Leftover, NewRequest, Outstanding, Place},
     },
     listing::{Listing, MessageLimits},
     request_id::RequestIds,
@@ -170,9 +170,15 @@ impl ClientCore {
         }
     }
 
+    /// Bytes and frames of a request as a message.
+    pub(crate) fn size(&self, lane: Lane, message: (&ServiceName, &[Vec<u8>])) -> (usize, usize) {
+        outstanding::size(self.settings.version, lane, message)
+    }
+
     fn check_size(&self, asked: &NewRequest) -> Result<(), CallError> {
         let limits = self.limits();
-        let (bytes, frames) = outstanding::size(&asked.service, &asked.body);
+        let message = (&asked.service, asked.body.as_slice());
+        let (bytes, frames) = self.size(asked.lane, message);
         if bytes <= limits.bytes_max && frames <= limits.frames_max {
             return Ok(());
         }

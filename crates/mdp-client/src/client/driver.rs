@@ -16,7 +16,7 @@ use crate::{
     client::{
         connections::ConnectionId,
         core::{ClientCore, ClientEffect, ClientInput, CoreSettings, Notice},
-        outstanding::{self, Lane, NewRequest},
+        outstanding::{Lane, NewRequest},
     },
     dialer::{DialEvent, Dialed, Dialer},
     endpoint,
@@ -150,9 +150,9 @@ impl Driver {
         id
     }
 
-    /// Whether a body is longer than brokers take, as far as that is known.
+    /// Whether a call is longer than brokers take, as far as that is known.
     pub(crate) fn is_too_large(&self, service: &ServiceName, body: &[Vec<u8>]) -> bool {
-        let (bytes, frames) = outstanding::size(service, body);
+        let (bytes, frames) = self.core.size(Lane::Exclusive, (service, body));
         let limits = self.core.limits();
         bytes > limits.bytes_max || frames > limits.frames_max
     }

@@ -63,16 +63,36 @@ pub(crate) struct NewRequest {
     pub(crate) attempts: Option<u32>,
 }
 
-/// Frames of a request beside its body, and their bytes without the service's name: the empty frame,
-/// the header, the service; and the envelope, which only some have.
-const HEAD_FRAMES: usize = 4;
-const HEAD_BYTES: usize = 14;
+/// Whether a request has its id in front, by which its reply is known among others.
+const fn has_envelope(lane: Lane, version: Version) -> bool {
+    match (lane, version) {
+        (Lane::Shared, Version::V01) => true,
+        (Lane::Exclusive, _) | (Lane::Shared, Version::V02) => false,
+    }
+}
 
-/// Bytes and frames of a request as a message.
-pub(crate) fn size(service: &ServiceName, body: &[Vec<u8>]) -> (usize, usize) {
-    let head = HEAD_BYTES.saturating_add(service.as_bytes().len());
-    let bytes = body.iter().fold(head, |sum, frame| sum.saturating_add(frame.len()));
-    (bytes, body.len().max(1).saturating_add(HEAD_FRAMES))
+/// Frames of a request beside its envelope and its body: the empty frame and the header of 0.1, or the
+/// header and the command of 0.2; and the service.
+const HEAD_FRAMES: usize = 3;
+
+/// Bytes and frames of a request as a message: exactly those of its encoding, for brokers count them
+/// all.
+pub(crate) fn size(
+    version: Version,
+    lane: Lane,
+    (service, body): (&ServiceName, &[Vec<u8>]),
+) -> (usize, usize) {
+    let command_bytes = match version {
+        Version::V01 => 0,
+        Version::V02 => 1,
+    };
+    let (id_bytes, id_frames) =
+        if has_envelope(lane, version) { (RequestId::FRAME_BYTES, 1) } else { (0, 0) };
+    let head = [id_bytes, version.client_header().len(), command_bytes, service.as_bytes().len()];
+    let body_bytes = body.iter().map(Vec::len);
+    let bytes = head.into_iter().chain(body_bytes).fold(0, usize::saturating_add);
+    // There is a body frame even where the body is empty.
+    (bytes, body.len().max(1).saturating_add(HEAD_FRAMES + id_frames))
 }
 
 #[derive(Debug)]
@@ -102,17 +122,15 @@ impl Outstanding {
     /// The message as it goes to the broker.
     pub(crate) fn encode(&self, version: Version, id: RequestId) -> Vec<Vec<u8>> {
         let id = id.to_frame();
-        let envelope: Vec<&[u8]> = match (self.asked.lane, version) {
-            (Lane::Shared, Version::V01) => vec![&id],
-            (Lane::Exclusive, _) | (Lane::Shared, Version::V02) => Vec::new(),
-        };
+        let envelope: Vec<&[u8]> =
+            if has_envelope(self.asked.lane, version) { vec![&id] } else { Vec::new() };
         let request = Request {
             version,
             envelope,
             service: self.asked.service.clone(),
             body: self.asked.body.iter().map(Vec::as_slice).collect(),
         };
-        let mut frames = Vec::with_capacity(self.asked.body.len() + 4);
+        let mut frames = Vec::with_capacity(self.asked.body.len().max(1) + HEAD_FRAMES + 1);
         let Ok(()) = request.encode(&mut frames);
         frames
     }

@@ -4,10 +4,7 @@ mod steering;
 
 use std::collections::BTreeMap;
 
-use mdp_wire::ServiceName;
-
 use super::*;
-use crate::client::outstanding::Lane;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
@@ -58,15 +55,13 @@ impl CoreTest {
     }
 
     fn submit_as(&mut self, lane: Lane, is_idempotent: bool) -> RequestId {
+        self.submit_body(lane, is_idempotent, vec![b"x".to_vec()])
+    }
+
+    fn submit_body(&mut self, lane: Lane, is_idempotent: bool, body: Vec<Vec<u8>>) -> RequestId {
         let service = ServiceName::try_from("echo").unwrap();
-        let asked = NewRequest {
-            lane,
-            service,
-            body: vec![b"x".to_vec()],
-            is_idempotent,
-            timeout: None,
-            attempts: None,
-        };
+        let asked =
+            NewRequest { lane, service, body, is_idempotent, timeout: None, attempts: None };
         let id = self.core.submit(self.now, asked);
         self.run_effects();
         id
@@ -210,6 +205,39 @@ fn all_requests_that_wait_have_one_pause() {
     assert!(pause <= PAUSE, "{pause:?}");
     test.advance(pause);
     assert_eq!(test.hosts().len(), 10);
+}
+
+/// A broker counts every frame of a message and every byte of them.
+#[test]
+fn request_is_refused_exactly_if_its_message_is_beyond_the_limits() {
+    let bytes_of = |frames: &[Vec<u8>]| frames.iter().map(Vec::len).sum::<usize>();
+    for version in [Version::V01, Version::V02] {
+        for lane in [Lane::Exclusive, Lane::Shared] {
+            let mut test = CoreTest::new(version, &["a"]);
+            let MessageLimits { bytes_max, frames_max } = test.core.limits();
+            test.submit(lane);
+            test.up("a");
+            let (_, message) = &test.sent[0];
+            let (head_frames, head_bytes) = (message.len() - 1, bytes_of(message) - 1);
+            for (frames, bytes) in
+                [(frames_max, bytes_max), (frames_max + 1, bytes_max), (frames_max, bytes_max + 1)]
+            {
+                let mut body = vec![Vec::new(); frames - head_frames];
+                body[0] = vec![7; bytes - head_bytes];
+                let id = test.submit_body(lane, true, body);
+
+                let refused = test.done.iter().find(|(done, _)| *done == id);
+                let refused = refused.map(|(_, result)| result.as_ref().unwrap_err());
+                let fits = (frames, bytes) == (frames_max, bytes_max);
+                assert_eq!(refused.is_none(), fits, "{version:?} {lane:?} {frames} {bytes}");
+                if let Some(error) = refused {
+                    let expected =
+                        CallError::RequestTooLarge { bytes, frames, bytes_max, frames_max };
+                    assert_eq!(format!("{error:?}"), format!("{expected:?}"));
+                }
+            }
+        }
+    }
 }
 
 #[test]
