@@ -145,7 +145,7 @@ impl<F: Frame> Broker<F> {
             next_arrival: 1,
             next_idle_order: 1,
             last_request_at: clock.now(),
-            refusals: Refusals::new(clock.now()),
+            refusals: Refusals::new(clock.now(), seed.hash_key()),
             drain: None,
             totals: Totals::default(),
             counters: Counters::default(),

@@ -21,7 +21,8 @@ pub(crate) const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// heartbeats and comes back by its own slow clock.
 const DELAYED_MAX: usize = 10_000;
 
-/// Offenders are told apart by a hash only, so that their number costs no memory.
+/// Offenders are told apart by a hash only, so that their number costs no memory. It has a key of this
+/// process: none can choose a name of a service that uses up the answers of another one.
 const BUCKETS: u64 = 256;
 
 /// How often an offender was refused lately.
@@ -46,21 +47,21 @@ struct Bucket {
 #[derive(Debug)]
 pub(crate) struct Refusals {
     buckets: Vec<Bucket>,
+    hash_key: u64,
     delayed: VecDeque<(Moment, PeerId, Version)>,
 }
 
 impl Refusals {
-    pub(crate) fn new(now: Moment) -> Self {
+    /// `hash_key` is random.
+    pub(crate) fn new(now: Moment, hash_key: u64) -> Self {
         let full = Bucket { tokens: REFUSAL_BURST, filled_at: now };
-        Self { buckets: (0..BUCKETS).map(|_| full).collect(), delayed: VecDeque::new() }
+        let buckets = (0..BUCKETS).map(|_| full).collect();
+        Self { buckets, hash_key, delayed: VecDeque::new() }
     }
 
     /// Takes a token of this offender.
     pub(crate) fn take(&mut self, source: Option<IpAddr>, service: &[u8], now: Moment) -> Pace {
-        let mut hasher = std::hash::DefaultHasher::new();
-        std::hash::Hash::hash(&source, &mut hasher);
-        hasher.write(service);
-        let slot = usize::try_from(hasher.finish() % BUCKETS).unwrap_or(0);
+        let slot = self.slot(source, service);
         let Some(bucket) = self.buckets.get_mut(slot) else { return Pace::Beyond };
         let per_token = Duration::from_secs(1) / REFUSAL_BURST;
         let earned = now.since(bucket.filled_at).as_nanos() / per_token.as_nanos();
@@ -76,6 +77,14 @@ impl Refusals {
         };
         bucket.tokens = bucket.tokens.saturating_sub(1);
         pace
+    }
+
+    fn slot(&self, source: Option<IpAddr>, service: &[u8]) -> usize {
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write_u64(self.hash_key);
+        std::hash::Hash::hash(&source, &mut hasher);
+        hasher.write(service);
+        usize::try_from(hasher.finish() % BUCKETS).unwrap_or(0)
     }
 
     /// Holds a refusal back, if there is room. Returns when it is due if it is the only one, for
@@ -106,5 +115,20 @@ impl Refusals {
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<Moment> {
         self.delayed.front().map(|(due, ..)| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offenders_that_share_a_bucket_are_others_in_every_process() {
+        let slots = |hash_key| {
+            let refusals = Refusals::new(Moment::default(), hash_key);
+            (0..64_u8).map(|n| refusals.slot(None, &[n])).collect::<Vec<_>>()
+        };
+        assert_eq!(slots(1), slots(1));
+        assert_ne!(slots(1), slots(2));
     }
 }

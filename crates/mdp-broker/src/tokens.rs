@@ -25,6 +25,15 @@ impl fmt::Debug for Seed {
 /// C++ does) give it back whole. 255 values for each of 16 bytes are 127.9 random bits.
 pub(crate) struct TokenSource(ChaCha12Rng);
 
+impl Seed {
+    /// Random bits for a hash. They say nothing of the tokens, which come from another stream.
+    pub(crate) fn hash_key(self) -> u64 {
+        let mut rng = ChaCha12Rng::from_seed(self.0);
+        rng.set_stream(1);
+        rng.next_u64()
+    }
+}
+
 impl TokenSource {
     pub(crate) fn new(seed: Seed) -> Self {
         Self(ChaCha12Rng::from_seed(seed.0))

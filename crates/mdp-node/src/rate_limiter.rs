@@ -1,7 +1,7 @@
 //! Log lines for each source: a few at once, then one in a while, however much happens.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher as _},
+    hash::{BuildHasher as _, Hash, RandomState},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,8 @@ const SOURCE_INTERVAL: Duration = Duration::from_secs(10);
 /// The same for all sources together: their number is for peers to say.
 const ALL_LINES: u32 = 1_000;
 const ALL_INTERVAL: Duration = Duration::from_millis(100);
-/// Sources are told apart by a hash only, so that their number costs no memory.
+/// Sources are told apart by a hash only, so that their number costs no memory. Its key is random: no
+/// peer can choose an address or a name that uses up the lines of another one.
 const SLOTS: u64 = 256;
 
 /// Whether a line is written.
@@ -57,22 +58,21 @@ impl Bucket {
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     sources: Vec<Bucket>,
+    hasher: RandomState,
     all: Bucket,
 }
 
 impl Default for RateLimiter {
     fn default() -> Self {
         let sources = (0..SLOTS).map(|_| Bucket::full(SOURCE_LINES)).collect();
-        Self { sources, all: Bucket::full(ALL_LINES) }
+        Self { sources, hasher: RandomState::new(), all: Bucket::full(ALL_LINES) }
     }
 }
 
 impl RateLimiter {
     /// Asks for a line of this source.
     pub(crate) fn admit(&mut self, now: Instant, source: &impl Hash) -> Admission {
-        let mut hasher = DefaultHasher::new();
-        source.hash(&mut hasher);
-        let slot = usize::try_from(hasher.finish() % SLOTS).unwrap_or(0);
+        let slot = self.slot(source);
         let Some(bucket) = self.sources.get_mut(slot) else { return Admission::Throttled };
         bucket.fill(now, (SOURCE_LINES, SOURCE_INTERVAL));
         self.all.fill(now, (ALL_LINES, ALL_INTERVAL));
@@ -84,6 +84,10 @@ impl RateLimiter {
         self.all.tokens -= 1;
         let left_out = Some(std::mem::take(&mut bucket.left_out)).filter(|count| *count > 0);
         Admission::Allowed { left_out }
+    }
+
+    fn slot(&self, source: &impl Hash) -> usize {
+        usize::try_from(self.hasher.hash_one(source) % SLOTS).unwrap_or(0)
     }
 }
 
@@ -104,7 +108,18 @@ mod tests {
 
         assert_eq!(next, Admission::Allowed { left_out: Some(191) });
         assert_eq!(limiter.admit(now + SOURCE_INTERVAL, &"a"), Admission::Throttled);
-        assert_eq!(limiter.admit(now + SOURCE_INTERVAL, &"b"), ALLOWED);
+
+        let slot = limiter.slot(&"a");
+        let other = (0_u32..).find(|other| limiter.slot(other) != slot).unwrap();
+        assert_eq!(limiter.admit(now + SOURCE_INTERVAL, &other), ALLOWED);
+    }
+
+    #[test]
+    fn sources_that_share_a_slot_are_others_in_every_process() {
+        let slots = |limiter: &RateLimiter| (0..64).map(|n| limiter.slot(&n)).collect::<Vec<_>>();
+        let limiter = RateLimiter::default();
+        assert_eq!(slots(&limiter), slots(&limiter));
+        assert_ne!(slots(&limiter), slots(&RateLimiter::default()));
     }
 
     #[test]
