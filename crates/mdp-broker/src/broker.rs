@@ -7,6 +7,7 @@ mod mmi;
 mod offers;
 mod origin;
 mod owner;
+mod queries;
 mod registration;
 mod requests;
 mod timeouts;
@@ -21,7 +22,7 @@ use std::{
 use mdp_catalog::Incarnation;
 use mdp_wire::{AtBroker, DecodeLimits, Frame, ServiceName, Token, Version, worker::FromBroker};
 
-use self::{drain::Drain, links::Links, mmi::Query, offers::Offers, registration::Caller};
+use self::{drain::Drain, links::Links, offers::Offers, queries::Queries, registration::Caller};
 use crate::{
     Counters, DropReason, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed, Settings,
     clients::Clients,
@@ -109,9 +110,8 @@ pub struct Broker<F> {
     clients: Clients,
     links: Links<F>,
     offers: Offers,
-    queries: BTreeMap<QueryId, Query<F>>,
+    queries: Queries<F>,
     next_query: QueryId,
-    has_queries_timer: bool,
     next_arrival: u64,
     next_idle_order: u64,
     /// When a client last asked for a service.
@@ -139,9 +139,8 @@ impl<F: Frame> Broker<F> {
             clients: Clients::default(),
             links: Links::default(),
             offers: Offers::default(),
-            queries: BTreeMap::new(),
+            queries: Queries::default(),
             next_query: QueryId(1),
-            has_queries_timer: false,
             next_arrival: 1,
             next_idle_order: 1,
             last_request_at: clock.now(),

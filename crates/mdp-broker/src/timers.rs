@@ -11,7 +11,7 @@ pub(crate) enum TimerKey {
     Worker(WorkerId),
     /// The oldest waiting request of a service, or a proof to be asked for again.
     Service(ServiceId),
-    /// The oldest open question to the cluster.
+    /// The open question to the cluster whose time ends first.
     Queries,
     /// The proposal in flight.
     Proposal,

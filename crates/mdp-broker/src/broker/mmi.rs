@@ -1,5 +1,7 @@
 //! The management interface, 8/MMI: answered by the broker itself, never by a worker.
 
+use std::time::Duration;
+
 use mdp_wire::{
     Body, Frame, ServiceFrame, ServiceName, Version,
     client::{self, Reply, ReplyCommand},
@@ -13,6 +15,11 @@ use crate::{
 
 /// How many questions to the cluster may be open.
 const QUERIES_MAX: usize = 100_000;
+
+/// How long a proof of registrations waits for the cluster before it is asked for again. Not
+/// `mmi.read_timeout`: that is for clients that ask `mmi.service`, and may be an hour, for which no
+/// worker should wait because one answer was lost. A second is longer than an election.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
 
 const FOUND: &[u8] = b"200";
 const NOT_FOUND: &[u8] = b"404";
@@ -45,7 +52,7 @@ pub(super) enum Purpose<F> {
 pub(super) struct Query<F> {
     purpose: Purpose<F>,
     asked_at: Moment,
-    deadline: Moment,
+    pub(super) deadline: Moment,
 }
 
 impl<F: Frame> Broker<F> {
@@ -104,13 +111,23 @@ impl<F: Frame> Broker<F> {
     fn open_query(&mut self, purpose: Purpose<F>) -> QueryId {
         let query = self.new_query_id();
         let asked_at = self.now();
-        let deadline = asked_at.after(self.settings.read_timeout);
-        if !self.has_queries_timer {
-            self.has_queries_timer = true;
-            self.timers.insert(deadline, TimerKey::Queries);
-        }
+        let time = match purpose {
+            Purpose::Availability(_) | Purpose::Page(_) => self.settings.read_timeout,
+            Purpose::Proof(_) => PROOF_TIMEOUT,
+        };
+        let deadline = asked_at.after(time);
         self.queries.insert(query, Query { purpose, asked_at, deadline });
+        self.set_queries_timer();
         query
+    }
+
+    fn set_queries_timer(&mut self) {
+        if let Some((due, before)) = self.queries.set_timer() {
+            if let Some(before) = before {
+                self.timers.remove(before, TimerKey::Queries);
+            }
+            self.timers.insert(due, TimerKey::Queries);
+        }
     }
 
     /// Gives the asker back if there is room for one more question.
@@ -124,7 +141,7 @@ impl<F: Frame> Broker<F> {
     }
 
     pub(super) fn on_looked_up(&mut self, id: QueryId, outcome: LookupOutcome) {
-        let Some(query) = self.close_query(id) else { return };
+        let Some(query) = self.queries.remove(id) else { return };
         match query.purpose {
             Purpose::Proof(service) => self.on_proof(service, id, outcome),
             Purpose::Page(asker) => self.answer_unavailable(asker),
@@ -148,7 +165,7 @@ impl<F: Frame> Broker<F> {
     }
 
     pub(super) fn on_described(&mut self, id: QueryId, json: &[u8]) {
-        let Some(query) = self.close_query(id) else { return };
+        let Some(query) = self.queries.remove(id) else { return };
         match query.purpose {
             Purpose::Page(asker) => {
                 let body = [F::from(FOUND), F::from(json)].into_iter().collect();
@@ -159,21 +176,11 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    fn close_query(&mut self, id: QueryId) -> Option<Query<F>> {
-        self.queries.remove(&id)
-    }
-
-    /// Questions get their deadlines in the order of their ids, so one timer serves them all.
+    /// Those that are due have no answer in time; one timer serves all.
     pub(super) fn on_queries_timer(&mut self) {
         let now = self.now();
-        self.has_queries_timer = false;
-        while let Some(entry) = self.queries.first_entry() {
-            if entry.get().deadline > now {
-                let deadline = entry.get().deadline;
-                self.has_queries_timer = true;
-                return self.timers.insert(deadline, TimerKey::Queries);
-            }
-            let (id, query) = entry.remove_entry();
+        self.queries.clear_timer();
+        while let Some((id, query)) = self.queries.pop_due(now) {
             match query.purpose {
                 Purpose::Proof(service) => self.on_proof(service, id, LookupOutcome::NoQuorum),
                 Purpose::Availability(asker) | Purpose::Page(asker) => {
@@ -181,6 +188,7 @@ impl<F: Frame> Broker<F> {
                 }
             }
         }
+        self.set_queries_timer();
     }
 
     /// Never a guess: this node does not know.

@@ -8,7 +8,8 @@ use mdp_wire::{DecodeError, Defect, Version, worker::ToBroker};
 
 use crate::{
     effects::{
-        disconnect, heartbeat, proof, refused, service_down, service_up, worker_down, worker_up,
+        disconnect, heartbeat, lookup, proof, refused, reply, service_down, service_up,
+        worker_down, worker_up,
     },
     support::{BrokerTest, Cluster, EXPIRY, body_of, node_up, service},
 };
@@ -149,6 +150,56 @@ fn unanswered_look_up_is_asked_again() {
     test.advance(Duration::from_millis(1_100));
 
     assert_eq!(test.effects(), [proof(2, "echo")]);
+}
+
+/// `mmi.read_timeout` is for who asks `mmi.service`.
+#[test]
+fn proof_waits_for_a_second_however_long_mmi_service_may() {
+    for read_timeout in [Duration::from_millis(1), Duration::from_secs(3_600)] {
+        let mut test = BrokerTest::with(Settings { read_timeout, ..Settings::default() });
+        test.worker("w1", "echo");
+        test.cluster = Cluster::Withholds;
+        test.ready("w2", "echo");
+        assert_eq!(test.effects(), [proof(1, "echo")]);
+
+        test.advance(Duration::from_millis(1_099));
+        let before = test.effects();
+        test.advance(Duration::from_millis(1));
+
+        assert_eq!(before, [], "{read_timeout:?}");
+        assert_eq!(test.effects(), [proof(2, "echo")], "{read_timeout:?}");
+    }
+}
+
+#[test]
+fn question_that_is_due_before_an_older_proof_is_answered_in_time() {
+    let mut test = with_worker();
+    test.cluster = Cluster::Withholds;
+    test.ready("w2", "echo");
+    test.request("c1", "mmi.service", "echo");
+    assert_eq!(test.effects(), [proof(1, "echo"), lookup(2, "echo")]);
+
+    test.advance(Duration::from_millis(500));
+    let question = test.effects();
+    test.advance(Duration::from_millis(600));
+
+    assert_eq!(question, [reply("c1", "mmi.service", "503")]);
+    assert_eq!(test.effects(), [proof(3, "echo")]);
+}
+
+#[test]
+fn proof_that_is_due_before_an_older_question_is_asked_for_again_in_time() {
+    let settings = Settings { read_timeout: Duration::from_secs(5), ..Settings::default() };
+    let mut test = BrokerTest::with(settings);
+    test.worker("w1", "echo");
+    test.cluster = Cluster::Withholds;
+    test.request("c1", "mmi.service", "echo");
+    test.ready("w2", "echo");
+    assert_eq!(test.effects(), [lookup(1, "echo"), proof(2, "echo")]);
+
+    test.advance(Duration::from_millis(1_100));
+
+    assert_eq!(test.effects(), [proof(3, "echo")]);
 }
 
 #[test]
