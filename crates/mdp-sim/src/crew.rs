@@ -1,10 +1,13 @@
 //! The clients and workers of a run: their connections, and what they want.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
 
 use crate::{
     actor::{Actor, ActorAction},
-    observation::Observation,
+    observation::{Event, Observation, RegistrationId},
     wires::{Arrival, Delivery, Side, WireId, WireKind, Wires},
 };
 
@@ -14,6 +17,8 @@ pub(crate) struct Crew {
     members: Vec<Member>,
     /// The site of the first one.
     first_site: usize,
+    /// What each connection of a worker was for: each registration has its own.
+    registrations: BTreeMap<WireId, RegistrationId>,
 }
 
 #[derive(Debug)]
@@ -48,7 +53,7 @@ impl Crew {
             condition: Condition::Dead,
             missed: VecDeque::new(),
         });
-        Self { members: members.collect(), first_site }
+        Self { members: members.collect(), first_site, registrations: BTreeMap::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -59,6 +64,11 @@ impl Crew {
     pub(crate) fn workers(&self) -> Vec<usize> {
         let members = self.members.iter().enumerate();
         members.filter(|(_, member)| member.actor.is_worker()).map(|(number, _)| number).collect()
+    }
+
+    /// The registration that this connection was for.
+    pub(crate) fn registration(&self, wire: WireId) -> Option<RegistrationId> {
+        self.registrations.get(&wire).copied()
     }
 
     pub(crate) fn revive(&mut self, now: Instant, actor: usize) {
@@ -132,7 +142,14 @@ impl Crew {
             }
             while let Some(action) = member.actor.poll_action() {
                 match action {
-                    ActorAction::Observe(observation) => seen.push((number, observation)),
+                    ActorAction::Observe(observation) => {
+                        if let Event::ReadySent { id, .. } = observation.event
+                            && let Some(connection) = &member.connection
+                        {
+                            self.registrations.insert(connection.wire, id);
+                        }
+                        seen.push((number, observation));
+                    }
                     action @ (ActorAction::Connect { .. }
                     | ActorAction::Close
                     | ActorAction::Send(_)) => {

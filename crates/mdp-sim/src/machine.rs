@@ -28,7 +28,7 @@ use crate::{
     network::{Answering, Caller, Network, client_address, cluster_address, relay_address},
     plan::Plan,
     process::{Ending, Parts, Process},
-    relay::{Links, Turn},
+    relay::{Links, Notes, Turn},
     release::Releases,
     shared::Shared,
     truth::Truth,
@@ -275,7 +275,7 @@ impl Machine {
         &mut self,
         true_now: Instant,
         wires: &mut Wires,
-        (notes, truth): (&mut Vec<String>, &mut Truth),
+        (notes, truth): (&mut Notes, &mut Truth),
     ) -> Turned {
         if self.is_paused() {
             return Turned::Nothing;

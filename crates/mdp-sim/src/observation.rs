@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use mdp_broker::Receipt;
+use mdp_broker::{Receipt, WorkerEnd};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +189,22 @@ pub(crate) enum Event {
         parting: Parting,
         /// Whether everything that it had to send had been sent in time.
         was_healthy: bool,
+    },
+    /// A registration is over for its node. Its worker hears of it later, or never.
+    WorkerEnded {
+        /// Which registration.
+        id: RegistrationId,
+        /// Which node.
+        node: usize,
+        /// Why.
+        end: WorkerEnd,
+    },
+    /// A node gave up a link: another node's workers do not have its requests any more.
+    LinkEnded {
+        /// Whose requests they were.
+        origin: usize,
+        /// Who had them.
+        owner: usize,
     },
     /// A worker began to execute a request.
     Executed {

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, Effect, Input, Outgoing, PeerId, Receipt};
+use mdp_broker::{Broker, Effect, Input, Note, Outgoing, PeerId, Receipt};
 use mdp_raft::{Consensus, News, Stop};
 use mdp_replica::{NewsState, RaftAgreement, Replica};
 use mdp_wire::{DecodeLimits, Token, decode_at_broker, worker::FromBroker};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::{
-    relay::{Links, Turn},
+    relay::{Ended, Links, Turn},
     wires::{Arrival, Delivery, Frames, Side, WireId, WireKind},
 };
 
@@ -273,11 +273,21 @@ impl Process {
             Effect::Describe { query, .. } => {
                 replica.answer(Input::Described { query, json: b"{}".to_vec() });
             }
-            Effect::Note(note) => turn.notes.push(format!("{note:?}")),
+            Effect::Note(note) => self.note(turn, &note),
             Effect::Drained(receipt) => {
                 self.phase = Phase::Leaving(receipt);
                 replica.leave(turn.now);
             }
+        }
+    }
+
+    fn note(&self, turn: &mut Turn<'_>, note: &Note) {
+        turn.notes.lines.push(format!("{note:?}"));
+        // Where the connection is closed the worker knows already.
+        if let Note::WorkerDown { peer, end, .. } = note
+            && let Some(wire) = self.wire_by_peer.get(peer)
+        {
+            turn.notes.ended.push(Ended::Worker { wire: *wire, end: *end });
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Input, LinkId, LinkRole};
+use mdp_broker::{Input, LinkId, LinkRole, WorkerEnd};
 use mdp_catalog::NodeName;
 use mdp_replica::Peers;
 use mdp_wire::{
@@ -46,10 +46,27 @@ pub(crate) struct Turn<'a> {
     /// By no machine's clock.
     pub(crate) true_now: Instant,
     pub(crate) wires: &'a mut Wires,
-    /// What is worth a line of the trace.
-    pub(crate) notes: &'a mut Vec<String>,
+    pub(crate) notes: &'a mut Notes,
     /// Hears what the node hears.
     pub(crate) truth: &'a mut Truth,
+}
+
+/// What is told of a turn.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// What is worth a line of the trace.
+    pub(crate) lines: Vec<String>,
+    /// What the node gave up.
+    pub(crate) ended: Vec<Ended>,
+}
+
+/// What a node gave up: whoever is at the other end may not know it yet.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The registration of the worker on this connection, which the node still has.
+    Worker { wire: WireId, end: WorkerEnd },
+    /// The link with a node that had its requests.
+    Link { owner: NodeName },
 }
 
 /// Who this node is.

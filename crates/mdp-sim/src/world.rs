@@ -25,6 +25,7 @@ use crate::{
     plan::Plan,
     process::Ending,
     queue::Queue,
+    relay::{Ended, Notes},
     roster::{Addresses, Place, Roster},
     trace::{Trace, Who, mix},
     truth::{Agreed, Truth},
@@ -88,7 +89,7 @@ pub(crate) struct World {
     tally: Tally,
     truth: Truth,
     seen: Vec<(usize, Observation)>,
-    notes: Vec<String>,
+    notes: Notes,
 }
 
 impl World {
@@ -127,7 +128,7 @@ impl World {
             tally: Tally::default(),
             truth,
             seen: Vec::new(),
-            notes: Vec::new(),
+            notes: Notes::default(),
         }
     }
 
@@ -263,14 +264,34 @@ impl World {
                 let heard = (&mut notes, &mut self.truth);
                 self.machines[node].turn(now, &mut self.wires, heard).await
             };
-            for note in notes.drain(..) {
-                self.note(now, Who::Node(node), note);
+            for line in notes.lines.drain(..) {
+                self.note(now, Who::Node(node), line);
+            }
+            for ended in notes.ended.drain(..) {
+                self.on_ended(now, node, ended);
             }
             self.notes = notes;
             self.hear_truth(now);
             self.on_turned(now, node, turned);
         }
         any
+    }
+
+    /// What a node gave up.
+    fn on_ended(&mut self, now: Instant, node: usize, ended: Ended) {
+        match ended {
+            Ended::Worker { wire, end } => {
+                if let Some(id) = self.crew.registration(wire) {
+                    self.observe(now, Seen::WorkerEnded { id, node, end });
+                }
+            }
+            Ended::Link { owner } => {
+                let owner = self.machines.iter().position(|machine| machine.name == owner);
+                if let Some(owner) = owner {
+                    self.observe(now, Seen::LinkEnded { origin: node, owner });
+                }
+            }
+        }
     }
 
     /// What was agreed on, before anything that follows from it.

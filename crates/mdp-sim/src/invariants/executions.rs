@@ -1,7 +1,11 @@
 //! How often a submission may be executed: at most once where that is the policy, else as often as
 //! it may be handed over; never again without a reason, and never without having been sent.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Instant,
+};
 
 use mdp_broker::{Delivery, ServicePolicy};
 
@@ -22,8 +26,11 @@ pub(super) struct Executions {
     workers: usize,
     attempts_max: usize,
     sent: BTreeMap<RequestId, Sent>,
-    /// Registrations that are over, as their workers know.
-    parted: BTreeMap<RegistrationId, Instant>,
+    /// Registrations that are over, as their workers or their nodes know: what such a worker has is
+    /// given to another one. Whether a node may end it is for `no_healthy_eviction` to say.
+    ended: BTreeSet<RegistrationId>,
+    /// When an origin last gave up its link with an owner.
+    links_ended: BTreeMap<(usize, usize), Instant>,
     troubles: Troubles,
 }
 
@@ -31,7 +38,22 @@ pub(super) struct Executions {
 struct Sent {
     at: Instant,
     service: usize,
-    by: Vec<RegistrationId>,
+    /// To which node.
+    node: usize,
+    by: Vec<Executor>,
+}
+
+/// A worker that executed a submission, and its node.
+#[derive(Clone, Copy, Debug)]
+struct Executor {
+    id: RegistrationId,
+    node: usize,
+}
+
+impl fmt::Display for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of node {}", self.id, self.node)
+    }
 }
 
 impl Executions {
@@ -41,7 +63,8 @@ impl Executions {
             workers: workload.services.iter().map(|service| service.workers).sum(),
             attempts_max: usize::try_from(ServicePolicy::default().max_attempts).unwrap_or(3),
             sent: BTreeMap::new(),
-            parted: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            links_ended: BTreeMap::new(),
             troubles: Troubles::default(),
         }
     }
@@ -50,7 +73,7 @@ impl Executions {
         &mut self,
         at: Instant,
         id: RequestId,
-        by: RegistrationId,
+        by: Executor,
         service: usize,
     ) -> Result<(), String> {
         let Some(sent) = self.sent.get_mut(&id) else {
@@ -59,27 +82,40 @@ impl Executions {
         if sent.service != service {
             return Err(format!("{by} of service {service} executes {id} of {}", sent.service));
         }
-        let before = sent.by.clone();
+        let before = sent.by.len();
         sent.by.push(by);
-        let Some(last) = before.last() else { return Ok(()) };
+        if before == 0 {
+            return Ok(());
+        }
         match self.deliveries.get(service) {
             Some(Delivery::AtMostOnce) => {
-                return Err(format!("{id} is executed twice: by {before:?} and {by}"));
+                return Err(format!("{id} is executed twice: by {}", all_of(&sent.by)));
             }
-            Some(Delivery::AtLeastOnce) if before.len() >= self.attempts_max => {
-                return Err(format!("{id} is executed too often: by {before:?} and {by}"));
+            Some(Delivery::AtLeastOnce) if before >= self.attempts_max => {
+                return Err(format!("{id} is executed too often: by {}", all_of(&sent.by)));
             }
             Some(Delivery::AtLeastOnce) | None => {}
         }
         let whom = Whom::Request { client: id.client, workers: self.workers };
-        let is_forced =
-            self.parted.contains_key(last) || self.troubles.first(whom, sent.at, at).is_some();
-        if is_forced {
-            Ok(())
-        } else {
-            Err(format!("{id} is executed by {by} while {last} has it and nothing happened"))
+        let Some(sent) = self.sent.get(&id) else { return Ok(()) };
+        let is_calm = self.troubles.first(whom, sent.at, at).is_none();
+        let left = sent.by.iter().filter(|one| !self.is_given_up(sent, one));
+        if is_calm && left.count() > 1 {
+            return Err(format!("{id} is with {}, and nothing happened", all_of(&sent.by)));
         }
+        Ok(())
     }
+
+    /// Whether a worker does not have a submission any more, as far as its node or the origin knows.
+    /// The frames that gave it to the worker may arrive later than that.
+    fn is_given_up(&self, sent: &Sent, one: &Executor) -> bool {
+        let link_ended_at = self.links_ended.get(&(sent.node, one.node));
+        self.ended.contains(&one.id) || link_ended_at.is_some_and(|at| *at >= sent.at)
+    }
+}
+
+fn all_of(executors: &[Executor]) -> String {
+    executors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Invariant for Executions {
@@ -91,16 +127,20 @@ impl Invariant for Executions {
         self.troubles.on_event(observation);
         let at = observation.at;
         match observation.event {
-            Event::RequestSent { id, service, .. } => {
-                self.sent.insert(id, Sent { at, service, by: Vec::new() });
+            Event::RequestSent { id, service, node } => {
+                self.sent.insert(id, Sent { at, service, node, by: Vec::new() });
                 Ok(())
             }
-            Event::WorkerParted { id, .. } => {
-                self.parted.insert(id, at);
+            Event::WorkerParted { id, .. } | Event::WorkerEnded { id, .. } => {
+                self.ended.insert(id);
                 Ok(())
             }
-            Event::Executed { request, by, service, .. } => {
-                self.on_executed(at, request, by, service)
+            Event::LinkEnded { origin, owner } => {
+                self.links_ended.insert((origin, owner), at);
+                Ok(())
+            }
+            Event::Executed { request, by, service, node } => {
+                self.on_executed(at, request, Executor { id: by, node }, service)
             }
             _ => Ok(()),
         }
@@ -117,6 +157,8 @@ impl Invariant for Executions {
 
 #[cfg(test)]
 mod tests {
+    use mdp_broker::WorkerEnd;
+
     use super::*;
     use crate::{
         invariants::made_up::{at, registration, request, start, workload},
@@ -154,5 +196,46 @@ mod tests {
     #[test]
     fn nothing_is_executed_again_without_a_reason() {
         assert!(run(1, 2, false).is_err());
+    }
+
+    /// A request to node 0 is executed by worker 0 of node 1, something happens, and worker 1 of node
+    /// 2 executes it, too.
+    fn again_after(event: Event) -> Result<(), String> {
+        let (mut rule, start, request) = (Executions::new(&workload()), start(), request(9, 1));
+        let executed = |worker, node| {
+            let by = registration(worker);
+            Event::Executed { request, by, service: 1, node }
+        };
+        rule.on_event(&at(start, 0, Event::LinkEnded { origin: 0, owner: 1 }))?;
+        rule.on_event(&at(start, 1, Event::RequestSent { id: request, service: 1, node: 0 }))?;
+        rule.on_event(&at(start, 2, executed(0, 1)))?;
+        rule.on_event(&at(start, 3, event))?;
+        rule.on_event(&at(start, 4, executed(1, 2)))
+    }
+
+    #[test]
+    fn worker_that_its_node_ended_is_a_reason_before_it_knows() {
+        for end in [
+            WorkerEnd::Left,
+            WorkerEnd::Expired,
+            WorkerEnd::ConnectionLost,
+            WorkerEnd::ProtocolError,
+            WorkerEnd::Draining,
+            WorkerEnd::Isolated,
+        ] {
+            let of = |worker| Event::WorkerEnded { id: registration(worker), node: 1, end };
+            assert_eq!(again_after(of(0)), Ok(()), "{end:?}");
+            assert_eq!(again_after(of(1)), Ok(()), "{end:?}: given up, but the frames came late");
+            assert!(again_after(of(2)).is_err(), "{end:?} of another worker");
+        }
+    }
+
+    #[test]
+    fn link_that_the_origin_gave_up_is_a_reason() {
+        let of = |origin, owner| Event::LinkEnded { origin, owner };
+        assert_eq!(again_after(of(0, 1)), Ok(()));
+        assert_eq!(again_after(of(0, 2)), Ok(()), "given up, but the frames came late");
+        assert!(again_after(of(1, 0)).is_err(), "of the requests of another node");
+        assert!(again_after(of(0, 3)).is_err(), "with a node that does not have it");
     }
 }

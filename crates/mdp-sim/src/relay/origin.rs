@@ -9,7 +9,9 @@ use mdp_wire::{
     relay::{AtOrigin, Hello, ToOwner, Welcome, WireRange},
 };
 
-use super::{HANDSHAKE_TIME_MAX, Ledger, Myself, OWNER_SILENT_MAX, RETIRED_LINK_MAX, Turn, frames};
+use super::{
+    Ended, HANDSHAKE_TIME_MAX, Ledger, Myself, OWNER_SILENT_MAX, RETIRED_LINK_MAX, Turn, frames,
+};
 use crate::{
     Rng,
     network::site_of,
@@ -108,6 +110,7 @@ impl Origin {
     fn fail(&mut self, turn: &mut Turn<'_>, ledger: &mut Ledger) {
         if let Some(link) = self.link() {
             ledger.down(link, Vec::new());
+            turn.notes.ended.push(Ended::Link { owner: self.node.clone() });
             self.failures = 0;
             self.is_over |= self.retired_at.is_some();
         } else {
@@ -190,7 +193,7 @@ impl Origin {
         }
         self.failures = 0;
         let link = ledger.up(LinkRole::Origin);
-        turn.notes.push(format!("link {} to {}", link.0, self.node));
+        turn.notes.lines.push(format!("link {} to {}", link.0, self.node));
         turn.wires.count_link(welcome.wire);
         self.stage = Stage::Up { link, version: welcome.wire, heard_at: turn.now };
     }

@@ -93,7 +93,7 @@ impl Owner {
             ledger.down(self.links.swap_remove(at).link, Vec::new());
         }
         let link = ledger.up(LinkRole::Owner);
-        turn.notes.push(format!("link {} from {node}", link.0));
+        turn.notes.lines.push(format!("link {} from {node}", link.0));
         let (epoch, session) = (hello.epoch, hello.session);
         let has_said_bye = false;
         self.links.push(Inbound {

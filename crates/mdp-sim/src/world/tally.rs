@@ -51,6 +51,8 @@ impl Tally {
             | Event::ReadySent { .. }
             | Event::Acknowledged { .. }
             | Event::WorkerParted { .. }
+            | Event::WorkerEnded { .. }
+            | Event::LinkEnded { .. }
             | Event::Executed { .. }
             | Event::Wrong { .. }
             | Event::NodeStarted { .. }
