@@ -69,18 +69,28 @@ impl LedWhenPossible {
             if !is_own || !self.seen.insert(position) {
                 continue;
             }
-            // One that stood still meanwhile may have had its answers long ago.
-            let is_calm = self.troubles.is_calm(Whom::Node(number), view.now, LIVED_WITHIN * 2);
-            let lived = |id: u64| {
-                id == raft.id
-                    || self.lived.get(&id).is_some_and(|at| view.now - *at <= LIVED_WITHIN)
-            };
-            if is_calm && !are_majorities(&raft.voters, lived) {
-                return Err(format!(
-                    "{} made the voters {:?}, and no majority of them lived: {:?}",
-                    node.name, raft.voters, self.lived
-                ));
-            }
+            self.check_made(view.now, (number, node.name), (raft.id, &raft.voters))?;
+        }
+        Ok(())
+    }
+
+    /// A node wrote a configuration into its log a moment ago.
+    fn check_made(
+        &self,
+        now: Instant,
+        (number, name): (usize, &str),
+        (own_id, voters): (u64, &[BTreeSet<u64>]),
+    ) -> Result<(), String> {
+        // One that stood still meanwhile may have had its answers long ago.
+        let is_calm = self.troubles.is_calm(Whom::Process(number), now, LIVED_WITHIN * 2);
+        let lived = |id: u64| {
+            id == own_id || self.lived.get(&id).is_some_and(|at| now - *at <= LIVED_WITHIN)
+        };
+        if is_calm && !are_majorities(voters, lived) {
+            return Err(format!(
+                "{name} made the voters {voters:?}, and no majority of them lived: {:?}",
+                self.lived
+            ));
         }
         Ok(())
     }
@@ -157,6 +167,10 @@ impl Invariant for LedWhenPossible {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        invariants::made_up::{at, start},
+        observation::{Event, Fault},
+    };
 
     fn sets(ids: &[&[u64]]) -> Vec<BTreeSet<u64>> {
         ids.iter().map(|ids| ids.iter().copied().collect()).collect()
@@ -168,6 +182,40 @@ mod tests {
         assert!(are_majorities(&sets(&[&[1, 2, 3]]), lives));
         assert!(!are_majorities(&sets(&[&[1, 2, 3], &[2, 3]]), lives));
         assert!(!are_majorities(&[], lives), "no configuration is known");
+    }
+
+    /// Node 0, with the id 1, removes node 2 while node 1 has been dead for that long: one of two is no
+    /// majority.
+    fn removal_after(milliseconds: u64, before: &[Event]) -> Result<(), String> {
+        let start = start();
+        let moment = |milliseconds| start + Duration::from_millis(milliseconds);
+        let lived = [(1, moment(5_000)), (2, moment(5_000 - milliseconds)), (3, moment(5_000))];
+        let mut rule =
+            LedWhenPossible { lived: lived.into_iter().collect(), ..LedWhenPossible::default() };
+        for event in before {
+            rule.on_event(&at(start, 4_500, event.clone()))?;
+        }
+        let voters = sets(&[&[1, 2, 3], &[1, 2]]);
+        rule.check_made(moment(5_000), (0, "node-1"), (1, &voters))
+    }
+
+    #[test]
+    fn configuration_without_a_majority_that_lived_is_a_violation() {
+        assert_eq!(removal_after(0, &[]), Ok(()));
+        assert_eq!(removal_after(1_000, &[]), Ok(()), "it may have answered before it died");
+        assert!(removal_after(1_001, &[]).is_err());
+    }
+
+    #[test]
+    fn leader_that_is_being_removed_must_ask_as_well() {
+        let shrink = Fault { kind: "shrink", nodes: vec![0], actors: Vec::new() };
+        assert!(removal_after(1_001, &[Event::FaultBegan(shrink)]).is_err());
+    }
+
+    #[test]
+    fn leader_that_stood_still_may_have_asked_before() {
+        let stood_still = [Event::NodePaused { node: 0 }, Event::NodeResumed { node: 0 }];
+        assert_eq!(removal_after(1_001, &stood_still), Ok(()));
     }
 
     #[test]

@@ -27,6 +27,8 @@ impl Trouble {
 pub(super) enum Whom {
     /// A node, and its place among the others.
     Node(usize),
+    /// A node, and whether its process goes on: what its place among the others is does not matter.
+    Process(usize),
     /// What a peer and the node that it is connected to have of each other.
     Peer { node: usize, actor: usize },
     /// What all nodes together do for this peer.
@@ -45,6 +47,9 @@ impl Whom {
         };
         match self {
             Self::Node(node) => hits_all || fault.nodes.contains(&node),
+            Self::Process(node) => {
+                (hits_all || fault.nodes.contains(&node)) && !OF_PLACES.contains(&fault.kind)
+            }
             Self::Peer { node, actor } => match fault.kind {
                 PEER_CUT => fault.nodes.contains(&node) && fault.actors.contains(&actor),
                 kind => {
@@ -71,6 +76,8 @@ const OF_NODES: [&str; 4] = [DOWN, PAUSED, DRAINING, STARTED];
 const PARTITION: &str = "partition";
 /// The fault that is of a node and an actor together.
 const PEER_CUT: &str = "peer_cut";
+/// Changes of members: a node goes on while its place changes.
+const OF_PLACES: [&str; 4] = ["grow", "shrink", "return", "replace"];
 /// Faults of the actors that they name, and of nobody else.
 const OF_ACTORS: [&str; 3] = [PEER_CUT, "peer_death", "peer_freeze"];
 /// Faults that peers of a node do not notice, unless its process ends, which is a trouble of its own.
