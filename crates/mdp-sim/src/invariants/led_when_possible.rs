@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn time_counts_from_the_first_moment_and_anew_after_an_end() {
-        let start = crate::invariants::made_up::start();
+        let start = start();
         let (mut from, second) = (None, Duration::from_secs(1));
         assert_eq!(since(&mut from, true, start), Duration::ZERO);
         assert_eq!(since(&mut from, true, start + second), second);
