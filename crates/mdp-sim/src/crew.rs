@@ -143,11 +143,8 @@ impl Crew {
             while let Some(action) = member.actor.poll_action() {
                 match action {
                     ActorAction::Observe(observation) => {
-                        if let Event::ReadySent { id, .. } = observation.event
-                            && let Some(connection) = &member.connection
-                        {
-                            self.registrations.insert(connection.wire, id);
-                        }
+                        let began = member.registration_begun_by(&observation);
+                        self.registrations.extend(began);
                         seen.push((number, observation));
                     }
                     action @ (ActorAction::Connect { .. }
@@ -162,6 +159,12 @@ impl Crew {
 }
 
 impl Member {
+    /// The registration that its actor begins by what was observed, and the connection of that.
+    fn registration_begun_by(&self, observation: &Observation) -> Option<(WireId, RegistrationId)> {
+        let Event::ReadySent { id, .. } = observation.event else { return None };
+        self.connection.as_ref().map(|connection| (connection.wire, id))
+    }
+
     fn take(&mut self, now: Instant, delivery: Delivery) {
         let Some(Connection { wire, node }) = self.connection else { return };
         if wire != delivery.wire {

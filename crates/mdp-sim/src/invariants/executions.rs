@@ -1,11 +1,7 @@
 //! How often a submission may be executed: at most once where that is the policy, else as often as
 //! it may be handed over; never again without a reason, and never without having been sent.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    time::Instant,
-};
+use std::{collections::BTreeMap, fmt, time::Instant};
 
 use mdp_broker::{Delivery, ServicePolicy};
 
@@ -28,7 +24,7 @@ pub(super) struct Executions {
     sent: BTreeMap<RequestId, Sent>,
     /// Registrations that are over, as their workers or their nodes know: what such a worker has is
     /// given to another one. Whether a node may end it is for `no_healthy_eviction` to say.
-    ended: BTreeSet<RegistrationId>,
+    ended: BTreeMap<RegistrationId, Instant>,
     /// When an origin last gave up its link with an owner.
     links_ended: BTreeMap<(usize, usize), Instant>,
     troubles: Troubles,
@@ -63,7 +59,7 @@ impl Executions {
             workers: workload.services.iter().map(|service| service.workers).sum(),
             attempts_max: usize::try_from(ServicePolicy::default().max_attempts).unwrap_or(3),
             sent: BTreeMap::new(),
-            ended: BTreeSet::new(),
+            ended: BTreeMap::new(),
             links_ended: BTreeMap::new(),
             troubles: Troubles::default(),
         }
@@ -110,7 +106,8 @@ impl Executions {
     /// The frames that gave it to the worker may arrive later than that.
     fn is_given_up(&self, sent: &Sent, one: &Executor) -> bool {
         let link_ended_at = self.links_ended.get(&(sent.node, one.node));
-        self.ended.contains(&one.id) || link_ended_at.is_some_and(|at| *at >= sent.at)
+        let is_since = |at: &Instant| *at >= sent.at;
+        self.ended.get(&one.id).is_some_and(is_since) || link_ended_at.is_some_and(is_since)
     }
 }
 
@@ -132,7 +129,7 @@ impl Invariant for Executions {
                 Ok(())
             }
             Event::WorkerParted { id, .. } | Event::WorkerEnded { id, .. } => {
-                self.ended.insert(id);
+                self.ended.insert(id, at);
                 Ok(())
             }
             Event::LinkEnded { origin, owner } => {

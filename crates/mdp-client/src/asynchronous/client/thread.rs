@@ -56,7 +56,7 @@ struct Waiter {
     service: ServiceName,
     sink: Sink,
     done: oneshot::Sender<Result<Reply, CallError>>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Waiter {
@@ -76,7 +76,9 @@ impl Waiter {
     }
 
     fn finish(self, result: Result<Reply, CallError>) {
-        let Self { service, sink, done, .. } = self;
+        let Self { service, sink, done, permit, call: _ } = self;
+        // Whoever is told may need it at once.
+        drop(permit);
         let result = match sink {
             Sink::Collect(collected) => {
                 result.and_then(|reply| collected.complete(&service, reply))
@@ -150,7 +152,7 @@ impl ClientThread {
         let Call { id, service, body, options, sink, done, permit } = call;
         let request = self.driver.submit(self.lane, service.clone(), body, options);
         self.request_by_call.insert(id, request);
-        let waiter = Waiter { call: id, service, sink, done, _permit: permit };
+        let waiter = Waiter { call: id, service, sink, done, permit };
         self.waiter_by_request.insert(request, waiter);
     }
 
