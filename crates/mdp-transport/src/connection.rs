@@ -19,6 +19,9 @@ pub use ending::Ending;
 /// does.
 const PONGS_WAITING_MAX: usize = 16;
 
+/// A peer that reads is behind by no more than this.
+const PONGS_BEHIND_BYTES_MAX: usize = 64 * 1024;
+
 /// Which side of a connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -305,6 +308,18 @@ impl<T> Connection<T> {
         self.outgoing.bytes()
     }
 
+    /// How many messages wait of which no byte was written.
+    #[must_use]
+    pub fn output_messages(&self) -> usize {
+        self.outgoing.messages()
+    }
+
+    /// How many bytes wait in front of the newest message; none if a part of that was written.
+    #[must_use]
+    pub fn bytes_before_newest(&self) -> usize {
+        self.outgoing.bytes_before_newest()
+    }
+
     /// How many bytes are allocated for a message that is not complete.
     #[must_use]
     pub fn input_bytes(&self) -> usize {
@@ -314,7 +329,7 @@ impl<T> Connection<T> {
     /// The kernel took this many bytes of the output.
     pub fn transmitted(&mut self, count: usize, pool: &mut BufferPool) {
         self.outgoing.transmitted(count, pool);
-        if self.outgoing.is_empty() {
+        if self.outgoing.bytes() <= PONGS_BEHIND_BYTES_MAX {
             self.pongs_waiting = 0;
         }
     }

@@ -61,6 +61,9 @@ pub enum StreamError {
     },
 }
 
+/// What an allocation costs besides its bytes, about.
+const ALLOCATION_BYTES: usize = 32;
+
 /// Decodes the traffic of one connection.
 ///
 /// Between messages it owns no memory. Of an unfinished message it owns what has come, less than
@@ -147,7 +150,9 @@ impl Decoder {
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         let large = self.large.as_ref().map_or(0, |large| large.bytes.capacity());
-        self.partial.capacity() + large + self.message.allocated_bytes
+        // Each frame is an entry of the message, and may have an allocation of its own.
+        let frames = self.message.frames.len() * (size_of::<SharedFrame>() + ALLOCATION_BYTES);
+        self.partial.capacity() + large + self.message.allocated_bytes + frames
     }
 
     /// Whether a message was begun and is not finished.

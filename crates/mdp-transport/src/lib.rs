@@ -33,6 +33,7 @@ mod limits;
 mod mechanism;
 mod outgoing;
 mod shared_frame;
+mod transport;
 
 pub use command::{PING_CONTEXT_BYTES_MAX, SocketType};
 pub use connection::{
@@ -45,3 +46,7 @@ pub use limits::{COMMAND_BYTES_MAX, ConnectionLimits, LARGE_FRAME_BYTES, ROUTING
 pub use mechanism::Mechanism;
 pub use outgoing::{BufferPool, MessageWriter, OutputSlices};
 pub use shared_frame::SharedFrame;
+pub use transport::{
+    Closing, ConnectionId, ConnectionStatus, Loss, PeerAddress, Traffic, Transport, TransportEvent,
+    TransportLimits, TransportTotals,
+};

@@ -14,6 +14,8 @@ const SHARED_WRITE_BYTES: usize = 1_024;
 const BUFFER_BYTES: usize = 16 * 1024;
 /// How many unused buffers a pool keeps.
 const POOL_BUFFERS_MAX: usize = 64;
+/// How many entries an empty queue keeps room for.
+const QUEUE_KEPT_MAX: usize = 4;
 /// How many pieces are written at once; more need another call.
 const SLICES_MAX: usize = 64;
 
@@ -51,8 +53,8 @@ pub(crate) struct Outgoing<T> {
     end: u64,
     /// The position of the first byte in the queue.
     start: u64,
-    /// The tagged messages that begin at or behind `start`.
-    tags: VecDeque<(u64, T)>,
+    /// The messages of which no byte was written: where they begin, and their tags.
+    unsent: VecDeque<(u64, Option<T>)>,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Chunk {
 
 impl<T> Outgoing<T> {
     pub(crate) const fn new() -> Self {
-        Self { chunks: VecDeque::new(), written: 0, end: 0, start: 0, tags: VecDeque::new() }
+        Self { chunks: VecDeque::new(), written: 0, end: 0, start: 0, unsent: VecDeque::new() }
     }
 
     /// How many bytes wait.
@@ -82,8 +84,15 @@ impl<T> Outgoing<T> {
         usize::try_from(self.end - self.start).unwrap_or(usize::MAX)
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.end == self.start
+    /// How many messages wait of which no byte was written.
+    pub(crate) fn messages(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// How many bytes wait in front of the newest message; none if a part of that was written.
+    pub(crate) fn bytes_before_newest(&self) -> usize {
+        let begin = self.unsent.back().map_or(self.start, |(begin, _)| *begin);
+        usize::try_from(begin - self.start).unwrap_or(usize::MAX)
     }
 
     /// Appends bytes that `write` adds to a buffer.
@@ -104,9 +113,7 @@ impl<T> Outgoing<T> {
         tag: Option<T>,
         pool: &'a mut BufferPool,
     ) -> MessageWriter<'a, T> {
-        if let Some(tag) = tag {
-            self.tags.push_back((self.end, tag));
-        }
+        self.unsent.push_back((self.end, tag));
         MessageWriter { outgoing: self, pool }
     }
 
@@ -138,20 +145,19 @@ impl<T> Outgoing<T> {
             }
         }
         if self.chunks.is_empty() {
-            // An idle connection owns no memory.
-            self.chunks = VecDeque::new();
+            shrink(&mut self.chunks);
         }
-        while self.tags.front().is_some_and(|(begin, _)| *begin < self.start) {
-            self.tags.pop_front();
+        while self.unsent.front().is_some_and(|(begin, _)| *begin < self.start) {
+            self.unsent.pop_front();
         }
-        if self.tags.is_empty() {
-            self.tags = VecDeque::new();
+        if self.unsent.is_empty() {
+            shrink(&mut self.unsent);
         }
     }
 
     /// The tags of the messages of which no byte reached the kernel, in their order.
     pub(crate) fn into_unsent(self) -> impl Iterator<Item = T> {
-        self.tags.into_iter().map(|(_, tag)| tag)
+        self.unsent.into_iter().filter_map(|(_, tag)| tag)
     }
 }
 
@@ -183,6 +189,14 @@ impl<T> FrameSink<SharedFrame> for MessageWriter<'_, T> {
             }),
         }
         Ok(())
+    }
+}
+
+/// Lets an empty queue keep so little room that the next message needs no allocation, and an idle
+/// connection hardly any memory.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > QUEUE_KEPT_MAX {
+        *queue = VecDeque::new();
     }
 }
 
@@ -219,14 +233,15 @@ mod tests {
             let expected = waiting(&outgoing);
             assert_eq!(expected.len(), outgoing.bytes());
             let mut seen = Vec::new();
-            while !outgoing.is_empty() {
+            while outgoing.bytes() > 0 {
                 let next = waiting(&outgoing);
                 let count = step.min(next.len());
                 seen.extend_from_slice(&next[..count]);
                 outgoing.transmitted(count, &mut pool);
             }
             assert_eq!(seen, expected, "{step}");
-            assert_eq!((outgoing.chunks.capacity(), outgoing.tags.capacity()), (0, 0));
+            assert!(outgoing.chunks.capacity() <= QUEUE_KEPT_MAX);
+            assert!(outgoing.unsent.capacity() <= QUEUE_KEPT_MAX);
         }
     }
 
@@ -251,13 +266,13 @@ mod tests {
             put(&mut outgoing, &mut pool, 1, &[10]);
             put(&mut outgoing, &mut pool, 2, &[10]);
             outgoing.transmitted(count, &mut pool);
-            outgoing.into_unsent().collect::<Vec<u32>>()
+            (outgoing.messages(), outgoing.into_unsent().collect::<Vec<u32>>())
         };
-        assert_eq!(run(0), [1, 2]);
-        assert_eq!(run(1), [2]);
-        assert_eq!(run(12), [2]);
-        assert_eq!(run(13), [] as [u32; 0]);
-        assert_eq!(run(1_000), [] as [u32; 0]);
+        assert_eq!(run(0), (2, vec![1, 2]));
+        assert_eq!(run(1), (1, vec![2]));
+        assert_eq!(run(12), (1, vec![2]));
+        assert_eq!(run(13), (0, vec![]));
+        assert_eq!(run(1_000), (0, vec![]));
     }
 
     #[test]

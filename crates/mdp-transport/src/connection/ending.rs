@@ -60,6 +60,33 @@ pub enum Ending {
 const _: () = assert!(COMMAND_BYTES_MAX >= ROUTING_ID_BYTES_MAX + 64);
 
 impl Ending {
+    /// A word for metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::NotZmtp3(NotZmtp3::OlderZmtp) => "older_zmtp",
+            Self::NotZmtp3(NotZmtp3::Http) => "http",
+            Self::NotZmtp3(NotZmtp3::Tls) => "tls",
+            Self::NotZmtp3(NotZmtp3::ProxyLine) => "proxy_line",
+            Self::NotZmtp3(NotZmtp3::Unknown) => "unknown_protocol",
+            Self::Mechanism(_) => "mechanism",
+            Self::SocketType => "socket_type",
+            Self::RoutingIdTooLong { .. } => "routing_id",
+            Self::MessageBeforeReady => "message_before_ready",
+            Self::HandshakeTooLong { .. } => "handshake_too_long",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::BadCommand => "bad_command",
+            Self::Stream(StreamError::BadFlags(_)) => "bad_flags",
+            Self::Stream(StreamError::MessageTooLarge { .. }) => "message_too_large",
+            Self::Stream(StreamError::TooManyFrames { .. }) => "too_many_frames",
+            Self::Stream(StreamError::CommandTooLarge { .. }) => "command_too_large",
+            Self::PeerError(_) => "peer_error",
+            Self::TtlExpired => "ttl_expired",
+            Self::PongTimeout => "pong_timeout",
+            Self::AlreadyEnded => "already_ended",
+        }
+    }
+
     /// The peer's own words, with what could disturb a log escaped.
     pub(super) fn peer_error(reason: &[u8]) -> Self {
         Self::PeerError(reason.escape_ascii().to_string().into())
