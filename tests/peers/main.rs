@@ -7,10 +7,11 @@ mod guide;
 mod messages;
 mod readers;
 mod refused;
+mod transport;
 
 use std::time::{Duration, Instant};
 
-use cluster_tests::{NodeProcess, RawClient, RawWorker, Version};
+use cluster_tests::{NodeProcess, PATIENCE, RawClient, RawWorker, Version, wait_until};
 
 /// No peer of these tests may make the node larger than this.
 const RSS_BYTES_MAX: u64 = 100 << 20;
@@ -36,6 +37,18 @@ fn assert_serves(node: &mut NodeProcess) {
     client.wait_for_lookup("well-behaved", "404");
     let rss = node.rss_bytes();
     assert!(rss < RSS_BYTES_MAX, "the node has {rss} bytes");
+}
+
+/// Waits until a node has counted so many for a reason, by its own `mmi.status`.
+#[track_caller]
+fn wait_for_count(node: &NodeProcess, reason: &str, count: usize) {
+    let client = RawClient::connect(node, Version::V01);
+    let wanted = format!("\"{reason}\":{count}");
+    wait_until(&wanted, PATIENCE, || {
+        client.request("mmi.status", "");
+        let answer = client.socket.recv();
+        String::from_utf8_lossy(answer.last().unwrap()).contains(&wanted)
+    });
 }
 
 /// Random bytes that are the same in every run (xorshift).

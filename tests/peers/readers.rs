@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use cluster_tests::{NodeProcess, QUIET, RawClient, RawSocket, RawWorker, Version};
 
-use crate::assert_serves;
+use crate::{assert_serves, wait_for_count};
 
 use Version::V01;
+
+/// How long nothing comes when nothing more will.
+const QUIET_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A client whose connection takes in almost nothing until the client reads.
 fn narrow_client(node: &NodeProcess) -> RawSocket {
@@ -47,13 +50,19 @@ fn client_that_never_reads_costs_its_own_limit_only() {
     let deaf = narrow_client(&node);
     let padding = vec![b'x'; 64 << 10];
 
-    // 32 MiB of replies that nobody takes.
+    // 32 MiB of replies that nobody takes. What still waits when the client is given up is dropped.
     for number in 0..REQUESTS {
         deaf.send(&V01.request("big", &[&number.to_be_bytes()]));
-        let address = worker.expect_work(number.to_be_bytes());
-        worker.socket.send(&V01.answer(&address, &[&padding]));
+    }
+    let mut number = 0_u32;
+    while let Some(work) = worker.socket.recv_within(QUIET_PATIENCE) {
+        assert_eq!(work[5], number.to_be_bytes());
+        worker.socket.send(&V01.answer(&work[3], &[&padding]));
+        number += 1;
     }
 
+    assert!((64..REQUESTS).contains(&number), "{number} were answered");
+    wait_for_count(&node, "overflow", 1);
     worker.settle();
     assert_serves(&mut node);
     let rss = node.peak_rss_bytes();

@@ -384,7 +384,7 @@ fn am_14_expired_worker_is_told() {
 }
 
 #[test]
-fn am_15_ready_from_a_registered_identity_is_a_second_ready() {
+fn am_15_ready_from_a_registered_connection_is_a_second_ready() {
     let node = NodeProcess::start(&[QUIET]);
     let worker = RawWorker::connect_as(&node, V01, b"fixed");
     worker.ready("echo");
@@ -397,24 +397,29 @@ fn am_15_ready_from_a_registered_identity_is_a_second_ready() {
 }
 
 #[test]
-fn am_15_worker_that_restarts_under_its_identity_registers_anew() {
+fn am_15_worker_that_comes_back_under_its_routing_id_is_a_new_worker_at_once() {
     let node = NodeProcess::start(&[QUIET]);
     let before = RawWorker::connect_as(&node, V01, b"fixed");
     before.ready("echo");
     before.expect_heartbeat();
     let client = RawClient::connect(&node, V01);
     client.request("echo", "hello");
-    let _held = before.expect_work("hello");
+    let held = before.expect_work("hello");
 
-    // The node has not noticed that the first connection is gone.
+    // The node has not noticed anything of the first connection, and needs not.
     let after = RawWorker::connect_as(&node, V01, b"fixed");
     after.ready("echo");
-    after.expect_disconnect();
-    after.ready("echo");
     after.expect_heartbeat();
+    client.request("echo", "to the new one");
+    after.serve("to the new one", "from the new one");
+    client.expect_reply("echo", "from the new one");
 
-    after.serve("hello", "world");
-    client.expect_reply("echo", "world");
+    // Two connections are two workers, whatever they call themselves.
+    before.answer(&held, "from the old one");
+    client.expect_reply("echo", "from the old one");
+    drop(before);
+    after.settle();
+    assert_eq!(client.lookup("echo"), "200");
 }
 
 #[test]

@@ -61,7 +61,11 @@ fn am_21_request_that_its_worker_answered_is_not_given_to_another() {
 
             bad.socket.send(&broken(version, &address)[index]);
 
-            bad.expect_disconnect();
+            // Beyond the limits the connection itself ends, and nobody is known on the next one.
+            if index >= 2 {
+                bad.expect_disconnect();
+            }
+            client.wait_for_lookup("echo", "404");
             let other = RawWorker::register(&node, version, "echo");
             other.settle();
             client.settle();

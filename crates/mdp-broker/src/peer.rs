@@ -1,14 +1,15 @@
-//! Names of local peers, as the ROUTER socket gives them.
+//! Names of local peers, as the port that they connect to gives them.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// Routing ids up to this length are kept inline; libzmq's own have five bytes.
+/// Names up to this length are kept inline; a number has eight bytes.
 const INLINE_BYTES_MAX: usize = 15;
 
-/// The routing id of a local client or worker: one connection of one incarnation of this node.
+/// A local client or worker: one connection of one incarnation of this node. The node's port numbers
+/// its connections, and uses no number again; in tests it may be any bytes.
 ///
 /// It means nothing on another node or after a restart (protocol.md 6.1): every process hands out
-/// the same sequence of ids.
+/// the same sequence of numbers.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(Repr);
 
@@ -21,7 +22,7 @@ enum Repr {
 }
 
 impl PeerId {
-    /// The bytes of the routing id.
+    /// The bytes of the name.
     #[must_use]
     pub fn bytes(&self) -> PeerBytes<'_> {
         match &self.0 {
@@ -31,6 +32,21 @@ impl PeerId {
             }
             Repr::Shared(bytes) => PeerBytes::Shared(bytes),
         }
+    }
+}
+
+impl PeerId {
+    /// The number that it was made of; zero, which is no connection's, if it was made of other bytes.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        let bytes = self.bytes();
+        bytes.first_chunk().filter(|_| bytes.len() == 8).map_or(0, |it| u64::from_be_bytes(*it))
+    }
+}
+
+impl From<u64> for PeerId {
+    fn from(number: u64) -> Self {
+        Self::from(number.to_be_bytes().as_slice())
     }
 }
 
@@ -96,6 +112,14 @@ mod tests {
             let id: Vec<u8> = (0..length).map(|i| u8::try_from(i).unwrap()).collect();
             assert_eq!(&*PeerId::from(id.as_slice()).bytes(), id.as_slice());
         }
+    }
+
+    #[test]
+    fn numbers_come_back() {
+        for number in [0, 1, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(PeerId::from(number).number(), number);
+        }
+        assert_eq!(PeerId::from(b"nobody's number".as_slice()).number(), 0);
     }
 
     #[test]

@@ -7,9 +7,13 @@ use mdp_wire::{
 
 use crate::{LinkId, PeerId, service::ServiceId, time::Moment};
 
-/// What one request costs besides its frames: the request itself, its places in the queue's maps
-/// and libzmq's share of the receive buffer. Measured at 420 to 480 bytes.
+/// What one request costs besides its frames: the request itself and its places in the queue's maps.
+/// Measured at 420 to 480 bytes.
 pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 512;
+/// How many frames of a body, and of an envelope, that overhead has room for.
+const FRAMES_INCLUDED: usize = 8;
+/// What an allocation costs besides its bytes, about; a frame may have one of its own.
+const ALLOCATION_BYTES: usize = 32;
 
 /// Larger frames are not copied: they are most of the buffer that they keep alive.
 const DETACHED_BYTES_MAX: usize = 4_096;
@@ -129,8 +133,8 @@ impl<F: Frame> Request<F> {
         })
     }
 
-    /// Copies small frames out of the transport's receive buffer, which they would keep alive as
-    /// a whole: libzmq's frames of up to 8 KiB are slices of one buffer of that size.
+    /// Copies small frames, which may lie in memory that they share with others and keep alive as a
+    /// whole.
     pub(crate) fn detach(&mut self) {
         for frame in self.body.iter_mut().chain(&mut self.envelope) {
             if frame.as_ref().len() <= DETACHED_BYTES_MAX {
@@ -168,6 +172,12 @@ impl<F> Request<F> {
     }
 }
 
+/// What frames cost: their bytes, and the frames themselves where they are more than the overhead of a
+/// request has room for.
 fn bytes_of<F: AsRef<[u8]>>(frames: &[F]) -> usize {
-    frames.iter().fold(0, |sum, frame| sum.saturating_add(frame.as_ref().len()))
+    let beyond = frames
+        .len()
+        .saturating_sub(FRAMES_INCLUDED)
+        .saturating_mul(size_of::<F>() + ALLOCATION_BYTES);
+    frames.iter().fold(beyond, |sum, frame| sum.saturating_add(frame.as_ref().len()))
 }

@@ -1,5 +1,7 @@
 //! Binding a socket to a configured address.
 
+use std::io;
+
 use thiserror::Error;
 
 use crate::{Endpoint, SocketError, zeromq::Socket};
@@ -14,7 +16,7 @@ pub enum BindError {
     AddressInUse {
         /// The key that it was configured by.
         key: &'static str,
-        /// The address as libzmq was given it.
+        /// The address.
         address: String,
     },
     /// This process may not use the port.
@@ -25,7 +27,7 @@ pub enum BindError {
     Forbidden {
         /// The key that it was configured by.
         key: &'static str,
-        /// The address as libzmq was given it.
+        /// The address.
         address: String,
     },
     /// Any other reason.
@@ -35,11 +37,26 @@ pub enum BindError {
     Refused {
         /// The key that it was configured by.
         key: &'static str,
-        /// The address as libzmq was given it.
+        /// The address.
         address: String,
         /// What libzmq says.
         error: SocketError,
     },
+    /// Any other reason, as the system says it.
+    #[error(
+        "{key} = \"{address}\": {error}; the host must be an address or interface of this machine, or *"
+    )]
+    Unusable {
+        /// The key that it was configured by.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// What waits for connections could not be made.
+    #[error("cannot wait for connections: {0}")]
+    Poller(io::Error),
     /// The socket could not be made.
     #[error("cannot make a socket: {0}")]
     Socket(SocketError),

@@ -1,4 +1,4 @@
-//! The thread that owns the front-end socket, the links and the engine: the only place that sleeps.
+//! The thread that owns the client port, the links and the engine: the only place that sleeps.
 
 mod relay;
 
@@ -10,10 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, DropReason, Effect, Input, Outgoing, PeerId, Receipt};
+use mdp_broker::{Broker, DropReason, Effect, Input, Note, Receipt};
 use mdp_raft::Stop;
 use mdp_replica::NewsState;
-use mdp_wire::{AtBroker, DecodeLimits, decode_at_broker, worker::ToBroker};
+use mdp_transport::{self as transport, Loss, SharedFrame, StreamError, TransportEvent};
+use mdp_wire::{DecodeError, DecodeLimits, Defect, decode_at_broker};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -24,43 +25,37 @@ use thiserror::Error;
 use crate::{
     NodeReport, REPORT_SERVICES_MAX, REPORT_WAITING_MAX, REPORT_WORKERS_MAX, ReportScope,
     SocketError,
+    client_port::{ClientPort, Incoming, ReadState, peer_id},
     cluster::{Cluster, View},
     inbox::{INBOX_BATCH_MAX, Inbox, Message},
     notes,
-    outgoing::{OutgoingBuffers, request_token},
     relay_link::RelayLinks,
-    router::{Router, SendOutcome},
-    zeromq::Frame,
 };
 
-/// How many messages are read before the inbox and the timers get their turn.
+/// How many messages of other nodes are read before the inbox and the timers get their turn.
 const BATCH_MAX: usize = 128;
 /// The clock is read once for so many messages.
 const MESSAGES_PER_CLOCK: usize = 8;
-/// Timers wait until the ROUTER was read empty, so that nobody expires whose sign of life is
+/// Timers wait until the client port was read empty, so that nobody expires whose sign of life is
 /// waiting there; but not longer than this.
 const TIMERS_STARVED_MAX: Duration = Duration::from_millis(50);
 /// The longest sleep: the count of turns shows that the thread lives.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How long the last replies may wait for slow peers after a drain.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// How long clients and workers have to close their ends after that.
+const FAREWELL_MAX: Duration = Duration::from_millis(200);
 /// How often is looked whether other nodes have closed their ends.
 const FLUSH_STEP_MAX: Duration = Duration::from_millis(10);
 
 /// The broker thread cannot go on.
 #[derive(Debug, Error)]
 pub enum BrokerThreadError {
-    /// Receiving failed.
-    #[error("cannot receive from the front-end socket: {0}")]
-    Receive(SocketError),
-    /// Sending failed for a reason other than the peer.
-    #[error("cannot send to the front-end socket: {0}")]
-    Send(SocketError),
     /// A socket between nodes failed for a reason other than the node.
     #[error("cannot use the sockets that carry requests between nodes: {0}")]
     Relay(SocketError),
     /// Waiting failed.
-    #[error("cannot wait for the front-end socket: {0}")]
+    #[error("cannot wait for connections: {0}")]
     Wait(std::io::Error),
 }
 
@@ -114,30 +109,15 @@ enum Phase {
     Ended(Ending),
 }
 
-/// Whether a socket was read until nothing was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RouterState {
-    Emptied,
-    MoreWaits,
-}
-
-/// Whether the descriptors were looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    Polled,
-    Skipped,
-}
-
 /// Everything that the broker thread owns.
 #[derive(Debug)]
 pub(crate) struct BrokerThread<C> {
-    pub(crate) broker: Broker<Frame>,
-    pub(crate) router: Router,
+    pub(crate) broker: Broker<SharedFrame>,
+    pub(crate) clients: ClientPort,
     /// `None`: the node is alone.
     pub(crate) relay: Option<RelayLinks>,
     pub(crate) cluster: C,
     pub(crate) inbox: Inbox,
-    pub(crate) outgoing: OutgoingBuffers,
     pub(crate) limits: DecodeLimits,
     pub(crate) drain: DrainTimes,
     /// Rises with every turn: the thread lives.
@@ -160,7 +140,7 @@ impl<C: Cluster> BrokerThread<C> {
 struct Running<C> {
     it: BrokerThread<C>,
     /// The frames of the message at hand; its memory is used again and again.
-    frames: Vec<Frame>,
+    frames: Vec<SharedFrame>,
     now: Instant,
     timers_ran_at: Instant,
     phase: Phase,
@@ -172,15 +152,19 @@ impl<C: Cluster> Running<C> {
     fn run(mut self) -> Result<Ending, BrokerThreadError> {
         loop {
             self.it.turns.fetch_add(1, Ordering::Relaxed);
-            self.now = Instant::now();
+            let before = std::mem::replace(&mut self.now, Instant::now());
+            if self.now.saturating_duration_since(before) > 2 * SLEEP_MAX {
+                // This process stood still: what came meanwhile is read before anybody's time is over.
+                self.timers_ran_at = self.now;
+            }
             self.read_inbox()?;
             let news = self.read_news()?;
-            let router = self.read_router()?;
+            let clients = self.read_clients()?;
             let relay = self.read_relay()?;
-            self.retry_outgoing()?;
             self.tend_relay()?;
-            self.run_timers(router)?;
+            self.run_timers(clients)?;
             self.it.cluster.flush(self.now);
+            self.it.clients.flush(self.now);
             self.end_if_left();
             if let Phase::Ended(ending) = &self.phase {
                 let ending = ending.clone();
@@ -189,16 +173,11 @@ impl<C: Cluster> Running<C> {
                 }
                 return Ok(ending);
             }
-            let is_all_read = [router, relay] == [RouterState::Emptied; 2];
-            let wait = if is_all_read && news == NewsState::Emptied {
-                self.wait()?
+            let is_all_read = [clients, relay] == [ReadState::Emptied; 2];
+            if is_all_read && news == NewsState::Emptied {
+                self.wait()?;
             } else {
-                Wait::Skipped
-            };
-            if wait == Wait::Skipped
-                && let Some(relay) = &mut self.it.relay
-            {
-                relay.wake_all();
+                self.look()?;
             }
         }
     }
@@ -276,7 +255,7 @@ impl<C: Cluster> Running<C> {
             gauges: broker.gauges(),
             queued_bytes_max: broker.queued_bytes_max(),
             counters,
-            outgoing: self.it.outgoing.totals(),
+            connections: self.it.clients.totals(),
             reads: self.it.cluster.read_totals(),
             relay,
             applied_index: self.it.cluster.applied_index(),
@@ -287,57 +266,38 @@ impl<C: Cluster> Running<C> {
         }
     }
 
-    /// Reads a batch, and runs what the engine decided about it: about the first message at once,
-    /// for the sake of latency when there is little to do, about the others together, because
-    /// messages that leave together wake libzmq's thread once and not once each.
-    fn read_router(&mut self) -> Result<RouterState, BrokerThreadError> {
-        for count in 0..BATCH_MAX {
-            let received = self.it.router.receive(&mut self.frames);
-            let Some(from) = received.map_err(BrokerThreadError::Receive)? else {
-                self.run_effects()?;
-                return Ok(RouterState::Emptied);
+    /// Takes new connections and reads a batch; what the engine decided about it leaves together, with
+    /// one write for each connection.
+    fn read_clients(&mut self) -> Result<ReadState, BrokerThreadError> {
+        let Self { it, frames, .. } = self;
+        it.clients.accept(self.now);
+        let (broker, limits) = (&mut it.broker, &it.limits);
+        let state = it.clients.read(|incoming| {
+            let Incoming { now, from, address, message } = incoming;
+            frames.clear();
+            frames.extend(message.frames);
+            let input = match decode_at_broker(frames, limits) {
+                Ok(message) => Input::Received { from, source: address.ip(), message },
+                Err(error) => Input::Malformed { from, error },
             };
-            if count % MESSAGES_PER_CLOCK == 0 {
-                self.now = Instant::now();
-            }
-            let input = match decode_at_broker(&mut self.frames, &self.it.limits) {
-                Ok(message) => {
-                    let source = ready_frame(&message).and_then(|frame| frame.peer_address());
-                    Input::Received { from, source, message }
-                }
-                Err(error) => {
-                    if let Some(oversized) = self.it.router.take_oversized() {
-                        self.notes.log_oversized(self.now, &from, oversized, &self.it.limits);
-                    }
-                    Input::Malformed { from, error }
-                }
-            };
-            self.it.broker.handle_input(self.now, input);
-            if count == 0 {
-                self.run_effects()?;
-            }
-        }
+            broker.handle_input(now, input);
+        });
+        self.now = Instant::now();
         self.run_effects()?;
-        Ok(RouterState::MoreWaits)
+        Ok(state)
     }
 
-    fn retry_outgoing(&mut self) -> Result<(), BrokerThreadError> {
-        if self.it.outgoing.is_empty() {
-            return Ok(());
-        }
-        self.it.outgoing.retry(self.now, &mut self.it.router).map_err(BrokerThreadError::Send)?;
-        self.run_effects()
-    }
-
-    fn run_timers(&mut self, router: RouterState) -> Result<(), BrokerThreadError> {
+    fn run_timers(&mut self, clients: ReadState) -> Result<(), BrokerThreadError> {
         let is_starved =
             self.now.saturating_duration_since(self.timers_ran_at) > TIMERS_STARVED_MAX;
-        if router == RouterState::MoreWaits && !is_starved {
+        if clients == ReadState::MoreWaits && !is_starved {
             return Ok(());
         }
         self.now = Instant::now();
         self.timers_ran_at = self.now;
         self.drops.look(self.now, &mut self.it.broker);
+        self.it.clients.handle_timeout(self.now);
+        self.run_effects()?;
         if let Phase::Announcing { asked_at } = self.phase
             && self.now >= asked_at + self.it.drain.announce
         {
@@ -364,7 +324,7 @@ impl<C: Cluster> Running<C> {
         }
     }
 
-    fn handle(&mut self, input: Input<Frame>) -> Result<(), BrokerThreadError> {
+    fn handle(&mut self, input: Input<SharedFrame>) -> Result<(), BrokerThreadError> {
         self.it.broker.handle_input(self.now, input);
         self.run_effects()
     }
@@ -381,18 +341,41 @@ impl<C: Cluster> Running<C> {
     }
 
     /// What came of the effects, once all of them have been run.
-    fn poll_input(&mut self) -> Option<Input<Frame>> {
-        let lost = self.it.outgoing.poll_lost().map(|lost| {
-            self.notes.log_lost_peer(self.now, &lost);
-            Input::PeerLost { peer: lost.peer, unsent: lost.unsent }
-        });
-        let lost = lost.or_else(|| self.it.relay.as_mut()?.poll_input());
-        lost.or_else(|| self.it.cluster.poll_answer())
+    fn poll_input(&mut self) -> Option<Input<SharedFrame>> {
+        if let Some(lost) = self.poll_lost() {
+            return Some(lost);
+        }
+        let told = self.it.relay.as_mut().and_then(RelayLinks::poll_input);
+        told.or_else(|| self.it.cluster.poll_answer())
     }
 
-    fn run_effect(&mut self, effect: Effect<Frame>) -> Result<(), BrokerThreadError> {
+    /// The next client or worker whose connection is gone.
+    fn poll_lost(&mut self) -> Option<Input<SharedFrame>> {
+        loop {
+            match self.it.clients.poll_event()? {
+                TransportEvent::Opened { .. } => {}
+                TransportEvent::Refused { address, why } => {
+                    self.notes.log_refused(self.now, address, &why);
+                }
+                TransportEvent::Lost { id, address, why, unsent } => {
+                    let peer = peer_id(id);
+                    if let Some(address) = address {
+                        self.notes.log_lost(self.now, &peer, address, &why);
+                    }
+                    if let Some(defect) = beyond_limits(&why).filter(|_| unsent.is_empty()) {
+                        let (from, error) = (peer.clone(), DecodeError::Malformed(defect));
+                        self.it.broker.handle_input(self.now, Input::Malformed { from, error });
+                    }
+                    // A worker has at most one request.
+                    return Some(Input::PeerLost { peer, unsent: unsent.into_iter().last() });
+                }
+            }
+        }
+    }
+
+    fn run_effect(&mut self, effect: Effect<SharedFrame>) -> Result<(), BrokerThreadError> {
         match effect {
-            Effect::Send { to, message } => self.run_send(&to, message)?,
+            Effect::Send { to, message } => self.it.clients.send(self.now, &to, message),
             Effect::ToOwner { link, message } => {
                 if let Some(relay) = &mut self.it.relay {
                     let sent = relay.send_to_owner(link, message);
@@ -410,12 +393,19 @@ impl<C: Cluster> Running<C> {
                 self.it.cluster.lookup(query, service, purpose);
             }
             Effect::Describe { query, page } => {
-                let outgoing = self.it.outgoing.totals();
+                let connections = self.it.clients.totals();
                 let links = self.it.relay.as_ref().map(RelayLinks::states).unwrap_or_default();
-                let view = View { broker: &self.it.broker, outgoing, links: &links, now: self.now };
+                let (broker, links) = (&self.it.broker, links.as_slice());
+                let view = View { broker, connections, links, now: self.now };
                 self.it.cluster.describe(query, page, &view);
             }
-            Effect::Note(note) => self.notes.log(self.now, &note),
+            Effect::Note(note) => {
+                if let Note::WorkerUp { peer, .. } = &note {
+                    self.it.clients.let_be_silent(peer);
+                }
+                let address = notes::peer_of(&note).and_then(|peer| self.it.clients.address(peer));
+                self.notes.log(self.now, &note, address);
+            }
             Effect::Drained(receipt) => {
                 let asked_at = match self.phase {
                     Phase::Draining { asked_at }
@@ -430,29 +420,15 @@ impl<C: Cluster> Running<C> {
         Ok(())
     }
 
-    fn run_send(&mut self, to: &PeerId, message: Outgoing<Frame>) -> Result<(), BrokerThreadError> {
-        if self.it.outgoing.holds(to) {
-            self.it.outgoing.keep(self.now, to, message);
-            return Ok(());
-        }
-        match self.it.router.send(to, message).map_err(BrokerThreadError::Send)? {
-            SendOutcome::Sent => {}
-            SendOutcome::Full(message) => self.it.outgoing.keep(self.now, to, message),
-            SendOutcome::Gone(message) => self.it.outgoing.lose(to, request_token(&message)),
-        }
-        Ok(())
-    }
-
     /// Sleeps until something may have to be done.
-    fn wait(&mut self) -> Result<Wait, BrokerThreadError> {
-        // Timers may have sent something since the sockets were read empty.
-        if self.it.router.is_readable().map_err(BrokerThreadError::Receive)? {
-            return Ok(Wait::Skipped);
-        }
-        if let Some(relay) = &mut self.it.relay
-            && relay.look().map_err(BrokerThreadError::Relay)?
-        {
-            return Ok(Wait::Skipped);
+    fn wait(&mut self) -> Result<(), BrokerThreadError> {
+        // Timers may have sent something since the links were read empty.
+        let is_linked_awake = match &mut self.it.relay {
+            Some(relay) => relay.look().map_err(BrokerThreadError::Relay)?,
+            None => false,
+        };
+        if is_linked_awake || self.it.clients.is_awake() {
+            return self.look();
         }
         let announced = match self.phase {
             Phase::Announcing { asked_at } => Some(asked_at + self.it.drain.announce),
@@ -463,25 +439,47 @@ impl<C: Cluster> Running<C> {
         let due = [
             self.it.broker.poll_timeout(),
             self.it.cluster.poll_timeout(),
-            self.it.outgoing.next_retry(),
+            self.it.clients.poll_timeout(),
             self.it.relay.as_ref().and_then(RelayLinks::poll_timeout),
             announced,
         ];
         let due = due.into_iter().flatten().min();
         let sleep = due.map_or(SLEEP_MAX, |at| at.saturating_duration_since(Instant::now()));
-        self.poll(sleep.min(SLEEP_MAX))?;
-        Ok(Wait::Polled)
+        self.poll(sleep.min(SLEEP_MAX))
+    }
+
+    /// Looks what has come, without waiting.
+    fn look(&mut self) -> Result<(), BrokerThreadError> {
+        self.poll_clients(Duration::ZERO)?;
+        if let Some(relay) = &mut self.it.relay {
+            relay.wake_all();
+        }
+        Ok(())
     }
 
     fn poll(&mut self, sleep: Duration) -> Result<(), BrokerThreadError> {
-        let router = self.it.router.descriptor().map_err(BrokerThreadError::Receive)?;
-        let mut descriptors: SmallVec<[PollFd<'_>; 8]> = smallvec![
-            PollFd::from_borrowed_fd(self.it.inbox.bell(), PollFlags::IN),
-            PollFd::from_borrowed_fd(router, PollFlags::IN),
-        ];
-        if let Some(relay) = &self.it.relay {
-            relay.descriptors(&mut descriptors).map_err(BrokerThreadError::Relay)?;
+        match &self.it.relay {
+            None => self.poll_clients(sleep),
+            Some(_) => {
+                self.poll_links(sleep)?;
+                self.poll_clients(Duration::ZERO)
+            }
         }
+    }
+
+    fn poll_clients(&mut self, sleep: Duration) -> Result<(), BrokerThreadError> {
+        if self.it.clients.poll(sleep).map_err(BrokerThreadError::Wait)? {
+            self.it.inbox.silence();
+        }
+        Ok(())
+    }
+
+    /// Waits for the links with other nodes and for the client port.
+    fn poll_links(&mut self, sleep: Duration) -> Result<(), BrokerThreadError> {
+        let Some(relay) = &mut self.it.relay else { return Ok(()) };
+        let mut descriptors: SmallVec<[PollFd<'_>; 8]> =
+            smallvec![PollFd::from_borrowed_fd(self.it.clients.descriptor(), PollFlags::IN)];
+        relay.descriptors(&mut descriptors).map_err(BrokerThreadError::Relay)?;
         // A turn that comes a little early finds nothing due and sleeps again.
         let timeout = Timespec {
             tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(i64::MAX),
@@ -494,11 +492,19 @@ impl<C: Cluster> Running<C> {
         let rang: SmallVec<[bool; 8]> =
             descriptors.iter().map(|descriptor| !descriptor.revents().is_empty()).collect();
         drop(descriptors);
-        if rang.first() == Some(&true) {
-            self.it.inbox.silence();
-        }
-        if let Some(relay) = &mut self.it.relay {
-            relay.wake(rang.into_iter().skip(2));
+        relay.wake(rang.into_iter().skip(1));
+        Ok(())
+    }
+
+    /// Waits until clients and workers have closed their ends, for what they were sent last would be lost
+    /// if this one closed with something of theirs unread.
+    fn say_bye_to_clients(&mut self) -> Result<(), BrokerThreadError> {
+        let deadline = Instant::now() + FAREWELL_MAX;
+        self.it.clients.say_bye();
+        while !self.it.clients.is_deserted() && Instant::now() < deadline {
+            self.it.clients.read(drop);
+            self.it.clients.flush(Instant::now());
+            self.poll_clients(FLUSH_STEP_MAX)?;
         }
         Ok(())
     }
@@ -508,46 +514,33 @@ impl<C: Cluster> Running<C> {
         let deadline = Instant::now() + FLUSH_MAX;
         loop {
             self.now = Instant::now();
-            let retried = self.it.outgoing.retry(self.now, &mut self.it.router);
-            retried.map_err(BrokerThreadError::Send)?;
             // What comes now goes back, for there are no workers any more.
+            self.read_clients()?;
             self.read_relay()?;
             let are_nodes_done = self.say_bye()?;
-            let retry_at = self.it.outgoing.next_retry();
-            if retry_at.is_none() && are_nodes_done {
-                return Ok(());
+            self.it.clients.flush(self.now);
+            if self.it.clients.is_all_written() && are_nodes_done {
+                return self.say_bye_to_clients();
             }
             if self.now >= deadline {
-                let outgoing = self.it.outgoing.totals();
-                if outgoing.messages > 0 {
-                    let messages = outgoing.messages;
+                let totals = self.it.clients.totals();
+                if totals.outgoing_messages > 0 {
+                    let messages = totals.outgoing_messages;
                     tracing::warn!(messages, "replies dropped: not read in time");
                 }
-                return Ok(());
+                return self.say_bye_to_clients();
             }
-            let sleep =
-                retry_at.map_or(FLUSH_STEP_MAX, |at| at.saturating_duration_since(self.now));
-            self.poll(sleep.min(FLUSH_STEP_MAX))?;
+            self.poll(FLUSH_STEP_MAX)?;
         }
     }
 }
 
-/// The frame of a READY that knows where the worker connects from. A copy, but only of a READY.
-fn ready_frame(message: &AtBroker<Frame>) -> Option<Frame> {
-    match message {
-        AtBroker::Worker { message: ToBroker::Ready { service }, .. } => {
-            Some(service.clone().into_frame())
-        }
-        AtBroker::Client(_)
-        | AtBroker::Worker {
-            message:
-                ToBroker::Partial { .. }
-                | ToBroker::Final { .. }
-                | ToBroker::Undelimited { .. }
-                | ToBroker::Heartbeat
-                | ToBroker::Disconnect
-                | ToBroker::Request,
-            ..
-        } => None,
+/// Whether a peer was lost because of a message beyond the limits, which the engine never sees.
+const fn beyond_limits(why: &Loss) -> Option<Defect> {
+    let Loss::Ended(transport::Ending::Stream(error)) = why else { return None };
+    match error {
+        StreamError::MessageTooLarge { .. } => Some(Defect::TooLarge),
+        StreamError::TooManyFrames { .. } => Some(Defect::TooManyFrames),
+        StreamError::BadFlags(_) | StreamError::CommandTooLarge { .. } => None,
     }
 }

@@ -8,7 +8,9 @@ use mdp_raft::Stop;
 use mdp_replica::{NewsState, Peers, ReadTotals};
 use mdp_wire::ServiceName;
 
-use crate::{LinkState, outgoing::OutgoingTotals, zeromq::Frame};
+use mdp_transport::{SharedFrame, TransportTotals};
+
+use crate::LinkState;
 
 /// Where the broker thread takes its proposals and questions.
 ///
@@ -27,7 +29,7 @@ pub(crate) trait Cluster {
     /// Takes what came from other threads, a bounded part of it.
     fn read_news(&mut self, now: Instant) -> NewsState;
     /// The next answer or piece of news.
-    fn poll_answer(&mut self) -> Option<Input<Frame>>;
+    fn poll_answer(&mut self) -> Option<Input<SharedFrame>>;
     /// When to call [`Cluster::handle_timeout`].
     fn poll_timeout(&self) -> Option<Instant>;
     /// Does what is due.
@@ -57,9 +59,9 @@ pub(crate) trait Cluster {
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     /// The engine.
-    pub(crate) broker: &'a Broker<Frame>,
-    /// What waits for slow peers.
-    pub(crate) outgoing: OutgoingTotals,
+    pub(crate) broker: &'a Broker<SharedFrame>,
+    /// The connections of clients and workers.
+    pub(crate) connections: TransportTotals,
     /// The links with other nodes.
     pub(crate) links: &'a [LinkState],
     /// Now.

@@ -23,6 +23,9 @@ pub struct NodeConfig {
     pub max_outgoing_bytes_per_peer: usize,
     /// How many bytes may wait for all peers that do not read.
     pub max_outgoing_bytes: usize,
+    /// `broker.max_connections`: how many connections clients and workers may have, as far as the limit
+    /// of open files allows it: 64 of them are left for everything else.
+    pub max_connections: usize,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// How long a draining node goes on as before, so that a load balancer can notice.
@@ -82,6 +85,7 @@ impl NodeConfig {
             settings: Settings::default(),
             max_outgoing_bytes_per_peer: 16 << 20,
             max_outgoing_bytes: 64 << 20,
+            max_connections: 65_536,
             drain_timeout: Duration::from_secs(20),
             drain_announce: Duration::ZERO,
             io_threads: 1,

@@ -1,7 +1,7 @@
 //! One Majordomo node: the shell around the engine of `mdp-broker`.
 //!
-//! One thread owns the front-end ROUTER and the engine, and is the only place that sleeps; libzmq
-//! has its own threads for I/O. Other threads reach it through an inbox. The engine decides, the
+//! One thread owns the client port with its connections and the engine, and is the only place that
+//! sleeps. Other threads reach it through an inbox. The engine decides, the
 //! shell executes: it receives, sends, keeps what slow peers cannot take yet, tells the time, and
 //! asks the cluster, which for a node without peers answers at once. A node with peers also has a
 //! thread for the calls between nodes, and a runtime for consensus.
@@ -25,6 +25,7 @@ mod admin;
 mod bell;
 mod binding;
 mod broker_thread;
+mod client_port;
 mod cluster;
 mod cluster_link;
 mod config;
@@ -34,12 +35,10 @@ mod limits;
 mod local_cluster;
 mod node;
 mod notes;
-mod outgoing;
 mod pages;
 mod rate_limiter;
 mod relay_link;
 mod replicated_cluster;
-mod router;
 mod start;
 mod version;
 mod view;
@@ -57,8 +56,8 @@ pub use mdp_raft::{
     Seed, Stop, StorageError, UpgradeState, UpgradeStatus, recover,
 };
 pub use mdp_replica::{Consistency, ReadTotals};
+pub use mdp_transport::TransportTotals;
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
-pub use outgoing::OutgoingTotals;
 pub use relay_link::{LinkLoss, LinkState, RelayTotals};
 pub use start::StartError;
 pub use version::{VERSION, libzmq_version};

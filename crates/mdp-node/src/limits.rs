@@ -6,19 +6,23 @@ use crate::StartError;
 
 /// Fewer open files than this make a person think: 15,000 connections and what a node needs itself.
 const OPEN_FILES_WANTED: u64 = 16_384;
-/// What a node without peers opens before its first connection, with some to spare: with fewer libzmq
-/// aborts.
+/// What a node without peers opens before its first connection, with some to spare.
 pub(crate) const OPEN_FILES_ALONE: u64 = 24;
-/// What a node with peers opens.
+/// How many of these a node does not need.
+const OPEN_FILES_TO_SPARE: u64 = 10;
+/// What is left for probes, other nodes, the disk and libzmq, whatever clients do.
+const OPEN_FILES_RESERVED: u64 = 64;
+/// What a node with peers opens: with fewer libzmq aborts.
 pub(crate) const OPEN_FILES_WITH_PEERS: u64 = 64;
 /// More than this is not asked for, even if it is allowed.
 const OPEN_FILES_MAX: u64 = 1 << 20;
 
-/// Raises the limit as far as this process may, and warns if that is little.
+/// Raises the limit as far as this process may, and warns if that is little. Returns how many of them
+/// clients and workers may have.
 ///
 /// # Errors
 /// It is too little to start.
-pub(crate) fn raise_open_files(needed: u64) -> Result<(), StartError> {
+pub(crate) fn raise_open_files(needed: u64) -> Result<usize, StartError> {
     let limit = getrlimit(Resource::Nofile);
     let mut open_files = limit.current;
     if let Some(wanted) = raised(limit) {
@@ -31,7 +35,15 @@ pub(crate) fn raise_open_files(needed: u64) -> Result<(), StartError> {
         return Err(StartError::FileLimit { limit, needed });
     }
     warn_if_low(open_files);
-    Ok(())
+    let left = left_for_peers(open_files.unwrap_or(OPEN_FILES_MAX), needed);
+    Ok(usize::try_from(left).unwrap_or(usize::MAX))
+}
+
+/// What clients and workers may have: all but what is reserved, and where that is hardly anything, half
+/// of what the node does not need for itself.
+fn left_for_peers(open_files: u64, needed: u64) -> u64 {
+    let spare = open_files.saturating_sub(needed.saturating_sub(OPEN_FILES_TO_SPARE));
+    open_files.saturating_sub(OPEN_FILES_RESERVED).max(spare / 2).max(1)
 }
 
 /// The limit to ask for, if it is higher than the one in force. `None` stands for "no limit".
@@ -57,6 +69,15 @@ mod tests {
 
     fn limit(current: u64, maximum: Option<u64>) -> Rlimit {
         Rlimit { current: Some(current), maximum }
+    }
+
+    #[test]
+    fn most_open_files_are_for_clients_and_workers() {
+        assert_eq!(left_for_peers(65_536, OPEN_FILES_ALONE), 65_472);
+        assert_eq!(left_for_peers(1_024, OPEN_FILES_WITH_PEERS), 960);
+        // At the least, some of both can still work.
+        assert_eq!(left_for_peers(OPEN_FILES_ALONE, OPEN_FILES_ALONE), 5);
+        assert_eq!(left_for_peers(OPEN_FILES_WITH_PEERS, OPEN_FILES_WITH_PEERS), 5);
     }
 
     #[test]

@@ -8,13 +8,13 @@ use mdp_catalog::{
 };
 use mdp_raft::Stop;
 use mdp_replica::{NewsState, Peers, ReadTotals};
+use mdp_transport::SharedFrame;
 use mdp_wire::ServiceName;
 
 use crate::{
     cluster::{Cluster, View},
     pages::{self, ClusterFacts},
     version::VERSION,
-    zeromq::Frame,
 };
 
 /// The index of the entry that begins the only life of a node without peers.
@@ -27,7 +27,7 @@ pub(crate) struct LocalCluster {
     incarnation: Incarnation,
     /// The number of entries applied, which stands for the log index.
     index: u64,
-    answers: VecDeque<Input<Frame>>,
+    answers: VecDeque<Input<SharedFrame>>,
     totals: ReadTotals,
     started_at: Instant,
 }
@@ -115,7 +115,7 @@ impl Cluster for LocalCluster {
         NewsState::Emptied
     }
 
-    fn poll_answer(&mut self) -> Option<Input<Frame>> {
+    fn poll_answer(&mut self) -> Option<Input<SharedFrame>> {
         self.answers.pop_front()
     }
 

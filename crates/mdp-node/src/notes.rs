@@ -3,18 +3,15 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use mdp_broker::{Broker, DROPPED_SERVICES_MAX, DropReason, Note, PeerId, WorkerEnd};
-use mdp_wire::{DecodeLimits, ServiceName};
+use mdp_transport::{Ending, Loss, Mechanism, NotZmtp3, PeerAddress, SharedFrame};
+use mdp_wire::ServiceName;
 
-use crate::{
-    outgoing::{LossReason, LostPeer},
-    rate_limiter::{Admission, RateLimiter},
-    router::Oversized,
-    zeromq::Frame,
-};
+use crate::rate_limiter::{Admission, RateLimiter};
 
 /// How often it is said that messages were dropped.
 const DROPS_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,7 +26,7 @@ pub(crate) struct DropLog {
 impl DropLog {
     /// Says what was dropped since the last time, unless that was a moment ago: the first of a burst
     /// at once, the others together.
-    pub(crate) fn look(&mut self, now: Instant, broker: &mut Broker<Frame>) {
+    pub(crate) fn look(&mut self, now: Instant, broker: &mut Broker<SharedFrame>) {
         let news = self.news(now, &broker.counters().dropped);
         if news.is_empty() {
             return;
@@ -96,7 +93,9 @@ pub(crate) struct NoteLog {
 }
 
 impl NoteLog {
-    pub(crate) fn log(&mut self, now: Instant, note: &Note) {
+    /// Logs a note. `address` is that of its peer, if the note is about one that is still connected.
+    pub(crate) fn log(&mut self, now: Instant, note: &Note, address: Option<PeerAddress>) {
+        let address = address.map(tracing::field::display);
         match note {
             Note::ServiceUp { service } => {
                 let admission = self.limiter.admit(now, &("service", service));
@@ -106,25 +105,29 @@ impl NoteLog {
                 let admission = self.limiter.admit(now, &("service", service));
                 event!(admission, info, %service, "service down");
             }
-            Note::WorkerUp { peer, service } => tracing::debug!(%peer, %service, "worker up"),
-            Note::WorkerDown { peer, service, end } => self.log_down(now, peer, service, *end),
+            Note::WorkerUp { peer, service } => {
+                tracing::debug!(%peer, address, %service, "worker up");
+            }
+            Note::WorkerDown { peer, service, end } => {
+                self.log_down(now, (peer, address), service, *end);
+            }
             Note::UndelimitedReply { peer, service } => {
                 let admission = self.limiter.admit(now, &("undelimited", service));
                 let text = "replies of a worker lack the empty frame behind the client address; \
                             they are taken as if it were there";
-                event!(admission, info, %peer, %service, "{text}");
+                event!(admission, info, %peer, address, %service, "{text}");
             }
             Note::BadAnswer { peer, service, defect } => {
                 let admission = self.limiter.admit(now, &("bad answer", service));
                 let text = "answer of a worker cannot be read; its request is dropped";
-                event!(admission, warn, %peer, %service, reason = defect.label(), "{text}");
+                let reason = defect.label();
+                event!(admission, warn, %peer, address, %service, reason, "{text}");
             }
             Note::RegistrationRefused { peer, source, service, refusal } => {
                 // By where it comes from alone: names cost it nothing.
                 let admission = self.limiter.admit(now, &("refused", source));
-                let source = source.map(tracing::field::display);
                 let service = service.as_ref().map(tracing::field::display);
-                event!(admission, info, %peer, source, service, ?refusal, "registration refused");
+                event!(admission, info, %peer, address, service, ?refusal, "registration refused");
             }
             Note::Paused { milliseconds } => {
                 tracing::warn!(milliseconds, "this process stood still; deadlines were set anew");
@@ -132,7 +135,13 @@ impl NoteLog {
         }
     }
 
-    fn log_down(&mut self, now: Instant, peer: &PeerId, service: &ServiceName, end: WorkerEnd) {
+    fn log_down(
+        &mut self,
+        now: Instant,
+        (peer, address): (&PeerId, Option<impl tracing::Value>),
+        service: &ServiceName,
+        end: WorkerEnd,
+    ) {
         let text = match end {
             WorkerEnd::Expired => "worker expired: it was silent for too long",
             WorkerEnd::Isolated => "worker sent away: this node is cut off",
@@ -140,43 +149,101 @@ impl NoteLog {
             | WorkerEnd::ConnectionLost
             | WorkerEnd::ProtocolError
             | WorkerEnd::Draining => {
-                tracing::debug!(%peer, %service, ?end, "worker down");
+                tracing::debug!(%peer, address, %service, ?end, "worker down");
                 return;
             }
         };
-        event!(self.limiter.admit(now, &(text, service)), warn, %peer, %service, "{text}");
+        event!(self.limiter.admit(now, &(text, service)), warn, %peer, address, %service, "{text}");
     }
 
-    /// Logs a message beyond the limits: its peer hears nothing of it.
-    pub(crate) fn log_oversized(
+    /// Logs a connection that ended before its peer had introduced itself. Ports are scanned and probed
+    /// all the time: a peer that only closes is no news.
+    pub(crate) fn log_refused(&mut self, now: Instant, address: PeerAddress, why: &Loss) {
+        if *why == Loss::Closed {
+            tracing::debug!(%address, "connection closed before a word");
+            return;
+        }
+        let admission = self.limiter.admit(now, &("refused", network_of(address), why.label()));
+        let advice = advice(why);
+        event!(admission, warn, %address, reason = why.label(), advice, "connection refused: {why}");
+    }
+
+    /// Logs a peer that is lost; one that closed its connection is no news.
+    pub(crate) fn log_lost(
         &mut self,
         now: Instant,
         peer: &PeerId,
-        oversized: Oversized,
-        limits: &DecodeLimits,
+        address: PeerAddress,
+        why: &Loss,
     ) {
-        let Oversized { frames, bytes, address } = oversized;
-        let admission = self.limiter.admit(now, &("oversized", address));
-        let address = address.map(tracing::field::display);
-        let (frames_max, bytes_max) = (limits.frames_max, limits.message_bytes_max);
-        let text = "message beyond the limits dropped";
-        event!(admission, warn, %peer, address, bytes, bytes_max, frames, frames_max, "{text}");
-    }
-
-    /// Logs a peer that did not read what was meant for it; one that is gone is no news.
-    pub(crate) fn log_lost_peer(&mut self, now: Instant, lost: &LostPeer) {
-        let peer = &lost.peer;
-        match lost.reason {
-            LossReason::Gone => tracing::debug!(%peer, "peer gone"),
-            LossReason::Overflow => {
+        match why {
+            Loss::Closed => tracing::debug!(%peer, %address, "peer gone"),
+            Loss::Overflow => {
                 let text = "peer given up: too much waits for it unread";
-                event!(self.limiter.admit(now, &"overflow"), warn, %peer, "{text}");
+                event!(self.limiter.admit(now, &"overflow"), warn, %peer, %address, "{text}");
             }
-            LossReason::Stalled => {
+            Loss::Stalled => {
                 let text = "peer given up: it reads nothing";
-                event!(self.limiter.admit(now, &"stalled"), warn, %peer, "{text}");
+                event!(self.limiter.admit(now, &"stalled"), warn, %peer, %address, "{text}");
+            }
+            Loss::Kicked => tracing::info!(%peer, %address, "connection closed by an operator"),
+            Loss::Ended(_) | Loss::Greedy | Loss::Crowded => {
+                let source = ("lost", network_of(address), why.label());
+                let admission = self.limiter.admit(now, &source);
+                let reason = why.label();
+                event!(admission, warn, %peer, %address, reason, "connection closed: {why}");
             }
         }
+    }
+}
+
+/// Whom a note is about.
+pub(crate) const fn peer_of(note: &Note) -> Option<&PeerId> {
+    match note {
+        Note::WorkerUp { peer, .. }
+        | Note::WorkerDown { peer, .. }
+        | Note::UndelimitedReply { peer, .. }
+        | Note::BadAnswer { peer, .. }
+        | Note::RegistrationRefused { peer, .. } => Some(peer),
+        Note::ServiceUp { .. } | Note::ServiceDown { .. } | Note::Paused { .. } => None,
+    }
+}
+
+/// What one network may have lines for: an address of version 4, the upper half of one of version 6.
+fn network_of(address: PeerAddress) -> Option<u64> {
+    match address.ip()? {
+        IpAddr::V4(v4) => Some(u64::from(v4.to_bits())),
+        IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).ok(),
+    }
+}
+
+/// What to do about a refused connection.
+const fn advice(why: &Loss) -> Option<&'static str> {
+    let Loss::Ended(ending) = why else { return None };
+    match ending {
+        Ending::NotZmtp3(NotZmtp3::OlderZmtp) => Some("update the peer's ZeroMQ library"),
+        Ending::NotZmtp3(NotZmtp3::Http) => Some("HTTP is spoken at admin.bind"),
+        Ending::NotZmtp3(NotZmtp3::Tls) => Some("connect without TLS"),
+        Ending::NotZmtp3(NotZmtp3::ProxyLine) => Some("turn the PROXY protocol off in the proxy"),
+        Ending::NotZmtp3(NotZmtp3::Unknown) => Some("look which program connects from there"),
+        Ending::Mechanism(Some(Mechanism::Curve)) => {
+            Some("this broker has no encryption yet: connect without keys")
+        }
+        Ending::Mechanism(Some(Mechanism::Plain)) => {
+            Some("connect without a user name and a password")
+        }
+        Ending::Mechanism(_) => Some("use the mechanism NULL"),
+        Ending::SocketType => Some("clients are REQ or DEALER sockets, workers DEALER"),
+        Ending::RoutingIdTooLong { .. }
+        | Ending::MessageBeforeReady
+        | Ending::HandshakeTooLong { .. }
+        | Ending::HandshakeTimeout
+        | Ending::BadCommand
+        | Ending::Stream(_)
+        | Ending::PeerError(_)
+        | Ending::TtlExpired
+        | Ending::PongTimeout
+        | Ending::AlreadyEnded => None,
     }
 }
 

@@ -12,7 +12,9 @@ use mdp_wire::{DecodeLimits, ServiceName};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{LinkState, NodeReport, cluster::View, outgoing::OutgoingTotals, version::VERSION};
+use mdp_transport::TransportTotals;
+
+use crate::{LinkState, NodeReport, cluster::View, version::VERSION};
 
 /// How many services one page of the directory names: writing it must not hold up the broker.
 pub(crate) const DIRECTORY_SERVICES_MAX: usize = 10_000;
@@ -335,7 +337,7 @@ pub(crate) fn page(
                 uptime: view.now.saturating_duration_since(started_at),
                 gauges: view.broker.gauges(),
                 counters: view.broker.counters(),
-                outgoing: view.outgoing,
+                connections: &view.connections,
             };
             status_page(cluster, &numbers)
         }
@@ -349,7 +351,7 @@ pub(crate) struct NodeNumbers<'a> {
     pub(crate) uptime: Duration,
     pub(crate) gauges: Gauges,
     pub(crate) counters: &'a Counters,
-    pub(crate) outgoing: OutgoingTotals,
+    pub(crate) connections: &'a TransportTotals,
 }
 
 /// The page of `mmi.status`: the page about the cluster, and this node in numbers.
@@ -363,7 +365,7 @@ impl<'a> NodeNumbers<'a> {
             uptime: report.uptime,
             gauges: report.gauges,
             counters: &report.counters,
-            outgoing: report.outgoing,
+            connections: &report.connections,
         }
     }
 }
@@ -373,8 +375,8 @@ pub(crate) fn with_numbers(mut page: Value, node: &NodeNumbers<'_>) -> Value {
     if let Some(page) = page.as_object_mut() {
         page.insert("version".to_owned(), Value::from(VERSION));
         page.insert("uptime_ms".to_owned(), Value::from(milliseconds(node.uptime)));
-        page.insert("gauges".to_owned(), json!(gauges(node.gauges, node.outgoing)));
-        page.insert("counters".to_owned(), json!(counters(node.counters, node.outgoing)));
+        page.insert("gauges".to_owned(), json!(gauges(node.gauges, node.connections)));
+        page.insert("counters".to_owned(), json!(counters(node.counters, node.connections)));
     }
     page
 }
@@ -392,11 +394,12 @@ struct GaugesPage {
     held: usize,
     forwarded: usize,
     queued_bytes: usize,
+    connections: usize,
     outgoing_messages: usize,
     outgoing_bytes: usize,
 }
 
-fn gauges(gauges: Gauges, outgoing: OutgoingTotals) -> GaugesPage {
+fn gauges(gauges: Gauges, connections: &TransportTotals) -> GaugesPage {
     GaugesPage {
         services: gauges.services,
         workers: gauges.workers,
@@ -405,8 +408,9 @@ fn gauges(gauges: Gauges, outgoing: OutgoingTotals) -> GaugesPage {
         held: gauges.held_requests,
         forwarded: gauges.forwarded_requests,
         queued_bytes: gauges.queued_bytes,
-        outgoing_messages: outgoing.messages,
-        outgoing_bytes: outgoing.bytes,
+        connections: connections.connections,
+        outgoing_messages: connections.outgoing_messages,
+        outgoing_bytes: connections.outgoing_bytes,
     }
 }
 
@@ -431,16 +435,26 @@ struct CountersPage {
     overflowed_peers: u64,
     /// By reason.
     dropped: Map<String, Value>,
+    /// Connections that ended before their peer had introduced itself, by reason.
+    connections_refused: Map<String, Value>,
+    /// Connections that ended later, by reason.
+    connections_lost: Map<String, Value>,
 }
 
-fn counters(counters: &Counters, outgoing: OutgoingTotals) -> CountersPage {
+/// Counts by reason, without those of what never happened.
+fn by_reason(counts: impl Iterator<Item = (&'static str, u64)>) -> Map<String, Value> {
+    let happened = counts.filter(|(_, count)| *count > 0);
+    happened.map(|(reason, count)| (reason.to_owned(), Value::from(count))).collect()
+}
+
+fn counters(counters: &Counters, connections: &TransportTotals) -> CountersPage {
     let mut dropped: Map<String, Value> = counters
         .dropped
         .iter()
         .map(|(reason, count)| (reason.label().to_owned(), Value::from(*count)))
         .collect();
-    if outgoing.dropped_messages > 0 {
-        dropped.insert("peer_not_reading".to_owned(), Value::from(outgoing.dropped_messages));
+    if connections.dropped_messages > 0 {
+        dropped.insert("peer_not_reading".to_owned(), Value::from(connections.dropped_messages));
     }
     CountersPage {
         requests: counters.requests,
@@ -458,9 +472,11 @@ fn counters(counters: &Counters, outgoing: OutgoingTotals) -> CountersPage {
         refused_registrations: counters.refused_registrations,
         expired_workers: counters.expired_workers,
         pauses: counters.pauses,
-        stalled_peers: outgoing.stalled_peers,
-        overflowed_peers: outgoing.overflowed_peers,
+        stalled_peers: connections.lost("stalled"),
+        overflowed_peers: connections.lost("overflow"),
         dropped,
+        connections_refused: by_reason(connections.refused_by_reason()),
+        connections_lost: by_reason(connections.lost_by_reason()),
     }
 }
 

@@ -27,6 +27,7 @@ use std::{
 use mdp_broker::{Input, LinkId};
 use mdp_catalog::{Epoch, NodeName};
 use mdp_replica::Peers;
+use mdp_transport::SharedFrame;
 use mdp_wire::{
     ServiceName,
     relay::{ToOrigin, ToOwner, WireRange},
@@ -116,7 +117,7 @@ pub(crate) enum Received {
     /// Something for [`RelayLinks::poll_input`], or nothing for the engine.
     Handled,
     /// A message for the engine.
-    Message(Input<Frame>),
+    Message(Input<SharedFrame>),
 }
 
 /// What a node with peers opens its links with.
@@ -155,7 +156,7 @@ pub(crate) struct RelayLinks {
     /// Rises with each attempt to make a link.
     session: u64,
     /// The frames of the message at hand; its memory is used again and again.
-    frames: Vec<Frame>,
+    frames: Vec<SharedFrame>,
     /// Whose turn it is: zero for the ROUTER, then the peers; and how many messages it had.
     source: usize,
     source_taken: usize,
@@ -273,7 +274,7 @@ impl RelayLinks {
     pub(crate) fn send_to_owner(
         &mut self,
         link: LinkId,
-        message: ToOwner<ServiceName, Frame>,
+        message: ToOwner<ServiceName, SharedFrame>,
     ) -> Result<(), SocketError> {
         match self.peers.iter_mut().find(|peer| peer.link() == Some(link)) {
             Some(peer) => peer.send(message, &mut self.ledger),
@@ -291,13 +292,13 @@ impl RelayLinks {
         &mut self,
         now: Instant,
         link: LinkId,
-        message: ToOrigin<Frame>,
+        message: ToOrigin<SharedFrame>,
     ) -> Result<(), SocketError> {
         self.incoming.send(now, link, message, &mut self.ledger)
     }
 
     /// What the engine is to be told of links. All effects must have been run before.
-    pub(crate) fn poll_input(&mut self) -> Option<Input<Frame>> {
+    pub(crate) fn poll_input(&mut self) -> Option<Input<SharedFrame>> {
         self.ledger.poll_input()
     }
 
@@ -450,12 +451,13 @@ fn configure(
 }
 
 /// Receives the frames of a message behind the one at hand. Of a message with too many, only so many
-/// are kept that the decoder sees it.
+/// are kept that the decoder sees it. Returns the last one, which knows where it comes from.
 fn receive_frames(
     socket: &mut Socket,
     mut has_more: bool,
-    frames: &mut Vec<Frame>,
-) -> Result<(), SocketError> {
+    frames: &mut Vec<SharedFrame>,
+) -> Result<Option<Frame>, SocketError> {
+    let mut last = None;
     while has_more {
         let mut frame = Frame::new();
         // libzmq hands out whole messages only: this never has to wait.
@@ -464,10 +466,11 @@ fn receive_frames(
         }
         has_more = frame.has_more();
         if frames.len() <= mdp_wire::relay::RELAY_FRAMES_MAX {
-            frames.push(frame);
+            frames.push(SharedFrame::from(frame.as_ref()));
         }
+        last = Some(frame);
     }
-    Ok(())
+    Ok(last)
 }
 
 #[cfg(test)]

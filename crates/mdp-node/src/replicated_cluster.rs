@@ -6,22 +6,22 @@ use mdp_broker::{Input, LookupPurpose, Page, QueryId};
 use mdp_catalog::{CatalogEntry, NodeName};
 use mdp_raft::Stop;
 use mdp_replica::{Agreement, NewsState, Peers, ReadTotals, Replica};
+use mdp_transport::SharedFrame;
 use mdp_wire::ServiceName;
 
 use crate::{
     cluster::{Cluster, View},
     pages::{self, ClusterFacts},
-    zeromq::Frame,
 };
 
 /// The catalog of a node that has peers.
 #[derive(Debug)]
 pub(crate) struct ReplicatedCluster<A> {
-    replica: Replica<A, Frame>,
+    replica: Replica<A, SharedFrame>,
 }
 
 impl<A: Agreement> ReplicatedCluster<A> {
-    pub(crate) const fn new(replica: Replica<A, Frame>) -> Self {
+    pub(crate) const fn new(replica: Replica<A, SharedFrame>) -> Self {
         Self { replica }
     }
 }
@@ -56,7 +56,7 @@ impl<A: Agreement> Cluster for ReplicatedCluster<A> {
         self.replica.read_news(now)
     }
 
-    fn poll_answer(&mut self) -> Option<Input<Frame>> {
+    fn poll_answer(&mut self) -> Option<Input<SharedFrame>> {
         self.replica.poll_answer()
     }
 

@@ -12,6 +12,7 @@ use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName, Refusal};
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{IsolationWatch, Membership, RaftAgreement, Replica};
+use mdp_transport::TransportLimits;
 use thiserror::Error;
 use tokio::{
     runtime::{self, Runtime},
@@ -23,23 +24,24 @@ use crate::{
     NodeView, SocketError, addresses,
     bell::Ringer,
     broker_thread::{BrokerThread, DrainTimes, Ending},
+    client_port::{ClientPort, connection_limits},
     cluster::Cluster,
     cluster_link::{ClusterLink, LinkError},
     inbox::{Inbox, Postbox, inbox},
     limits,
     local_cluster::LocalCluster,
     node::ClusterParts,
-    outgoing::{OutgoingBuffers, OutgoingLimits},
     relay_link::{RelayLinks, RelaySettings, Resolver},
     replicated_cluster::ReplicatedCluster,
-    router::Router,
     version::{CALL_FORMATS, VERSION},
     view::NodeFacts,
-    zeromq::{Context, IoThreads, library_has_curve, library_version},
+    zeromq::{Context, library_has_curve, library_version},
 };
 
 /// How many threads run consensus, besides those that write to the disk.
 const RUNTIME_THREADS: usize = 2;
+/// One in so many connections may not have introduced itself.
+const STRANGERS_SHARE: usize = 4;
 /// A node that has peers keeps one thread of libzmq for them.
 const IO_THREADS_MIN: u8 = 2;
 
@@ -74,7 +76,7 @@ pub enum StartError {
     /// The data directory can not be used.
     #[error(transparent)]
     Storage(StorageError),
-    /// The limit of open files is too low even to start: libzmq would abort.
+    /// The limit of open files is too low even to start.
     #[error(
         "the limit of open files is {limit}, and a node needs at least {needed} besides its \
          connections: raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of \
@@ -124,9 +126,11 @@ impl From<BindError> for StartError {
     fn from(error: BindError) -> Self {
         match error {
             BindError::AddressInUse { .. } => Self::AddressInUse(error),
-            BindError::Forbidden { .. } | BindError::Refused { .. } | BindError::Socket(_) => {
-                Self::Bind(error)
-            }
+            BindError::Forbidden { .. }
+            | BindError::Refused { .. }
+            | BindError::Unusable { .. }
+            | BindError::Poller(_)
+            | BindError::Socket(_) => Self::Bind(error),
         }
     }
 }
@@ -157,28 +161,24 @@ impl Node {
     pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
         let bind = addresses::parse("broker.bind", &config.bind)?;
         let cluster = config.cluster.take();
-        limits::raise_open_files(match &cluster {
+        let open_files = limits::raise_open_files(match &cluster {
             Some(_) => limits::OPEN_FILES_WITH_PEERS,
             None => limits::OPEN_FILES_ALONE,
         })?;
-        let (io_threads, front_end) = match &cluster {
-            Some(_) => (config.io_threads.max(IO_THREADS_MIN), IoThreads::FRONT_END),
-            None => (config.io_threads, IoThreads::ANY),
-        };
-        let context = Context::new(i32::from(io_threads)).map_err(StartError::Context)?;
-        let context = Arc::new(context);
-        let router = Router::bind(&context, &bind, config.settings.decode, front_end)?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
+        let limits = transport_limits(&config, open_files);
+        let clients = ClientPort::bind(&bind, limits, inbox.bell())?;
+        let io_threads = config.io_threads.max(IO_THREADS_MIN);
         let linked =
-            cluster.map(|cluster| Linked::start(&config.name, cluster, &context, &postbox));
+            cluster.map(|cluster| Linked::start(&config.name, cluster, io_threads, &postbox));
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
-        let advertised = addresses::for_clients(&config.advertise, router.endpoint(), told)?;
-        log_start(&config.name, router.endpoint(), &advertised);
+        let advertised = addresses::for_clients(&config.advertise, clients.endpoint(), told)?;
+        log_start(&config.name, clients.endpoint(), &advertised);
         let mut view = NodeView::new(
             NodeFacts {
                 name: config.name.clone(),
-                endpoint: router.endpoint().to_string(),
+                endpoint: clients.endpoint().to_string(),
                 advertised,
                 cluster_endpoint: linked.as_ref().map(|linked| linked.link.endpoint().to_string()),
                 relay_endpoint: linked.as_ref().map(|linked| linked.relay.endpoint().to_string()),
@@ -187,14 +187,14 @@ impl Node {
             postbox,
         );
         let Some(linked) = linked else {
-            let thread = spawn_alone(config, router, inbox, &view)?;
+            let thread = spawn_alone(config, clients, inbox, &view)?;
             return Ok(Self::new(view, thread, None));
         };
         let minority = linked.config.minority;
         config.settings.minority = minority;
         let (parts, relay, cluster) = linked.join(&config.name, &mut view)?;
         let incarnation = Incarnation { node: config.name.clone(), epoch: Epoch(0) };
-        let shell = Shell { config, router, relay: Some(relay), inbox };
+        let shell = Shell { config, clients, relay: Some(relay), inbox };
         let thread = shell.spawn(cluster, incarnation, &view)?;
         Ok(Self::new(view, thread, Some(parts)))
     }
@@ -202,7 +202,7 @@ impl Node {
 
 fn spawn_alone(
     config: NodeConfig,
-    router: Router,
+    clients: ClientPort,
     inbox: Inbox,
     view: &NodeView,
 ) -> Result<Thread, StartError> {
@@ -210,13 +210,13 @@ fn spawn_alone(
     let cluster = LocalCluster::new(config.name.clone(), advertised, Instant::now())
         .map_err(StartError::Catalog)?;
     let incarnation = cluster.incarnation().clone();
-    Shell { config, router, relay: None, inbox }.spawn(cluster, incarnation, view)
+    Shell { config, clients, relay: None, inbox }.spawn(cluster, incarnation, view)
 }
 
 /// What the broker thread is made of, whatever the cluster.
 struct Shell {
     config: NodeConfig,
-    router: Router,
+    clients: ClientPort,
     relay: Option<RelayLinks>,
     inbox: Inbox,
 }
@@ -228,20 +228,16 @@ impl Shell {
         incarnation: Incarnation,
         view: &NodeView,
     ) -> Result<Thread, StartError> {
-        let Self { config, router, relay, inbox } = self;
+        let Self { config, clients, relay, inbox } = self;
         let seed = seed().map_err(system("read random bytes"))?;
         let now = Instant::now();
         let limits = config.settings.decode;
         let broker = BrokerThread {
             broker: Broker::new(incarnation, config.settings, seed, now),
-            router,
+            clients,
             relay,
             cluster,
             inbox,
-            outgoing: OutgoingBuffers::new(OutgoingLimits {
-                peer_bytes_max: config.max_outgoing_bytes_per_peer,
-                bytes_max: config.max_outgoing_bytes,
-            }),
             limits,
             drain: DrainTimes {
                 timeout: config.drain_timeout,
@@ -270,9 +266,11 @@ impl Linked {
     fn start(
         node: &NodeName,
         mut config: ClusterConfig,
-        context: &Arc<Context>,
+        io_threads: u8,
         postbox: &Postbox,
     ) -> Result<Self, StartError> {
+        let context = Context::new(i32::from(io_threads)).map_err(StartError::Context)?;
+        let context = Arc::new(context);
         let bind = addresses::parse("cluster.bind", &config.bind)?;
         let relay_bind = match config.relay_bind.as_str() {
             "" => addresses::default_relay(&bind),
@@ -287,14 +285,14 @@ impl Linked {
             .enable_all()
             .build()
             .map_err(system("start the threads of consensus"))?;
-        let link = ClusterLink::start(context, &bind, runtime.handle().clone())?;
+        let link = ClusterLink::start(&context, &bind, runtime.handle().clone())?;
         let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
         let Seed(random) = seed().map_err(system("read random bytes"))?;
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let bind_relay = |endpoint: Endpoint| {
             let settings = RelaySettings::new(node.clone(), endpoint, random);
             let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
-            RelayLinks::bind(context, settings, resolver)
+            RelayLinks::bind(&context, settings, resolver)
         };
         let relay = match bind_relay(relay_bind.clone()) {
             Err(BindError::AddressInUse { address, .. }) if config.relay_bind.is_empty() => {
@@ -356,6 +354,25 @@ impl Linked {
             RaftAgreement { consensus: consensus.clone(), runtime: runtime.handle().clone() };
         let cluster = ReplicatedCluster::new(Replica::new(agreement, feed, membership, now));
         Ok((ClusterParts { link, consensus, runtime }, relay, cluster))
+    }
+}
+
+/// The limits of the client port.
+fn transport_limits(config: &NodeConfig, open_files: usize) -> TransportLimits {
+    let connections_max = config.max_connections.min(open_files);
+    let defaults = TransportLimits::default();
+    let message_bytes = config.settings.decode.message_bytes_max;
+    TransportLimits {
+        connection: connection_limits(&config.settings.decode),
+        connections_max,
+        // Whoever says nothing must not keep everybody else out.
+        strangers_max: defaults.strangers_max.min(connections_max / STRANGERS_SHARE).max(1),
+        // A few of the longest messages may come at once.
+        incoming_bytes_max: defaults.incoming_bytes_max.max(message_bytes.saturating_mul(4)),
+        // One message may always wait, whatever its size.
+        outgoing_bytes_per_peer_max: config.max_outgoing_bytes_per_peer.max(message_bytes),
+        outgoing_bytes_max: config.max_outgoing_bytes.max(message_bytes.saturating_mul(4)),
+        ..defaults
     }
 }
 

@@ -12,6 +12,7 @@ use mdp_broker::{Counters, Gauges, ServiceStatus, WorkerStatus};
 use mdp_catalog::NodeName;
 use mdp_raft::Consensus;
 use mdp_replica::ReadTotals;
+use mdp_transport::TransportTotals;
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
@@ -23,7 +24,6 @@ use crate::{
     bell::Ringer,
     cluster_link::LinkCounters,
     inbox::{Message, Postbox},
-    outgoing::OutgoingTotals,
 };
 
 /// How many services one report names: collecting them must not hold up the broker.
@@ -53,8 +53,8 @@ pub struct NodeReport {
     pub queued_bytes_max: usize,
     /// What the engine counted since the start.
     pub counters: Counters,
-    /// What waits for peers that read slowly.
-    pub outgoing: OutgoingTotals,
+    /// The connections of clients and workers.
+    pub connections: TransportTotals,
     /// What the questions to the cluster came to.
     pub reads: ReadTotals,
     /// The links with other nodes; `None`: the node is alone.

@@ -1,14 +1,16 @@
-//! A safe and thin face of libzmq's C interface: contexts, sockets, messages that can be shared.
+//! A safe and thin face of libzmq's C interface, for the sockets between nodes.
 //!
-//! The crate `zmq` is not enough here: it hides the message pointer, has no `zmq_msg_copy`, takes
-//! a message even when it could not be sent, and panics on error numbers that it does not know.
+//! The crate `zmq` is not enough here: it hides the message pointer, takes a message even when it
+//! could not be sent, and panics on error numbers that it does not know.
 
 mod error;
 mod frame;
 mod socket;
+mod wire;
 
 pub use error::SocketError;
 pub(crate) use frame::Frame;
 pub(crate) use socket::{
     Context, FrameFlow, IoThreads, Socket, SocketOption, library_has_curve, library_version,
 };
+pub(crate) use wire::{Door, Wire};

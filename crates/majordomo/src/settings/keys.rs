@@ -41,6 +41,8 @@ const TTL: Kind = Kind::Duration { min: Duration::ZERO, max: TIME_MAX };
 const BUSY: Kind = Kind::Duration { min: Duration::from_millis(10), max: TIME_MAX };
 const ATTEMPTS: Kind = Kind::Count { min: 1, max: 1_000 };
 const REQUESTS: Kind = Kind::Count { min: 1, max: 100_000_000 };
+/// As many as the port has numbers for.
+const CONNECTIONS: Kind = Kind::Count { min: 1, max: 1_000_000 };
 const ENTRIES: Kind = Kind::Count { min: 1, max: 10_000_000 };
 const DELIVERY: Kind = Kind::Choice(&["at-least-once", "at-most-once"]);
 const MESSAGE: Kind = Kind::Size { min: KIB, max: MESSAGE_BYTES_MAX };
@@ -64,6 +66,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("broker.max_queued_bytes", BUFFER, "256MiB"),
     key("broker.max_message_bytes", MESSAGE, "16MiB"),
     key("broker.max_outgoing_bytes_per_peer", BUFFER, "16MiB"),
+    key("broker.max_connections", CONNECTIONS, "65_536"),
     key("broker.max_services", ENTRIES, "100_000"),
     key("broker.max_workers", ENTRIES, "20_000"),
     key("cluster.bind", Kind::Bind, "tcp://127.0.0.1:5556"),

@@ -71,7 +71,7 @@ impl<F: Frame> Broker<F> {
             // AM-01.
             _ if !has_its_version => self.end_worker_with_protocol_error(id),
             ToBroker::Heartbeat => self.on_heartbeat(id),
-            // MDP7-28: READY is sent once; AM-15: also after a restart under the same identity.
+            // MDP7-28, AM-15: READY is sent once by each connection.
             ToBroker::Ready { .. } | ToBroker::Request => self.end_worker_with_protocol_error(id),
             ToBroker::Partial { client, body } => {
                 if self.holds_token(id, client.as_ref()) {
@@ -158,6 +158,14 @@ impl<F: Frame> Broker<F> {
             {
                 self.on_bad_answer(id, defect);
             }
+            // Whoever has a request and sends more than is allowed sends its answer (AM-21). The transport
+            // ends its connection before it has read under which address.
+            (
+                Some(id),
+                DecodeError::Malformed(defect @ (Defect::TooLarge | Defect::TooManyFrames)),
+            ) if self.is_busy(id) => {
+                self.on_bad_answer(id, defect);
+            }
             // MDP7-35: the sender is no longer trusted as a peer (AM-01).
             (Some(id), _) => self.end_worker_with_protocol_error(id),
             (None, DecodeError::BadReady { version, .. }) => {
@@ -166,6 +174,11 @@ impl<F: Frame> Broker<F> {
             }
             (None, DecodeError::Malformed(_) | DecodeError::BadAnswer { .. }) => {}
         }
+    }
+
+    fn is_busy(&self, id: WorkerId) -> bool {
+        let worker = self.workers.find(id);
+        worker.is_some_and(|worker| matches!(worker.state, WorkerState::Busy { .. }))
     }
 
     pub(super) fn on_peer_lost(&mut self, peer: &PeerId, unsent: Option<mdp_wire::Token>) {

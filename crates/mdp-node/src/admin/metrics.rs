@@ -6,6 +6,7 @@ use mdp_broker::{Counters, DropReason, ServiceStatus};
 use mdp_catalog::NodeName;
 use mdp_histogram::Histogram;
 use mdp_raft::{ClusterStatus, MemberStatus, Role, UpgradeStatus};
+use mdp_transport::TransportTotals;
 use mdp_wire::relay::RefusalReason;
 use prometheus_client::{
     collector::Collector,
@@ -20,7 +21,6 @@ use prometheus_client::{
 use super::{backend::CatalogTotals, process::ProcessTotals};
 use crate::{
     LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
-    outgoing::OutgoingTotals,
     version::{RELAY_WIRE, VERSION},
 };
 
@@ -68,7 +68,7 @@ impl Collector for Scrape {
         page.counter("broker_turns", "Turns of the broker thread", self.turns)?;
         page.broker(self)?;
         page.counters(&report.counters)?;
-        page.outgoing(&report.outgoing, &report.counters)?;
+        page.connections(&report.connections, &report.counters)?;
         if let Some(relay) = &report.relay {
             page.relay(relay, &report.counters)?;
         }
@@ -240,15 +240,27 @@ impl Writer<'_> {
         rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))
     }
 
-    fn outgoing(&mut self, outgoing: &OutgoingTotals, counters: &Counters) -> fmt::Result {
+    fn connections(&mut self, totals: &TransportTotals, counters: &Counters) -> fmt::Result {
+        let help = "Connections of clients and workers";
+        self.gauge("broker_connections", help, totals.connections)?;
+        let help = "Connections whose peer has not introduced itself yet";
+        self.gauge("broker_connections_new", help, totals.strangers)?;
+        let help = "Connections that were accepted";
+        self.counter("broker_connections_accepted", help, totals.accepted)?;
+        let help = "Connections that ended before their peer had introduced itself, by reason";
+        let counts = totals.refused_by_reason();
+        self.counted_by("broker_connections_refused", help, "reason", counts)?;
+        let help = "Connections that ended later, by reason";
+        let counts = totals.lost_by_reason();
+        self.counted_by("broker_connections_lost", help, "reason", counts)?;
         let help = "Messages that wait for slow peers";
-        self.gauge("broker_outgoing_messages", help, outgoing.messages)?;
-        self.bytes("broker_outgoing", "Bytes that wait for slow peers", outgoing.bytes)?;
+        self.gauge("broker_outgoing_messages", help, totals.outgoing_messages)?;
+        self.bytes("broker_outgoing", "Bytes that wait for slow peers", totals.outgoing_bytes)?;
         let help = "Peers given up because they read nothing";
-        self.counter("broker_stalled_peers", help, outgoing.stalled_peers)?;
+        self.counter("broker_stalled_peers", help, totals.lost("stalled"))?;
         let help = "Peers given up because too much waited for them";
-        self.counter("broker_overflowed_peers", help, outgoing.overflowed_peers)?;
-        self.dropped(counters, outgoing.dropped_messages)
+        self.counter("broker_overflowed_peers", help, totals.lost("overflow"))?;
+        self.dropped(counters, totals.dropped_messages)
     }
 
     fn dropped(&mut self, counters: &Counters, unread: u64) -> fmt::Result {

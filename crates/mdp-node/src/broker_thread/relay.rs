@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{BATCH_MAX, BrokerThreadError, MESSAGES_PER_CLOCK, RouterState, Running};
+use super::{BATCH_MAX, BrokerThreadError, MESSAGES_PER_CLOCK, ReadState, Running};
 use crate::{
     RelayReport,
     cluster::Cluster,
@@ -11,15 +11,15 @@ use crate::{
 };
 
 impl<C: Cluster> Running<C> {
-    /// Reads a batch from the links, as it is done with the ROUTER.
-    pub(super) fn read_relay(&mut self) -> Result<RouterState, BrokerThreadError> {
+    /// Reads a batch from the links, as it is done with the client port.
+    pub(super) fn read_relay(&mut self) -> Result<ReadState, BrokerThreadError> {
         let mut has_messages = false;
         for count in 1..=BATCH_MAX {
-            let Some(relay) = &mut self.it.relay else { return Ok(RouterState::Emptied) };
+            let Some(relay) = &mut self.it.relay else { return Ok(ReadState::Emptied) };
             match relay.receive(self.now).map_err(BrokerThreadError::Relay)? {
                 Received::Nothing => {
                     self.run_effects()?;
-                    return Ok(RouterState::Emptied);
+                    return Ok(ReadState::Emptied);
                 }
                 // What became of links is told when all effects have been run.
                 Received::Handled => self.run_effects()?,
@@ -35,7 +35,7 @@ impl<C: Cluster> Running<C> {
             }
         }
         self.run_effects()?;
-        Ok(RouterState::MoreWaits)
+        Ok(ReadState::MoreWaits)
     }
 
     /// Makes links and judges them, after what came was read.

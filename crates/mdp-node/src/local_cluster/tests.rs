@@ -1,10 +1,11 @@
 use mdp_broker::{Broker, Seed, Settings};
 use mdp_catalog::{CatalogChange, Seq};
+use mdp_transport::TransportTotals;
 use mdp_wire::{AtBroker, ServiceFrame, Version, worker::ToBroker};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{OutgoingTotals, pages::DIRECTORY_SERVICES_MAX};
+use crate::pages::DIRECTORY_SERVICES_MAX;
 
 fn service(name: &str) -> ServiceName {
     ServiceName::try_from(name).unwrap()
@@ -24,9 +25,9 @@ fn offer(cluster: &mut LocalCluster, seq: u64, name: &str) {
     });
 }
 
-fn page(cluster: &mut LocalCluster, broker: &Broker<Frame>, page: Page) -> Value {
+fn page(cluster: &mut LocalCluster, broker: &Broker<SharedFrame>, page: Page) -> Value {
     let view =
-        View { broker, outgoing: OutgoingTotals::default(), links: &[], now: Instant::now() };
+        View { broker, connections: TransportTotals::default(), links: &[], now: Instant::now() };
     cluster.describe(QueryId(7), page, &view);
     match cluster.poll_answer() {
         Some(Input::Described { query: QueryId(7), json }) => {
@@ -36,15 +37,15 @@ fn page(cluster: &mut LocalCluster, broker: &Broker<Frame>, page: Page) -> Value
     }
 }
 
-fn broker(cluster: &LocalCluster) -> Broker<Frame> {
+fn broker(cluster: &LocalCluster) -> Broker<SharedFrame> {
     let now = Instant::now();
     Broker::new(cluster.incarnation().clone(), Settings::default(), Seed([1; 32]), now)
 }
 
 /// A broker whose cluster heard of its worker for `echo`.
-fn serving(cluster: &mut LocalCluster) -> Broker<Frame> {
+fn serving(cluster: &mut LocalCluster) -> Broker<SharedFrame> {
     let mut broker = broker(cluster);
-    let echo = ServiceFrame::try_new(Frame::from(b"echo".as_slice())).unwrap();
+    let echo = ServiceFrame::try_new(SharedFrame::from(b"echo".as_slice())).unwrap();
     let input = Input::Received {
         from: b"worker".as_slice().into(),
         source: None,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     os::fd::BorrowedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,6 +10,7 @@ use std::{
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
+use mdp_transport::SharedFrame;
 use mdp_wire::{
     Position,
     relay::{
@@ -26,9 +28,8 @@ use super::{
 use crate::{
     BindError, Endpoint, SocketError,
     binding::bind,
-    router::{Door, Wire},
     version::VERSION,
-    zeromq::{Context, Frame, FrameFlow, IoThreads, Socket, SocketOption},
+    zeromq::{Context, Door, Frame, FrameFlow, IoThreads, Socket, SocketOption, Wire},
 };
 
 /// How soon a full origin is tried again, if its socket says nothing.
@@ -82,7 +83,7 @@ struct Inbound {
 #[derive(Debug)]
 struct Waiting {
     bytes: usize,
-    message: ToOrigin<Frame>,
+    message: ToOrigin<SharedFrame>,
 }
 
 impl Incoming {
@@ -154,7 +155,7 @@ impl Incoming {
     pub(super) fn receive(
         &mut self,
         turn: &mut Turn<'_>,
-        frames: &mut Vec<Frame>,
+        frames: &mut Vec<SharedFrame>,
     ) -> Result<Received, SocketError> {
         self.is_quiet = false;
         if self.socket.receive(&mut self.id)? == FrameFlow::WouldWait {
@@ -163,7 +164,7 @@ impl Incoming {
             return Ok(Received::Handled);
         }
         let route = self.id.as_ref().try_into().ok().map(Route);
-        receive_frames(&mut self.socket, self.id.has_more(), frames)?;
+        let last = receive_frames(&mut self.socket, self.id.has_more(), frames)?;
         let at = route.and_then(|route| self.links.iter().position(|link| link.route == route));
         match at.and_then(|at| self.links.get(at)) {
             Some(link) => {
@@ -176,7 +177,10 @@ impl Incoming {
                     Err(error) => self.on_malformed(link, Some(error), turn.ledger)?,
                 }
             }
-            None => self.on_stranger(turn, route, frames)?,
+            None => {
+                let address = last.as_ref().and_then(Frame::peer_address);
+                self.on_stranger(turn, route, address, frames)?;
+            }
         }
         Ok(Received::Handled)
     }
@@ -206,9 +210,9 @@ impl Incoming {
         &mut self,
         turn: &mut Turn<'_>,
         route: Option<Route>,
-        frames: &mut Vec<Frame>,
+        address: Option<IpAddr>,
+        frames: &mut Vec<SharedFrame>,
     ) -> Result<(), SocketError> {
-        let address = frames.first().and_then(Frame::peer_address);
         let said = AtOwner::decode(turn.me.wire, frames);
         match (route, said) {
             (Some(route), Ok(AtOwner::Hello(hello))) => self.on_hello(turn, route, &hello),
@@ -316,7 +320,7 @@ impl Incoming {
         &mut self,
         now: Instant,
         link: LinkId,
-        message: ToOrigin<Frame>,
+        message: ToOrigin<SharedFrame>,
         ledger: &mut Ledger,
     ) -> Result<(), SocketError> {
         let Some(at) = self.links.iter().position(|other| other.link == link) else {
@@ -341,7 +345,13 @@ impl Incoming {
         Ok(())
     }
 
-    fn keep(&mut self, now: Instant, at: usize, message: ToOrigin<Frame>, ledger: &mut Ledger) {
+    fn keep(
+        &mut self,
+        now: Instant,
+        at: usize,
+        message: ToOrigin<SharedFrame>,
+        ledger: &mut Ledger,
+    ) {
         let Some(inbound) = self.links.get_mut(at) else { return };
         if inbound.waiting.is_empty() {
             inbound.progressed_at = now;
@@ -481,10 +491,10 @@ impl Inbound {
     }
 }
 
-fn bytes_of(message: &ToOrigin<Frame>) -> usize {
+fn bytes_of(message: &ToOrigin<SharedFrame>) -> usize {
     let payload = match message {
         ToOrigin::Reply { body, .. } => {
-            body.iter().map(|frame| frame.len() + size_of::<Frame>()).sum::<usize>()
+            body.iter().map(|frame| frame.len() + size_of::<SharedFrame>()).sum::<usize>()
         }
         ToOrigin::Load(Load { capacity, waiting, started }) => {
             let names: usize = capacity.iter().map(|c| c.service.as_bytes().len() + 64).sum();

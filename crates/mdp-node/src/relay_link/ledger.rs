@@ -7,7 +7,7 @@ use mdp_catalog::NodeName;
 use mdp_wire::relay::{ForwardId, RefusalReason};
 
 use super::status::{LinkLoss, RelayTotals};
-use crate::zeromq::Frame;
+use mdp_transport::SharedFrame;
 
 /// How many complaints are remembered, so that each is logged once; of more, the oldest are
 /// forgotten.
@@ -17,7 +17,7 @@ const COMPLAINTS_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// At most two for each link, and taken in every turn.
-    inputs: VecDeque<Input<Frame>>,
+    inputs: VecDeque<Input<SharedFrame>>,
     totals: RelayTotals,
     links: u64,
     complaints: VecDeque<(String, &'static str)>,
@@ -74,7 +74,7 @@ impl Ledger {
         self.totals.undelivered += u64::try_from(messages).unwrap_or(u64::MAX);
     }
 
-    pub(super) fn poll_input(&mut self) -> Option<Input<Frame>> {
+    pub(super) fn poll_input(&mut self) -> Option<Input<SharedFrame>> {
         self.inputs.pop_front()
     }
 

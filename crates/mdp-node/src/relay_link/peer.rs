@@ -9,6 +9,7 @@ use std::{
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
+use mdp_transport::SharedFrame;
 use mdp_wire::{
     ServiceName,
     relay::{AtOrigin, ForwardId, Hello, Refusal, RefusalReason, ToOwner, Welcome, WireRange},
@@ -26,9 +27,8 @@ use super::{
 use crate::{
     Endpoint, SocketError,
     endpoint::next_address,
-    router::Wire,
     version::VERSION,
-    zeromq::{Context, Frame, FrameFlow, IoThreads, Socket, SocketOption},
+    zeromq::{Context, Frame, FrameFlow, IoThreads, Socket, SocketOption, Wire},
 };
 
 /// Then a socket can send as long as it has a connection, and no longer.
@@ -207,7 +207,7 @@ impl Peer {
     pub(super) fn receive(
         &mut self,
         turn: &mut Turn<'_>,
-        frames: &mut Vec<Frame>,
+        frames: &mut Vec<SharedFrame>,
     ) -> Result<Received, SocketError> {
         let Some(connection) = &mut self.connection else { return Ok(Received::Handled) };
         connection.is_quiet = false;
@@ -218,7 +218,7 @@ impl Peer {
             return Ok(Received::Handled);
         }
         let has_more = first.has_more();
-        frames.push(first);
+        frames.push(SharedFrame::from(first.as_ref()));
         receive_frames(&mut connection.socket, has_more, frames)?;
         let wire = self.stage.wire().map_or(turn.me.wire, WireRange::only);
         match AtOrigin::decode(wire, frames) {
@@ -234,7 +234,7 @@ impl Peer {
         }
     }
 
-    fn on_said(&mut self, turn: &mut Turn<'_>, said: AtOrigin<Frame>) -> Received {
+    fn on_said(&mut self, turn: &mut Turn<'_>, said: AtOrigin<SharedFrame>) -> Received {
         let Turn { now, me, ledger } = turn;
         let now = *now;
         match (self.stage, said) {
@@ -305,7 +305,7 @@ impl Peer {
     /// Sends a message. What cannot be sent ends the link: it is only so when the connection is gone.
     pub(super) fn send(
         &mut self,
-        message: ToOwner<ServiceName, Frame>,
+        message: ToOwner<ServiceName, SharedFrame>,
         ledger: &mut Ledger,
     ) -> Result<(), SocketError> {
         let Some(wire) = self.stage.wire() else { return Ok(()) };

@@ -34,7 +34,7 @@ struct End {
     bell: Bell,
     _runtime: Runtime,
     /// What the engine was told, in order.
-    told: Vec<Input<Frame>>,
+    told: Vec<Input<SharedFrame>>,
 }
 
 fn name(text: &str) -> NodeName {
@@ -42,22 +42,22 @@ fn name(text: &str) -> NodeName {
 }
 
 /// A request with a body of so many bytes.
-fn forward(id: u64, bytes: usize) -> ToOwner<ServiceName, Frame> {
+fn forward(id: u64, bytes: usize) -> ToOwner<ServiceName, SharedFrame> {
     ToOwner::Forward(Forward {
         id: ForwardId(id),
         client: 1,
         ttl: Duration::from_secs(1),
         service: ServiceName::try_from("echo").unwrap(),
-        body: [Frame::from(vec![7; bytes].as_slice())].into_iter().collect(),
+        body: [SharedFrame::from(vec![7; bytes].as_slice())].into_iter().collect(),
     })
 }
 
-fn reply(id: u64, bytes: usize) -> ToOrigin<Frame> {
-    let body = [Frame::from(vec![7; bytes].as_slice())].into_iter().collect();
+fn reply(id: u64, bytes: usize) -> ToOrigin<SharedFrame> {
+    let body = [SharedFrame::from(vec![7; bytes].as_slice())].into_iter().collect();
     ToOrigin::Reply { id: ForwardId(id), is_last: true, body }
 }
 
-fn returned(id: u64) -> ToOrigin<Frame> {
+fn returned(id: u64) -> ToOrigin<SharedFrame> {
     ToOrigin::Return { id: ForwardId(id), cause: ReturnCause::NoWorker }
 }
 
@@ -117,7 +117,7 @@ impl End {
 
     fn links_up(&self, wanted: LinkRole) -> Vec<LinkId> {
         let is_down = |up: &LinkId| self.downs().iter().any(|(link, _)| link == up);
-        let up = |input: &Input<Frame>| {
+        let up = |input: &Input<SharedFrame>| {
             let Input::LinkUp { link, role } = *input else { return None };
             (role == wanted && !is_down(&link)).then_some(link)
         };
@@ -134,17 +134,17 @@ impl End {
         self.links_up(LinkRole::Owner).first().copied()
     }
 
-    fn send(&mut self, link: LinkId, message: ToOwner<ServiceName, Frame>) {
+    fn send(&mut self, link: LinkId, message: ToOwner<ServiceName, SharedFrame>) {
         self.links.send_to_owner(link, message).unwrap();
     }
 
-    fn answer(&mut self, link: LinkId, message: ToOrigin<Frame>) {
+    fn answer(&mut self, link: LinkId, message: ToOrigin<SharedFrame>) {
         self.links.send_to_origin(Instant::now(), link, message).unwrap();
     }
 
     /// The ids of the requests that came, with their links.
     fn requests(&self) -> Vec<(LinkId, u64)> {
-        let request = |input: &Input<Frame>| {
+        let request = |input: &Input<SharedFrame>| {
             let Input::FromOrigin { link, message: ToOwner::Forward(forward) } = input else {
                 return None;
             };
@@ -155,7 +155,7 @@ impl End {
 
     /// The ids of the replies and returned requests that came.
     fn answers(&self) -> Vec<u64> {
-        let answer = |input: &Input<Frame>| {
+        let answer = |input: &Input<SharedFrame>| {
             let Input::FromOwner { message, .. } = input else { return None };
             match message {
                 ToOrigin::Reply { id, .. } | ToOrigin::Return { id, .. } => Some(id.0),
@@ -167,7 +167,7 @@ impl End {
 
     /// The links that ended, with what was certainly not sent.
     fn downs(&self) -> Vec<(LinkId, Vec<u64>)> {
-        let down = |input: &Input<Frame>| {
+        let down = |input: &Input<SharedFrame>| {
             let Input::LinkDown { link, unsent } = input else { return None };
             Some((*link, unsent.iter().map(|id| id.0).collect()))
         };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::OutgoingTotals;
+use mdp_transport::TransportTotals;
 
 const PROCESS: u64 = 7;
 
@@ -79,7 +79,7 @@ fn status_page_is_that_of_the_copy_and_of_consensus() {
     let mut cluster = joined(now);
     let incarnation = Incarnation { node: name("node-1"), epoch: Epoch(0) };
     let broker = Broker::new(incarnation, Settings::default(), Seed([1; 32]), now);
-    let view = View { broker: &broker, outgoing: OutgoingTotals::default(), links: &[], now };
+    let view = View { broker: &broker, connections: TransportTotals::default(), links: &[], now };
 
     cluster.describe(QueryId(1), Page::Status, &view);
     cluster.describe(QueryId(2), Page::Endpoints, &view);

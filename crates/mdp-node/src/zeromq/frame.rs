@@ -1,17 +1,14 @@
-//! [`Frame`]: one libzmq message, whose bytes can be shared without a copy.
+//! [`Frame`]: one libzmq message.
 #![expect(unsafe_code, reason = "libzmq's messages are reached by pointer only")]
 
-use std::{cell::UnsafeCell, ffi::CStr, fmt, mem, net::IpAddr, ptr, slice};
+use std::{cell::UnsafeCell, ffi::CStr, fmt, mem, net::IpAddr, slice};
 
 use zmq_sys::zmq_msg_t;
 
 /// One frame of a multipart message.
-///
-/// A clone shares the bytes (`zmq_msg_copy`): it costs a reference count, whatever the size.
-/// Nothing writes into a frame after it was made, so shared bytes never change.
 pub(crate) struct Frame {
-    /// Always an initialised message. In a cell because `zmq_msg_copy` marks its source as shared,
-    /// which also makes the type `!Sync`.
+    /// Always an initialised message. In a cell because libzmq's calls that only read take a pointer
+    /// that may write, which also makes the type `!Sync`.
     message: UnsafeCell<zmq_msg_t>,
 }
 
@@ -66,34 +63,6 @@ impl Frame {
     }
 }
 
-impl From<&[u8]> for Frame {
-    fn from(bytes: &[u8]) -> Self {
-        let mut message = zmq_msg_t::default();
-        // SAFETY: the pointer is valid and may point to any memory.
-        let code = unsafe { zmq_sys::zmq_msg_init_size(&raw mut message, bytes.len()) };
-        // Rust's own containers end the process when there is no memory, too.
-        assert_eq!(code, 0, "libzmq has no memory for {} bytes", bytes.len());
-        // SAFETY: the message was just made with room for exactly these bytes, which nobody else
-        // has seen yet.
-        unsafe {
-            let room = zmq_sys::zmq_msg_data(&raw mut message).cast::<u8>();
-            ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
-        }
-        Self { message: UnsafeCell::new(message) }
-    }
-}
-
-impl Clone for Frame {
-    fn clone(&self) -> Self {
-        let copy = Self::new();
-        // SAFETY: both messages are initialised and different; the source is only marked as shared
-        // and counted, behind a cell that no other thread can see (`!Sync`). It fails for messages
-        // that are not initialised, and for no other reason.
-        unsafe { zmq_sys::zmq_msg_copy(copy.message.get(), self.message.get()) };
-        copy
-    }
-}
-
 impl Drop for Frame {
     fn drop(&mut self) {
         // SAFETY: the message is initialised and is not used again.
@@ -113,14 +82,6 @@ impl AsRef<[u8]> for Frame {
     }
 }
 
-impl PartialEq for Frame {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_ref() == other.as_ref()
-    }
-}
-
-impl Eq for Frame {}
-
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Frame({} bytes)", self.len())
@@ -131,53 +92,11 @@ impl fmt::Debug for Frame {
 mod tests {
     use super::*;
 
-    /// Inside the message, in shared memory, larger than libzmq's receive buffer.
-    const SIZES: [usize; 5] = [0, 29, 33, 64, 16 * 1024];
-
-    fn bytes(size: usize) -> Vec<u8> {
-        (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect()
-    }
-
     #[test]
-    fn frame_holds_the_bytes_it_was_made_of() {
-        for size in SIZES {
-            assert_eq!(Frame::from(bytes(size).as_slice()).as_ref(), bytes(size), "{size}");
-        }
-        assert_eq!(Frame::new().len(), 0);
-    }
-
-    #[test]
-    fn clone_outlives_the_original() {
-        for size in SIZES {
-            let original = Frame::from(bytes(size).as_slice());
-            let clone = original.clone();
-            let clone_of_clone = clone.clone();
-            drop(original);
-            drop(clone);
-
-            assert_eq!(clone_of_clone.as_ref(), bytes(size), "{size}");
-        }
-    }
-
-    #[test]
-    fn clone_of_a_large_frame_shares_its_bytes() {
-        let original = Frame::from(bytes(64).as_slice());
-
-        assert_eq!(original.clone().as_ref().as_ptr(), original.as_ref().as_ptr());
-    }
-
-    #[test]
-    fn frame_moves_with_its_bytes() {
-        for size in SIZES {
-            let moved = Box::new(Frame::from(bytes(size).as_slice()));
-            let moved = std::thread::spawn(move || *moved).join().unwrap();
-
-            assert_eq!(moved.as_ref(), bytes(size), "{size}");
-        }
-    }
-
-    #[test]
-    fn debug_shows_no_bytes() {
-        assert_eq!(format!("{:?}", Frame::from(b"secret".as_slice())), "Frame(6 bytes)");
+    fn new_frame_has_no_bytes_and_comes_from_nowhere() {
+        let frame = Frame::new();
+        assert_eq!((frame.len(), frame.as_ref(), frame.has_more()), (0, [].as_slice(), false));
+        assert_eq!(frame.peer_address(), None);
+        assert_eq!(format!("{frame:?}"), "Frame(0 bytes)");
     }
 }

@@ -58,13 +58,12 @@ pub(crate) struct IoThreads(u64);
 
 impl IoThreads {
     /// All of them.
+    #[cfg(test)]
     pub(crate) const ANY: Self = Self(0);
     /// The second, for the traffic between nodes: heartbeats must not wait behind requests.
     pub(crate) const CLUSTER: Self = Self(0b10);
-    /// The others, for clients and workers of a node that has peers.
-    pub(crate) const FRONT_END: Self = Self(!0b10);
-    /// Requests between nodes, which share the threads of those who send and answer them.
-    pub(crate) const RELAY: Self = Self::FRONT_END;
+    /// The others, for requests between nodes.
+    pub(crate) const RELAY: Self = Self(!0b10);
 }
 
 /// An option of a socket that takes a number.
@@ -72,8 +71,6 @@ impl IoThreads {
 pub(crate) enum SocketOption {
     /// Sending to a peer that is not there, or that is full, is an error.
     RouterMandatory,
-    /// A connection takes over the identity of an older one.
-    RouterHandover,
     /// How long unsent messages live after the socket is closed, in milliseconds.
     Linger,
     /// How many messages may wait for each peer.
@@ -88,16 +85,6 @@ pub(crate) enum SocketOption {
     HeartbeatTimeout,
     /// How long a peer should wait for a sign of life of ours, in milliseconds.
     HeartbeatTtl,
-    /// Whether TCP looks for dead connections.
-    TcpKeepalive,
-    /// How long a connection is idle before TCP asks, in seconds.
-    TcpKeepaliveIdle,
-    /// How often TCP asks, in seconds.
-    TcpKeepaliveInterval,
-    /// How many times TCP asks.
-    TcpKeepaliveCount,
-    /// How long what was sent may go unanswered by the peer's system, in milliseconds.
-    TcpUnanswered,
     /// How many connections the kernel keeps before they are accepted.
     Backlog,
     /// Whether addresses may be of version 6.
@@ -116,7 +103,6 @@ impl SocketOption {
     fn number(self) -> c_int {
         option_number(match self {
             Self::RouterMandatory => zmq_sys::ZMQ_ROUTER_MANDATORY,
-            Self::RouterHandover => zmq_sys::ZMQ_ROUTER_HANDOVER,
             Self::Linger => zmq_sys::ZMQ_LINGER,
             Self::SendHighWaterMark => zmq_sys::ZMQ_SNDHWM,
             Self::ReceiveHighWaterMark => zmq_sys::ZMQ_RCVHWM,
@@ -124,11 +110,6 @@ impl SocketOption {
             Self::HeartbeatInterval => zmq_sys::ZMQ_HEARTBEAT_IVL,
             Self::HeartbeatTimeout => zmq_sys::ZMQ_HEARTBEAT_TIMEOUT,
             Self::HeartbeatTtl => zmq_sys::ZMQ_HEARTBEAT_TTL,
-            Self::TcpKeepalive => zmq_sys::ZMQ_TCP_KEEPALIVE,
-            Self::TcpKeepaliveIdle => zmq_sys::ZMQ_TCP_KEEPALIVE_IDLE,
-            Self::TcpKeepaliveInterval => zmq_sys::ZMQ_TCP_KEEPALIVE_INTVL,
-            Self::TcpKeepaliveCount => zmq_sys::ZMQ_TCP_KEEPALIVE_CNT,
-            Self::TcpUnanswered => zmq_sys::ZMQ_TCP_MAXRT,
             Self::Backlog => zmq_sys::ZMQ_BACKLOG,
             Self::Ipv6 => zmq_sys::ZMQ_IPV6,
             Self::Immediate => zmq_sys::ZMQ_IMMEDIATE,

@@ -62,6 +62,7 @@ const MEMBERS: &[Member] = &[
             "mdp-histogram",
             "mdp-raft",
             "mdp-replica",
+            "mdp-transport",
             "mdp-wire",
         ],
         outside: Outside::Any,

@@ -14,6 +14,7 @@ use mdp_catalog::{NodeId, NodeName};
 use mdp_raft::{
     BoxFuture, ChangeError, ClusterStatus, MemberStatus, NotReady, Role, UpgradeChange,
 };
+use mdp_transport::TransportTotals;
 use mdp_wire::ServiceName;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -24,7 +25,7 @@ use super::super::{
 };
 use crate::{
     DrainReceipt, LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport,
-    RelayTotals, ReportError, outgoing::OutgoingTotals,
+    RelayTotals, ReportError,
 };
 
 /// Says what it was made to say, and remembers what it was asked for.
@@ -165,7 +166,7 @@ impl Backend for Fake {
             gauges: Gauges::default(),
             queued_bytes_max: 1 << 20,
             counters,
-            outgoing: OutgoingTotals::default(),
+            connections: TransportTotals::default(),
             reads: ReadTotals::default(),
             relay: self.status.is_some().then(relay_report),
             applied_index: 42,

@@ -1,0 +1,277 @@
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream as StdStream,
+};
+
+use mdp_transport::Loss;
+use mdp_wire::Version;
+
+use super::*;
+use crate::bell::{Bell, Ringer, bell};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A port, and everything that came.
+struct Shell {
+    port: ClientPort,
+    ringer: Ringer,
+    bell: Bell,
+    rang: bool,
+    messages: Vec<(PeerId, Vec<Vec<u8>>)>,
+    lost: Vec<(PeerId, Loss, Vec<Token>)>,
+    refused: Vec<Loss>,
+}
+
+impl Shell {
+    fn new() -> Self {
+        Self::with(TransportLimits::default())
+    }
+
+    fn with(limits: TransportLimits) -> Self {
+        let (ringer, bell) = bell().unwrap();
+        let endpoint = "127.0.0.1:0".parse().unwrap();
+        let port = ClientPort::bind(&endpoint, limits, bell.descriptor()).unwrap();
+        let (messages, lost, refused) = (Vec::new(), Vec::new(), Vec::new());
+        Self { port, ringer, bell, rang: false, messages, lost, refused }
+    }
+
+    fn turn(&mut self) {
+        let now = Instant::now();
+        self.port.accept(now);
+        let messages = &mut self.messages;
+        let state = self.port.read(|incoming| {
+            let frames = incoming.message.frames.iter().map(|f| f.as_ref().to_vec()).collect();
+            messages.push((incoming.from, frames));
+        });
+        self.port.handle_timeout(now);
+        while let Some(event) = self.port.poll_event() {
+            match event {
+                TransportEvent::Opened { .. } => {}
+                TransportEvent::Lost { id, why, unsent, .. } => {
+                    self.lost.push((peer_id(id), why, unsent));
+                }
+                TransportEvent::Refused { why, .. } => self.refused.push(why),
+            }
+        }
+        self.port.flush(now);
+        let may_sleep = state == ReadState::Emptied && !self.port.is_awake();
+        let sleep = if may_sleep { Duration::from_millis(20) } else { Duration::ZERO };
+        self.rang |= self.port.poll(sleep).unwrap();
+    }
+
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            self.turn();
+        }
+    }
+
+    fn address(&self) -> String {
+        self.port.endpoint().to_string()
+    }
+
+    fn raw(&self) -> StdStream {
+        StdStream::connect(self.address().trim_start_matches("tcp://")).unwrap()
+    }
+}
+
+fn dealer(context: &zmq::Context, shell: &Shell) -> zmq::Socket {
+    let dealer = context.socket(zmq::DEALER).unwrap();
+    dealer.set_linger(0).unwrap();
+    dealer.set_rcvtimeo(10_000).unwrap();
+    dealer.connect(&shell.address()).unwrap();
+    dealer
+}
+
+fn request(token: u8, body: &[u8]) -> Outgoing<SharedFrame> {
+    Outgoing::Worker {
+        version: Version::V02,
+        message: FromBroker::Request {
+            client: Token::from_bytes([token; 16]),
+            body: [SharedFrame::from(body)].into_iter().collect(),
+        },
+    }
+}
+
+#[test]
+fn frames_of_every_size_pass_unchanged() {
+    let (context, mut shell) = (zmq::Context::new(), Shell::new());
+    let dealer = dealer(&context, &shell);
+    for size in [0, 1, 29, 33, 64, 254, 255, 256, 8_192, 65_535, 65_536, 1 << 20] {
+        let bytes: Vec<u8> = (0..size).map(|i: usize| u8::try_from(i % 251).unwrap()).collect();
+        dealer.send_multipart([b"first", bytes.as_slice()], 0).unwrap();
+        shell.until("a message", |shell| !shell.messages.is_empty());
+        let (peer, frames) = shell.messages.pop().unwrap();
+        assert_eq!(frames, [b"first".as_slice(), &bytes]);
+
+        shell.port.send(Instant::now(), &peer, request(7, &bytes));
+        shell.until("all is written", |shell| shell.port.is_all_written());
+        let expected: Vec<&[u8]> = vec![b"MDPW02", b"\x02", &[7; 16], b"", &bytes];
+        assert_eq!(dealer.recv_multipart(0).unwrap(), expected);
+    }
+}
+
+#[test]
+fn connection_that_is_closed_is_known_at_once_and_its_messages_came_before() {
+    let (context, mut shell) = (zmq::Context::new(), Shell::new());
+    let dealer = dealer(&context, &shell);
+    dealer.set_linger(-1).unwrap();
+    dealer.send("hello", 0).unwrap();
+    drop(dealer);
+    shell.until("it is lost", |shell| !shell.lost.is_empty());
+    assert_eq!(shell.messages.len(), 1);
+    assert_eq!(shell.lost, [(shell.messages[0].0.clone(), Loss::Closed, vec![])]);
+
+    let gone = shell.lost[0].0.clone();
+    shell.port.send(Instant::now(), &gone, request(1, b"x"));
+    shell.until("it is lost once more", |shell| shell.lost.len() == 2);
+    assert_eq!(shell.lost[1].2, [Token::from_bytes([1; 16])], "nobody has it");
+}
+
+#[test]
+fn routing_ids_name_nobody() {
+    let (context, mut shell) = (zmq::Context::new(), Shell::new());
+    let dealers = [0, 1].map(|_| {
+        let dealer = context.socket(zmq::DEALER).unwrap();
+        dealer.set_linger(0).unwrap();
+        dealer.set_rcvtimeo(10_000).unwrap();
+        dealer.set_identity(b"E961-3292").unwrap();
+        dealer.connect(&shell.address()).unwrap();
+        dealer
+    });
+    for (number, dealer) in dealers.iter().enumerate() {
+        dealer.send(format!("from {number}").as_str(), 0).unwrap();
+    }
+    shell.until("both", |shell| shell.messages.len() == 2);
+    for (peer, frames) in shell.messages.clone() {
+        shell.port.send(Instant::now(), &peer, request(1, &frames[0]));
+    }
+    shell.until("all is written", |shell| shell.port.is_all_written());
+    for (number, dealer) in dealers.iter().enumerate() {
+        let frames = dealer.recv_multipart(0).unwrap();
+        assert_eq!(frames.last().unwrap(), format!("from {number}").as_bytes());
+    }
+}
+
+#[test]
+fn flood_of_one_connection_leaves_the_others_their_turn() {
+    let mut shell = Shell::new();
+    let context = zmq::Context::new();
+    let (flood, other) = (dealer(&context, &shell), dealer(&context, &shell));
+    flood.set_linger(-1).unwrap();
+    for connected in [&flood, &other] {
+        connected.send("hello", 0).unwrap();
+    }
+    shell.until("both are there", |shell| shell.messages.len() == 2);
+    shell.messages.clear();
+    for _ in 0..900 {
+        flood.send("", 0).unwrap();
+    }
+    other.send("me", 0).unwrap();
+    let of_other = |shell: &Shell| shell.messages.iter().position(|(_, m)| m == &[b"me".to_vec()]);
+    shell.until("the other one's", |shell| of_other(shell).is_some());
+    shell.until("all of the flood", |shell| shell.messages.len() == 901);
+}
+
+#[test]
+fn peer_that_reads_nothing_is_given_up() {
+    let limits = TransportLimits { outgoing_bytes_per_peer_max: 1 << 20, ..Default::default() };
+    let (context, mut shell) = (zmq::Context::new(), Shell::with(limits));
+    let dealer = context.socket(zmq::DEALER).unwrap();
+    dealer.set_linger(0).unwrap();
+    dealer.set_rcvhwm(1).unwrap();
+    dealer.connect(&shell.address()).unwrap();
+    dealer.send("hello", 0).unwrap();
+    shell.until("it is there", |shell| shell.messages.len() == 1);
+    let peer = shell.messages[0].0.clone();
+    let body = vec![7; 100_000];
+    for token in 0..=200 {
+        shell.port.send(Instant::now(), &peer, request(token, &body));
+        shell.turn();
+    }
+    shell.until("it is lost", |shell| !shell.lost.is_empty());
+    let (_, why, unsent) = &shell.lost[0];
+    assert_eq!(*why, Loss::Overflow);
+    assert!(!unsent.is_empty() && !unsent.contains(&Token::from_bytes([0; 16])));
+    assert!(shell.port.is_all_written());
+}
+
+#[test]
+fn stranger_that_speaks_something_else_is_refused_with_a_reason() {
+    let mut shell = Shell::new();
+    let mut raw = shell.raw();
+    raw.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    shell.until("it is refused", |shell| !shell.refused.is_empty());
+    assert_eq!(shell.refused[0].label(), "http");
+    raw.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut answer = Vec::new();
+    // A reset would do as well.
+    match raw.read_to_end(&mut answer) {
+        Ok(_) | Err(_) => {}
+    }
+    let refused: Vec<_> =
+        shell.port.totals().refused_by_reason().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(refused, [("http", 1)]);
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_in_the_kernel() {
+    let limits = TransportLimits { connections_max: 2, ..TransportLimits::default() };
+    let (context, mut shell) = (zmq::Context::new(), Shell::with(limits));
+    let dealers = [0, 1, 2].map(|_| dealer(&context, &shell));
+    for dealer in &dealers {
+        dealer.send("hello", 0).unwrap();
+    }
+    shell.until("two", |shell| shell.messages.len() == 2);
+    assert_eq!(shell.port.totals().connections, 2);
+    let [first, second, third] = dealers;
+    drop((first, second));
+    shell.until("the third", |shell| shell.messages.len() == 3);
+    drop(third);
+}
+
+#[test]
+fn bell_is_heard_once_each_time() {
+    let mut shell = Shell::new();
+    for _ in 0..3 {
+        shell.ringer.ring();
+        shell.until("the bell", |shell| shell.rang);
+        shell.bell.silence();
+        shell.rang = false;
+    }
+    shell.turn();
+    assert!(!shell.rang);
+}
+
+#[test]
+fn address_in_use_and_foreign_address_are_told_apart() {
+    let shell = Shell::new();
+    let (_ringer, bell) = bell().unwrap();
+    let bind = |endpoint: &Endpoint| {
+        ClientPort::bind(endpoint, TransportLimits::default(), bell.descriptor()).unwrap_err()
+    };
+    let in_use = bind(shell.port.endpoint());
+    assert!(matches!(in_use, BindError::AddressInUse { .. }), "{in_use}");
+    assert!(in_use.to_string().starts_with("broker.bind = \"tcp://127.0.0.1:"), "{in_use}");
+    for foreign in ["192.0.2.1:5555", "nosuchif:5555"] {
+        let error = bind(&foreign.parse().unwrap());
+        assert!(matches!(error, BindError::Unusable { .. }), "{error}");
+    }
+}
+
+#[test]
+fn every_interface_means_both_versions() {
+    let (_ringer, bell) = bell().unwrap();
+    let any = "*:0".parse().unwrap();
+    let port = ClientPort::bind(&any, TransportLimits::default(), bell.descriptor()).unwrap();
+    let number = port.endpoint().port();
+    StdStream::connect(("127.0.0.1", number)).unwrap();
+    // A machine without version 6 has those of version 4.
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        StdStream::connect(("::1", number)).unwrap();
+    }
+    let loopback =
+        ClientPort::bind(&"lo:0".parse().unwrap(), TransportLimits::default(), bell.descriptor());
+    assert!(loopback.unwrap().endpoint().to_string().starts_with("tcp://127.0.0.1:"));
+}
