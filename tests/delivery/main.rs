@@ -10,6 +10,7 @@ mod balance;
 mod balancer;
 mod canary;
 mod guide;
+mod hostile;
 mod overload;
 mod rolling;
 mod spread;

@@ -38,6 +38,7 @@ pub(crate) enum Soak {
     Freeze,
     Fuzz,
     History,
+    Hostile,
     Kubernetes,
     Manifests,
     Membership,
@@ -55,7 +56,7 @@ pub(crate) enum Soak {
 }
 
 impl Soak {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::Accounting,
         Self::Balance,
         Self::Balancer,
@@ -68,6 +69,7 @@ impl Soak {
         Self::Freeze,
         Self::Fuzz,
         Self::History,
+        Self::Hostile,
         Self::Kubernetes,
         Self::Manifests,
         Self::Membership,
@@ -102,6 +104,7 @@ impl Soak {
             Self::Freeze => "freeze",
             Self::Fuzz => "fuzz",
             Self::History => "history",
+            Self::Hostile => "hostile",
             Self::Kubernetes => "kubernetes",
             Self::Manifests => "manifests",
             Self::Membership => "membership",
@@ -139,6 +142,7 @@ impl Soak {
                 "30 minutes of random bytes for decoders and connections; needs cargo-fuzz"
             }
             Self::History => "25 minutes of faults, each answer checked for linearizability",
+            Self::Hostile => "10 minutes of peers that attack the client ports of all nodes",
             Self::Kubernetes => {
                 "20 rollouts each way and 20 kills of pods at 2,000 calls a second, none of which fails"
             }
@@ -210,6 +214,7 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
         | Soak::Balance
         | Soak::Balancer
         | Soak::Delivery
+        | Soak::Hostile
         | Soak::Overload
         | Soak::Rolling
         | Soak::Together => topic(workspace, Soak::Delivery, soak, totals),
