@@ -438,19 +438,19 @@ fn request_that_brokers_would_drop_is_refused_before_it_is_sent() {
         test.done.pop().map(|(_, result)| result.unwrap_err().to_string())
     };
 
-    // The head has 14 bytes and the name 4; it has four frames.
-    let bytes = submit(&mut test, vec![vec![b'x'; 983]]).unwrap();
+    // The header has 6 bytes and the name 4; with the empty one these are three frames.
+    let bytes = submit(&mut test, vec![vec![b'x'; 991]]).unwrap();
     assert!(bytes.contains("1001 bytes") && bytes.contains("at most 1000 bytes"), "{bytes}");
-    let frames = submit(&mut test, vec![Vec::new(); 7]).unwrap();
+    let frames = submit(&mut test, vec![Vec::new(); 8]).unwrap();
     assert!(frames.contains("11 frames") && frames.contains("in 10 frames"), "{frames}");
     assert_eq!(test.hosts(), [""; 0], "nothing is sent");
 
-    assert_eq!(submit(&mut test, vec![vec![b'x'; 982]]), None);
+    assert_eq!(submit(&mut test, vec![vec![b'x'; 990]]), None);
     assert_eq!(test.hosts(), ["a"]);
     // What the broker says holds.
     let connection = test.up("a");
     let page = r#"{"endpoints":[],"max_message_bytes":2000,"max_message_frames":20}"#;
     test.answer_listing(connection, &["200", page]);
-    assert_eq!(submit(&mut test, vec![vec![b'x'; 983]]), None);
-    assert!(submit(&mut test, vec![vec![b'x'; 1_983]]).is_some());
+    assert_eq!(submit(&mut test, vec![vec![b'x'; 991]]), None);
+    assert!(submit(&mut test, vec![vec![b'x'; 1_991]]).is_some());
 }
