@@ -9,8 +9,9 @@ use crate::{askers, machine, register};
 /// How long is measured.
 const MEASURED_FOR: Duration = Duration::from_secs(10);
 
-/// How much of one core a node of an optimised build may use.
-const CPU_PERCENT_MAX: f64 = 2.0;
+/// How much of one core a node of an optimised build may use. Usual is 1.6 to 2.3 on two shared cores, of
+/// which consensus has nearly all; a timing is never held tighter than 1.6 times that.
+const CPU_PERCENT_MAX: f64 = 3.5;
 
 /// How long a cluster that has just started may have something to do.
 const SETTLES_WITHIN: Duration = Duration::from_secs(3);
