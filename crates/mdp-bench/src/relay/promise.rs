@@ -11,7 +11,7 @@ use crate::compare::Sample;
 /// Processor time per request of both nodes, over that of a local request.
 const CPU_RATIO_MAX: f64 = 2.2;
 /// Beyond this the guard fails.
-const CPU_RATIO_GUARD_MAX: f64 = 3.0;
+const CPU_RATIO_GUARD_MAX: f64 = 4.0;
 
 /// What the relay adds to the median latency of one request at a time, over that latency itself.
 const ADDED_LATENCY_MAX: f64 = 1.5;
