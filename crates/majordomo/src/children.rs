@@ -95,7 +95,7 @@ pub(crate) fn wait_until_ended(pid: Pid) -> io::Result<()> {
 
 /// Sends a signal to a child, unless it was reaped: then its id may be that of any process.
 pub(crate) fn signal(pid: Pid, signal: Signal) {
-    // The lock is held until the signal was sent: nobody reaps the child meanwhile.
+    // The lock is held until the signal was sent: the child is not reaped meanwhile.
     let attended = attended();
     if attended.contains(&pid.as_raw_nonzero().get()) {
         // It may have ended, and not have been reaped yet.

@@ -36,7 +36,7 @@ use crate::{
 const BATCH_MAX: usize = 128;
 /// The clock is read once for so many messages.
 const MESSAGES_PER_CLOCK: usize = 8;
-/// Timers wait until the client port was read empty, so that nobody expires whose sign of life is
+/// Timers wait until the client port was read empty, so that no peer expires whose sign of life is
 /// waiting there; but not longer than this.
 const TIMERS_STARVED_MAX: Duration = Duration::from_millis(50);
 /// The longest sleep: the count of turns shows that the thread lives.
@@ -154,7 +154,7 @@ impl<C: Cluster> Running<C> {
             self.it.turns.fetch_add(1, Ordering::Relaxed);
             let before = std::mem::replace(&mut self.now, Instant::now());
             if self.now.saturating_duration_since(before) > 2 * SLEEP_MAX {
-                // This process stood still: what came meanwhile is read before anybody's time is over.
+                // This process stood still: what came meanwhile is read before any deadline counts.
                 self.timers_ran_at = self.now;
             }
             self.read_inbox()?;

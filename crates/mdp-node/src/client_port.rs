@@ -307,7 +307,7 @@ impl ClientPort {
         (had, ReadState::MoreWaits)
     }
 
-    /// Puts a message into the queue of a peer. Whoever does not read gets no heartbeats: unread
+    /// Puts a message into the queue of a peer. One that does not read gets no heartbeats: unread
     /// messages prove as much, and heartbeats would pile up.
     pub(crate) fn send(&mut self, now: Instant, to: &PeerId, message: Outgoing<SharedFrame>) {
         let id = connection_id(to);

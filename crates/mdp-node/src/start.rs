@@ -365,7 +365,7 @@ fn transport_limits(config: &NodeConfig, open_files: usize) -> TransportLimits {
     TransportLimits {
         connection: connection_limits(&config.settings.decode),
         connections_max,
-        // Whoever says nothing must not keep everybody else out.
+        // Silent connections must not keep all others out.
         strangers_max: defaults.strangers_max.min(connections_max / STRANGERS_SHARE).max(1),
         // A few of the longest messages may come at once.
         incoming_bytes_max: defaults.incoming_bytes_max.max(message_bytes.saturating_mul(4)),

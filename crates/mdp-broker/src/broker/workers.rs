@@ -158,7 +158,7 @@ impl<F: Frame> Broker<F> {
             {
                 self.on_bad_answer(id, defect);
             }
-            // Whoever has a request and sends more than is allowed sends its answer (AM-21). The transport
+            // A worker with a request that sends more than is allowed sends its answer (AM-21). The transport
             // ends its connection before it has read under which address.
             (
                 Some(id),

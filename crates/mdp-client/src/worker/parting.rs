@@ -14,7 +14,7 @@ use crate::socket::{Link, LinkEvent, Room, Sent};
 /// before it comes back to brokers that all read nothing, so there are few.
 const PARTINGS_MAX: usize = 16;
 
-/// Messages that come on such a link and that nobody waits for, taken at once.
+/// Messages that come on such a link and are not waited for, taken at once.
 const MESSAGES_PER_TURN_MAX: usize = 64;
 
 /// The links that are left.

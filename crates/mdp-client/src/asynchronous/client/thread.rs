@@ -77,7 +77,7 @@ impl Waiter {
 
     fn finish(self, result: Result<Reply, CallError>) {
         let Self { service, sink, done, permit, call: _ } = self;
-        // Whoever is told may need it at once.
+        // The caller that is woken may need it at once.
         drop(permit);
         let result = match sink {
             Sink::Collect(collected) => {
