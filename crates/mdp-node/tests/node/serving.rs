@@ -155,7 +155,7 @@ fn silent_worker_expires_on_time() {
     let expiry = config.settings.service.expiry();
     let cell = Cell::with(config);
     let worker = cell.worker("echo");
-    let registered = std::time::Instant::now();
+    let registered = Instant::now();
 
     loop {
         let frames = worker.recv_multipart(0).unwrap();
