@@ -13,8 +13,8 @@ use clap::{
 };
 
 pub(crate) use self::nodes::{
-    ADMIN_DEFAULT, ChangeArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs, RecoverArgs,
-    SnapshotArgs, StatusArgs, TopArgs, UpgradeCommand, ViewArgs,
+    ADMIN_DEFAULT, ChangeArgs, ConnectionsArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs,
+    RecoverArgs, SnapshotArgs, StatusArgs, TopArgs, UpgradeCommand, ViewArgs,
 };
 use self::values::Protocol;
 
@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// Show a node's view of itself and its cluster.
     #[command(long_about = help::STATUS, after_long_help = help::STATUS_AFTER)]
     Status(StatusArgs),
+    /// List the connections of clients and workers of a node, or close one.
+    #[command(long_about = help::CONNECTIONS, after_long_help = help::CONNECTIONS_AFTER)]
+    Connections(ConnectionsArgs),
     /// Watch nodes and services in the terminal.
     #[command(long_about = help::TOP, after_long_help = help::TOP_AFTER)]
     Top(TopArgs),

@@ -3,6 +3,7 @@
 mod bench;
 mod call;
 mod completions;
+mod connections;
 mod drain;
 mod leader;
 mod member;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Work(args) => work::run(args),
         Command::Services(args) => services::run(args),
         Command::Status(args) => status::run(args),
+        Command::Connections(args) => connections::run(args),
         Command::Member { command } => member::run(command),
         Command::Leader { command } => leader::run(command),
         Command::Top(args) => top::run(args),

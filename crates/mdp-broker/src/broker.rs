@@ -7,6 +7,7 @@ mod mmi;
 mod offers;
 mod origin;
 mod owner;
+mod peer_status;
 mod queries;
 mod registration;
 mod requests;
@@ -22,6 +23,7 @@ use std::{
 use mdp_catalog::Incarnation;
 use mdp_wire::{AtBroker, DecodeLimits, Frame, ServiceName, Token, Version, worker::FromBroker};
 
+pub use self::peer_status::PeerStatus;
 use self::{drain::Drain, links::Links, offers::Offers, queries::Queries, registration::Caller};
 use crate::{
     Counters, DropReason, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed, Settings,

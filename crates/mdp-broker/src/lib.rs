@@ -32,7 +32,7 @@ mod timers;
 mod tokens;
 mod worker;
 
-pub use broker::{Broker, ServiceStatus, WorkerActivity, WorkerStatus};
+pub use broker::{Broker, PeerStatus, ServiceStatus, WorkerActivity, WorkerStatus};
 pub use contract::{
     Effect, Input, LinkId, LinkRole, LookupOutcome, LookupPurpose, Note, Outgoing, Page, QueryId,
     Receipt, RegistrationRefusal, WorkerEnd,

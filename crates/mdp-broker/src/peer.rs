@@ -90,8 +90,12 @@ impl Deref for PeerBytes<'_> {
     }
 }
 
+/// The number of the connection, as on the pages; bytes that are none in hexadecimal.
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let number @ 1.. = self.number() {
+            return write!(f, "{number}");
+        }
         self.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

@@ -1,6 +1,7 @@
 //! The thread that owns the client port, the links and the engine: the only place that sleeps.
 
 mod relay;
+mod report;
 
 use std::{
     sync::{
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, DropReason, Effect, Input, Note, Receipt};
+use mdp_broker::{Broker, Effect, Input, Note, Receipt};
 use mdp_raft::Stop;
 use mdp_replica::NewsState;
 use mdp_transport::{self as transport, Loss, SharedFrame, StreamError, TransportEvent};
@@ -23,7 +24,6 @@ use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use crate::{
-    NodeReport, REPORT_SERVICES_MAX, REPORT_WAITING_MAX, REPORT_WORKERS_MAX, ReportScope,
     SocketError,
     client_port::{ClientPort, Incoming, ReadState, peer_id},
     cluster::{Cluster, View},
@@ -194,6 +194,11 @@ impl<C: Cluster> Running<C> {
                         Ok(()) | Err(_) => {}
                     }
                 }
+                Some(Message::Kick { connection, reply }) => {
+                    match reply.send(self.it.clients.kick(connection)) {
+                        Ok(()) | Err(_) => {}
+                    }
+                }
             }
         }
         self.it.inbox.ring_again();
@@ -228,42 +233,6 @@ impl<C: Cluster> Running<C> {
             self.phase = Phase::Ended(Ending::Cluster(stop));
         }
         Ok(news)
-    }
-
-    fn report(&self, scope: ReportScope) -> NodeReport {
-        let broker = &self.it.broker;
-        let services = match scope {
-            ReportScope::Totals => Vec::new(),
-            ReportScope::Services | ReportScope::Workers => {
-                // Those with waiting requests are never left out for others.
-                let waiting = broker.waiting_services(REPORT_SERVICES_MAX).into_iter();
-                let others = broker.services().filter(|service| service.queued == 0);
-                waiting.chain(others).take(REPORT_SERVICES_MAX).collect()
-            }
-        };
-        let workers = match scope {
-            ReportScope::Totals | ReportScope::Services => Vec::new(),
-            ReportScope::Workers => broker.workers().take(REPORT_WORKERS_MAX).collect(),
-        };
-        let waiting = broker.waiting_services(REPORT_WAITING_MAX);
-        let relay = self.relay_report();
-        let mut counters = broker.counters().clone();
-        if let Some(undelivered) = relay.as_ref().map(|relay| relay.totals.undelivered) {
-            *counters.dropped.entry(DropReason::OriginGone).or_default() += undelivered;
-        }
-        NodeReport {
-            gauges: broker.gauges(),
-            queued_bytes_max: broker.queued_bytes_max(),
-            counters,
-            connections: self.it.clients.totals(),
-            reads: self.it.cluster.read_totals(),
-            relay,
-            applied_index: self.it.cluster.applied_index(),
-            uptime: self.now.saturating_duration_since(self.it.started_at),
-            waiting,
-            services,
-            workers,
-        }
     }
 
     /// Takes new connections and reads a batch; what the engine decided about it leaves together, with

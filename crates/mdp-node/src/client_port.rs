@@ -13,8 +13,8 @@ use std::{
 
 use mdp_broker::{Outgoing, PeerId};
 use mdp_transport::{
-    ConnectionId, ConnectionLimits, Flow, Message, MessageWriter, PeerAddress, SharedFrame,
-    Transport, TransportEvent, TransportLimits, TransportTotals,
+    ConnectionId, ConnectionLimits, ConnectionStatus, Flow, Message, MessageWriter, PeerAddress,
+    SharedFrame, Transport, TransportEvent, TransportLimits, TransportTotals,
 };
 use mdp_wire::{DecodeLimits, Token, worker::FromBroker};
 use mio::{Events, Interest, net::TcpStream, unix::SourceFd};
@@ -305,6 +305,16 @@ impl ClientPort {
             }
         }
         (had, ReadState::MoreWaits)
+    }
+
+    /// Closes a connection on the word of a person; false if there is none with this number.
+    pub(crate) fn kick(&mut self, number: u64) -> bool {
+        self.transport.kick(ConnectionId::from_number(number))
+    }
+
+    /// All connections, for a person.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = ConnectionStatus<'_>> {
+        self.transport.connections()
     }
 
     /// Puts a message into the queue of a peer. One that does not read gets no heartbeats: unread

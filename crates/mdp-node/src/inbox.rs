@@ -32,6 +32,13 @@ pub(crate) enum Message {
         /// Where the answer goes; whoever asked may have gone.
         reply: oneshot::Sender<Box<NodeReport>>,
     },
+    /// Close a connection.
+    Kick {
+        /// Its number.
+        connection: u64,
+        /// Where is said whether there was one; whoever asked may have gone.
+        reply: oneshot::Sender<bool>,
+    },
 }
 
 /// The message was not taken.

@@ -29,6 +29,7 @@ mod client_port;
 mod cluster;
 mod cluster_link;
 mod config;
+mod connections;
 mod endpoint;
 mod inbox;
 mod limits;
@@ -49,6 +50,7 @@ pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
 pub use cluster_link::LinkTotals;
 pub use config::{ClusterConfig, NodeConfig};
+pub use connections::{ConnectionReport, WorkerReport};
 pub use endpoint::{Endpoint, EndpointError};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_raft::{
@@ -62,7 +64,7 @@ pub use relay_link::{LinkLoss, LinkState, RelayTotals};
 pub use start::StartError;
 pub use version::{VERSION, libzmq_version};
 pub use view::{
-    NodeReport, NodeView, REPORT_SERVICES_MAX, REPORT_WAITING_MAX, REPORT_WORKERS_MAX, RelayReport,
-    ReportError, ReportScope,
+    NodeReport, NodeView, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX, REPORT_WAITING_MAX,
+    REPORT_WORKERS_MAX, RelayReport, ReportError, ReportScope,
 };
 pub use zeromq::SocketError;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity, WorkerStatus};
+use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity};
 use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState, SoftwareVersion};
 use mdp_raft::{ClusterStatus, MemberChange, MemberStatus, Role, UpgradeState, UpgradeStatus};
 use mdp_wire::{DecodeLimits, ServiceName};
@@ -14,7 +14,9 @@ use serde_json::{Map, Value, json};
 
 use mdp_transport::TransportTotals;
 
-use crate::{LinkState, NodeReport, cluster::View, version::VERSION};
+use crate::{
+    ConnectionReport, LinkState, NodeReport, WorkerReport, cluster::View, version::VERSION,
+};
 
 /// How many services one page of the directory names: writing it must not hold up the broker.
 pub(crate) const DIRECTORY_SERVICES_MAX: usize = 10_000;
@@ -262,13 +264,14 @@ pub(crate) fn services_page(catalog: &Catalog, here: &[ServiceStatus]) -> Value 
 }
 
 /// The page of `/api/v1/workers`: the workers of this node, in this order.
-pub(crate) fn workers_page(workers: &[WorkerStatus], is_truncated: bool) -> Value {
+pub(crate) fn workers_page(workers: &[WorkerReport], is_truncated: bool) -> Value {
     let workers: Vec<Value> = workers
         .iter()
-        .map(|worker| {
+        .map(|WorkerReport { status: worker, address }| {
             json!({
                 "service": worker.service.to_string(),
-                "peer": worker.peer.to_string(),
+                "connection": worker.peer.number(),
+                "address": address.map(|address| address.to_string()),
                 "version": worker.version.to_string(),
                 "state": match worker.activity {
                     WorkerActivity::Registering => "registering",
@@ -280,6 +283,12 @@ pub(crate) fn workers_page(workers: &[WorkerStatus], is_truncated: bool) -> Valu
         })
         .collect();
     truncated("workers", workers, is_truncated)
+}
+
+/// The page of `/api/v1/connections`, in this order.
+pub(crate) fn connections_page(connections: &[ConnectionReport], is_truncated: bool) -> Value {
+    let connections = connections.iter().map(ConnectionReport::to_json).collect();
+    truncated("connections", connections, is_truncated)
 }
 
 fn truncated(key: &str, entries: Vec<Value>, is_truncated: bool) -> Value {
@@ -381,7 +390,7 @@ pub(crate) fn with_numbers(mut page: Value, node: &NodeNumbers<'_>) -> Value {
     page
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mdp_broker::{Counters, Gauges, ServiceStatus, WorkerStatus};
+use mdp_broker::{Counters, Gauges, ServiceStatus};
 use mdp_catalog::NodeName;
 use mdp_raft::Consensus;
 use mdp_replica::ReadTotals;
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    Drainer, LinkState, LinkTotals, RelayTotals,
+    ConnectionReport, Drainer, LinkState, LinkTotals, RelayTotals, WorkerReport,
     bell::Ringer,
     cluster_link::LinkCounters,
     inbox::{Message, Postbox},
@@ -32,6 +32,8 @@ pub const REPORT_SERVICES_MAX: usize = 20_000;
 pub const REPORT_WAITING_MAX: usize = 20;
 /// How many workers one report names.
 pub const REPORT_WORKERS_MAX: usize = 20_000;
+/// How many connections one report names.
+pub const REPORT_CONNECTIONS_MAX: usize = 20_000;
 
 /// How much a report tells: what is not asked for costs the broker thread nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub enum ReportScope {
     Services,
     /// Also each worker of this node.
     Workers,
+    /// Also each connection of a client or worker.
+    Connections,
 }
 
 /// What the broker thread says of itself.
@@ -71,7 +75,10 @@ pub struct NodeReport {
     pub services: Vec<ServiceStatus>,
     /// The workers of this node, by service and peer, at most [`REPORT_WORKERS_MAX`]; none unless
     /// asked for.
-    pub workers: Vec<WorkerStatus>,
+    pub workers: Vec<WorkerReport>,
+    /// The connections of clients and workers, the oldest first, at most [`REPORT_CONNECTIONS_MAX`];
+    /// none unless asked for.
+    pub peers: Vec<ConnectionReport>,
 }
 
 /// The links with other nodes.
@@ -243,6 +250,21 @@ impl NodeView {
         self.cluster.as_ref().map(|cluster| cluster.link.totals())
     }
 
+    /// Asks the broker thread to close a connection; false if there is none with this number. Needs a
+    /// tokio runtime with time.
+    ///
+    /// # Errors
+    /// The broker thread is overloaded, late, or gone.
+    pub async fn kick(&self, connection: u64, timeout: Duration) -> Result<bool, ReportError> {
+        let (reply, answer) = oneshot::channel();
+        self.postbox.post(Message::Kick { connection, reply })?;
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(was_there)) => Ok(was_there),
+            Ok(Err(_)) => Err(ReportError::Stopped),
+            Err(_) => Err(ReportError::Timeout),
+        }
+    }
+
     /// Asks the broker thread for a report. Needs a tokio runtime with time.
     ///
     /// # Errors
@@ -258,9 +280,8 @@ impl NodeView {
             Ok(Ok(report)) => {
                 let mut report = *report;
                 report.services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-                report
-                    .workers
-                    .sort_unstable_by(|a, b| (&a.service, &a.peer).cmp(&(&b.service, &b.peer)));
+                report.workers.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+                report.peers.sort_unstable_by_key(|peer| peer.id);
                 Ok(report)
             }
             Ok(Err(_)) => Err(ReportError::Stopped),

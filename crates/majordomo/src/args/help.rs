@@ -147,6 +147,22 @@ Examples:
 
 Exit codes: 0 answered, live or ready; 1 failure, not answered by majordomo, not live or not ready; 2 wrong usage, 3 no reply";
 
+/// `connections`.
+pub(super) const CONNECTIONS: &str = "\
+Lists the connections of clients and workers of one node, the oldest first: where each comes from, what it \
+is, how many messages came and left, how many of its requests wait for a worker, and how many bytes wait to \
+be sent to it. With --kick it closes one: a worker's request goes to another worker, as if it had died, and a \
+client's waiting requests are dropped. IDs are of one run of one node, and never used again in it.";
+
+/// Examples of `connections`.
+pub(super) const CONNECTIONS_AFTER: &str = "\
+Examples:
+  majordomo connections
+  majordomo connections --admin http://127.0.0.1:5582 --json
+  majordomo connections --kick 3145728
+
+Exit codes: 0 answered or closed, 1 failure or no such connection, 2 wrong usage, 3 no answer";
+
 /// `member`.
 pub(super) const MEMBER: &str = "\
 Shows and changes who takes part in the cluster. Any node can be asked: it passes a change on to the \

@@ -88,6 +88,17 @@ pub(crate) struct ChangeArgs {
     pub(crate) json: bool,
 }
 
+/// `majordomo connections`.
+#[derive(Args, Debug)]
+pub(crate) struct ConnectionsArgs {
+    /// Close this connection, by its ID in the list. A peer that connects again by itself comes back
+    /// with another ID.
+    #[arg(long, value_name = "ID")]
+    pub(crate) kick: Option<u64>,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
 /// `majordomo member`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MemberCommand {

@@ -209,6 +209,7 @@ fn every_command_explains_itself() {
         "work",
         "services",
         "status",
+        "connections",
         "top",
         "upgrade",
         "member",

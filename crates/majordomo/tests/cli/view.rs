@@ -1,4 +1,4 @@
-//! `majordomo services` and `majordomo status`.
+//! `majordomo services`, `majordomo status` and `majordomo connections`.
 
 use crate::program::{Broker, majordomo, printed, printed_json, run, stderr};
 
@@ -75,6 +75,43 @@ fn broker_without_extensions_is_no_success() {
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("does not answer mmi."), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn connections_are_listed_and_can_be_closed() {
+    let broker = Broker::start();
+    let mut worker = broker.work("echo", &["--echo", "--concurrency", "1"]);
+    worker.wait_for_line(|line| line.contains("registered"));
+
+    let table = broker.ask(&["connections"]);
+    let page = printed_json(&broker.ask(&["connections", "--json"]));
+
+    let connections = page["connections"].as_array().unwrap();
+    let of_worker = connections.iter().find(|it| it["role"] == "worker").unwrap();
+    assert_eq!((&of_worker["service"], &of_worker["zmtp"]), (&"echo".into(), &"3.1".into()));
+    assert_eq!(of_worker["socket_type"], "DEALER");
+    let address = of_worker["address"].as_str().unwrap();
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    let id = of_worker["id"].to_string();
+    let line = printed(&table).lines().find(|line| line.contains("echo")).unwrap();
+    assert!(line.contains(&id) && line.contains(address) && line.contains("worker"), "{line}");
+    let workers = printed_json(&broker.ask(&["connections", "--json"]))["connections"].clone();
+    assert!(workers.to_string().contains(address), "{workers}");
+
+    assert_eq!(
+        printed(&broker.ask(&["connections", "--kick", &id])),
+        format!("connection {id} is closed\n")
+    );
+    // The worker connects again, under another number.
+    worker.wait_for_line(|line| line.contains("registered"));
+    let again = printed_json(&broker.ask(&["connections", "--json"]));
+    let has_old =
+        again["connections"].as_array().unwrap().iter().any(|it| it["id"] == of_worker["id"]);
+    assert!(!has_old, "{again}");
+
+    let nothing = broker.ask(&["connections", "--kick", &id]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stderr(&nothing).contains(&format!("no connection {id}")), "{}", stderr(&nothing));
 }
 
 #[test]

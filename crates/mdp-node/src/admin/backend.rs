@@ -13,7 +13,7 @@ use super::change::MemberChange;
 use crate::{
     DrainReceipt, LinkTotals, NodeReport, NodeView, ReportError, ReportScope,
     pages::{self, ClusterFacts, Directory, NodeNumbers},
-    view::REPORT_WORKERS_MAX,
+    view::{REPORT_CONNECTIONS_MAX, REPORT_WORKERS_MAX},
 };
 
 /// How long the broker thread may take for a report.
@@ -26,6 +26,7 @@ pub(super) enum Page {
     Status,
     Services,
     Workers,
+    Connections,
     Upgrade,
 }
 
@@ -76,6 +77,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
     fn totals(&self) -> BoxFuture<'_, Result<NodeReport, ReportError>>;
 
     fn page(&self, page: Page) -> BoxFuture<'_, Result<Value, ReportError>>;
+
+    /// Closes a connection of a client or worker; false if there is none with this number.
+    fn kick(&self, connection: u64) -> BoxFuture<'_, Result<bool, ReportError>>;
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Changed<()>>;
 
@@ -153,6 +157,11 @@ impl Backend for NodeView {
                 }
                 Page::Upgrade => cluster_page(self, pages::upgrade_page).await,
                 Page::Services => services_page(self).await,
+                Page::Connections => {
+                    let report = self.report(ReportScope::Connections, REPORT_TIMEOUT).await?;
+                    let is_truncated = report.peers.len() >= REPORT_CONNECTIONS_MAX;
+                    Ok(pages::connections_page(&report.peers, is_truncated))
+                }
                 Page::Workers => {
                     let report = self.report(ReportScope::Workers, REPORT_TIMEOUT).await?;
                     let is_truncated = report.workers.len() >= REPORT_WORKERS_MAX;
@@ -160,6 +169,10 @@ impl Backend for NodeView {
                 }
             }
         })
+    }
+
+    fn kick(&self, connection: u64) -> BoxFuture<'_, Result<bool, ReportError>> {
+        Box::pin(self.kick(connection, REPORT_TIMEOUT))
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Changed<()>> {

@@ -15,6 +15,9 @@ const LEADER_WANTED: &str = "send {\"to\":NAME}, or {\"to\":null} for the node t
 /// What a body of `/api/v1/drain` should have been.
 const DRAIN_WANTED: &str = "send {\"node\":NAME,\"wait\":true or false}, or nothing";
 
+/// What a body of `/api/v1/connections` should have been.
+const KICK_WANTED: &str =
+    "send {\"kick\":ID}, with the id of a connection of GET /api/v1/connections";
 /// What a body of `/api/v1/upgrade` should have been.
 const UPGRADE_WANTED: &str = "send {\"action\":\"hold\", \"resume\" or \"finalize\"}";
 
@@ -47,6 +50,12 @@ pub(super) struct DrainRequest {
     pub(super) node: Option<NodeName>,
     /// Whether the answer shall go on until the receipt.
     pub(super) wait: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KickBody {
+    kick: u64,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +115,12 @@ impl MemberChange {
 pub(super) fn read_leader(body: &[u8]) -> Result<Option<NodeName>, Failure> {
     let body = if body.is_empty() { LeaderBody::default() } else { json(body, LEADER_WANTED)? };
     body.to.as_deref().map(node_name).transpose()
+}
+
+/// Reads which connection is to be closed.
+pub(super) fn read_kick(body: &[u8]) -> Result<u64, Failure> {
+    let KickBody { kick } = json(body, KICK_WANTED)?;
+    Ok(kick)
 }
 
 /// Reads what shall become of the cluster's version.

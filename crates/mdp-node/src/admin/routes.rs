@@ -60,6 +60,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Route
         .route("/api/v1/leader", post(transfer_leader))
         .route("/api/v1/upgrade", post(change_upgrade))
         .route("/api/v1/snapshot", post(take_snapshot))
+        .route("/api/v1/connections", post(kick))
         .route("/api/v1/drain", post(ask_to_drain))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), log_refused));
@@ -71,6 +72,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Route
         .route("/api/v1/status", get(|admin: Shared| show(admin, Page::Status)))
         .route("/api/v1/services", get(|admin: Shared| show(admin, Page::Services)))
         .route("/api/v1/workers", get(|admin: Shared| show(admin, Page::Workers)))
+        .route("/api/v1/connections", get(|admin: Shared| show(admin, Page::Connections)))
         .route("/api/v1/upgrade", get(|admin: Shared| show(admin, Page::Upgrade)))
         .merge(change)
         .method_not_allowed_fallback(wrong_method)
@@ -163,6 +165,17 @@ async fn change_upgrade(State(admin): Shared, body: Body) -> Answer {
     show(State(admin), Page::Upgrade).await
 }
 
+/// Closes a connection of a client or worker of this node.
+async fn kick(State(admin): Shared, body: Body) -> Answer {
+    let connection = change::read_kick(&read(body)?)?;
+    tracing::info!(connection, "a connection is to be closed");
+    if admin.backend.kick(connection).await? {
+        return Ok(Json(json!({ "kicked": connection })).into_response());
+    }
+    let reason = format!("there is no connection {connection} at this node");
+    Err(Failure::new(StatusCode::NOT_FOUND, reason))
+}
+
 async fn take_snapshot(State(admin): Shared) -> Answer {
     let (index, bytes) = made(&admin, admin.backend.snapshot().await)?;
     let headers = [
@@ -248,8 +261,9 @@ async fn wrong_method(method: Method, uri: Uri) -> Failure {
 async fn no_such_page(uri: Uri) -> Failure {
     let reason = format!(
         "there is no {}; there are /livez, /readyz, /metrics, /api/v1/status, /api/v1/cluster, \
-         /api/v1/services, /api/v1/workers, /api/v1/upgrade, and, for changes by POST, \
-         /api/v1/members, /api/v1/leader, /api/v1/upgrade, /api/v1/snapshot, /api/v1/drain",
+         /api/v1/services, /api/v1/workers, /api/v1/connections, /api/v1/upgrade, and, for changes by POST, \
+         /api/v1/members, /api/v1/leader, /api/v1/upgrade, /api/v1/snapshot, \
+         /api/v1/connections, /api/v1/drain",
         uri.path()
     );
     Failure::new(StatusCode::NOT_FOUND, reason)

@@ -109,6 +109,7 @@ fn pages_are_those_of_the_node() {
         ("/api/v1/status", "Status"),
         ("/api/v1/services", "Services"),
         ("/api/v1/workers", "Workers"),
+        ("/api/v1/connections", "Connections"),
     ] {
         let answer = get(&server, path);
         assert_eq!((answer.status, answer.json()), (200, json!({ "page": page })), "{path}");
@@ -207,6 +208,22 @@ fn changes_reach_the_cluster() {
         fake.asked(),
         ["Add { name: \"node-4\", endpoint: \"tcp://h:1\" }", "Some(\"node-2\")", "None",]
     );
+}
+
+#[test]
+fn connection_is_closed_by_its_number() {
+    let (server, fake) = serve(Fake::alone());
+
+    let closed = post(&server, "/api/v1/connections", r#"{"kick":7}"#);
+    let none = post(&server, "/api/v1/connections", r#"{"kick":8}"#);
+    let no_number = post(&server, "/api/v1/connections", r#"{"kick":"a"}"#);
+
+    assert_eq!((closed.status, closed.json()), (200, json!({ "kicked": 7 })));
+    assert_eq!(none.status, 404);
+    assert!(none.error().contains("no connection 8 at this node"), "{}", none.error());
+    assert_eq!(no_number.status, 400);
+    assert!(no_number.error().contains("{\"kick\":ID}"), "{}", no_number.error());
+    assert_eq!(fake.asked(), ["kick 7", "kick 8"]);
 }
 
 #[test]

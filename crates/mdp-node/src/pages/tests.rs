@@ -1,4 +1,4 @@
-use mdp_broker::PeerId;
+use mdp_broker::{PeerId, WorkerStatus};
 use mdp_catalog::{Boot, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeUp, Seq};
 use mdp_wire::Version;
 
@@ -245,20 +245,22 @@ fn services_with_waiting_requests_are_listed_though_no_node_offers_them() {
 
 #[test]
 fn workers_page_tells_what_each_one_does() {
-    let worker = WorkerStatus {
-        peer: PeerId::from(b"w1".as_slice()),
+    let status = WorkerStatus {
+        peer: PeerId::from(1_048_576),
         service: service("echo"),
         version: Version::V01,
         activity: WorkerActivity::Busy,
         silent_for: Duration::from_millis(1_500),
     };
-    let peer = worker.peer.to_string();
+    let address = "10.0.0.7:51234".parse::<std::net::SocketAddr>().unwrap();
+    let worker = WorkerReport { status, address: Some(address.into()) };
 
     let page = workers_page(&[worker], true);
 
     let version = Version::V01.to_string();
     let worker = json!({
-        "service": "echo", "peer": peer, "version": version, "state": "busy", "silent_ms": 1_500,
+        "service": "echo", "connection": 1_048_576, "address": "10.0.0.7:51234",
+        "version": version, "state": "busy", "silent_ms": 1_500,
     });
     assert_eq!(page, json!({ "workers": [worker], "truncated": true }));
 }

@@ -179,11 +179,17 @@ impl Backend for Fake {
             }],
             services: Vec::new(),
             workers: Vec::new(),
+            peers: Vec::new(),
         })
     }
 
     fn page(&self, page: Page) -> BoxFuture<'_, Result<Value, ReportError>> {
         self.reported(json!({ "page": format!("{page:?}") }))
+    }
+
+    fn kick(&self, connection: u64) -> BoxFuture<'_, Result<bool, ReportError>> {
+        self.asked.lock().unwrap().push(format!("kick {connection}"));
+        self.reported(connection == 7)
     }
 
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Changed<()>> {

@@ -1,0 +1,64 @@
+//! What the broker thread says of itself: what is not asked for costs it nothing.
+
+use mdp_broker::{DropReason, PeerId, ServiceStatus};
+
+use super::Running;
+use crate::{
+    ConnectionReport, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX, REPORT_WAITING_MAX,
+    REPORT_WORKERS_MAX, ReportScope, WorkerReport, cluster::Cluster,
+};
+
+impl<C: Cluster> Running<C> {
+    pub(super) fn report(&self, scope: ReportScope) -> NodeReport {
+        let broker = &self.it.broker;
+        let relay = self.relay_report();
+        let mut counters = broker.counters().clone();
+        if let Some(undelivered) = relay.as_ref().map(|relay| relay.totals.undelivered) {
+            *counters.dropped.entry(DropReason::OriginGone).or_default() += undelivered;
+        }
+        NodeReport {
+            gauges: broker.gauges(),
+            queued_bytes_max: broker.queued_bytes_max(),
+            counters,
+            connections: self.it.clients.totals(),
+            reads: self.it.cluster.read_totals(),
+            relay,
+            applied_index: self.it.cluster.applied_index(),
+            uptime: self.now.saturating_duration_since(self.it.started_at),
+            waiting: broker.waiting_services(REPORT_WAITING_MAX),
+            services: if scope == ReportScope::Services { self.services() } else { Vec::new() },
+            workers: if scope == ReportScope::Workers { self.workers() } else { Vec::new() },
+            peers: if scope == ReportScope::Connections { self.peers() } else { Vec::new() },
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceStatus> {
+        let broker = &self.it.broker;
+        // Those with waiting requests are never left out for others.
+        let waiting = broker.waiting_services(REPORT_SERVICES_MAX).into_iter();
+        let others = broker.services().filter(|service| service.queued == 0);
+        waiting.chain(others).take(REPORT_SERVICES_MAX).collect()
+    }
+
+    fn workers(&self) -> Vec<WorkerReport> {
+        let workers = self.it.broker.workers().take(REPORT_WORKERS_MAX);
+        workers
+            .map(|status| WorkerReport { address: self.it.clients.address(&status.peer), status })
+            .collect()
+    }
+
+    fn peers(&self) -> Vec<ConnectionReport> {
+        let connections = self.it.clients.connections().take(REPORT_CONNECTIONS_MAX);
+        connections
+            .map(|connection| ConnectionReport {
+                id: connection.id.number(),
+                address: connection.address,
+                connected_for: self.now.saturating_duration_since(connection.since),
+                introduction: connection.peer.cloned(),
+                traffic: connection.traffic,
+                outgoing_bytes: connection.outgoing_bytes,
+                peer: self.it.broker.peer_status(&PeerId::from(connection.id.number())),
+            })
+            .collect()
+    }
+}

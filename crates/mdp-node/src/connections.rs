@@ -1,0 +1,138 @@
+//! The connections of clients and workers, for a person: who is connected from where, and does what.
+
+use std::time::Duration;
+
+use mdp_broker::{PeerStatus, WorkerStatus};
+use mdp_transport::{PeerAddress, PeerIntroduction, Traffic};
+use mdp_wire::ServiceName;
+use serde_json::{Value, json};
+
+use crate::pages::milliseconds;
+
+/// One worker of a node, and where it connects from.
+#[derive(Clone, Debug)]
+pub struct WorkerReport {
+    /// What it is and does.
+    pub status: WorkerStatus,
+    /// Where it connects from.
+    pub address: Option<PeerAddress>,
+}
+
+/// One connection of a client or worker.
+#[derive(Clone, Debug)]
+pub struct ConnectionReport {
+    /// Its number, which no other connection of this process ever has.
+    pub id: u64,
+    /// Where it comes from.
+    pub address: PeerAddress,
+    /// For how long it has been there.
+    pub connected_for: Duration,
+    /// What the peer said of itself; `None`: nothing yet.
+    pub introduction: Option<PeerIntroduction>,
+    /// Bytes and messages so far.
+    pub traffic: Traffic,
+    /// The bytes that wait for it.
+    pub outgoing_bytes: usize,
+    /// What it is to the engine.
+    pub peer: PeerStatus,
+}
+
+impl WorkerReport {
+    /// What a list of workers is ordered by.
+    pub(crate) fn order(&self) -> (&ServiceName, u64) {
+        (&self.status.service, self.status.peer.number())
+    }
+}
+
+impl ConnectionReport {
+    /// "worker" or "client"; `None`: it has not said what it is.
+    const fn role(&self) -> Option<&'static str> {
+        match (&self.peer.service, self.traffic.messages_in) {
+            (Some(_), _) => Some("worker"),
+            (None, 1..) => Some("client"),
+            (None, 0) => None,
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let introduction = self.introduction.as_ref();
+        json!({
+            "id": self.id,
+            "address": self.address.to_string(),
+            "role": self.role(),
+            "service": self.peer.service.as_ref().map(ToString::to_string),
+            "waiting_requests": self.peer.waiting_requests,
+            "routing_id": introduction.and_then(|peer| routing_id(&peer.routing_id)),
+            "socket_type": introduction.map(|peer| peer.socket_type.name()),
+            "zmtp": introduction.map(|peer| format!("3.{}", peer.minor)),
+            "mechanism": introduction.map(|peer| peer.mechanism.name()),
+            "connected_ms": milliseconds(self.connected_for),
+            "messages_in": self.traffic.messages_in,
+            "messages_out": self.traffic.messages_out,
+            "bytes_in": self.traffic.bytes_in,
+            "bytes_out": self.traffic.bytes_out,
+            "outgoing_bytes": self.outgoing_bytes,
+        })
+    }
+}
+
+/// A routing id as text, or in hexadecimal if it is none; `None` if the peer claims none.
+fn routing_id(bytes: &[u8]) -> Option<String> {
+    let text = str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control));
+    let hexadecimal =
+        || bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    (!bytes.is_empty()).then(|| text.map_or_else(hexadecimal, str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use mdp_transport::{Mechanism, SocketType};
+
+    use super::*;
+
+    fn connection(messages_in: u64, service: Option<&str>, id: &[u8]) -> Value {
+        let service = service.map(|name| ServiceName::try_from(name.as_bytes()).unwrap());
+        let report = ConnectionReport {
+            id: 1_048_576,
+            address: PeerAddress::from("10.0.0.7:5".parse::<std::net::SocketAddr>().unwrap()),
+            connected_for: Duration::from_millis(1_500),
+            introduction: Some(PeerIntroduction {
+                socket_type: SocketType::Dealer,
+                routing_id: id.into(),
+                minor: 1,
+                mechanism: Mechanism::Null,
+            }),
+            traffic: Traffic { messages_in, ..Traffic::default() },
+            outgoing_bytes: 0,
+            peer: PeerStatus { service, waiting_requests: 0 },
+        };
+        report.to_json()
+    }
+
+    #[test]
+    fn role_is_what_the_peer_has_shown() {
+        assert_eq!(connection(0, None, b"")["role"], Value::Null);
+        assert_eq!(connection(1, None, b"")["role"], "client");
+        assert_eq!(connection(1, Some("echo"), b"")["role"], "worker");
+    }
+
+    #[test]
+    fn routing_ids_are_text_if_they_can_be() {
+        assert_eq!(connection(0, None, b"")["routing_id"], Value::Null);
+        assert_eq!(connection(0, None, b"client-1")["routing_id"], "client-1");
+        assert_eq!(connection(0, None, b"\0\x80\0A\xa7")["routing_id"], "0x00800041a7");
+        assert_eq!(connection(0, None, b"a\nb")["routing_id"], "0x610a62");
+    }
+
+    #[test]
+    fn connection_tells_all_that_is_known_of_it() {
+        let page = connection(1, Some("echo"), b"w");
+        let expected = json!({
+            "id": 1_048_576, "address": "10.0.0.7:5", "role": "worker", "service": "echo",
+            "waiting_requests": 0, "routing_id": "w", "socket_type": "DEALER", "zmtp": "3.1",
+            "mechanism": "NULL", "connected_ms": 1_500, "messages_in": 1, "messages_out": 0,
+            "bytes_in": 0, "bytes_out": 0, "outgoing_bytes": 0,
+        });
+        assert_eq!(page, expected);
+    }
+}
