@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use mdp_catalog::{CatalogChange, CatalogEntry};
 use mdp_wire::{
-    AtBroker, DecodeError, Defect, ServiceFrame, ServiceName, Token, Version,
+    AtBroker, DecodeError, Defect, RequestId, ServiceFrame, ServiceName, Token, Version,
     client::Reply,
     relay::{ForwardId, ToOrigin, ToOwner},
     worker::FromBroker,
@@ -266,6 +266,8 @@ pub enum Note {
         service: ServiceName,
         /// Why.
         end: WorkerEnd,
+        /// The request that it had.
+        held: Option<HeldRequest>,
     },
     /// A worker's replies lack the empty frame behind the address (AM-21): the first of its
     /// registration.
@@ -284,6 +286,8 @@ pub enum Note {
         service: ServiceName,
         /// What is wrong with the message.
         defect: Defect,
+        /// The request.
+        held: Option<HeldRequest>,
     },
     /// A READY was refused: the first of an offender, however often it tries.
     RegistrationRefused {
@@ -301,6 +305,17 @@ pub enum Note {
         /// For about this long, in milliseconds.
         milliseconds: u64,
     },
+}
+
+/// A request that a worker had when it ended, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRequest {
+    /// The client's connection; `None`: it is one of another node.
+    pub client: Option<PeerId>,
+    /// Its id, if its client put one into the envelope.
+    pub id: Option<RequestId>,
+    /// How many workers it was handed to, this one included, as far as this node knows.
+    pub attempt: u32,
 }
 
 /// What a drain did.

@@ -34,8 +34,8 @@ mod worker;
 
 pub use broker::{Broker, PeerStatus, ServiceStatus, WorkerActivity, WorkerStatus};
 pub use contract::{
-    Effect, Input, LinkId, LinkRole, LookupOutcome, LookupPurpose, Note, Outgoing, Page, QueryId,
-    Receipt, RegistrationRefusal, WorkerEnd,
+    Effect, HeldRequest, Input, LinkId, LinkRole, LookupOutcome, LookupPurpose, Note, Outgoing,
+    Page, QueryId, Receipt, RegistrationRefusal, WorkerEnd,
 };
 pub use counters::{Counters, DropReason, Gauges};
 pub use drops::DROPPED_SERVICES_MAX;

@@ -1,11 +1,11 @@
 //! One accepted request, from its arrival to its last reply.
 
 use mdp_wire::{
-    Body, Frame, ServiceFrame, Version, client,
+    Body, Frame, RequestId, ServiceFrame, Version, client,
     relay::{Forward, ForwardId},
 };
 
-use crate::{LinkId, PeerId, service::ServiceId, time::Moment};
+use crate::{HeldRequest, LinkId, PeerId, service::ServiceId, time::Moment};
 
 /// What one request costs besides its frames: the request itself and its places in the queue's maps.
 /// Measured at 420 to 480 bytes.
@@ -14,9 +14,6 @@ pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 512;
 const FRAMES_INCLUDED: usize = 8;
 /// What an allocation costs besides its bytes, about; a frame may have one of its own.
 const ALLOCATION_BYTES: usize = 32;
-
-/// Larger frames are not copied: they are most of the buffer that they keep alive.
-const DETACHED_BYTES_MAX: usize = 4_096;
 
 /// The order of arrival at this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,14 +129,18 @@ impl<F: Frame> Request<F> {
             kept_partial_bytes: 0,
         })
     }
+}
 
-    /// Copies small frames, which may lie in memory that they share with others and keep alive as a
-    /// whole.
-    pub(crate) fn detach(&mut self) {
-        for frame in self.body.iter_mut().chain(&mut self.envelope) {
-            if frame.as_ref().len() <= DETACHED_BYTES_MAX {
-                *frame = F::from(frame.as_ref());
-            }
+impl<F: AsRef<[u8]>> Request<F> {
+    /// What a log says of it when its worker ends.
+    pub(crate) fn to_held(&self) -> HeldRequest {
+        HeldRequest {
+            client: match &self.source {
+                Source::Client(peer) => Some(peer.clone()),
+                Source::Origin { .. } => None,
+            },
+            id: self.envelope.first().and_then(|frame| RequestId::from_frame(frame.as_ref())),
+            attempt: self.attempts,
         }
     }
 }

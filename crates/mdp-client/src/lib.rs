@@ -59,13 +59,12 @@ pub use error::{
 };
 pub use failure::{ConnectFailure, UnreachableEndpoint};
 pub use frames::IntoFrames;
-pub use mdp_wire::{ServiceName, ServiceNameError, Version};
+pub use mdp_wire::{RequestId, ServiceName, ServiceNameError, Version};
 pub use options::{
     CLIENT_SOCKETS_MAX, CallOptions, ClientOptions, Correlation, DEFAULT_ENDPOINT, ENDPOINTS_MAX,
     LEARNED_ENDPOINTS_MAX, PIPELINED_REQUESTS_MAX, REQUEST_FRAMES_MAX, WORKER_CONCURRENCY_MAX,
     WorkerOptions,
 };
-pub use request_id::RequestId;
 /// The ZeroMQ crate that this one is built on: [`ClientOptions::context`], [`WorkerOptions::context`]
 /// and some errors have its types.
 pub use zmq;

@@ -7,9 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, DROPPED_SERVICES_MAX, DropReason, Note, PeerId, WorkerEnd};
+use mdp_broker::{Broker, DROPPED_SERVICES_MAX, DropReason, HeldRequest, Note, PeerId, WorkerEnd};
 use mdp_transport::{Ending, Loss, Mechanism, NotZmtp3, PeerAddress, SharedFrame};
-use mdp_wire::ServiceName;
+use mdp_wire::{RequestId, ServiceName};
+use tracing::field::DisplayValue;
 
 use crate::rate_limiter::{Admission, RateLimiter};
 
@@ -108,8 +109,8 @@ impl NoteLog {
             Note::WorkerUp { peer, service } => {
                 tracing::debug!(%peer, address, %service, "worker up");
             }
-            Note::WorkerDown { peer, service, end } => {
-                self.log_down(now, (peer, address), service, *end);
+            Note::WorkerDown { peer, service, end, held } => {
+                self.log_down(now, (peer, address), service, (*end, held.as_ref()));
             }
             Note::UndelimitedReply { peer, service } => {
                 let admission = self.limiter.admit(now, &("undelimited", service));
@@ -117,11 +118,12 @@ impl NoteLog {
                             they are taken as if it were there";
                 event!(admission, info, %peer, address, %service, "{text}");
             }
-            Note::BadAnswer { peer, service, defect } => {
+            Note::BadAnswer { peer, service, defect, held } => {
                 let admission = self.limiter.admit(now, &("bad answer", service));
                 let text = "answer of a worker cannot be read; its request is dropped";
                 let reason = defect.label();
-                event!(admission, warn, %peer, address, %service, reason, "{text}");
+                let (client, request, _) = fields_of(held.as_ref());
+                event!(admission, warn, %peer, address, %service, reason, client, request, "{text}");
             }
             Note::RegistrationRefused { peer, source, service, refusal } => {
                 // By where it comes from alone: names cost it nothing.
@@ -140,20 +142,28 @@ impl NoteLog {
         now: Instant,
         (peer, address): (&PeerId, Option<impl tracing::Value>),
         service: &ServiceName,
-        end: WorkerEnd,
+        (end, held): (WorkerEnd, Option<&HeldRequest>),
     ) {
-        let text = match end {
-            WorkerEnd::Expired => "worker expired: it was silent for too long",
-            WorkerEnd::Isolated => "worker sent away: this node is cut off",
-            WorkerEnd::Left
-            | WorkerEnd::ConnectionLost
-            | WorkerEnd::ProtocolError
-            | WorkerEnd::Draining => {
+        let text = match (end, held) {
+            (WorkerEnd::Expired, _) => "worker expired: it was silent for too long",
+            (WorkerEnd::Isolated, _) => "worker sent away: this node is cut off",
+            // A request that kills its workers shows itself here.
+            (WorkerEnd::ConnectionLost, Some(_)) => "worker lost with a request",
+            (WorkerEnd::ProtocolError, Some(_)) => "worker with a request broke the protocol",
+            (
+                WorkerEnd::Left
+                | WorkerEnd::ConnectionLost
+                | WorkerEnd::ProtocolError
+                | WorkerEnd::Draining,
+                _,
+            ) => {
                 tracing::debug!(%peer, address, %service, ?end, "worker down");
                 return;
             }
         };
-        event!(self.limiter.admit(now, &(text, service)), warn, %peer, address, %service, "{text}");
+        let (client, request, attempt) = fields_of(held);
+        let admission = self.limiter.admit(now, &(text, service));
+        event!(admission, warn, %peer, address, %service, client, request, attempt, "{text}");
     }
 
     /// Logs a connection that ended before its peer had introduced itself. Ports are scanned and probed
@@ -195,6 +205,15 @@ impl NoteLog {
             }
         }
     }
+}
+
+/// The connection of the client, the id of the request, and how many workers it was handed to.
+fn fields_of(
+    held: Option<&HeldRequest>,
+) -> (Option<DisplayValue<&PeerId>>, Option<DisplayValue<RequestId>>, Option<u32>) {
+    let client = held.and_then(|held| held.client.as_ref()).map(tracing::field::display);
+    let request = held.and_then(|held| held.id).map(tracing::field::display);
+    (client, request, held.map(|held| held.attempt))
 }
 
 /// Whom a note is about.

@@ -79,7 +79,7 @@ pub struct Reply<S, F> {
 }
 
 impl<S: AsRef<[u8]>, F> Reply<S, F> {
-    /// Encodes the message as the broker's ROUTER sends it, without the routing id.
+    /// Encodes the message as the broker sends it.
     ///
     /// # Errors
     /// The sink's.

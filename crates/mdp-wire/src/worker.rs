@@ -267,7 +267,7 @@ pub enum FromBroker<A, F> {
 }
 
 impl<A: AsRef<[u8]>, F> FromBroker<A, F> {
-    /// Encodes the message as the broker's ROUTER sends it, without the routing id.
+    /// Encodes the message as the broker sends it.
     ///
     /// # Errors
     /// The sink's.

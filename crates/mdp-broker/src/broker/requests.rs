@@ -20,10 +20,6 @@ use crate::{
 /// How many waiting requests may be shed to make room for one.
 const SHED_PER_REQUEST_MAX: usize = 64;
 
-/// How many waiting requests may keep receive buffers of the transport alive (18 KiB each at
-/// worst). Beyond that small frames are copied, so that memory follows the byte budget.
-const ATTACHED_REQUESTS_MAX: usize = 1_024;
-
 /// Whether a request was certainly not handed to a worker that is lost, or is out of sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandOver {
@@ -224,9 +220,6 @@ impl<F: Frame> Broker<F> {
         if is_expired {
             self.drop_request(&request, DropReason::Expired);
             return self.release_if_unused(id);
-        }
-        if self.totals.queued_requests >= ATTACHED_REQUESTS_MAX {
-            request.detach();
         }
         let (deadline, source) = (request.deadline, request.source.clone());
         self.clients.add(&request.client_id(), id, request.bytes);

@@ -117,14 +117,16 @@ impl<F: Frame> Broker<F> {
     /// AM-21: its request was executed, but there is no reply to pass on. Another worker would do
     /// it a second time, and probably answer alike.
     fn on_bad_answer(&mut self, id: WorkerId, defect: Defect) {
-        if let Some(request) = self.take_held(id) {
-            self.drop_request(&request, DropReason::BadAnswer);
+        let request = self.take_held(id);
+        if let Some(request) = &request {
+            self.drop_request(request, DropReason::BadAnswer);
         }
         if let Some(worker) = self.workers.find(id)
             && let Some(service) = self.services.find(worker.service)
         {
             let (peer, service) = (worker.peer.clone(), service.name.clone());
-            self.note(Note::BadAnswer { peer, service, defect });
+            let held = request.map(|request| request.to_held());
+            self.note(Note::BadAnswer { peer, service, defect, held });
         }
         self.end_worker_with_protocol_error(id);
     }
@@ -240,7 +242,8 @@ impl<F: Frame> Broker<F> {
             let name = service.name.clone();
             let was_last = was_registered && service.registered_count() == 0;
             let peer = worker.peer.clone();
-            self.note(Note::WorkerDown { peer, service: name.clone(), end });
+            let held = held.as_ref().map(|request| request.to_held());
+            self.note(Note::WorkerDown { peer, service: name.clone(), end, held });
             if was_last {
                 self.note(Note::ServiceDown { service: name });
             }

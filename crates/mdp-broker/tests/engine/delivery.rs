@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mdp_broker::{Delivery, DropReason, Effect, Note, Settings, WorkerEnd};
-use mdp_wire::{Body, DecodeError, DecodeLimits, Defect, Token, worker::ToBroker};
+use mdp_broker::{Delivery, DropReason, Effect, HeldRequest, Note, Settings, WorkerEnd};
+use mdp_wire::{Body, DecodeError, DecodeLimits, Defect, RequestId, Token, worker::ToBroker};
 
 use crate::{
-    effects::{disconnect, partial, reply, service_down, worker_down},
+    effects::{disconnect, partial, reply, service_down, worker_down, worker_down_with},
     support::{BrokerTest, peer, service, with_policy},
 };
 
@@ -41,7 +41,7 @@ fn request_of_a_lost_worker_goes_to_another() {
 
         end_it(&mut test);
 
-        let mut expected = vec![worker_down("w1", "echo", end)];
+        let mut expected = vec![worker_down_with(("w1", "echo"), end, ("c1", 1))];
         expected.extend(is_told.then(|| disconnect("w1")));
         expected.push(test.work("w2", "x"));
         assert_eq!(test.effects(), expected);
@@ -127,7 +127,7 @@ fn request_of_a_lost_worker_is_dropped_when_its_time_is_over() {
     assert_eq!(
         test.effects(),
         [
-            worker_down("w1", "echo", WorkerEnd::ConnectionLost),
+            worker_down_with(("w1", "echo"), WorkerEnd::ConnectionLost, ("c1", 1)),
             service_down("echo"),
             test.withdraw(2, "echo"),
         ]
@@ -146,7 +146,10 @@ fn request_of_a_lost_worker_is_not_given_again_when_its_time_is_over() {
 
     test.lost("w1");
 
-    assert_eq!(test.effects(), [worker_down("w1", "echo", WorkerEnd::ConnectionLost)]);
+    assert_eq!(
+        test.effects(),
+        [worker_down_with(("w1", "echo"), WorkerEnd::ConnectionLost, ("c1", 1))]
+    );
     assert_eq!(test.broker.counters().dropped(DropReason::Expired), 1);
 }
 
@@ -156,7 +159,10 @@ fn at_most_once_is_never_given_twice() {
 
     test.lost("w1");
 
-    assert_eq!(test.effects(), [worker_down("w1", "echo", WorkerEnd::ConnectionLost)]);
+    assert_eq!(
+        test.effects(),
+        [worker_down_with(("w1", "echo"), WorkerEnd::ConnectionLost, ("c1", 1))]
+    );
     assert_eq!(test.broker.counters().dropped(DropReason::OutcomeUnknown), 1);
     assert_eq!(test.broker.gauges().queued_bytes, 0);
 }
@@ -169,7 +175,10 @@ fn at_most_once_is_given_again_if_it_was_never_handed_over() {
 
     assert_eq!(
         test.effects(),
-        [worker_down("w1", "echo", WorkerEnd::ConnectionLost), test.work("w2", "x")]
+        [
+            worker_down_with(("w1", "echo"), WorkerEnd::ConnectionLost, ("c1", 1)),
+            test.work("w2", "x")
+        ]
     );
 }
 
@@ -230,7 +239,10 @@ fn reply_with_an_old_token_gives_the_new_request_to_another_worker() {
     let late = test.effects();
     test.reply("w2", "done");
 
-    assert_eq!(late, [worker_down("w1", "echo", WorkerEnd::ProtocolError), disconnect("w1")]);
+    assert_eq!(
+        late,
+        [worker_down_with(("w1", "echo"), WorkerEnd::ProtocolError, ("c3", 1)), disconnect("w1")]
+    );
     assert_eq!(test.effects(), [reply("c2", "echo", "done"), test.work("w2", "y")]);
 }
 
@@ -310,7 +322,10 @@ fn request_is_not_given_again_once_a_part_has_reached_the_client() {
 
     test.lost("W1");
 
-    assert_eq!(test.effects(), [worker_down("W1", "echo", WorkerEnd::ConnectionLost)]);
+    assert_eq!(
+        test.effects(),
+        [worker_down_with(("W1", "echo"), WorkerEnd::ConnectionLost, ("C1", 1))]
+    );
     assert_eq!(test.broker.counters().dropped(DropReason::PartiallyAnswered), 1);
 }
 
@@ -411,7 +426,7 @@ fn reply_without_delimiter_to_another_token_reaches_nobody() {
 
     test.say("w1", ToBroker::Undelimited { client, body: Body::new() });
 
-    let down = worker_down("w1", "echo", WorkerEnd::ProtocolError);
+    let down = worker_down_with(("w1", "echo"), WorkerEnd::ProtocolError, ("c1", 1));
     assert_eq!(test.effects(), [down, disconnect("w1"), test.work("w2", "x")]);
     assert_eq!(test.broker.counters().dropped(DropReason::UnknownToken), 1);
 }
@@ -425,7 +440,8 @@ fn request_that_was_answered_by_what_cannot_be_read_is_not_given_again() {
 
         test.malformed("w1", DecodeError::BadAnswer { address, defect });
 
-        let note = Note::BadAnswer { peer: peer("w1"), service: service("echo"), defect };
+        let held = Some(HeldRequest { client: Some(peer("c1")), id: None, attempt: 1 });
+        let note = Note::BadAnswer { peer: peer("w1"), service: service("echo"), defect, held };
         let down = worker_down("w1", "echo", WorkerEnd::ProtocolError);
         assert_eq!(test.effects(), [Effect::Note(note), down, disconnect("w1")]);
         let counters = test.broker.counters();
@@ -446,4 +462,19 @@ fn bad_answer_to_the_request_of_another_worker_is_only_malformed() {
     assert_eq!(test.effects(), [down, disconnect("w2")]);
     test.reply("w1", "y");
     assert_eq!(test.effects(), [reply("c1", "echo", "y")]);
+}
+
+#[test]
+fn log_can_name_the_request_that_a_lost_worker_had() {
+    let mut test = BrokerTest::new();
+    test.worker("w1", "echo");
+    test.request_from("c1", &["8 octets"], "echo", "x");
+
+    test.lost("w1");
+
+    let id = RequestId::from_frame(b"8 octets");
+    let held = Some(HeldRequest { client: Some(peer("c1")), id, attempt: 1 });
+    let end = WorkerEnd::ConnectionLost;
+    let note = Note::WorkerDown { peer: peer("w1"), service: service("echo"), end, held };
+    assert!(test.effects().contains(&Effect::Note(note)));
 }

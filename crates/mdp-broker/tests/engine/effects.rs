@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use mdp_broker::{
-    Effect, LookupPurpose, Note, Outgoing, QueryId, Receipt, RegistrationRefusal, WorkerEnd,
+    Effect, HeldRequest, LookupPurpose, Note, Outgoing, QueryId, Receipt, RegistrationRefusal,
+    WorkerEnd,
 };
 use mdp_catalog::{CatalogEntry, Seq};
 use mdp_wire::{
@@ -67,7 +68,17 @@ pub(crate) fn worker_up(worker: &str, name: &str) -> Effect<Bytes> {
 }
 
 pub(crate) fn worker_down(worker: &str, name: &str, end: WorkerEnd) -> Effect<Bytes> {
-    Effect::Note(Note::WorkerDown { peer: peer(worker), service: service(name), end })
+    Effect::Note(Note::WorkerDown { peer: peer(worker), service: service(name), end, held: None })
+}
+
+/// The same of a worker that had a request of this client, at this attempt.
+pub(crate) fn worker_down_with(
+    (worker, name): (&str, &str),
+    end: WorkerEnd,
+    (client, attempt): (&str, u32),
+) -> Effect<Bytes> {
+    let held = Some(HeldRequest { client: Some(peer(client)), id: None, attempt });
+    Effect::Note(Note::WorkerDown { peer: peer(worker), service: service(name), end, held })
 }
 
 pub(crate) fn refused(

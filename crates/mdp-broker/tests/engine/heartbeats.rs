@@ -5,7 +5,7 @@ use std::time::Duration;
 use mdp_broker::WorkerEnd;
 
 use crate::{
-    effects::{disconnect, heartbeat, service_down, worker_down},
+    effects::{disconnect, heartbeat, service_down, worker_down, worker_down_with},
     support::{BrokerTest, EXPIRY, INTERVAL, with_policy, with_rule},
 };
 
@@ -137,7 +137,11 @@ fn busy_worker_may_be_silent_until_the_busy_timeout() {
     test.advance(Duration::from_millis(250));
 
     assert_eq!(still_there, 1);
-    assert!(test.effects().contains(&worker_down("w1", "echo", WorkerEnd::Expired)));
+    assert!(test.effects().contains(&worker_down_with(
+        ("w1", "echo"),
+        WorkerEnd::Expired,
+        ("c1", 1)
+    )));
 }
 
 #[test]
@@ -170,7 +174,11 @@ fn busy_worker_that_heartbeats_is_held_to_it() {
     test.advance(MILLISECOND);
 
     assert_eq!(still_there, 1);
-    assert!(test.effects().contains(&worker_down("w1", "echo", WorkerEnd::Expired)));
+    assert!(test.effects().contains(&worker_down_with(
+        ("w1", "echo"),
+        WorkerEnd::Expired,
+        ("c1", 1)
+    )));
 }
 
 #[test]

@@ -122,7 +122,9 @@ impl Model {
                 ensure!(self.services_up.remove(service), "{service:?} is down twice");
             }
             Note::WorkerUp { peer, service } => self.on_worker_up(peer, service)?,
-            Note::WorkerDown { peer, service, end } => self.on_worker_down(peer, service, *end)?,
+            Note::WorkerDown { peer, service, end, .. } => {
+                self.on_worker_down(peer, service, *end)?;
+            }
             Note::RegistrationRefused { peer, .. } => {
                 ensure!(self.owed.iter().any(|o| o.peer == *peer), "{peer:?} is refused");
             }
