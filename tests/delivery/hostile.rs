@@ -2,6 +2,7 @@
 //! no call is lost, the nodes stay small, and the others hardly notice.
 
 mod attack;
+mod killed;
 
 use std::{
     collections::HashMap,
@@ -15,7 +16,7 @@ use cluster_tests::{
     is_release, scale,
 };
 
-use self::attack::Attacker;
+use self::{attack::Attacker, killed::kill_clients};
 use crate::{let_pass, machine, random};
 
 /// Calls a second of each node's client.
@@ -84,8 +85,12 @@ fn rss_bytes(node: &ClusterNode) -> f64 {
     line.and_then(|line| line.split(' ').next_back()?.parse().ok()).expect("it is there")
 }
 
-/// Calls at all nodes while attackers are at these ports.
-fn round(cluster: &TestCluster, clients: &mut [RawClient], ports: &[String]) -> Durations {
+/// Calls at all nodes while attackers are at these ports, where mmi.service has this answer.
+fn round(
+    cluster: &TestCluster,
+    clients: &mut [RawClient],
+    (ports, answer): (&[String], &str),
+) -> Durations {
     let per_second = scale().pick(PER_SECOND, PER_SECOND_FULL);
     let length = scale().pick(ROUND, ROUND_FULL);
     let (is_over, number) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -95,6 +100,7 @@ fn round(cluster: &TestCluster, clients: &mut [RawClient], ports: &[String]) -> 
             let attacker = Attacker::new(random(), ports);
             scope.spawn(|| attacker.run(&is_over));
         }
+        let killed = scope.spawn(|| kill_clients(random(), (ports, answer), &is_over));
         let number = &number;
         let calls: Vec<_> = clients
             .iter_mut()
@@ -102,6 +108,9 @@ fn round(cluster: &TestCluster, clients: &mut [RawClient], ports: &[String]) -> 
             .collect();
         let ends: Vec<_> = calls.into_iter().map(thread::ScopedJoinHandle::join).collect();
         is_over.store(true, Ordering::Relaxed);
+        let killed = killed.join().expect("clients of pyzmq get right replies");
+        println!("{killed} clients of pyzmq were killed while they pipelined");
+        assert!(killed > 0);
         ends.into_iter().for_each(|end| took.extend(&end.expect("all calls have their replies")));
     });
     for node in cluster.nodes() {
@@ -132,8 +141,8 @@ fn attackers_harm_nobody_but_themselves() {
         let rounds = thread::scope(|inner| {
             let run = || {
                 for _ in 0..scale().pick(1, ROUNDS_FULL) {
-                    alone.extend(&round(&cluster, &mut clients, &idle));
-                    attacked.extend(&round(&cluster, &mut clients, &ports));
+                    alone.extend(&round(&cluster, &mut clients, (&idle, "404")));
+                    attacked.extend(&round(&cluster, &mut clients, (&ports, "200")));
                 }
             };
             inner.spawn(run).join()

@@ -178,7 +178,7 @@ pub(crate) fn list() -> String {
 }
 
 pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
-    install::missing(&[Need::Libzmq, Need::Haproxy, Need::Strace, Need::Tmux])?;
+    install::missing(&[Need::Libzmq, Need::Haproxy, Need::Python, Need::Strace, Need::Tmux])?;
     if matches!(soak, Soak::Figures | Soak::Nemesis) {
         install::missing(&Need::NEMESIS)?;
     }
@@ -253,6 +253,7 @@ fn black_box(
     let mut tests = workspace.cargo(["test", "--package", "cluster-tests"]);
     tests.args(arguments).args(["--", "--nocapture", "--test-threads=1"]);
     tests.env("MAJORDOMO_SOAK", "1");
+    suite::with_python(&mut tests, workspace)?;
     suite::counted(suite::with_program(&mut tests, workspace), SOAK_LIMIT, totals)
 }
 

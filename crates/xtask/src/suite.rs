@@ -114,6 +114,9 @@ impl Part {
             Self::Cluster | Self::Relay | Self::Delivery | Self::Nemesis => {
                 let mut tests = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
                 tests.args(["--test", self.name()]);
+                if self == Self::Delivery {
+                    with_python(&mut tests, workspace)?;
+                }
                 counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
             }
             Self::Mixed | Self::Procedures => {
@@ -341,6 +344,12 @@ fn python_tests(workspace: &Workspace, totals: &mut Totals) -> Result<(), Failur
     tests.current_dir(&workspace.root).env("PYTHONDONTWRITEBYTECODE", "1");
     tests.env("MAJORDOMO_EXAMPLES", workspace.target.join("debug/examples"));
     counted(with_program(&mut tests, workspace), TEST_LIMIT, totals)
+}
+
+/// Tests that start peers of pyzmq.
+pub(crate) fn with_python(command: &mut Command, workspace: &Workspace) -> Result<(), Failure> {
+    command.env("MAJORDOMO_PYTHON", python(workspace)?);
+    Ok(())
 }
 
 /// What the tests in Python import: sockets, and the strictest reader of metrics that there is.
