@@ -89,9 +89,8 @@ fn node_that_starts_with_other_addresses_by_network_is_known_by_these() {
     let mut cluster = cluster();
     let usual: Vec<String> = cluster.nodes().iter().map(usual).collect();
     let [_, second, third] = <[String; 3]>::try_from(usual).unwrap();
-    let told = |second: &str| {
-        vec!["tcp://node-1.wide:1".to_owned(), second.to_owned(), third.clone()]
-    };
+    let told =
+        |second: &str| vec!["tcp://node-1.wide:1".to_owned(), second.to_owned(), third.clone()];
 
     cluster.node_mut(1).kill();
     cluster.node_mut(1).set("broker.advertise_for", "127.0.0.1/32=tcp://elsewhere:9");

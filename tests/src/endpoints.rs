@@ -23,8 +23,9 @@ pub fn endpoints_told(node: &ClusterNode, from: IpAddr) -> Vec<(String, String)>
     let [.., code, page] = answer.as_slice() else { panic!("{answer:?}") };
     assert_eq!(code, b"200");
     let page: serde_json::Value = serde_json::from_slice(page).unwrap();
-    let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap().to_owned();
-    let entries = page["endpoints"].as_array().unwrap().iter();
+    let text =
+        |entry: &serde_json::Value, key: &str| entry.get(key).unwrap().as_str().unwrap().to_owned();
+    let entries = page.get("endpoints").unwrap().as_array().unwrap().iter();
     entries.map(|entry| (text(entry, "node"), text(entry, "endpoint"))).collect()
 }
 

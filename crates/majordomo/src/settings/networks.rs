@@ -22,14 +22,11 @@ const ENTRY_KEYS: [&str; 2] = ["from", "address"];
 
 /// Reads a list of tables or of `NETWORK=ADDRESS`; an error says what is wanted.
 pub(crate) fn read(raw: &ValueKind) -> Result<ClientNetworks, String> {
-    let entries = match raw {
-        ValueKind::Array(items) => {
-            items.iter().enumerate().map(read_item).collect::<Result<Vec<_>, _>>()?
-        }
-        other => {
-            let items = read_list(other).ok_or(WANTED)?;
-            items.iter().map(|item| read_text(item)).collect::<Result<Vec<_>, _>>()?
-        }
+    let entries = if let ValueKind::Array(items) = raw {
+        items.iter().enumerate().map(read_item).collect::<Result<Vec<_>, _>>()?
+    } else {
+        let items = read_list(raw).ok_or(WANTED)?;
+        items.iter().map(|item| read_text(item)).collect::<Result<Vec<_>, _>>()?
     };
     ClientNetworks::new(entries).map_err(|error| match error {
         ClientNetworksError::TooMany { got } => {
@@ -42,10 +39,10 @@ pub(crate) fn read(raw: &ValueKind) -> Result<ClientNetworks, String> {
 }
 
 fn read_item((index, item): (usize, &Value)) -> Result<NetworkAddress, String> {
-    match &item.kind {
-        ValueKind::Table(table) => read_table(index, table),
-        other => read_text(&scalar(other).ok_or(WANTED)?),
+    if let ValueKind::Table(table) = &item.kind {
+        return read_table(index, table);
     }
+    read_text(&scalar(&item.kind).ok_or(WANTED)?)
 }
 
 fn read_table(index: usize, table: &Map<String, Value>) -> Result<NetworkAddress, String> {
@@ -77,14 +74,12 @@ fn read_text(item: &str) -> Result<NetworkAddress, String> {
 }
 
 fn entry(from: &str, at: &str) -> Result<NetworkAddress, String> {
-    let network: Network = from.parse().map_err(|error| match error {
-        NetworkError::HostBits { network } => {
-            format!(
-                "{network} instead of {from}, which has bits behind the first {}",
-                network.prefix()
-            )
+    let network: Network = from.parse().map_err(|error| {
+        if let NetworkError::HostBits { network } = error {
+            let bits = network.prefix();
+            return format!("{network} instead of {from}, which has bits behind the first {bits}");
         }
-        error => format!("a network such as 10.0.0.0/8 or fd00::/8; {from:?} is none: {error}"),
+        format!("a network such as 10.0.0.0/8 or fd00::/8; {from:?} is none: {error}")
     })?;
     let address = address::advertise(at)
         .map_err(|wanted| format!("{wanted} for {network}; {at:?} is no such address"))?;

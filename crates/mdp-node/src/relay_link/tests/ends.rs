@@ -184,7 +184,7 @@ fn addresses_by_network_are_told_with_each_link_and_count_until_the_next_one() {
     drop(other);
     one.join(&[]);
     until("no link", &mut [&mut one], |ends| ends[0].to_owner().is_none());
-    one.join(&[(name("node-2"), endpoint.clone())]);
+    one.join(&[(name("node-2"), endpoint)]);
     assert_eq!(address_of(&one, "node-2").as_deref(), Some("first"));
     let mut other = End::at("node-2", 2, &bind, WIRE);
     other.links.me.networks = networks("second");
