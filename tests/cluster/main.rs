@@ -14,6 +14,7 @@ mod interfaces;
 mod leaving;
 mod membership;
 mod names;
+mod networks;
 mod partition;
 mod registration;
 mod restart;

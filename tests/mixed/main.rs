@@ -4,6 +4,7 @@
 
 mod formats;
 mod last;
+mod networks;
 mod rolling;
 mod upgrade;
 

@@ -117,6 +117,11 @@ impl ClusterNode {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
+    /// Takes a setting back; from the next start on.
+    pub fn unset(&mut self, key: &str) {
+        self.settings.retain(|(other, _)| other != key);
+    }
+
     /// Runs the process by this clock; from its next start on.
     pub fn set_clock(&mut self, clock: &WallClock) {
         self.set_environment(clock.environment());

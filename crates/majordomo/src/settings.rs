@@ -6,6 +6,7 @@ mod engine;
 mod keys;
 mod kind;
 mod layers;
+mod networks;
 mod peer;
 mod problem;
 mod rules;
@@ -17,6 +18,8 @@ mod variables;
 mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
+
+use mdp_wire::ClientNetworks;
 
 use self::{keys::KEYS, kind::Setting, layers::Merged, peer::Peer, problem::Problem, rules::Rule};
 
@@ -108,6 +111,15 @@ impl Settings {
         }
         debug_assert!(false, "cluster.peers is no list of peers");
         &[]
+    }
+
+    /// `broker.advertise_for`.
+    fn networks(&self) -> ClientNetworks {
+        if let Some(Setting::Networks(networks)) = self.setting("broker.advertise_for") {
+            return networks.clone();
+        }
+        debug_assert!(false, "broker.advertise_for is no list of networks");
+        ClientNetworks::default()
     }
 
     fn setting(&self, key: &str) -> Option<&Setting> {

@@ -199,6 +199,8 @@ pub enum Effect<F> {
         query: QueryId,
         /// Which page.
         page: Page,
+        /// For whom: nodes may have other addresses for the clients of another network.
+        asker: PeerId,
     },
     /// Something that a person may want to read in the log.
     Note(Note),

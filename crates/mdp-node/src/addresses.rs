@@ -1,6 +1,7 @@
 //! The addresses that others are told.
 
 use mdp_catalog::NodeName;
+use mdp_wire::ClientNetworks;
 
 use crate::{ClusterConfig, Endpoint, StartError};
 
@@ -36,6 +37,11 @@ pub(crate) fn for_clients(
         return Ok(cluster.at_port(bound.port()).to_string());
     }
     Ok(at_this_machine(bound, "broker.advertise").map(|a| a.to_string()).unwrap_or_default())
+}
+
+/// The addresses for clients of some networks.
+pub(crate) fn for_networks(networks: ClientNetworks) -> Result<ClientNetworks, StartError> {
+    networks.try_map(|address| Ok(parse_reachable("broker.advertise_for", address)?.to_string()))
 }
 
 /// The address for other nodes: `cluster.advertise`, or this node's own entry in the list of seeds,

@@ -14,8 +14,10 @@ use std::{
 use mdp_broker::{Broker, Effect, Input, Note, Receipt};
 use mdp_raft::Stop;
 use mdp_replica::NewsState;
-use mdp_transport::{self as transport, Loss, SharedFrame, StreamError, TransportEvent};
-use mdp_wire::{DecodeError, DecodeLimits, Defect, decode_at_broker};
+use mdp_transport::{
+    self as transport, Loss, PeerAddress, SharedFrame, StreamError, TransportEvent,
+};
+use mdp_wire::{ClientNetworks, DecodeError, DecodeLimits, Defect, decode_at_broker};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -118,6 +120,8 @@ pub(crate) struct BrokerThread<C> {
     pub(crate) relay: Option<RelayLinks>,
     pub(crate) cluster: C,
     pub(crate) inbox: Inbox,
+    /// The addresses that clients are told by their network.
+    pub(crate) networks: Arc<ClientNetworks>,
     pub(crate) limits: DecodeLimits,
     pub(crate) drain: DrainTimes,
     /// Rises with every turn: the thread lives.
@@ -361,11 +365,13 @@ impl<C: Cluster> Running<C> {
             Effect::Lookup { query, service, purpose } => {
                 self.it.cluster.lookup(query, service, purpose);
             }
-            Effect::Describe { query, page } => {
+            Effect::Describe { query, page, asker } => {
+                let asker = self.it.clients.address(&asker).and_then(PeerAddress::ip);
                 let connections = self.it.clients.totals();
                 let links = self.it.relay.as_ref().map(RelayLinks::states).unwrap_or_default();
                 let (broker, links) = (&self.it.broker, links.as_slice());
-                let view = View { broker, connections, links, now: self.now };
+                let (networks, now) = (&*self.it.networks, self.now);
+                let view = View { broker, connections, links, networks, asker, now };
                 self.it.cluster.describe(query, page, &view);
             }
             Effect::Note(note) => {

@@ -1,12 +1,12 @@
 //! [`Cluster`]: where the broker thread takes its proposals and questions.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use mdp_broker::{Broker, Input, LookupPurpose, Page, QueryId};
 use mdp_catalog::{CatalogEntry, NodeName};
 use mdp_raft::Stop;
 use mdp_replica::{NewsState, Peers, ReadTotals};
-use mdp_wire::ServiceName;
+use mdp_wire::{ClientNetworks, ServiceName};
 
 use mdp_transport::{SharedFrame, TransportTotals};
 
@@ -64,6 +64,10 @@ pub(crate) struct View<'a> {
     pub(crate) connections: TransportTotals,
     /// The links with other nodes.
     pub(crate) links: &'a [LinkState],
+    /// The addresses that this node tells clients by their network.
+    pub(crate) networks: &'a ClientNetworks,
+    /// Where the client that asked for the page connects from, if that is an IP address.
+    pub(crate) asker: Option<IpAddr>,
     /// Now.
     pub(crate) now: Instant,
 }

@@ -6,6 +6,7 @@ use mdp_broker::{Minority, Settings};
 use mdp_catalog::{NodeName, SoftwareVersion};
 use mdp_raft::Seed;
 use mdp_replica::Consistency;
+use mdp_wire::ClientNetworks;
 
 /// Everything that a node can be told.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct NodeConfig {
     /// `broker.advertise`: the address that clients are told; empty: the port of `bind` at the host
     /// of `cluster.advertise`, or that of `bind`, with the machine's name instead of a wildcard.
     pub advertise: String,
+    /// `broker.advertise_for`: the addresses that clients of these networks are told instead.
+    pub advertise_for: ClientNetworks,
     /// What the engine can be told.
     pub settings: Settings,
     /// How many bytes may wait for one peer that does not read.
@@ -82,6 +85,7 @@ impl NodeConfig {
             name,
             bind: "tcp://127.0.0.1:5555".to_owned(),
             advertise: String::new(),
+            advertise_for: ClientNetworks::default(),
             settings: Settings::default(),
             max_outgoing_bytes_per_peer: 16 << 20,
             max_outgoing_bytes: 64 << 20,

@@ -106,6 +106,7 @@ impl Cluster for LocalCluster {
             applied_index: self.index,
             status: None,
             links: view.links,
+            networks: view.networks,
         };
         let json = pages::page(page, &facts, view, self.started_at);
         self.answers.push_back(Input::Described { query, json });

@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity};
 use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState, SoftwareVersion};
 use mdp_raft::{ClusterStatus, MemberChange, MemberStatus, Role, UpgradeState, UpgradeStatus};
-use mdp_wire::{DecodeLimits, ServiceName};
+use mdp_wire::{ClientNetworks, DecodeLimits, ServiceName};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -34,6 +35,37 @@ pub(crate) struct ClusterFacts<'a> {
     pub(crate) status: Option<&'a ClusterStatus>,
     /// The links with other nodes.
     pub(crate) links: &'a [LinkState],
+    /// The addresses that this node tells clients by their network.
+    pub(crate) networks: &'a ClientNetworks,
+}
+
+impl ClusterFacts<'_> {
+    /// The addresses that a node tells clients by their network; `None`: this node does not know them.
+    fn networks_of(&self, name: &NodeName) -> Option<&ClientNetworks> {
+        if name == self.node {
+            return Some(self.networks);
+        }
+        let link = self.links.iter().find(|link| link.node == *name)?;
+        link.networks.as_deref()
+    }
+
+    /// The address at which a client that connects from there reaches a node; `None`: there is none to
+    /// tell.
+    fn address_for<'a>(
+        &'a self,
+        asker: Option<IpAddr>,
+        name: &NodeName,
+        record: &'a NodeRecord,
+    ) -> Option<&'a str> {
+        let address = match self.networks_of(name) {
+            Some(networks) => networks.address_for(asker),
+            // This node has just started and has no link to that one. A client which cannot use the
+            // one address of this node for all others could not use that one's, either: a worker
+            // would leave a good node for an address that it cannot reach.
+            None => self.networks.address_for(asker).map(|_| ""),
+        };
+        address.or(Some(&record.endpoints.client)).filter(|address| !address.is_empty())
+    }
 }
 
 /// The page of `/api/v1/cluster`.
@@ -184,12 +216,22 @@ fn node_entry(
         "epoch": record.map_or(0, |record| record.epoch.0),
         "version": record.map(|record| record.version.to_string()),
         "client_endpoint": record.and_then(|record| or_null(&record.endpoints.client)),
+        "client_networks": networks_page(facts, name),
         "cluster_endpoint": endpoint.and_then(or_null),
         "relay_endpoint": record.and_then(|record| or_null(&record.endpoints.relay)),
         "relay_to": links.map(|links| links.is_some_and(|links| links.to)),
         "relay_from": links.map(|links| links.is_some_and(|links| links.from)),
         "unheard_ms": unheard.map(milliseconds),
     })
+}
+
+/// The addresses that a node tells clients by their network, as far as this node knows, the smallest
+/// networks first.
+fn networks_page(facts: &ClusterFacts<'_>, name: &NodeName) -> Vec<Value> {
+    let networks = facts.networks_of(name).into_iter().flat_map(ClientNetworks::iter);
+    networks
+        .map(|entry| json!({ "from": entry.from.to_string(), "address": entry.address }))
+        .collect()
 }
 
 const fn state_label(state: NodeState) -> &'static str {
@@ -300,21 +342,26 @@ fn truncated(key: &str, entries: Vec<Value>, is_truncated: bool) -> Value {
     Value::Object(page)
 }
 
-/// The page of `mmi.endpoints`: where clients can go, and who says so. A node that names itself and
-/// is not in its own list drains or is gone; one that has no address to tell names nobody.
+/// The page of `mmi.endpoints`: where the client that asks can go, and who says so. A node that names
+/// itself and is not in its own list drains or is gone; one that has no address to tell names nobody.
 ///
 /// It says also what one message may hold, so that clients need not find out.
-pub(crate) fn endpoints_page(catalog: &Catalog, node: &NodeName, limits: DecodeLimits) -> Value {
+pub(crate) fn endpoints_page(
+    facts: &ClusterFacts<'_>,
+    asker: Option<IpAddr>,
+    limits: DecodeLimits,
+) -> Value {
+    let ClusterFacts { catalog, node, .. } = facts;
     let own = catalog.node(node);
-    let is_named = own.is_none_or(|record| !record.endpoints.client.is_empty());
+    let is_named = own.is_none_or(|record| facts.address_for(asker, node, record).is_some());
     let endpoints: Vec<Value> = catalog
         .nodes()
         .filter(|(_, record)| record.state == NodeState::Up)
-        .filter(|(_, record)| !record.endpoints.client.is_empty())
-        .map(|(name, record)| {
+        .filter_map(|(name, record)| {
+            let endpoint = facts.address_for(asker, name, record)?;
             // The epoch tells workers that a node has started again since they asked last.
-            let (endpoint, epoch) = (&record.endpoints.client, record.epoch.0);
-            json!({ "node": name.as_str(), "endpoint": endpoint, "epoch": epoch })
+            let epoch = record.epoch.0;
+            Some(json!({ "node": name.as_str(), "endpoint": endpoint, "epoch": epoch }))
         })
         .collect();
     json!({
@@ -338,9 +385,7 @@ pub(crate) fn page(
             here.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             services_page(cluster.catalog, &here)
         }
-        Page::Endpoints => {
-            endpoints_page(cluster.catalog, cluster.node, view.broker.message_limits())
-        }
+        Page::Endpoints => endpoints_page(cluster, view.asker, view.broker.message_limits()),
         Page::Status => {
             let numbers = NodeNumbers {
                 uptime: view.now.saturating_duration_since(started_at),

@@ -29,7 +29,7 @@ use mdp_catalog::{Epoch, NodeName};
 use mdp_replica::Peers;
 use mdp_transport::SharedFrame;
 use mdp_wire::{
-    ServiceName,
+    ClientNetworks, ServiceName,
     relay::{ToOrigin, ToOwner, WireRange},
 };
 use rustix::event::{PollFd, PollFlags};
@@ -98,6 +98,8 @@ const BACKLOG_CONNECTIONS: i32 = 128;
 struct Myself {
     node: NodeName,
     wire: WireRange,
+    /// The addresses that clients are told by their network.
+    networks: Arc<ClientNetworks>,
     /// The cluster's id and the current life, once there is one.
     life: Option<(String, Epoch)>,
 }
@@ -131,14 +133,17 @@ pub(crate) struct RelaySettings {
     pub(crate) io_threads: IoThreads,
     /// The wire versions that this node speaks.
     pub(crate) wire: WireRange,
+    /// The addresses that clients are told by their network, for the other nodes to tell theirs.
+    pub(crate) networks: Arc<ClientNetworks>,
     /// Any number, for waits that are not alike on all nodes.
     pub(crate) random: u64,
 }
 
 impl RelaySettings {
     /// The settings of a node.
-    pub(crate) const fn new(node: NodeName, bind: Endpoint, random: u64) -> Self {
-        Self { node, bind, io_threads: IoThreads::RELAY, wire: RELAY_WIRE, random }
+    pub(crate) fn new(node: NodeName, bind: Endpoint, random: u64) -> Self {
+        let (io_threads, networks) = (IoThreads::RELAY, Arc::default());
+        Self { node, bind, io_threads, wire: RELAY_WIRE, networks, random }
     }
 }
 
@@ -173,12 +178,12 @@ impl RelayLinks {
         settings: RelaySettings,
         resolver: Resolver,
     ) -> Result<Self, BindError> {
-        let RelaySettings { node, bind, io_threads, wire, random } = settings;
+        let RelaySettings { node, bind, io_threads, wire, networks, random } = settings;
         let incoming = Incoming::bind(context, &bind, &node, io_threads)?;
         Ok(Self {
             context: Arc::clone(context),
             io_threads,
-            me: Myself { node, wire, life: None },
+            me: Myself { node, wire, networks, life: None },
             incoming,
             peers: Vec::new(),
             resolver,
@@ -217,6 +222,7 @@ impl RelayLinks {
             }
         }
         self.peers.retain(|peer| !peer.is_over());
+        ledger.limit_networks(|name| nodes.iter().any(|(node, _)| node == name));
         for (node, endpoint) in nodes {
             if self.peers.iter().any(|peer| *peer.node() == node) || node == self.me.node {
                 continue;
@@ -399,11 +405,17 @@ impl RelayLinks {
                 node: peer.node().clone(),
                 to: peer.link().is_some(),
                 from: self.incoming.has(peer.node()),
+                networks: self.ledger.networks(peer.node()),
             })
             .collect();
         let others =
             self.incoming.nodes().filter(|node| self.peers.iter().all(|p| p.node() != *node));
-        states.extend(others.map(|node| LinkState { node: node.clone(), to: false, from: true }));
+        states.extend(others.map(|node| LinkState {
+            node: node.clone(),
+            to: false,
+            from: true,
+            networks: self.ledger.networks(node),
+        }));
         states.sort_unstable_by(|a, b| a.node.cmp(&b.node));
         states
     }

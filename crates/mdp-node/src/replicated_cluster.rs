@@ -47,6 +47,7 @@ impl<A: Agreement> Cluster for ReplicatedCluster<A> {
             applied_index: self.replica.applied_index(),
             status: Some(&status),
             links: view.links,
+            networks: view.networks,
         };
         let json = pages::page(page, &facts, view, self.replica.started_at());
         self.replica.answer(Input::Described { query, json });

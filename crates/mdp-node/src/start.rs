@@ -13,6 +13,7 @@ use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName, Refusal};
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{IsolationWatch, Membership, RaftAgreement, Replica};
 use mdp_transport::TransportLimits;
+use mdp_wire::ClientNetworks;
 use thiserror::Error;
 use tokio::{
     runtime::{self, Runtime},
@@ -168,9 +169,9 @@ impl Node {
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
         let limits = transport_limits(&config, open_files);
         let clients = ClientPort::bind(&bind, limits, inbox.bell())?;
-        let io_threads = config.io_threads.max(IO_THREADS_MIN);
-        let linked =
-            cluster.map(|cluster| Linked::start(&config.name, cluster, io_threads, &postbox));
+        config.io_threads = config.io_threads.max(IO_THREADS_MIN);
+        let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
+        let linked = cluster.map(|cluster| Linked::start(&config, cluster, &networks, &postbox));
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
         let advertised = addresses::for_clients(&config.advertise, clients.endpoint(), told)?;
@@ -180,6 +181,7 @@ impl Node {
                 name: config.name.clone(),
                 endpoint: clients.endpoint().to_string(),
                 advertised,
+                networks,
                 cluster_endpoint: linked.as_ref().map(|linked| linked.link.endpoint().to_string()),
                 relay_endpoint: linked.as_ref().map(|linked| linked.relay.endpoint().to_string()),
                 drain_timeout: config.drain_timeout,
@@ -238,6 +240,7 @@ impl Shell {
             relay,
             cluster,
             inbox,
+            networks: view.shared_networks(),
             limits,
             drain: DrainTimes {
                 timeout: config.drain_timeout,
@@ -264,12 +267,13 @@ struct Linked {
 
 impl Linked {
     fn start(
-        node: &NodeName,
+        node: &NodeConfig,
         mut config: ClusterConfig,
-        io_threads: u8,
+        networks: &Arc<ClientNetworks>,
         postbox: &Postbox,
     ) -> Result<Self, StartError> {
-        let context = Context::new(i32::from(io_threads)).map_err(StartError::Context)?;
+        let NodeConfig { name: node, io_threads, .. } = node;
+        let context = Context::new(i32::from(*io_threads)).map_err(StartError::Context)?;
         let context = Arc::new(context);
         let bind = addresses::parse("cluster.bind", &config.bind)?;
         let relay_bind = match config.relay_bind.as_str() {
@@ -291,6 +295,7 @@ impl Linked {
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let bind_relay = |endpoint: Endpoint| {
             let settings = RelaySettings::new(node.clone(), endpoint, random);
+            let settings = RelaySettings { networks: Arc::clone(networks), ..settings };
             let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
             RelayLinks::bind(&context, settings, resolver)
         };

@@ -13,6 +13,7 @@ use mdp_catalog::NodeName;
 use mdp_raft::Consensus;
 use mdp_replica::ReadTotals;
 use mdp_transport::TransportTotals;
+use mdp_wire::ClientNetworks;
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
@@ -130,6 +131,7 @@ pub(crate) struct NodeFacts {
     pub(crate) name: NodeName,
     pub(crate) endpoint: String,
     pub(crate) advertised: String,
+    pub(crate) networks: Arc<ClientNetworks>,
     pub(crate) cluster_endpoint: Option<String>,
     pub(crate) relay_endpoint: Option<String>,
     pub(crate) drain_timeout: Duration,
@@ -188,6 +190,17 @@ impl NodeView {
     #[must_use]
     pub fn advertised(&self) -> &str {
         &self.facts.advertised
+    }
+
+    /// The addresses that clients of some networks are told instead.
+    #[must_use]
+    pub fn networks(&self) -> &ClientNetworks {
+        &self.facts.networks
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_networks(&self) -> Arc<ClientNetworks> {
+        Arc::clone(&self.facts.networks)
     }
 
     /// Where other nodes connect, as bound; `None` for a node without peers.

@@ -19,6 +19,7 @@ pub mod codec;
 mod decode;
 mod error;
 mod frame;
+mod network;
 pub mod relay;
 mod request_id;
 mod service;
@@ -29,6 +30,9 @@ pub mod worker;
 pub use decode::{AtBroker, DecodeLimits, decode_at_broker};
 pub use error::{DecodeError, Defect, EncodeError, ServiceNameError};
 pub use frame::{Body, Frame, FrameSink, Part, Position};
+pub use network::{
+    CLIENT_NETWORKS_MAX, ClientNetworks, ClientNetworksError, Network, NetworkAddress, NetworkError,
+};
 pub use request_id::RequestId;
 pub use service::{MMI_PREFIX, SERVICE_NAME_BYTES_MAX, ServiceFrame, ServiceName, ServiceNameRef};
 pub use token::{TOKEN_BYTES, Token};

@@ -25,6 +25,7 @@ mod bytes;
 mod decode;
 mod encode;
 mod greeting;
+mod networks;
 
 use std::time::Duration;
 

@@ -87,8 +87,26 @@ fn show(args: ViewArgs) -> anyhow::Result<Exit> {
         let cells = keys.iter().map(|key| cell(node, key));
         nodes.row([cell(node, "name"), state_cell(node)].into_iter().chain(cells));
     }
-    printer::text(&format!("{facts}\n{}{nodes}{}", last_known(&page), numbers(&page)))?;
+    let (last_known, networks, numbers) = (last_known(&page), networks(&page), numbers(&page));
+    printer::text(&format!("{facts}\n{last_known}{nodes}{networks}{numbers}"))?;
     Ok(Exit::Ok)
+}
+
+/// The addresses that nodes tell the clients of some networks instead, if there are any.
+fn networks(page: &Value) -> String {
+    let mut table = Table::new(&[
+        ("NODE", Align::Left),
+        ("CLIENTS OF", Align::Left),
+        ("CLIENTS AT", Align::Left),
+    ]);
+    let mut is_empty = true;
+    for node in items(page, "nodes") {
+        for entry in items(node, "client_networks") {
+            is_empty = false;
+            table.row([cell(node, "name"), cell(entry, "from"), cell(entry, "address")]);
+        }
+    }
+    if is_empty { String::new() } else { format!("\n{table}") }
 }
 
 /// Whether the node is ready, which only its administration port tells.

@@ -18,6 +18,7 @@ impl Settings {
         let mut config = NodeConfig::new(self.node_name()?);
         config.bind = self.text("broker.bind").to_owned();
         config.advertise = self.text("broker.advertise").to_owned();
+        config.advertise_for = self.networks();
         config.settings = self.engine();
         config.max_outgoing_bytes_per_peer =
             count(self.number("broker.max_outgoing_bytes_per_peer"));

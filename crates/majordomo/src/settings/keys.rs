@@ -55,6 +55,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("node.data_dir", Kind::Path, "majordomo-data"),
     key("broker.bind", Kind::Bind, "tcp://127.0.0.1:5555"),
     key("broker.advertise", Kind::Advertise, ""),
+    key("broker.advertise_for", Kind::Networks, ""),
     key("broker.heartbeat_interval", HEARTBEAT, "2500ms"),
     key("broker.heartbeat_liveness", LIVENESS, "3"),
     key("broker.request_ttl", TTL, "60s"),

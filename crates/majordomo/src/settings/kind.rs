@@ -3,10 +3,10 @@
 use std::{fmt, time::Duration};
 
 use config::ValueKind;
-use mdp_wire::{MMI_PREFIX, SERVICE_NAME_BYTES_MAX};
+use mdp_wire::{ClientNetworks, MMI_PREFIX, SERVICE_NAME_BYTES_MAX};
 
 use super::{
-    address,
+    address, networks,
     peer::{self, Peer},
     units,
 };
@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// `NAME=HOST:PORT`, several.
     Peers,
+    /// `NETWORK=ADDRESS`, several, or tables that say the same.
+    Networks,
     /// How much is logged, overall or for parts of the program.
     LogLevel,
     /// `MAJOR.MINOR`, or nothing.
@@ -76,6 +78,8 @@ pub(crate) enum Setting {
     Flag(bool),
     /// The nodes that start the cluster, by unique names and addresses.
     Peers(Vec<Peer>),
+    /// Addresses by unique networks.
+    Networks(ClientNetworks),
 }
 
 /// What would have been right.
@@ -90,6 +94,7 @@ impl Kind {
                 let items = read_list(raw).ok_or_else(wanted)?;
                 peer::read(&items).map(Setting::Peers)
             }
+            Self::Networks => networks::read(raw).map(Setting::Networks),
             Self::Flag => read_flag(raw).ok_or_else(wanted).map(Setting::Flag),
             Self::Count { min, max } => {
                 let count = scalar(raw).and_then(|text| units::parse_count(&text));
@@ -139,6 +144,7 @@ impl Kind {
             | Self::LogLevel
             | Self::VersionOrNone
             | Self::Peers
+            | Self::Networks
             | Self::Flag
             | Self::Count { .. }
             | Self::Size { .. }
@@ -169,6 +175,7 @@ impl Kind {
             Self::Flag => "true or false".into(),
             Self::Choice(words) => quoted(words),
             Self::Peers => peer::WANTED.into(),
+            Self::Networks => networks::WANTED.into(),
             Self::LogLevel => {
                 "\"error\", \"warn\", \"info\", \"debug\", \"trace\" or \"off\", also for parts of \
                  the program as in \"info,mdp_node=debug\""
@@ -184,7 +191,7 @@ impl Kind {
 }
 
 /// The text of anything that is one value; `None` for tables and lists.
-fn scalar(raw: &ValueKind) -> Option<String> {
+pub(crate) fn scalar(raw: &ValueKind) -> Option<String> {
     match raw {
         ValueKind::String(text) => Some(text.trim().to_owned()),
         ValueKind::Boolean(flag) => Some(flag.to_string()),
@@ -198,7 +205,7 @@ fn scalar(raw: &ValueKind) -> Option<String> {
 }
 
 /// A list of a file, or a comma-separated one of a variable.
-fn read_list(raw: &ValueKind) -> Option<Vec<String>> {
+pub(crate) fn read_list(raw: &ValueKind) -> Option<Vec<String>> {
     match raw {
         ValueKind::Array(items) => items.iter().map(|item| scalar(&item.kind)).collect(),
         ValueKind::String(text) => {
@@ -268,13 +275,27 @@ impl Setting {
             Self::Count(count) => (*count).into(),
             Self::Flag(flag) => (*flag).into(),
             Self::Peers(peers) => peers.iter().map(Peer::to_string).collect(),
+            Self::Networks(networks) => networks
+                .iter()
+                .map(|entry| {
+                    serde_json::json!({ "from": entry.from.to_string(), "address": entry.address })
+                })
+                .collect(),
         }
     }
 }
 
-/// The value in TOML, which for these kinds is written as JSON is.
+/// The value in TOML, which for most kinds is written as JSON is.
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.to_json())
+        match self {
+            Self::Networks(networks) => networks::InToml(networks).fmt(f),
+            Self::Text(_)
+            | Self::Duration(_)
+            | Self::Size(_)
+            | Self::Count(_)
+            | Self::Flag(_)
+            | Self::Peers(_) => self.to_json().fmt(f),
+        }
     }
 }

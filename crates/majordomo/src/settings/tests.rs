@@ -220,7 +220,7 @@ fn variables_that_are_not_utf8_are_refused() {
 }
 
 /// A file with one bad value, and the error.
-const BAD_VALUES: [(&str, &str); 16] = [
+const BAD_VALUES: [(&str, &str); 22] = [
     (
         "[broker]\nheartbeat_interval = '5ms'",
         "broker.heartbeat_interval = \"5ms\" (file FILE) is not valid: use a time with its unit \
@@ -259,6 +259,38 @@ const BAD_VALUES: [(&str, &str); 16] = [
         "[broker]\nadvertise = '0.0.0.0:5555'",
         "broker.advertise = \"0.0.0.0:5555\" (file FILE) is not valid: use tcp://HOST:PORT that \
              others can connect to (not *, 0.0.0.0, [::] or port 0)",
+    ),
+    (
+        "[[broker.advertise_for]]\nfrom = '10.1.2.3/8'\naddress = 'h:1'",
+        "broker.advertise_for = [{ .. }] (file FILE) is not valid: use 10.0.0.0/8 instead of \
+             10.1.2.3/8, which has bits behind the first 8",
+    ),
+    (
+        "[[broker.advertise_for]]\nfrom = '10.0.0.0/8'\naddress = '*:1'",
+        "broker.advertise_for = [{ .. }] (file FILE) is not valid: use tcp://HOST:PORT that others \
+             can connect to (not *, 0.0.0.0, [::] or port 0) for 10.0.0.0/8; \"*:1\" is no such \
+             address",
+    ),
+    (
+        "[[broker.advertise_for]]\nfrom = '10.0.0.0/8'\nadress = 'h:1'",
+        "broker.advertise_for = [{ .. }] (file FILE) is not valid: use from and address, and nothing \
+             else, in each [[broker.advertise_for]]; number 1 has \"adress\"; did you mean address?",
+    ),
+    (
+        "[broker]\nadvertise_for = [{ from = '10.0.0.0/8' }]",
+        "broker.advertise_for = [{ .. }] (file FILE) is not valid: use from and address, both texts, \
+             in each [[broker.advertise_for]]; number 1 has no address",
+    ),
+    (
+        "[broker.advertise_for]\nfrom = '10.0.0.0/8'\naddress = 'h:1'",
+        "broker.advertise_for = { .. } (file FILE) is not valid: use a list: in a file \
+             [[broker.advertise_for]] with from = \"10.0.0.0/8\" and address = \"tcp://HOST:PORT\" for \
+             each network, in a variable 10.0.0.0/8=tcp://HOST:PORT with commas between",
+    ),
+    (
+        "[broker]\nadvertise_for = ['10.0.0.0/8=h:1', '10.0.0.0/8=h:2']",
+        "broker.advertise_for = [\"10.0.0.0/8=h:1\", \"10.0.0.0/8=h:2\"] (file FILE) is not valid: \
+             use one address for each network; 10.0.0.0/8 is there twice",
     ),
     (
         "[mmi]\nextensions = 'yes'",
@@ -469,6 +501,44 @@ fn lists_are_comma_separated_in_variables() {
     );
     let list = super::kind::Kind::Peers.read(&"node-1=a:1, node-2=b:2".into()).unwrap();
     assert_eq!(list.to_json(), serde_json::json!(["node-1=a:1", "node-2=b:2"]));
+}
+
+#[test]
+fn addresses_by_network_are_the_same_from_tables_lists_and_variables() {
+    let texts = [
+        "[[broker.advertise_for]]\nfrom = '10.0.0.0/8'\naddress = 'a:1'\n\
+         [[broker.advertise_for]]\nfrom = 'fd00::/8'\naddress = 'tcp://[fd00::1]:2'\n",
+        "[broker]\nadvertise_for = [{ from = 'fd00::/8', address = '[fd00::1]:2' }, \
+         { from = '10.0.0.0/8', address = 'tcp://a:1' }]\n",
+        "[broker]\nadvertise_for = ['fd00::/8=[fd00::1]:2', '10.0.0.0/8=a:1']\n",
+        "[broker]\nadvertise_for = '10.0.0.0/8=a:1,fd00::/8=[fd00::1]:2'\n",
+    ];
+    let variable = "10.0.0.0/8=tcp://a:1, fd00::/8=tcp://[fd00::1]:2";
+    let variable = from_variables(&[("MAJORDOMO__BROKER__ADVERTISE_FOR", variable)]);
+    let files = texts.map(file);
+    let printed = {
+        let settings = Settings::load(&from_file(files[0].path())).unwrap();
+        assert!(settings.to_string().contains("advertise_for = [{ from = "), "{settings}");
+        file(&settings.to_string())
+    };
+    let sources = files.iter().chain([&printed]).map(|file| from_file(file.path()));
+    for sources in sources.chain([variable]) {
+        let settings = Settings::load(&sources).unwrap();
+
+        let told = settings.node().unwrap().advertise_for;
+        for (client, address) in [
+            ("10.1.2.3", Some("tcp://a:1")),
+            ("fd00::7", Some("tcp://[fd00::1]:2")),
+            ("11.0.0.1", None),
+        ] {
+            assert_eq!(told.address_for(client.parse().ok()), address, "{client}");
+        }
+        let json = serde_json::json!([
+            { "from": "10.0.0.0/8", "address": "tcp://a:1" },
+            { "from": "fd00::/8", "address": "tcp://[fd00::1]:2" },
+        ]);
+        assert_eq!(settings.to_json()["broker"]["advertise_for"], json);
+    }
 }
 
 #[test]

@@ -33,6 +33,23 @@ fn services_and_status_come_from_the_administration_port() {
 }
 
 #[test]
+fn status_shows_the_addresses_of_clients_of_some_networks() {
+    let mut serve = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
+    let networks = "10.0.0.0/8=inside:5555,10.1.0.0/16=near:5555";
+    serve.env("MAJORDOMO__BROKER__ADVERTISE_FOR", networks);
+    let broker = Broker::start_with(serve);
+
+    let status = broker.ask(&["status"]);
+
+    let lines: Vec<_> = printed(&status).lines().map(words).collect();
+    let title = ["NODE", "CLIENTS", "OF", "CLIENTS", "AT"];
+    let at = lines.iter().position(|line| *line == title).unwrap();
+    let near = ["node-1", "10.1.0.0/16", "tcp://near:5555"];
+    let inside = ["node-1", "10.0.0.0/8", "tcp://inside:5555"];
+    assert_eq!(lines[at + 1..at + 3], [near, inside]);
+}
+
+#[test]
 fn service_that_requests_wait_for_is_listed_without_a_worker_and_named_when_they_are_dropped() {
     let mut serve = majordomo(&["serve", "--bind", "127.0.0.1:0"]);
     serve.env("MAJORDOMO__BROKER__REQUEST_TTL", "5s");

@@ -76,8 +76,9 @@ impl<F: Frame> Broker<F> {
             _ => return self.answer_code(asker, NOT_IMPLEMENTED),
         };
         if let Some(asker) = self.refuse_if_too_many(asker) {
+            let client = asker.client.clone();
             let query = self.open_query(Purpose::Page(asker));
-            self.effects.push_back(Effect::Describe { query, page });
+            self.effects.push_back(Effect::Describe { query, page, asker: client });
         }
     }
 

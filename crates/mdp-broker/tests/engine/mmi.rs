@@ -7,11 +7,11 @@ use mdp_catalog::{CatalogEntry, Epoch, Incarnation, NodeName, Seq};
 
 use crate::{
     effects::{lookup, reply},
-    support::{BrokerTest, Cluster, node_up, service},
+    support::{BrokerTest, Cluster, node_up, peer, service},
 };
 
-fn describe(query: u64, page: Page) -> Effect<Vec<u8>> {
-    Effect::Describe { query: QueryId(query), page }
+fn describe(query: u64, page: Page, asker: &str) -> Effect<Vec<u8>> {
+    Effect::Describe { query: QueryId(query), page, asker: peer(asker) }
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn pages_are_200_and_json() {
 
         test.request("C1", name, "");
 
-        assert_eq!(test.effects(), [describe(1, page), reply("C1", name, "200|{}")]);
+        assert_eq!(test.effects(), [describe(1, page, "C1"), reply("C1", name, "200|{}")]);
     }
 }
 
@@ -207,7 +207,7 @@ fn page_that_is_not_written_in_time_is_503() {
     let mut test = BrokerTest::new();
     test.cluster = Cluster::Withholds;
     test.request("c1", "mmi.status", "");
-    assert_eq!(test.effects(), [describe(1, Page::Status)]);
+    assert_eq!(test.effects(), [describe(1, Page::Status, "c1")]);
 
     test.advance(Duration::from_millis(499));
     assert_eq!(test.effects(), []);

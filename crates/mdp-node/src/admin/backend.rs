@@ -209,14 +209,15 @@ async fn cluster_page(
         return Ok(consensus.with_catalog(|catalog| {
             let applied_index = status.applied_index;
             let (node, status, links) = (view.name(), Some(&status), links.as_slice());
-            page(&ClusterFacts { node, catalog, applied_index, status, links })
+            let networks = view.networks();
+            page(&ClusterFacts { node, catalog, applied_index, status, links, networks })
         }));
     }
     let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
     let catalog = lone::catalog(view, &report);
     let (node, applied_index) = (view.name(), report.applied_index);
-    let (catalog, status, links) = (&catalog, None, &[][..]);
-    Ok(page(&ClusterFacts { node, catalog, applied_index, status, links }))
+    let (catalog, status, links, networks) = (&catalog, None, &[][..], view.networks());
+    Ok(page(&ClusterFacts { node, catalog, applied_index, status, links, networks }))
 }
 
 async fn services_page(view: &NodeView) -> Result<Value, ReportError> {

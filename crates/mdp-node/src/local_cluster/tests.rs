@@ -1,7 +1,7 @@
 use mdp_broker::{Broker, Seed, Settings};
 use mdp_catalog::{CatalogChange, Seq};
 use mdp_transport::TransportTotals;
-use mdp_wire::{AtBroker, ServiceFrame, Version, worker::ToBroker};
+use mdp_wire::{AtBroker, ClientNetworks, NetworkAddress, ServiceFrame, Version, worker::ToBroker};
 use serde_json::{Value, json};
 
 use super::*;
@@ -26,8 +26,24 @@ fn offer(cluster: &mut LocalCluster, seq: u64, name: &str) {
 }
 
 fn page(cluster: &mut LocalCluster, broker: &Broker<SharedFrame>, page: Page) -> Value {
-    let view =
-        View { broker, connections: TransportTotals::default(), links: &[], now: Instant::now() };
+    page_for(cluster, broker, page, &ClientNetworks::default())
+}
+
+/// The page for a client that connects from 10.1.2.3.
+fn page_for(
+    cluster: &mut LocalCluster,
+    broker: &Broker<SharedFrame>,
+    page: Page,
+    networks: &ClientNetworks,
+) -> Value {
+    let view = View {
+        broker,
+        connections: TransportTotals::default(),
+        links: &[],
+        networks,
+        asker: Some([10, 1, 2, 3].into()),
+        now: Instant::now(),
+    };
     cluster.describe(QueryId(7), page, &view);
     match cluster.poll_answer() {
         Some(Input::Described { query: QueryId(7), json }) => {
@@ -150,6 +166,25 @@ fn endpoints_are_those_of_nodes_that_are_up_and_have_one() {
     let mut nowhere = cluster("");
     let unnamed = page(&mut nowhere, &broker, Page::Endpoints);
     assert_eq!((&unnamed["node"], &unnamed["endpoints"]), (&json!(null), &json!([])));
+}
+
+#[test]
+fn node_without_an_address_for_all_may_have_one_for_the_network_of_the_client() {
+    let mut cluster = cluster("");
+    let broker = broker(&cluster);
+    let networks = |from: &str| {
+        let address = "tcp://inside:5555".to_owned();
+        ClientNetworks::new(vec![NetworkAddress { from: from.parse().unwrap(), address }]).unwrap()
+    };
+
+    let inside = page_for(&mut cluster, &broker, Page::Endpoints, &networks("10.0.0.0/8"));
+    assert_eq!(inside["node"], "node-1");
+    assert_eq!(inside["endpoints"][0]["endpoint"], "tcp://inside:5555");
+    let elsewhere = page_for(&mut cluster, &broker, Page::Endpoints, &networks("192.168.0.0/16"));
+    assert_eq!((&elsewhere["node"], &elsewhere["endpoints"]), (&json!(null), &json!([])));
+    let status = page_for(&mut cluster, &broker, Page::Status, &networks("10.0.0.0/8"));
+    let told = json!([{ "from": "10.0.0.0/8", "address": "tcp://inside:5555" }]);
+    assert_eq!(status["nodes"][0]["client_networks"], told);
 }
 
 #[test]

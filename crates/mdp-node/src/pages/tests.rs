@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use mdp_broker::{PeerId, WorkerStatus};
 use mdp_catalog::{Boot, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeUp, Seq};
-use mdp_wire::Version;
+use mdp_wire::{NetworkAddress, Version};
 
 use super::*;
 
@@ -70,7 +72,7 @@ fn cluster_page_names_members_and_all_that_had_a_life() {
     let second = up(&mut catalog, 2, "node-2");
     catalog.apply(3, CatalogEntry::NodeDraining { incarnation: second, seq: Seq(1) }).unwrap();
     let (node, status) = (name("node-1"), status());
-    let links = [LinkState { node: name("node-2"), to: true, from: false }];
+    let links = [LinkState { node: name("node-2"), to: true, from: false, networks: None }];
 
     let page = cluster_page(&ClusterFacts {
         node: &node,
@@ -78,23 +80,27 @@ fn cluster_page_names_members_and_all_that_had_a_life() {
         applied_index: 10,
         status: Some(&status),
         links: &links,
+        networks: &ClientNetworks::default(),
     });
 
     let former = json!({
         "name": "node-1", "raft_id": "0000000000000001", "role": null, "state": "up",
         "epoch": 1, "version": "0.1.0", "client_endpoint": "tcp://node-1:5555",
+        "client_networks": [],
         "cluster_endpoint": "tcp://node-1:5556", "relay_endpoint": null,
         "relay_to": null, "relay_from": null, "unheard_ms": null,
     });
     let voter = json!({
         "name": "node-2", "raft_id": "0000000000000002", "role": "voter", "state": "draining",
         "epoch": 2, "version": "0.1.0", "client_endpoint": "tcp://node-2:5555",
+        "client_networks": [],
         "cluster_endpoint": "tcp://node-2:7777", "relay_endpoint": null,
         "relay_to": true, "relay_from": false, "unheard_ms": 40,
     });
     let newcomer = json!({
         "name": "node-3", "raft_id": "0000000000000abc", "role": "learner", "state": "gone",
         "epoch": 0, "version": null, "client_endpoint": null,
+        "client_networks": [],
         "cluster_endpoint": "tcp://node-3:7777", "relay_endpoint": null,
         "relay_to": false, "relay_from": false, "unheard_ms": null,
     });
@@ -126,6 +132,7 @@ fn change_of_members_in_progress_is_shown_without_a_leader() {
         applied_index: 1,
         status: Some(&status),
         links: &[],
+        networks: &ClientNetworks::default(),
     });
 
     let expected = json!({
@@ -159,6 +166,7 @@ fn members_that_are_unheard_are_not_up_and_what_is_known_without_a_leader_is_old
         applied_index: 3,
         status: Some(&status),
         links: &[],
+        networks: &ClientNetworks::default(),
     });
 
     assert_eq!(page["majority"], json!(false));
@@ -181,6 +189,7 @@ fn node_alone_leads_itself() {
         applied_index: 1,
         status: None,
         links: &[],
+        networks: &ClientNetworks::default(),
     });
 
     assert_eq!((&page["leader"], &page["cluster_id"]), (&json!("node-1"), &Value::Null));
@@ -263,4 +272,78 @@ fn workers_page_tells_what_each_one_does() {
         "version": version, "state": "busy", "silent_ms": 1_500,
     });
     assert_eq!(page, json!({ "workers": [worker], "truncated": true }));
+}
+
+fn networks(entries: &[(&str, &str)]) -> ClientNetworks {
+    let entry = |(from, address): &(&str, &str)| NetworkAddress {
+        from: from.parse().unwrap(),
+        address: (*address).to_owned(),
+    };
+    ClientNetworks::new(entries.iter().map(entry).collect()).unwrap()
+}
+
+/// What a client with this address is told of each node, by a node that tells clients of 10.0.0.0/8 the
+/// address `one` and knows this of the other two.
+fn told(asker: Option<[u8; 4]>, known: [Option<ClientNetworks>; 2]) -> Vec<(String, String)> {
+    let mut catalog = Catalog::new();
+    for (index, node) in [(1, "node-1"), (2, "node-2"), (3, "node-3")] {
+        up(&mut catalog, index, node);
+    }
+    let state = |(node, networks): (&str, Option<ClientNetworks>)| LinkState {
+        node: name(node),
+        to: false,
+        from: false,
+        networks: networks.map(Arc::new),
+    };
+    let links: Vec<LinkState> = ["node-2", "node-3"].into_iter().zip(known).map(state).collect();
+    let facts = ClusterFacts {
+        node: &name("node-1"),
+        catalog: &catalog,
+        applied_index: 3,
+        status: None,
+        links: &links,
+        networks: &networks(&[("10.0.0.0/8", "one")]),
+    };
+    let page = endpoints_page(&facts, asker.map(IpAddr::from), DecodeLimits::default());
+    assert_eq!(page["node"], "node-1");
+    let text = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
+    let entries = page["endpoints"].as_array().unwrap().iter();
+    entries.map(|entry| (text(entry, "node"), text(entry, "endpoint"))).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(one, other)| ((*one).to_owned(), (*other).to_owned())).collect()
+}
+
+#[test]
+fn client_is_told_the_addresses_of_all_nodes_for_its_own_network() {
+    let known = || {
+        [
+            Some(networks(&[("10.0.0.0/8", "two"), ("10.1.0.0/16", "two-near")])),
+            // One address for all, as a node of 0.1.0 has.
+            Some(ClientNetworks::default()),
+        ]
+    };
+    let [one, two, three] =
+        ["node-1", "node-2", "node-3"].map(|node| (node, format!("tcp://{node}:5555")));
+    for (asker, first, second) in [
+        (Some([10, 2, 0, 1]), "one", "two"),
+        (Some([10, 1, 0, 1]), "one", "two-near"),
+        (Some([11, 0, 0, 1]), one.1.as_str(), two.1.as_str()),
+        (None, &one.1, &two.1),
+    ] {
+        let expected = pairs(&[("node-1", first), ("node-2", second), ("node-3", &three.1)]);
+        assert_eq!(told(asker, known()), expected, "{asker:?}");
+    }
+}
+
+#[test]
+fn node_whose_addresses_are_not_known_yet_is_told_to_clients_without_one_of_their_own_only() {
+    let unknown = [None, Some(ClientNetworks::default())];
+    let inside = pairs(&[("node-1", "one"), ("node-3", "tcp://node-3:5555")]);
+    assert_eq!(told(Some([10, 0, 0, 1]), unknown.clone()), inside);
+    let all = ["node-1", "node-2", "node-3"].map(|node| format!("tcp://{node}:5555"));
+    let elsewhere: Vec<String> =
+        told(Some([11, 0, 0, 1]), unknown).into_iter().map(|(_, endpoint)| endpoint).collect();
+    assert_eq!(elsewhere, all);
 }

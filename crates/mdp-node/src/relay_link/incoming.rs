@@ -246,8 +246,14 @@ impl Incoming {
         if self.open(route)? != Door::Open {
             return Ok(());
         }
-        Welcome { wire, version: VERSION.to_owned(), node: me.node.as_str().to_owned(), epoch }
-            .encode(&mut Wire::new(&mut self.socket))?;
+        let welcome = Welcome {
+            wire,
+            version: VERSION.to_owned(),
+            node: me.node.as_str().to_owned(),
+            epoch,
+            networks: (*me.networks).clone(),
+        };
+        welcome.encode(&mut Wire::new(&mut self.socket))?;
         if let Some(at) = self.links.iter().position(|link| link.node == node) {
             self.links.swap_remove(at).end(LinkLoss::Replaced, ledger);
         }

@@ -1,13 +1,22 @@
 //! What the engine is still to be told of links, what was counted, and what was logged.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
-use mdp_wire::relay::{ForwardId, RefusalReason};
-
-use super::status::{LinkLoss, RelayTotals};
 use mdp_transport::SharedFrame;
+use mdp_wire::{
+    ClientNetworks,
+    relay::{ForwardId, RefusalReason},
+};
+
+use super::{
+    PEERS_MAX,
+    status::{LinkLoss, RelayTotals},
+};
 
 /// How many complaints are remembered, so that each is logged once; of more, the oldest are
 /// forgotten.
@@ -21,6 +30,8 @@ pub(super) struct Ledger {
     totals: RelayTotals,
     links: u64,
     complaints: VecDeque<(String, &'static str)>,
+    /// The addresses that other nodes tell their clients by network, as they said last.
+    networks: BTreeMap<NodeName, Arc<ClientNetworks>>,
     has_changed: bool,
 }
 
@@ -36,6 +47,24 @@ impl Ledger {
         tracing::debug!(%node, version, wire, link = link.0, ?role, "relay link up");
         self.inputs.push_back(Input::LinkUp { link, role });
         link
+    }
+
+    /// A node has said which addresses it tells its clients. They count until it says otherwise: it is
+    /// most likely started again with the same.
+    pub(super) fn set_networks(&mut self, node: &NodeName, networks: &ClientNetworks) {
+        self.networks.insert(node.clone(), Arc::new(networks.clone()));
+    }
+
+    /// What a node said of its addresses; `None`: nothing yet.
+    pub(super) fn networks(&self, node: &NodeName) -> Option<Arc<ClientNetworks>> {
+        self.networks.get(node).cloned()
+    }
+
+    /// Forgets the addresses of nodes that do not take part, once there are too many of them.
+    pub(super) fn limit_networks(&mut self, takes_part: impl Fn(&NodeName) -> bool) {
+        if self.networks.len() > PEERS_MAX {
+            self.networks.retain(|node, _| takes_part(node));
+        }
     }
 
     /// A link is gone.

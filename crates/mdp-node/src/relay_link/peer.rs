@@ -268,6 +268,7 @@ impl Peer {
             RefusalReason::WrongVersion { min: me.wire.min, max: me.wire.max }
         } else {
             self.failures = 0;
+            ledger.set_networks(&self.node, &welcome.networks);
             let link = ledger.up(LinkRole::Origin, &self.node, (&welcome.version, welcome.wire));
             self.stage = Stage::Up { link, wire: welcome.wire, heard_at: now };
             return;

@@ -1,10 +1,10 @@
 //! What links came to, for pages and metrics.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use mdp_broker::LinkRole;
 use mdp_catalog::NodeName;
-use mdp_wire::relay::RefusalReason;
+use mdp_wire::{ClientNetworks, relay::RefusalReason};
 
 /// The links with one other node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub struct LinkState {
     pub to: bool,
     /// Whether it can send requests to this node.
     pub from: bool,
+    /// The addresses that it tells its clients by network, as it said when a link to it was made last;
+    /// none for one of 0.1.0. `None`: there was no link since this process started.
+    pub networks: Option<Arc<ClientNetworks>>,
 }
 
 /// Why a link ended.

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use mdp_transport::TransportTotals;
+use mdp_wire::ClientNetworks;
 
 const PROCESS: u64 = 7;
 
@@ -79,7 +80,14 @@ fn status_page_is_that_of_the_copy_and_of_consensus() {
     let mut cluster = joined(now);
     let incarnation = Incarnation { node: name("node-1"), epoch: Epoch(0) };
     let broker = Broker::new(incarnation, Settings::default(), Seed([1; 32]), now);
-    let view = View { broker: &broker, connections: TransportTotals::default(), links: &[], now };
+    let view = View {
+        broker: &broker,
+        connections: TransportTotals::default(),
+        links: &[],
+        networks: &ClientNetworks::default(),
+        asker: None,
+        now,
+    };
 
     cluster.describe(QueryId(1), Page::Status, &view);
     cluster.describe(QueryId(2), Page::Endpoints, &view);

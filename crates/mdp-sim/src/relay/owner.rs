@@ -4,8 +4,12 @@ use std::time::Instant;
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
-use mdp_wire::relay::{
-    AtOwner, Hello, Refusal, RefusalReason, ToOrigin, Welcome, WireRange, encode_bye, encode_ping,
+use mdp_wire::{
+    ClientNetworks,
+    relay::{
+        AtOwner, Hello, Refusal, RefusalReason, ToOrigin, Welcome, WireRange, encode_bye,
+        encode_ping,
+    },
 };
 
 use super::{Ledger, Myself, PING_INTERVAL, Turn, frames};
@@ -86,6 +90,7 @@ impl Owner {
             version: me.version.clone(),
             node: me.node.as_str().to_owned(),
             epoch,
+            networks: ClientNetworks::default(),
         };
         let frames = frames(|sink: &mut Frames| welcome.encode::<Vec<u8>, _>(sink));
         turn.wires.send(turn.true_now, wire, Side::Callee, frames);

@@ -70,6 +70,19 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// A text that may be longer than [`TEXT_BYTES_MAX`]: its length is two bytes.
+    pub(super) fn long_text(&mut self, text: &str) {
+        let end = text.floor_char_boundary(u16::MAX.into());
+        let bytes = text.get(..end).unwrap_or_default().as_bytes();
+        self.u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Bytes whose number the reader knows.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     /// How many entries follow.
     pub(super) fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX));
@@ -142,6 +155,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn short(&mut self) -> Result<&'a [u8], RelayDecodeError> {
         let length = usize::from(self.u8()?);
+        self.bytes(length)
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], RelayDecodeError> {
         let cut_off = RelayDecodeError::CutOff { kind: self.kind };
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(cut_off)?;
         self.rest = rest;
@@ -149,8 +166,33 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn text(&mut self) -> Result<String, RelayDecodeError> {
-        let text = str::from_utf8(self.short()?);
+        let bytes = self.short()?;
+        self.as_text(bytes)
+    }
+
+    pub(super) fn long_text(&mut self) -> Result<String, RelayDecodeError> {
+        let length = usize::from(self.u16()?);
+        let bytes = self.bytes(length)?;
+        self.as_text(bytes)
+    }
+
+    fn as_text(&self, bytes: &[u8]) -> Result<String, RelayDecodeError> {
+        let text = str::from_utf8(bytes);
         text.map(str::to_owned).map_err(|_| RelayDecodeError::NotText { kind: self.kind })
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], RelayDecodeError> {
+        self.take()
+    }
+
+    /// Whether nothing is left.
+    pub(super) const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What a value that stands for nothing is refused with.
+    pub(super) const fn unknown(&self, got: u8) -> RelayDecodeError {
+        RelayDecodeError::UnknownValue { kind: self.kind, got }
     }
 
     /// How many entries follow, each of at least so many bytes.

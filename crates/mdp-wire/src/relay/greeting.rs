@@ -3,8 +3,9 @@
 use super::{
     RelayDecodeError,
     bytes::{Reader, Writer},
+    networks,
 };
-use crate::{FrameSink, Position, codec::Kind, frame::Part};
+use crate::{ClientNetworks, FrameSink, Position, codec::Kind, frame::Part};
 
 /// A range of wire versions, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,9 @@ pub struct Welcome {
     pub node: String,
     /// Its current life.
     pub epoch: u64,
+    /// The addresses that its clients are told by their network. Nodes of 0.1.0 say nothing of them, and
+    /// do not read what is said.
+    pub networks: ClientNetworks,
 }
 
 /// The owner does not take part, or not any more.
@@ -230,6 +234,7 @@ impl Welcome {
         head.u64(self.epoch);
         head.text(&self.version);
         head.text(&self.node);
+        networks::write(&mut head, &self.networks);
         sink.put(Part::Bytes(head.as_bytes()), Position::Last)
     }
 
@@ -239,6 +244,7 @@ impl Welcome {
             epoch: head.u64()?,
             version: head.text()?,
             node: head.text()?,
+            networks: networks::read(head)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mdp_wire::{
-    Body, ServiceFrame, ServiceName,
+    Body, CLIENT_NETWORKS_MAX, ClientNetworks, NetworkAddress, ServiceFrame, ServiceName,
     codec::Kind,
     relay::{
         AtOrigin, AtOwner, Capacity, Forward, ForwardId, HEAD_BYTES_MAX, Hello, Load,
@@ -69,14 +69,33 @@ fn hello_frames(hello: &Hello) -> Frames {
     encoded
 }
 
+/// A greeting with these addresses by network.
+fn welcome_of(networks: &[(&str, &str)]) -> Welcome {
+    let entry = |(from, address): &(&str, &str)| NetworkAddress {
+        from: from.parse().unwrap(),
+        address: (*address).to_owned(),
+    };
+    Welcome {
+        wire: 1,
+        version: "0.3.1".to_owned(),
+        node: "node-2".to_owned(),
+        epoch: 7,
+        networks: ClientNetworks::new(networks.iter().map(entry).collect()).unwrap(),
+    }
+}
+
+fn welcome_frames(welcome: &Welcome) -> Frames {
+    let mut encoded = Frames::new();
+    welcome.encode::<Vec<u8>, _>(&mut encoded).unwrap();
+    encoded
+}
+
 /// Every kind of message of an owner, once.
 fn of_owner() -> Vec<Frames> {
     let (mut welcome, mut refusal) = (Frames::new(), Frames::new());
     let (mut ping, mut bye) = (Frames::new(), Frames::new());
     let (version, node) = ("0.3.1".to_owned(), "node-2".to_owned());
-    Welcome { wire: 1, version: version.clone(), node: node.clone(), epoch: 7 }
-        .encode::<Vec<u8>, _>(&mut welcome)
-        .unwrap();
+    welcome_of(&[]).encode::<Vec<u8>, _>(&mut welcome).unwrap();
     let reason = RefusalReason::WrongVersion { min: 2, max: 3 };
     Refusal { reason, version, node }.encode::<Vec<u8>, _>(&mut refusal).unwrap();
     encode_ping::<Vec<u8>, _>(WIRE.max, &mut ping).unwrap();
@@ -163,8 +182,7 @@ fn released_bytes_mean_what_they_meant() {
     let [welcome, refusal, ping, bye, load, ..] =
         <[FromOwner; 7]>::try_from(said.collect::<Vec<_>>()).unwrap();
     let (version, node) = ("0.3.1".to_owned(), "node-2".to_owned());
-    let expected = Welcome { wire: 1, version: version.clone(), node: node.clone(), epoch: 7 };
-    assert_eq!(welcome, AtOrigin::Welcome(expected));
+    assert_eq!(welcome, AtOrigin::Welcome(welcome_of(&[])));
     let reason = RefusalReason::WrongVersion { min: 2, max: 3 };
     assert_eq!(refusal, AtOrigin::Refusal(Refusal { reason, version, node }));
     assert_eq!((ping, bye), (AtOrigin::Ping, AtOrigin::Bye));
@@ -200,6 +218,58 @@ fn greetings_of_newer_versions_may_say_more_and_name_unknown_reasons() {
     let refusal = frames(&[b"\x12\x01\0\xc8\0\0\0\0\x050.9.0\x06node-2more"]);
     let Ok(AtOrigin::Refusal(refusal)) = at_origin(refusal) else { panic!("no refusal") };
     assert_eq!((refusal.reason, refusal.version.as_str()), (RefusalReason::Unknown, "0.9.0"));
+}
+
+#[test]
+fn welcome_tells_addresses_by_network_behind_what_the_first_release_reads() {
+    let long = format!("tcp://{}:65535", "h".repeat(253));
+    let welcome = welcome_of(&[("10.0.0.0/8", "tcp://a:1"), ("fd00::/16", &long)]);
+    let encoded = welcome_frames(&welcome);
+
+    let released = welcome_frames(&welcome_of(&[]));
+    let added = encoded[0].strip_prefix(released[0].as_slice()).unwrap();
+    let six = [b"\x02\x06\xfd".as_slice(), &[0; 15], b"\x10\x09\x01", long.as_bytes()].concat();
+    let four = b"\x04\x0a\0\0\0\x08\x09\0tcp://a:1";
+    assert_eq!(added, [six.as_slice(), four].concat());
+    assert_eq!(at_origin(encoded.clone()), Ok(AtOrigin::Welcome(welcome.clone())));
+    // As the greeting of a version that says even more.
+    let mut longer = encoded;
+    longer[0].extend_from_slice(b"more");
+    assert_eq!(at_origin(longer), Ok(AtOrigin::Welcome(welcome)));
+}
+
+#[test]
+fn more_networks_than_this_version_knows_do_not_cost_the_link() {
+    let mut longer = welcome_frames(&welcome_of(&[]));
+    longer[0].push(40);
+    for third in 0..40 {
+        longer[0].extend_from_slice(&[4, 10, 0, third, 0, 24, 1, 0, b'x']);
+    }
+    let Ok(AtOrigin::Welcome(welcome)) = at_origin(longer) else { panic!("no welcome") };
+    assert_eq!(welcome.networks.iter().count(), CLIENT_NETWORKS_MAX);
+}
+
+#[test]
+fn networks_that_are_none_are_refused() {
+    let kind = Kind::Welcome;
+    let refused = |bytes: &[u8]| {
+        let mut encoded = welcome_frames(&welcome_of(&[]));
+        encoded[0].extend_from_slice(bytes);
+        at_origin(encoded).unwrap_err()
+    };
+    for (bytes, got) in [
+        (b"\x01\x05".as_slice(), 5),
+        (b"\x01\x04\x0a\0\0\0\x21\0\0", 33),
+        (b"\x01\x04\x0a\0\0\x01\x08\0\0", 8),
+        (b"\x02\x04\x0a\0\0\0\x08\0\0\x04\x0a\0\0\0\x08\0\0", 2),
+    ] {
+        assert_eq!(refused(bytes), RelayDecodeError::UnknownValue { kind, got }, "{bytes:?}");
+    }
+    for bytes in [b"\x01".as_slice(), b"\x01\x04\x0a", b"\x01\x04\x0a\0\0\0\x08\x02\0x"] {
+        assert_eq!(refused(bytes), RelayDecodeError::CutOff { kind }, "{bytes:?}");
+    }
+    let not_text = refused(b"\x01\x04\x0a\0\0\0\x08\x01\0\xff");
+    assert_eq!(not_text, RelayDecodeError::NotText { kind });
 }
 
 #[test]

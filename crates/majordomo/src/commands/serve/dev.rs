@@ -142,7 +142,12 @@ fn start_all(args: &ServeArgs, ports: &[Ports], data: &Path) -> anyhow::Result<V
             command.args(["--log-format", format]);
         }
         command.args(["--ends-with", &std::process::id().to_string()]);
-        for of_one_node in ["CLUSTER__ADVERTISE", "CLUSTER__RELAY_BIND", "BROKER__ADVERTISE"] {
+        for of_one_node in [
+            "CLUSTER__ADVERTISE",
+            "CLUSTER__RELAY_BIND",
+            "BROKER__ADVERTISE",
+            "BROKER__ADVERTISE_FOR",
+        ] {
             command.env_remove(format!("MAJORDOMO__{of_one_node}"));
         }
         command.env("MAJORDOMO__CLUSTER__BIND", &bind);

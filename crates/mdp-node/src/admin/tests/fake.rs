@@ -211,7 +211,7 @@ impl Backend for Fake {
 }
 
 fn relay_report() -> RelayReport {
-    let links = vec![LinkState { node: name("node-2"), to: true, from: false }];
+    let links = vec![LinkState { node: name("node-2"), to: true, from: false, networks: None }];
     let totals = RelayTotals {
         made: [(1, 3)].into(),
         lost: BTreeMap::from([(LinkLoss::Silent, 3)]),

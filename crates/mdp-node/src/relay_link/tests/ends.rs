@@ -1,5 +1,7 @@
 //! Links that work.
 
+use mdp_wire::{ClientNetworks, NetworkAddress};
+
 use super::*;
 
 #[test]
@@ -61,7 +63,9 @@ fn three_nodes_have_six_links_and_other_threads_see_them() {
         ends.iter().all(|end| roles.iter().all(|role| count(end, *role) == 2))
     });
 
-    let state = |node| LinkState { node: name(node), to: true, from: true };
+    let networks = Some(Arc::default());
+    let state =
+        |node| LinkState { node: name(node), to: true, from: true, networks: networks.clone() };
     let expected = [state("node-2"), state("node-3")];
     assert_eq!(ends[0].links.states(), expected);
     assert_eq!(*watch.borrow(), expected);
@@ -149,4 +153,50 @@ fn last_words_arrive_before_the_link_ends() {
     assert_eq!(one.answers(), (0..3_000).collect::<Vec<_>>());
     assert_eq!(one.downs(), [(owner, Vec::new())]);
     assert_eq!((one.lost(LinkLoss::Left), other.lost(LinkLoss::Left)), (1, 1));
+}
+
+/// The addresses that a node is known to tell the clients of 10.0.0.0/8.
+fn address_of(end: &End, node: &str) -> Option<String> {
+    let states = end.links.states();
+    let state = states.iter().find(|state| state.node.as_str() == node)?;
+    let address = state.networks.as_ref()?.address_for(Some([10, 0, 0, 1].into()));
+    Some(address.unwrap_or("none").to_owned())
+}
+
+fn networks(address: &str) -> Arc<ClientNetworks> {
+    let (from, address) = ("10.0.0.0/8".parse().unwrap(), address.to_owned());
+    Arc::new(ClientNetworks::new(vec![NetworkAddress { from, address }]).unwrap())
+}
+
+#[test]
+fn addresses_by_network_are_told_with_each_link_and_count_until_the_next_one() {
+    let (mut one, mut other) = (End::new("node-1", 1), End::new("node-2", 1));
+    other.links.me.networks = networks("first");
+    let endpoint = other.address().1;
+    let bind = endpoint.clone();
+    other.join(&[]);
+    one.join(&[(name("node-2"), endpoint.clone())]);
+    assert_eq!(address_of(&one, "node-2"), None);
+    until("a link", &mut [&mut one, &mut other], |ends| ends[0].to_owner().is_some());
+    assert_eq!(address_of(&one, "node-2").as_deref(), Some("first"));
+
+    // The node is gone, and comes back under the same address with another list.
+    drop(other);
+    one.join(&[]);
+    until("no link", &mut [&mut one], |ends| ends[0].to_owner().is_none());
+    one.join(&[(name("node-2"), endpoint)]);
+    assert_eq!(address_of(&one, "node-2").as_deref(), Some("first"));
+    let mut other = End::at("node-2", 2, &bind, WIRE);
+    other.links.me.networks = networks("second");
+    other.join(&[]);
+    until("a new link", &mut [&mut one, &mut other], |ends| ends[0].to_owner().is_some());
+    assert_eq!(address_of(&one, "node-2").as_deref(), Some("second"));
+
+    // Rolled back to a version that says nothing of networks.
+    drop(other);
+    until("no link again", &mut [&mut one], |ends| ends[0].to_owner().is_none());
+    let mut other = End::at("node-2", 3, &bind, WIRE);
+    other.join(&[]);
+    until("a third link", &mut [&mut one, &mut other], |ends| ends[0].to_owner().is_some());
+    assert_eq!(address_of(&one, "node-2").as_deref(), Some("none"));
 }
