@@ -34,7 +34,7 @@ pub(crate) trait Peers: Sized + Send + 'static {
     fn connect(endpoint: &str, count: usize, version: Version) -> Result<Self, BenchError>;
 
     /// Lets [`wait`](Self::wait) end when this becomes readable, too.
-    fn watch(&mut self, index: usize, descriptor: RawFd) -> Result<(), BenchError>;
+    fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError>;
 
     /// Fills `ready` with the connections to read, after at most `timeout`.
     fn wait(&mut self, timeout: Duration, ready: &mut Vec<usize>) -> Result<(), BenchError>;

@@ -154,6 +154,16 @@ impl WorkersThread {
         self.shared.disconnected()
     }
 
+    /// How many workers the broker has answered.
+    pub(crate) fn registered(&self) -> u64 {
+        self.shared.registered()
+    }
+
+    /// Whether the broker has answered so many.
+    pub(crate) fn are_all_registered(&self, workers: usize) -> bool {
+        usize::try_from(self.registered()).is_ok_and(|registered| registered >= workers)
+    }
+
     /// Whether the thread has ended before it was told to.
     fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)

@@ -21,7 +21,7 @@ pub(crate) trait FrameSockets: Sized + Send + 'static {
 
     fn connect(endpoint: &str, count: usize) -> Result<Self, BenchError>;
 
-    fn watch(&mut self, index: usize, descriptor: RawFd) -> Result<(), BenchError>;
+    fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError>;
 
     fn wait(&mut self, timeout: Duration, ready: &mut Vec<usize>) -> Result<(), BenchError>;
 

@@ -22,12 +22,18 @@ const TURN_MAX: Duration = Duration::from_millis(50);
 pub(crate) struct Shared {
     stop: Arc<AtomicBool>,
     disconnected: Arc<AtomicU64>,
+    registered: Arc<AtomicU64>,
 }
 
 impl Shared {
     /// Tells the workers to leave.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// How many workers have got a sign of life after their READY.
+    pub(crate) fn registered(&self) -> u64 {
+        self.registered.load(Ordering::Relaxed)
     }
 
     /// How many workers the broker has sent DISCONNECT to.
@@ -40,6 +46,8 @@ impl Shared {
 struct Worker {
     last_sent_at: Instant,
     is_registered: bool,
+    /// Whether anything has come from the broker.
+    is_known: bool,
     has_worked: bool,
 }
 
@@ -66,7 +74,8 @@ impl<P: Peers> Workers<P> {
         for (index, service) in (0..options.workers).zip(services.iter().cycle()) {
             peers.send(index, Sent::Ready { service })?;
             let last_sent_at = Instant::now();
-            workers.push(Worker { last_sent_at, is_registered: true, has_worked: false });
+            let (is_known, has_worked) = (false, false);
+            workers.push(Worker { last_sent_at, is_registered: true, is_known, has_worked });
         }
         peers.settle()?;
         let jobs = Jobs::lasting(options.job)?;
@@ -116,6 +125,9 @@ impl<P: Peers> Workers<P> {
         let Some(worker) = self.workers.get_mut(index) else { return Ok(()) };
         let mut inbox = std::mem::take(&mut self.inbox);
         self.peers.receive(index, &mut inbox)?;
+        if !inbox.is_empty() && !std::mem::replace(&mut worker.is_known, true) {
+            self.shared.registered.fetch_add(1, Ordering::Relaxed);
+        }
         for received in inbox.drain(..) {
             match received {
                 Received::Request { from: to, body } => {

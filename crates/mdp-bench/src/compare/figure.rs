@@ -112,6 +112,7 @@ mod tests {
             name: MAJORDOMO.into(),
             median: sample(10.0),
             ratio: sample(ratio),
+            ours: None,
             reports: vec![report],
         };
         ScenarioResult { scenario, contenders: vec![ours] }

@@ -59,7 +59,7 @@ impl NativeFloor {
     /// The system's.
     pub fn bind(address: &str) -> Result<Self, BenchError> {
         let listener = TcpListener::bind(address).map_err(BenchError::Poll)?;
-        let mut sockets = RawSockets::new()?;
+        let sockets = RawSockets::new()?;
         sockets.listen(LISTENER, &listener)?;
         Ok(Self {
             listener,

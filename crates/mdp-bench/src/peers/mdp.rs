@@ -132,7 +132,7 @@ impl<S: FrameSockets> Peers for MdpPeers<S> {
         Ok(Self { sockets, codec, messages: Vec::new() })
     }
 
-    fn watch(&mut self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
+    fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
         self.sockets.watch(index, descriptor)
     }
 

@@ -178,7 +178,7 @@ impl Peers for NatsPeers {
         Ok(peers)
     }
 
-    fn watch(&mut self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
+    fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
         self.streams.watch(index, descriptor)
     }
 

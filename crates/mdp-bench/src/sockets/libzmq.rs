@@ -46,7 +46,7 @@ impl FrameSockets for LibzmqSockets {
         Ok(Self { sockets, poller })
     }
 
-    fn watch(&mut self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
+    fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
         self.poller.add_descriptor(index, descriptor)
     }
 

@@ -61,11 +61,7 @@ impl RawSockets {
     }
 
     /// Waits for connections, under an index that is far from theirs.
-    pub(crate) fn listen(
-        &mut self,
-        index: usize,
-        listener: &TcpListener,
-    ) -> Result<(), BenchError> {
+    pub(crate) fn listen(&self, index: usize, listener: &TcpListener) -> Result<(), BenchError> {
         self.streams.watch_listener(index, listener)
     }
 
@@ -224,7 +220,7 @@ impl FrameSockets for RawSockets {
         Ok(sockets)
     }
 
-    fn watch(&mut self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
+    fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
         self.streams.watch(index, descriptor)
     }
 

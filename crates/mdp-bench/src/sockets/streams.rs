@@ -138,7 +138,7 @@ impl Streams {
     }
 
     /// Anything else that becomes readable.
-    pub(crate) fn watch(&mut self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
+    pub(crate) fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
         let registry = self.poll.registry();
         let registered =
             registry.register(&mut SourceFd(&descriptor), Token(index), Interest::READABLE);
@@ -147,7 +147,7 @@ impl Streams {
 
     /// A listener whose connections are to be [accepted](Self::accept).
     pub(crate) fn watch_listener(
-        &mut self,
+        &self,
         index: usize,
         listener: &TcpListener,
     ) -> Result<(), BenchError> {
