@@ -43,8 +43,8 @@ struct Arguments {
     /// Only the loads whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// End with exit code 1 if one of the promised ratios is above this.
-    #[arg(long, value_name = "RATIO")]
+    /// End with exit code 1 if one of the figures is above its target by more than this factor.
+    #[arg(long, value_name = "FACTOR")]
     guard: Option<f64>,
 }
 
@@ -103,7 +103,7 @@ fn show_step(step: &Step<'_>) {
 
 /// Says which promises are broken beyond the guard.
 fn broken(figures: &[Figure], guard: f64) -> Vec<&Figure> {
-    figures.iter().filter(|figure| figure.ratio.is_nan() || figure.ratio > guard).collect()
+    figures.iter().filter(|figure| !figure.is_within(guard)).collect()
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -127,8 +127,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let Some(guard) = arguments.guard else { return Ok(ExitCode::SUCCESS) };
     let broken = broken(&figures, guard);
-    for Figure { name, ratio, .. } in &broken {
-        writeln!(io::stderr(), "above the guard of {guard}: {name}: {ratio:.2}")?;
+    for Figure { name, ratio, target, .. } in &broken {
+        writeln!(
+            io::stderr(),
+            "above {guard} times its target: {name}: {ratio:.2} of {target:.2}"
+        )?;
     }
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
