@@ -111,10 +111,15 @@ fn process_time(pid: u32) -> Result<ProcessTime, BenchError> {
     ProcessTime::read(pid).map_err(|error| BenchError::Process { pid, error })
 }
 
-/// Each socket has a connection and a descriptor of its own.
+/// Each connection has a descriptor, and a socket of libzmq has one more. A broker that is started by this
+/// process inherits the limit.
 pub(crate) fn raise_file_limit(options: &BenchOptions) -> Result<(), BenchError> {
     let sockets = u64::try_from(options.workers + options.clients).unwrap_or(u64::MAX);
-    require_files(sockets.saturating_mul(2).saturating_add(128))
+    let each = match options.peers {
+        PeerKind::Raw | PeerKind::Nats => 1,
+        PeerKind::Libzmq => 2,
+    };
+    require_files(sockets.saturating_mul(each).saturating_add(128))
 }
 
 /// Raises the limit on open files of this process and of those it starts.
