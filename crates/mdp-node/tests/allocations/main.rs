@@ -128,6 +128,9 @@ fn request_and_its_reply_allocate_no_more_than_they_did() {
 
     for ((body_bytes, before), now) in measured.into_iter().zip(allocations) {
         let is_kept = now <= before * 1.05;
-        assert!(is_kept, "{body_bytes} bytes: {now} allocations a request, not {before}; {allocations:?}");
+        assert!(
+            is_kept,
+            "{body_bytes} bytes: {now} allocations a request, not {before}; {allocations:?}"
+        );
     }
 }
