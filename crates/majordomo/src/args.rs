@@ -318,6 +318,10 @@ pub(crate) struct BenchArgs {
     /// How many seconds to measure.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) seconds: u64,
+    /// Load with sockets of libzmq, as most clients and workers have them. They take more of this machine,
+    /// which then is the limit sooner than the broker.
+    #[arg(long)]
+    pub(crate) libzmq: bool,
     /// How many services; requests go to one after the other.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) services: usize,

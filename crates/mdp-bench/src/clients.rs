@@ -2,20 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use mdp_wire::Version;
-use zmq::{DONTWAIT, Message, SNDMORE, Socket};
-
 use crate::{
     BODY_BYTES_MIN, BenchError, BenchOptions,
-    poller::{self, Poller, take},
+    peers::{Peers, Received, Sent},
     report::LatencyRecorder,
 };
-
-/// How many replies are taken from one socket before the others and the clock get their turn.
-const BATCH_MAX: usize = 256;
-
-/// Command frame of a 0.2 request (MDP18-01).
-const REQUEST_02: &[u8] = &[0x01];
 
 /// What to do when a reply has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,45 +37,42 @@ struct Slot {
 }
 
 /// All clients, on one thread.
-pub(crate) struct Clients {
-    protocol: Version,
-    sockets: Vec<Socket>,
-    poller: Poller,
+pub(crate) struct Clients<P: Peers> {
+    peers: P,
+    clients: usize,
     ready: Vec<usize>,
+    inbox: Vec<Received<P::Frame>>,
     services: Vec<Vec<u8>>,
     next_service: usize,
     slots: Vec<Slot>,
     outstanding: usize,
+    /// The body of every request; its first bytes are the number of the one that leaves next.
     body: Vec<u8>,
-    frames: Vec<Message>,
     latencies: LatencyRecorder,
     counts: ClientCounts,
+    /// Whether the broker has closed the connection of a client.
+    is_cut: bool,
 }
 
-impl Clients {
+impl<P: Peers> Clients<P> {
     pub(crate) fn connect(
         options: &BenchOptions,
         services: Vec<Vec<u8>>,
         latencies: LatencyRecorder,
     ) -> Result<Self, BenchError> {
-        let sockets = poller::dealers(&options.endpoint, options.clients)?;
-        let poller = Poller::new()?;
-        for (index, socket) in sockets.iter().enumerate() {
-            poller.add(index, socket)?;
-        }
         Ok(Self {
-            protocol: options.protocol,
-            sockets,
-            poller,
+            peers: P::connect(&options.endpoint, options.clients, options.protocol)?,
+            clients: options.clients,
             ready: Vec::new(),
+            inbox: Vec::new(),
             services,
             next_service: 0,
             slots: Vec::new(),
             outstanding: 0,
             body: vec![b'x'; options.body_bytes],
-            frames: Vec::new(),
             latencies,
             counts: ClientCounts::default(),
+            is_cut: false,
         })
     }
 
@@ -95,22 +83,21 @@ impl Clients {
         self.slots.resize(window, empty);
         for index in 0..window {
             if self.slots.get(index).is_some_and(|slot| !slot.is_outstanding) {
-                self.send_request(index, None, Instant::now())?;
+                self.send_request(index, Instant::now())?;
             }
         }
-        (0..self.sockets.len()).for_each(|socket| self.poller.look_again(socket));
-        Ok(())
+        self.peers.flush()
     }
 
     /// Waits for replies, at most for `timeout`, and takes them.
     pub(crate) fn turn(&mut self, timeout: Duration, next: Next) -> Result<(), BenchError> {
         let mut ready = std::mem::take(&mut self.ready);
-        self.poller.wait(timeout, &mut ready)?;
-        for &socket in &ready {
-            self.read(socket, next)?;
+        self.peers.wait(timeout, &mut ready)?;
+        for &client in &ready {
+            self.read(client, next)?;
         }
         self.ready = ready;
-        Ok(())
+        self.peers.flush()
     }
 
     /// Gives up requests older than `timeout` and sends others in their places.
@@ -125,11 +112,10 @@ impl Clients {
             self.outstanding -= 1;
             self.counts.timeouts += 1;
             if next == Next::Request {
-                self.send_request(index, None, now)?;
-                self.poller.look_again(index % self.sockets.len());
+                self.send_request(index, now)?;
             }
         }
-        Ok(())
+        self.peers.flush()
     }
 
     /// Counts what is still outstanding as timed out; called when nobody waits any more.
@@ -155,43 +141,48 @@ impl Clients {
         self.outstanding
     }
 
-    fn read(&mut self, socket: usize, next: Next) -> Result<(), BenchError> {
-        for _ in 0..BATCH_MAX {
-            let Some(connection) = self.sockets.get(socket) else { return Ok(()) };
-            let Some(count) = poller::receive(connection, &mut self.frames)? else {
-                return Ok(());
+    /// Whether the broker has closed the connection of a client.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Takes what one client has got. All of it came at once, so that one look at the clock will do.
+    fn read(&mut self, client: usize, next: Next) -> Result<(), BenchError> {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.peers.receive(client, &mut inbox)?;
+        let now = Instant::now();
+        for received in inbox.drain(..) {
+            let taken = match received {
+                Received::Reply { service, body } => {
+                    self.take_reply(service.as_ref().map(AsRef::as_ref), body.as_ref(), now)
+                }
+                Received::Closed => {
+                    self.is_cut = true;
+                    continue;
+                }
+                Received::Request { .. } | Received::Disconnect | Received::Other => None,
             };
-            let now = Instant::now();
-            let Some(index) = self.take_reply(count, now) else {
-                self.counts.unexpected += 1;
-                continue;
-            };
-            if next == Next::Request {
-                let body = self.frames.get_mut(count - 1).map(take);
-                self.send_request(index, body, now)?;
+            match taken {
+                Some(index) if next == Next::Request => self.send_request(index, now)?,
+                Some(_) => {}
+                None => self.counts.unexpected += 1,
             }
         }
-        self.poller.look_again(socket);
+        self.inbox = inbox;
         Ok(())
     }
 
-    /// Finds the place of the reply in `frames`, if it is one, and records its latency.
-    fn take_reply(&mut self, count: usize, now: Instant) -> Option<usize> {
-        // Both versions have two frames before the service and one body frame here: an empty one
-        // and the header (MDP7-10), or the header and FINAL (MDP18-03).
-        let [first, second, service, body] = self.frames.get(..count)? else { return None };
-        let is_reply = match self.protocol {
-            Version::V01 => first.is_empty() && **second == *self.protocol.client_header(),
-            Version::V02 => **first == *self.protocol.client_header() && **second == [0x03],
-        };
-        if !is_reply || body.len() != self.body.len() {
+    /// Finds the place of a reply, if it is one to an outstanding request, and records its latency.
+    fn take_reply(&mut self, service: Option<&[u8]>, body: &[u8], now: Instant) -> Option<usize> {
+        if body.len() != self.body.len() {
             return None;
         }
         let number = u64::from_le_bytes(body.first_chunk().copied()?);
         let index = usize::try_from(number & u64::from(u32::MAX)).ok()?;
         let slot = self.slots.get_mut(index)?;
         let is_current = slot.is_outstanding && u64::from(slot.generation) == number >> 32;
-        if !is_current || self.services.get(slot.service)?.as_slice() != &**service {
+        let asked = self.services.get(slot.service)?.as_slice();
+        if !is_current || service.is_some_and(|service| service != asked) {
             return None;
         }
         slot.is_outstanding = false;
@@ -202,20 +193,9 @@ impl Clients {
         Some(index)
     }
 
-    /// Sends the next request of a place, in the body of the last reply if there is one: bodies
-    /// are neither allocated nor copied while the window turns.
-    fn send_request(
-        &mut self,
-        index: usize,
-        body: Option<Message>,
-        now: Instant,
-    ) -> Result<(), BenchError> {
-        let clients = self.sockets.len();
-        let (Some(slot), Some(socket)) =
-            (self.slots.get_mut(index), self.sockets.get(index % clients))
-        else {
-            return Ok(());
-        };
+    /// Puts the next request of a place into the queue of its client.
+    fn send_request(&mut self, index: usize, now: Instant) -> Result<(), BenchError> {
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         slot.sent_at = now;
         slot.generation = slot.generation.wrapping_add(1);
         slot.service = self.next_service;
@@ -223,21 +203,11 @@ impl Clients {
         self.next_service = (self.next_service + 1) % self.services.len();
         self.outstanding += 1;
 
-        let mut body = body.unwrap_or_else(|| Message::from(self.body.as_slice()));
         let number = (u64::from(slot.generation) << 32) | u64::try_from(index).unwrap_or(0);
-        if let Some(place) = body.first_chunk_mut::<BODY_BYTES_MIN>() {
+        if let Some(place) = self.body.first_chunk_mut::<BODY_BYTES_MIN>() {
             *place = number.to_le_bytes();
         }
-        let header = self.protocol.client_header().as_slice();
-        let (first, second) = match self.protocol {
-            Version::V01 => (b"".as_slice(), header),
-            Version::V02 => (header, REQUEST_02),
-        };
         let service = self.services.get(slot.service).map_or(b"".as_slice(), Vec::as_slice);
-        socket.send(first, SNDMORE | DONTWAIT)?;
-        socket.send(second, SNDMORE | DONTWAIT)?;
-        socket.send(service, SNDMORE | DONTWAIT)?;
-        socket.send(body, DONTWAIT)?;
-        Ok(())
+        self.peers.send(index % self.clients, Sent::Request { service, body: &self.body })
     }
 }

@@ -1,4 +1,4 @@
-//! Brokers and the floor in turns, and their medians side by side.
+//! Brokers and floors in turns, and their medians side by side.
 
 mod figure;
 mod sample;
@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use self::sample::median;
+pub(crate) use self::sample::median;
 pub use self::{
     figure::{Figure, figures},
     sample::Sample,
@@ -18,13 +18,19 @@ pub use self::{
     table::{write_figures, write_rows, write_table},
 };
 use crate::{
-    BenchError, BenchOptions, BenchReport,
+    BenchError, BenchOptions, BenchReport, PeerKind,
     launch::{Launch, LaunchError},
     process, run,
 };
 
 /// The name of the forwarder that everything is compared with.
 pub const FLOOR: &str = "floor";
+
+/// The name of the forwarder that does without libzmq.
+pub const NATIVE_FLOOR: &str = "native floor";
+
+/// The name of the server of NATS.
+pub const NATS: &str = "nats";
 
 /// The name of our broker.
 pub const MAJORDOMO: &str = "majordomo";
@@ -36,23 +42,59 @@ pub struct Contender {
     pub name: String,
     /// How to start it.
     pub launch: Launch,
+    /// What its clients and workers are made of.
+    pub peers: PeerKind,
 }
 
 impl Contender {
     /// The floor, the first of the contenders.
     #[must_use]
     pub fn floor(program: PathBuf) -> Self {
-        Self { name: FLOOR.into(), launch: Launch::new(program, Vec::new()) }
+        Self::new(FLOOR, Launch::new(program, Vec::new()))
     }
 
-    /// Our broker, on a port that the system chooses.
+    /// The floor without libzmq.
+    #[must_use]
+    pub fn native_floor(program: PathBuf) -> Self {
+        Self::new(NATIVE_FLOOR, Launch::new(program, vec![String::from("--native")]))
+    }
+
+    /// A server of NATS, whose clients and workers speak its own protocol.
+    #[must_use]
+    pub fn nats(program: PathBuf) -> Self {
+        let arguments = ["--addr", "127.0.0.1", "--port", "-1"].map(String::from).to_vec();
+        Self { peers: PeerKind::Nats, ..Self::new(NATS, Launch::new(program, arguments)) }
+    }
+
+    /// Another broker of 7/MDP.
+    #[must_use]
+    pub fn new(name: &str, launch: Launch) -> Self {
+        Self { name: name.to_owned(), launch, peers: PeerKind::Raw }
+    }
+
+    /// Another version of our broker, as `NAME=PROGRAM`.
+    ///
+    /// # Errors
+    /// There is no name.
+    pub fn parse_release(text: &str) -> Result<Self, String> {
+        let (name, program) = text.split_once('=').ok_or("NAME=PROGRAM is expected")?;
+        Ok(Self::release(name, PathBuf::from(program)))
+    }
+
+    /// Our broker.
     #[must_use]
     pub fn majordomo(program: PathBuf) -> Self {
+        Self::release(MAJORDOMO, program)
+    }
+
+    /// Our broker of some version, on a port that the system chooses.
+    #[must_use]
+    pub fn release(name: &str, program: PathBuf) -> Self {
         let arguments = ["serve", "--bind", "tcp://127.0.0.1:0"].map(String::from).to_vec();
         let mut launch = Launch::new(program, arguments);
         // Brokers that run at the same time must not meet on a port.
         launch.environment.push(("MAJORDOMO__ADMIN__BIND".into(), String::new()));
-        Self { name: MAJORDOMO.into(), launch }
+        Self::new(name, launch)
     }
 }
 
@@ -101,6 +143,10 @@ pub struct ContenderResult {
     /// The medians of what each round measured over what the first contender had in that round:
     /// the two ran one after the other, so that slow changes of the machine cancel out.
     pub ratio: Sample,
+    /// The same the other way round: what our broker had in each round over what this one had. `None`:
+    /// this is our broker, or it was not measured.
+    #[serde(default)]
+    pub ours: Option<Sample>,
     /// Each round.
     pub reports: Vec<BenchReport>,
 }
@@ -210,6 +256,7 @@ fn measure(
     let bench = |error| CompareError::Bench { name: name(), scenario, error };
     let mut options =
         BenchOptions { warmup: plan.warmup, duration: plan.duration, ..scenario.options() };
+    options.peers = contender.peers;
     // A broker inherits the limit, and needs a descriptor for each connection.
     run::raise_file_limit(&options).map_err(bench)?;
     let launched =
@@ -222,14 +269,21 @@ fn measure(
 fn summarize(plan: &Plan, reports: Vec<Vec<BenchReport>>) -> Vec<ContenderResult> {
     let samples_of = |reports: &Vec<BenchReport>| reports.iter().map(Sample::of).collect();
     let baseline: Vec<Sample> = reports.first().map(samples_of).unwrap_or_default();
+    let is_ours = |contender: &Contender| contender.name == MAJORDOMO;
+    let ours = plan.contenders.iter().position(is_ours).and_then(|index| reports.get(index));
+    let ours: Option<Vec<Sample>> = ours.map(samples_of);
+    let median_ratio = |above: &[Sample], below: &[Sample]| {
+        let ratios: Vec<Sample> = above.iter().zip(below).map(|(a, b)| a.over(*b)).collect();
+        Sample::median(&ratios)
+    };
     let summary = |(contender, reports): (&Contender, Vec<BenchReport>)| {
         let samples: Vec<Sample> = samples_of(&reports);
-        let pairs = samples.iter().zip(&baseline);
-        let ratios: Vec<Sample> = pairs.map(|(a, b)| a.over(*b)).collect();
+        let ours = ours.as_ref().filter(|_| !is_ours(contender));
         ContenderResult {
             name: contender.name.clone(),
             median: Sample::median(&samples),
-            ratio: Sample::median(&ratios),
+            ratio: median_ratio(&samples, &baseline),
+            ours: ours.map(|ours| median_ratio(ours, &samples)),
             reports,
         }
     };
@@ -286,5 +340,7 @@ mod tests {
         assert!((results[1].ratio.p50_us - 2.0).abs() < 1e-9, "{results:?}");
         assert!((results[1].median.p50_us - 20.0).abs() < 1e-9, "{results:?}");
         assert!((results[0].ratio.cpu_us - 1.0).abs() < 1e-9, "{results:?}");
+        let ours = results[0].ours.unwrap();
+        assert!((ours.p50_us - 2.0).abs() < 1e-9 && results[1].ours.is_none(), "{results:?}");
     }
 }

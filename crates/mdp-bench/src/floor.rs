@@ -3,12 +3,16 @@
 //! The same calls and frames as a broker, moved and never copied; a ring of idle workers and a
 //! queue of waiting requests for each service; no checks beyond what is needed to tell messages
 //! apart, no timers, no limits, no expiry. It is not fit for anything but to be compared with.
+//! [`NativeFloor`] is the same without libzmq.
+
+mod native;
 
 use std::collections::{HashMap, VecDeque};
 
 use mdp_wire::Version;
 use zmq::{Context, DONTWAIT, Message, PollEvents, SNDMORE, Socket, SocketType};
 
+pub use self::native::NativeFloor;
 use crate::poller::{self, take};
 
 /// How many messages are taken for each poll; more did not help in measurements.

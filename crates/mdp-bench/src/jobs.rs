@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mdp_wire::Body;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-use zmq::Message;
 
 use crate::BenchError;
 
@@ -19,26 +19,27 @@ use crate::BenchError;
 const TIMER_MIN: Duration = Duration::from_nanos(1);
 
 /// A reply that a worker will send.
-pub(crate) struct Job {
+pub(crate) struct Job<F> {
     /// The index of the worker.
     pub(crate) worker: usize,
-    /// The reply.
-    pub(crate) frames: Vec<Message>,
+    /// Where the reply goes.
+    pub(crate) to: F,
+    pub(crate) body: Body<F>,
     due_at: Instant,
 }
 
 /// All jobs of all workers; each takes the same time. There are never more than workers, for a
 /// broker gives each one request at a time.
-pub(crate) struct Jobs {
+pub(crate) struct Jobs<F> {
     duration: Duration,
     /// First come, first due.
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Job<F>>,
     /// `epoll` counts in milliseconds, which is too coarse for a job of one.
     timer: OwnedFd,
     timer_set_to: Option<Instant>,
 }
 
-impl Jobs {
+impl<F> Jobs<F> {
     /// `None` for jobs that take no time.
     pub(crate) fn lasting(duration: Duration) -> Result<Option<Self>, BenchError> {
         if duration.is_zero() {
@@ -55,11 +56,11 @@ impl Jobs {
         self.timer.as_raw_fd()
     }
 
-    pub(crate) fn begin(&mut self, worker: usize, frames: Vec<Message>, now: Instant) {
-        self.waiting.push_back(Job { worker, frames, due_at: now + self.duration });
+    pub(crate) fn begin(&mut self, worker: usize, to: F, body: Body<F>, now: Instant) {
+        self.waiting.push_back(Job { worker, to, body, due_at: now + self.duration });
     }
 
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Job> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Job<F>> {
         self.waiting.pop_front_if(|job| job.due_at <= now)
     }
 

@@ -19,6 +19,8 @@ const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a broker prints in front of its endpoint.
 const LISTENING: &str = "listening on tcp://";
+/// What a server of NATS prints there.
+const LISTENING_NATS: &str = "Listening for client connections on ";
 
 /// In an argument: replaced by an endpoint with a free port, for brokers that print none.
 pub const ENDPOINT_ARGUMENT: &str = "{endpoint}";
@@ -210,7 +212,8 @@ impl Drop for Launched {
 
 /// The endpoint in a line that says where a broker listens, in plain text or in JSON.
 fn endpoint_in(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once(LISTENING)?;
+    let after = |words| line.split_once(words).map(|(_, rest)| rest);
+    let rest = after(LISTENING).or_else(|| after(LISTENING_NATS))?;
     let is_part = |c: char| c.is_ascii_alphanumeric() || ".:-_[]*".contains(c);
     let address: String = rest.chars().take_while(|c| is_part(*c)).collect();
     Some(format!("tcp://{address}"))
@@ -265,6 +268,7 @@ mod tests {
             "INFO majordomo: listening on tcp://127.0.0.1:5555 node=a",
             r#"{"message":"listening on tcp://127.0.0.1:5555"}"#,
             "\u{1b}[32mlistening on tcp://127.0.0.1:5555\u{1b}[0m",
+            "[42] 2026/01/01 10:00:00 [INF] Listening for client connections on 127.0.0.1:5555",
         ] {
             assert_eq!(endpoint_in(line).as_deref(), Some("tcp://127.0.0.1:5555"), "{line}");
         }

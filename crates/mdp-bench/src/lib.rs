@@ -2,10 +2,12 @@
 //!
 //! - [`run`] loads any broker of 7/MDP or 18/MDP that listens at an endpoint and reports requests
 //!   per second, latencies, and the processor time that the broker's process spent per request.
-//! - [`floor`] is the least forwarder that libzmq allows, with the frames of a broker and none of
-//!   its duties: what a broker costs above it is the broker's own.
-//! - [`compare`] runs brokers and the floor in turns, since machines are noisy, and sets their
-//!   medians side by side.
+//!   Its clients and workers are one thread each, and cost little ([`PeerKind`]).
+//! - [`floor`] has the least forwarders, over libzmq and over [`mdp_transport`], with the frames of a
+//!   broker and none of its duties: what a broker costs above them is the broker's own.
+//! - [`compare`] runs brokers and floors in turns, since machines are noisy, and sets their medians
+//!   side by side.
+//! - [`crowd`] lets many workers register and do nothing.
 //! - [`mmi`] starts three nodes and asks a follower, to see what agreement costs.
 //! - [`relay`] starts three nodes and puts clients and workers on one of them or on two, to see what
 //!   the way between nodes costs.
@@ -18,6 +20,7 @@
 
 mod clients;
 pub mod compare;
+pub mod crowd;
 pub mod engine;
 pub mod floor;
 mod jobs;
@@ -25,6 +28,7 @@ pub mod launch;
 pub mod measuring;
 pub mod mmi;
 mod options;
+mod peers;
 mod poller;
 pub mod process;
 pub mod questions;
@@ -32,9 +36,11 @@ mod reach;
 pub mod relay;
 mod report;
 mod run;
+mod sockets;
 pub mod trio;
 mod workers;
 
 pub use options::{BODY_BYTES_MIN, BenchError, BenchOptions};
+pub use peers::PeerKind;
 pub use report::{BenchReport, BrokerReport, Latency, ThreadReport};
 pub use run::{Phase, Progress, run};

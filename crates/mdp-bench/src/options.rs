@@ -5,6 +5,8 @@ use std::{io, time::Duration};
 use mdp_wire::Version;
 use thiserror::Error;
 
+use crate::peers::PeerKind;
+
 /// Every body begins with the number of its request, so that each reply finds its request.
 pub const BODY_BYTES_MIN: usize = size_of::<u64>();
 
@@ -15,6 +17,8 @@ pub struct BenchOptions {
     pub endpoint: String,
     /// Where workers connect, if that is another node of the same cluster.
     pub worker_endpoint: Option<String>,
+    /// What clients and workers are made of.
+    pub peers: PeerKind,
     /// The version that clients and workers speak.
     pub protocol: Version,
     /// The name of the service; with a number behind it if there are several.
@@ -52,6 +56,7 @@ impl Default for BenchOptions {
         Self {
             endpoint: String::from("tcp://127.0.0.1:5555"),
             worker_endpoint: None,
+            peers: PeerKind::Raw,
             protocol: Version::V01,
             service: String::from("echo"),
             services: 1,

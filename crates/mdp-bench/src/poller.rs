@@ -45,7 +45,9 @@ impl Poller {
 
     /// The socket will be among the next ready ones.
     pub(crate) fn look_again(&mut self, index: usize) {
-        self.again.push(index);
+        if self.again.last() != Some(&index) {
+            self.again.push(index);
+        }
     }
 
     /// Fills `ready` with the sockets to read, after at most `timeout`.

@@ -1,4 +1,5 @@
-//! What a process costs, from `/proc`: processor time by thread, wake-ups, memory.
+//! What a process costs, from `/proc`: processor time by thread (`schedstat`, in nanoseconds),
+//! wake-ups, context switches, memory.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,8 @@ pub struct ThreadTime {
     pub busy_ns: u64,
     /// How often it was put on a processor.
     pub wakeups: u64,
+    /// How often it gave a processor up because it had to wait, and how often it lost one.
+    pub switches: u64,
 }
 
 /// The processor time of a process so far, by thread id.
@@ -53,6 +56,7 @@ impl ProcessTime {
             let spent = spent_by_name.entry(&now.name).or_default();
             spent.busy_ns += now.busy_ns.saturating_sub(before.busy_ns);
             spent.wakeups += now.wakeups.saturating_sub(before.wakeups);
+            spent.switches += now.switches.saturating_sub(before.switches);
         }
         let named = |(name, time): (&str, ThreadTime)| ThreadTime { name: name.to_owned(), ..time };
         spent_by_name.into_iter().map(named).collect()
@@ -75,9 +79,20 @@ fn directory(pid: u32) -> PathBuf {
 fn read_thread(task: &Path) -> io::Result<ThreadTime> {
     let name = fs::read_to_string(task.join("comm"))?;
     let times = fs::read_to_string(task.join("schedstat"))?;
-    let (busy_ns, wakeups) =
-        parse_schedstat(&times).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    Ok(ThreadTime { name: name.trim_end().to_owned(), busy_ns, wakeups })
+    let status = fs::read_to_string(task.join("status"))?;
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let (busy_ns, wakeups) = parse_schedstat(&times).ok_or_else(invalid)?;
+    let switches = parse_switches(&status).ok_or_else(invalid)?;
+    Ok(ThreadTime { name: name.trim_end().to_owned(), busy_ns, wakeups, switches })
+}
+
+/// Context switches of both kinds.
+fn parse_switches(status: &str) -> Option<u64> {
+    let count = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    };
+    Some(count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?)
 }
 
 /// Time on a processor, time waiting for one, and times put on one; the second is not ours.
@@ -109,6 +124,13 @@ mod tests {
     }
 
     #[test]
+    fn context_switches_of_both_kinds_count() {
+        let status = "Name:\tx\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
+        assert_eq!(parse_switches(status), Some(157));
+        assert_eq!(parse_switches("voluntary_ctxt_switches:\t150\n"), None);
+    }
+
+    #[test]
     fn resident_memory_is_printed_in_kibibytes() {
         let status = "Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t    1234 kB\nThreads:\t2\n";
         assert_eq!(parse_resident_bytes(status), Some(1_234 * 1_024));
@@ -131,7 +153,10 @@ mod tests {
 
     #[test]
     fn threads_of_one_name_count_together_and_new_ones_from_zero() {
-        let time = |name: &str, busy_ns| ThreadTime { name: name.into(), busy_ns, wakeups: 1 };
+        let time = |name: &str, busy_ns| {
+            let (wakeups, switches) = (1, 2 * busy_ns);
+            ThreadTime { name: name.into(), busy_ns, wakeups, switches }
+        };
         let at = |threads: &[(u32, ThreadTime)]| ProcessTime {
             thread_by_id: threads.iter().cloned().collect(),
         };
@@ -140,7 +165,8 @@ mod tests {
 
         let spent = after.since(&before);
 
-        let io = ThreadTime { name: "io".into(), busy_ns: 27, wakeups: 1 };
-        assert_eq!(spent, [io, ThreadTime { name: "main".into(), busy_ns: 1, wakeups: 0 }]);
+        let io = ThreadTime { name: "io".into(), busy_ns: 27, wakeups: 1, switches: 54 };
+        let main = ThreadTime { name: "main".into(), busy_ns: 1, wakeups: 0, switches: 2 };
+        assert_eq!(spent, [io, main]);
     }
 }

@@ -5,17 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use zmq::{DONTWAIT, Message, SNDMORE, Socket};
+use mdp_transport::{MessageFrames, SharedFrame};
+use mdp_wire::Part;
 
 use crate::{
     BenchError, Latency,
-    poller::{self, Poller},
     process::ProcessTime,
     report::{BrokerReport, LatencyRecorder, to_f64},
+    sockets::{FrameSockets as _, raw::RawSockets},
 };
 
-/// How many answers are taken from one connection before the clock gets its turn.
-const BATCH_MAX: usize = 256;
 /// How long to sleep at most.
 const TURN_MAX: Duration = Duration::from_millis(10);
 /// How long the last answers of a run may take.
@@ -129,10 +128,9 @@ struct Slot {
 
 struct Asker<'a> {
     questions: &'a Questions,
-    sockets: Vec<Socket>,
-    poller: Poller,
+    sockets: RawSockets,
     ready: Vec<usize>,
-    frames: Vec<Message>,
+    messages: Vec<MessageFrames>,
     slots: Vec<Slot>,
     next_body: usize,
     outstanding: usize,
@@ -143,17 +141,11 @@ struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     fn connect(questions: &'a Questions) -> Result<Self, BenchError> {
-        let sockets = poller::dealers(&questions.endpoint, questions.connections)?;
-        let poller = Poller::new()?;
-        for (index, socket) in sockets.iter().enumerate() {
-            poller.add(index, socket)?;
-        }
         Ok(Self {
             questions,
-            sockets,
-            poller,
+            sockets: RawSockets::connect(&questions.endpoint, questions.connections)?,
             ready: Vec::new(),
-            frames: Vec::new(),
+            messages: Vec::new(),
             slots: Vec::new(),
             next_body: 0,
             outstanding: 0,
@@ -169,47 +161,45 @@ impl<'a> Asker<'a> {
         for index in 0..self.slots.len() {
             self.send(index, Instant::now())?;
         }
-        (0..self.sockets.len()).for_each(|socket| self.poller.look_again(socket));
-        Ok(())
+        self.sockets.flush()
     }
 
     /// Takes answers until then, and asks anew for each, or until all are answered.
     fn turn_until(&mut self, until: Instant, goes_on: bool) -> Result<(), BenchError> {
         while Instant::now() < until && (goes_on || self.outstanding > 0) {
             let mut ready = std::mem::take(&mut self.ready);
-            self.poller.wait(TURN_MAX, &mut ready)?;
+            self.sockets.wait(TURN_MAX, &mut ready)?;
             for &socket in &ready {
                 self.read(socket, goes_on)?;
             }
             self.ready = ready;
+            self.sockets.flush()?;
         }
         Ok(())
     }
 
     fn read(&mut self, socket: usize, goes_on: bool) -> Result<(), BenchError> {
-        for _ in 0..BATCH_MAX {
-            let Some(connection) = self.sockets.get(socket) else { return Ok(()) };
-            let Some(count) = poller::receive(connection, &mut self.frames)? else {
-                return Ok(());
-            };
-            let now = Instant::now();
-            let Some(index) = self.take(count, now) else {
-                self.wrong += 1;
-                continue;
-            };
-            if goes_on {
-                self.send(index, now)?;
+        let mut messages = std::mem::take(&mut self.messages);
+        // What a connection that is closed was asked stays unanswered, which is counted.
+        self.sockets.receive(socket, &mut messages)?;
+        let now = Instant::now();
+        for frames in messages.drain(..) {
+            match self.take(&frames, now) {
+                Some(index) if goes_on => self.send(index, now)?,
+                Some(_) => {}
+                None => self.wrong += 1,
             }
         }
-        self.poller.look_again(socket);
+        self.messages = messages;
         Ok(())
     }
 
     /// Finds the place of the answer in `frames`. A wrong answer ends its question, too.
-    fn take(&mut self, count: usize, now: Instant) -> Option<usize> {
-        let [number, empty, header, service, code] = self.frames.get(..count)? else {
+    fn take(&mut self, frames: &[SharedFrame], now: Instant) -> Option<usize> {
+        let [number, empty, header, service, code] = frames else {
             return None;
         };
+        let [number, header, service, code] = [number, header, service, code].map(AsRef::as_ref);
         let number = u64::from_le_bytes(number.first_chunk().copied()?);
         let index = usize::try_from(number & u64::from(u32::MAX)).ok()?;
         let slot = self.slots.get_mut(index)?;
@@ -218,9 +208,9 @@ impl<'a> Asker<'a> {
         }
         slot.is_outstanding = false;
         self.outstanding -= 1;
-        let is_reply = empty.is_empty() && **header == *b"MDPC01";
-        let is_asked = **service == *self.questions.service.as_bytes();
-        if is_reply && is_asked && **code == *self.questions.answer.as_bytes() {
+        let is_reply = empty.is_empty() && header == b"MDPC01";
+        let is_asked = service == self.questions.service.as_bytes();
+        if is_reply && is_asked && code == self.questions.answer.as_bytes() {
             self.answers += 1;
             let latency = now.saturating_duration_since(slot.sent_at);
             self.latencies.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
@@ -232,12 +222,7 @@ impl<'a> Asker<'a> {
 
     fn send(&mut self, index: usize, now: Instant) -> Result<(), BenchError> {
         let Questions { service, bodies, .. } = self.questions;
-        let sockets = self.sockets.len();
-        let (Some(slot), Some(socket)) =
-            (self.slots.get_mut(index), self.sockets.get(index % sockets))
-        else {
-            return Ok(());
-        };
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         slot.sent_at = now;
         slot.generation = slot.generation.wrapping_add(1);
         slot.is_outstanding = true;
@@ -245,12 +230,14 @@ impl<'a> Asker<'a> {
         let body = bodies.get(self.next_body).map_or("", String::as_str);
         self.next_body = (self.next_body + 1) % bodies.len().max(1);
         let number = (u64::from(slot.generation) << 32) | u64::try_from(index).unwrap_or(0);
-        socket.send(number.to_le_bytes().as_slice(), SNDMORE | DONTWAIT)?;
-        socket.send(b"".as_slice(), SNDMORE | DONTWAIT)?;
-        socket.send(b"MDPC01".as_slice(), SNDMORE | DONTWAIT)?;
-        socket.send(service.as_bytes(), SNDMORE | DONTWAIT)?;
-        socket.send(body.as_bytes(), DONTWAIT)?;
-        Ok(())
+        let number = number.to_le_bytes();
+        let frames = [&number, b"".as_slice(), b"MDPC01", service.as_bytes(), body.as_bytes()];
+        self.sockets.send(index % self.questions.connections, |writer| {
+            let numbered = frames.iter().enumerate();
+            numbered.into_iter().try_for_each(|(at, frame)| {
+                RawSockets::put(writer, Part::Bytes(frame), at + 1 == frames.len())
+            })
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether a broker can be reached: libzmq connects again and again without a word.
+//! Whether a broker can still be reached.
 
 use std::{
     io,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::BenchError;
+use crate::{BenchError, sockets::streams::words};
 
 /// How long the first connection may take, for a broker far away.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -48,20 +48,24 @@ impl Reach {
     }
 
     /// Takes note of how many replies there are. When there are no more for a while: why the broker is
-    /// gone, if it is.
-    pub(crate) fn look(&mut self, now: Instant, replies: u64) -> Option<String> {
+    /// gone, if it is, or if it has closed the connection of a client.
+    pub(crate) fn look(&mut self, now: Instant, replies: u64, is_cut: bool) -> Option<String> {
         if replies != self.replies {
             (self.replies, self.last_reply_at) = (replies, now);
             return None;
         }
         let quiet_since = self.last_reply_at.max(self.asked_at);
-        if self.addresses.is_empty() || now.saturating_duration_since(quiet_since) < SILENCE {
+        if now.saturating_duration_since(quiet_since) < SILENCE {
             return None;
         }
         self.asked_at = now;
+        if let Err(error) = self.connect(AGAIN_TIMEOUT)
+            && error.kind() == io::ErrorKind::ConnectionRefused
+        {
+            return Some(words(&error));
+        }
         // All else may be a broker that is busy, or a network that is.
-        let error = self.connect(AGAIN_TIMEOUT).err()?;
-        (error.kind() == io::ErrorKind::ConnectionRefused).then(|| words(&error))
+        is_cut.then(|| String::from("it closed a connection"))
     }
 
     /// When the last reply came.
@@ -70,7 +74,7 @@ impl Reach {
     }
 
     fn connect(&self, timeout: Duration) -> io::Result<()> {
-        let mut last = Err(io::ErrorKind::NotFound.into());
+        let mut last = Ok(());
         for address in &self.addresses {
             last = TcpStream::connect_timeout(address, timeout).map(drop);
             if last.is_ok() {
@@ -78,18 +82,6 @@ impl Reach {
             }
         }
         last
-    }
-}
-
-/// The kind of an error, without the number that it has on this system.
-fn words(error: &io::Error) -> String {
-    let kind = error.kind();
-    if kind == io::ErrorKind::ConnectionRefused {
-        "connection refused".to_owned()
-    } else if kind == io::ErrorKind::TimedOut {
-        "no answer in time".to_owned()
-    } else {
-        error.to_string()
     }
 }
 
@@ -117,13 +109,24 @@ mod tests {
         let start = Instant::now();
         let at = |silences: u32| start + SILENCE * silences;
 
-        assert_eq!(reach.look(at(1), 7), None);
-        assert_eq!(reach.look(at(3), 7), None);
+        assert_eq!(reach.look(at(1), 7, false), None);
+        assert_eq!(reach.look(at(3), 7, false), None);
         drop(listener);
-        assert_eq!(reach.look(at(4), 8), None);
-        assert_eq!(reach.look(at(4) + SILENCE / 2, 8), None);
+        assert_eq!(reach.look(at(4), 8, false), None);
+        assert_eq!(reach.look(at(4) + SILENCE / 2, 8, false), None);
 
-        assert_eq!(reach.look(at(6), 8), Some("connection refused".to_owned()));
+        assert_eq!(reach.look(at(6), 8, false), Some("connection refused".to_owned()));
         assert_eq!(reach.last_reply_at(), at(4));
+    }
+
+    #[test]
+    fn broker_that_closed_a_connection_and_is_still_there_is_lost_when_replies_stop() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut reach = Reach::start(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+        let start = Instant::now();
+
+        assert_eq!(reach.look(start, 1, true), None);
+        let lost = reach.look(start + SILENCE * 2, 1, true);
+        assert_eq!(lost, Some("it closed a connection".to_owned()));
     }
 }

@@ -75,6 +75,9 @@ pub struct Latency {
 pub struct BrokerReport {
     /// Processor time of all its threads per request, in microseconds.
     pub cpu_us_per_request: f64,
+    /// Context switches of all its threads per request, wanted or not.
+    #[serde(default)]
+    pub switches_per_request: f64,
     /// The same by thread name.
     pub threads: Vec<ThreadReport>,
     /// Memory before the first worker connected, in bytes.
@@ -111,7 +114,7 @@ impl BrokerReport {
         rss_after_bytes: u64,
     ) -> Self {
         let per_request = |count: u64| to_f64(count) / to_f64(requests);
-        let threads: Vec<ThreadReport> = threads
+        let report: Vec<ThreadReport> = threads
             .iter()
             .map(|thread| ThreadReport {
                 name: thread.name.clone(),
@@ -119,8 +122,15 @@ impl BrokerReport {
                 wakeups_per_request: per_request(thread.wakeups),
             })
             .collect();
-        let cpu_us_per_request = threads.iter().map(|thread| thread.cpu_us_per_request).sum();
-        Self { cpu_us_per_request, threads, rss_before_bytes, rss_after_bytes }
+        let cpu_us_per_request = report.iter().map(|thread| thread.cpu_us_per_request).sum();
+        let switches = threads.iter().map(|thread| thread.switches).sum();
+        Self {
+            cpu_us_per_request,
+            switches_per_request: per_request(switches),
+            threads: report,
+            rss_before_bytes,
+            rss_after_bytes,
+        }
     }
 }
 
@@ -217,7 +227,12 @@ mod tests {
 
     #[test]
     fn broker_time_is_the_sum_of_its_threads() {
-        let time = |name: &str, busy_ns| ThreadTime { name: name.into(), busy_ns, wakeups: 50 };
+        let time = |name: &str, busy_ns| ThreadTime {
+            name: name.into(),
+            busy_ns,
+            wakeups: 50,
+            switches: 60,
+        };
         let threads = [time("ZMQbg/IO/0", 300_000), time("broker", 200_000)];
 
         let report = BrokerReport::new(&threads, 100, 1, 2);
@@ -225,5 +240,6 @@ mod tests {
         assert!((report.cpu_us_per_request - 5.0).abs() < 1e-9);
         assert!((report.libzmq_us_per_request() - 3.0).abs() < 1e-9);
         assert!((report.threads[0].wakeups_per_request - 0.5).abs() < 1e-9);
+        assert!((report.switches_per_request - 1.2).abs() < 1e-9);
     }
 }

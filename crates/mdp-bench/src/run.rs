@@ -8,9 +8,11 @@ use std::{
 use crate::{
     BenchError, BenchOptions, BenchReport,
     clients::{Clients, Next},
+    peers::{PeerKind, Peers, mdp::MdpPeers, nats::NatsPeers},
     process::{self, ProcessTime},
     reach::Reach,
     report::{BrokerReport, LatencyRecorder, to_f64},
+    sockets::{libzmq::LibzmqSockets, raw::RawSockets},
     workers::{Shared, Workers},
 };
 
@@ -61,6 +63,17 @@ pub fn run(
     options: &BenchOptions,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BenchReport, BenchError> {
+    match options.peers {
+        PeerKind::Raw => run_with::<MdpPeers<RawSockets>>(options, on_progress),
+        PeerKind::Libzmq => run_with::<MdpPeers<LibzmqSockets>>(options, on_progress),
+        PeerKind::Nats => run_with::<NatsPeers>(options, on_progress),
+    }
+}
+
+fn run_with<P: Peers>(
+    options: &BenchOptions,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<BenchReport, BenchError> {
     options.check()?;
     raise_file_limit(options)?;
     let reach = Reach::start(&options.endpoint)?;
@@ -68,7 +81,7 @@ pub fn run(
     let rss_before_bytes = each_process(options, resident_bytes)?;
     let services = service_names(&options.service, options.services);
     let workers = WorkersThread::start(options, &services)?;
-    let clients = Clients::connect(options, services, latencies)?;
+    let clients = Clients::<P>::connect(options, services, latencies)?;
     let reporter = Reporter::new();
     let run = Run { options, clients, workers, on_progress, reporter, reach, lost: None };
     run.measure(&rss_before_bytes)
@@ -98,10 +111,15 @@ fn process_time(pid: u32) -> Result<ProcessTime, BenchError> {
     ProcessTime::read(pid).map_err(|error| BenchError::Process { pid, error })
 }
 
-/// Each socket has a connection and a descriptor of its own.
+/// Each connection has a descriptor, and a socket of libzmq has one more. A broker that is started by this
+/// process inherits the limit.
 pub(crate) fn raise_file_limit(options: &BenchOptions) -> Result<(), BenchError> {
     let sockets = u64::try_from(options.workers + options.clients).unwrap_or(u64::MAX);
-    require_files(sockets.saturating_mul(2).saturating_add(128))
+    let each = match options.peers {
+        PeerKind::Raw | PeerKind::Nats => 1,
+        PeerKind::Libzmq => 2,
+    };
+    require_files(sockets.saturating_mul(each).saturating_add(128))
 }
 
 /// Raises the limit on open files of this process and of those it starts.
@@ -128,15 +146,27 @@ pub(crate) struct WorkersThread {
 impl WorkersThread {
     pub(crate) fn start(options: &BenchOptions, services: &[Vec<u8>]) -> Result<Self, BenchError> {
         let shared = Shared::default();
-        let workers = Workers::connect(options, services, shared.clone())?;
-        let builder = thread::Builder::new().name(String::from("bench-workers"));
-        let thread = builder.spawn(move || workers.run()).map_err(BenchError::Poll)?;
+        let thread = match options.peers {
+            PeerKind::Raw => spawn::<MdpPeers<RawSockets>>(options, services, &shared)?,
+            PeerKind::Libzmq => spawn::<MdpPeers<LibzmqSockets>>(options, services, &shared)?,
+            PeerKind::Nats => spawn::<NatsPeers>(options, services, &shared)?,
+        };
         Ok(Self { shared, thread: Some(thread) })
     }
 
     /// How many workers were sent away.
     pub(crate) fn disconnected(&self) -> u64 {
         self.shared.disconnected()
+    }
+
+    /// How many workers the broker has answered.
+    pub(crate) fn registered(&self) -> u64 {
+        self.shared.registered()
+    }
+
+    /// Whether the broker has answered so many.
+    pub(crate) fn are_all_registered(&self, workers: usize) -> bool {
+        usize::try_from(self.registered()).is_ok_and(|registered| registered >= workers)
     }
 
     /// Whether the thread has ended before it was told to.
@@ -151,6 +181,17 @@ impl WorkersThread {
     }
 }
 
+/// Connects and registers workers, and lets them work on a thread of their own.
+fn spawn<P: Peers>(
+    options: &BenchOptions,
+    services: &[Vec<u8>],
+    shared: &Shared,
+) -> Result<JoinHandle<Result<usize, BenchError>>, BenchError> {
+    let workers = Workers::<P>::connect(options, services, shared.clone())?;
+    let builder = thread::Builder::new().name(String::from("bench-workers"));
+    builder.spawn(move || workers.run()).map_err(BenchError::Poll)
+}
+
 impl Drop for WorkersThread {
     fn drop(&mut self) {
         self.shared.stop();
@@ -161,9 +202,9 @@ impl Drop for WorkersThread {
     }
 }
 
-struct Run<'a> {
+struct Run<'a, P: Peers> {
     options: &'a BenchOptions,
-    clients: Clients,
+    clients: Clients<P>,
     workers: WorkersThread,
     on_progress: &'a mut dyn FnMut(Progress),
     reporter: Reporter,
@@ -172,7 +213,7 @@ struct Run<'a> {
     lost: Option<String>,
 }
 
-impl Run<'_> {
+impl<P: Peers> Run<'_, P> {
     fn measure(mut self, rss_before_bytes: &[u64]) -> Result<BenchReport, BenchError> {
         self.register()?;
         let mut report = BenchReport::empty(self.options);
@@ -309,7 +350,8 @@ impl Run<'_> {
         loop {
             let now = Instant::now();
             if self.lost.is_none() {
-                self.lost = self.reach.look(now, self.clients.counts().replies);
+                let (replies, is_cut) = (self.clients.counts().replies, self.clients.is_cut());
+                self.lost = self.reach.look(now, replies, is_cut);
             }
             if self.lost.is_some() || is_done(self, now) {
                 return Ok(());

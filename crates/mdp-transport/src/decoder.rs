@@ -66,7 +66,7 @@ const ALLOCATION_BYTES: usize = 32;
 
 /// Decodes the traffic of one connection.
 ///
-/// Between messages it owns no memory. Of an unfinished message it owns what has come, less than
+/// Between messages it owns no memory. Of an unfinished message it owns what has come, and up to
 /// twice that while a large frame grows.
 #[derive(Debug)]
 pub struct Decoder {
@@ -212,8 +212,24 @@ impl Decoder {
         match self.step(input, at)? {
             Step::Decoded(decoded) => Ok(take(decoded).into()),
             Step::NeedsMore if *at == input.len() => Ok(Progress::Done),
+            Step::NeedsMore if self.begin_large(input, at)? => Ok(Progress::More),
             Step::NeedsMore => self.decode_cut(input, at, take),
         }
+    }
+
+    /// Begins the large frame whose whole header lies in the input, if that is what comes next.
+    fn begin_large(&mut self, input: &[u8], at: &mut usize) -> Result<bool, StreamError> {
+        let rest = input.get(*at..).unwrap_or_default();
+        let ParsedHeader::Complete(header, header_bytes) = FrameHeader::parse(rest) else {
+            return Ok(false);
+        };
+        let size = self.check(header, 0)?;
+        if size < LARGE_FRAME_BYTES {
+            return Ok(false);
+        }
+        *at += header_bytes;
+        self.large = Some(LargeFrame { bytes: Vec::new(), size, kind: header.kind });
+        Ok(true)
     }
 
     /// Goes on with a frame that the network cut, or begins one.
@@ -350,15 +366,18 @@ impl Decoder {
 type Spans = SmallVec<[(usize, usize); 6]>;
 
 impl LargeFrame {
-    /// Takes what belongs to it. The buffer doubles as bytes come and ends with the frame's size:
-    /// a size that is only announced costs nothing.
+    /// Takes what belongs to it. The buffer doubles as bytes come, and once half of the frame has come it
+    /// has the frame's size: a size that is only announced costs nothing, and a frame whose first piece
+    /// is most of it needs one allocation.
     fn fill(&mut self, input: &[u8], at: &mut usize) {
         let missing = self.size - self.bytes.len();
         let rest = input.get(*at..).unwrap_or_default();
         let new = rest.get(..missing).unwrap_or(rest);
         if self.bytes.capacity() - self.bytes.len() < new.len() {
+            let come = self.bytes.len() + new.len();
             let doubled = self.bytes.capacity().saturating_mul(2);
-            let wanted = doubled.max(self.bytes.len() + new.len()).min(self.size);
+            let is_half_there = self.size <= come.saturating_mul(2);
+            let wanted = if is_half_there { self.size } else { doubled.max(come) };
             self.bytes.reserve_exact(wanted - self.bytes.len());
         }
         self.bytes.extend_from_slice(new);

@@ -1,11 +1,13 @@
 //! `bench`: figures for a person.
 
 mod etcd;
+mod nats;
 
 use std::process::Command;
 
 use crate::{
     install::{self, Need},
+    releases::{self, Release},
     run::{self, Failure},
     suite,
     workspace::Workspace,
@@ -14,7 +16,7 @@ use crate::{
 /// What is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// One node against the floor.
+    /// One node against the floors.
     #[default]
     Floor,
     /// The engine alone, by callgrind.
@@ -31,6 +33,12 @@ pub(crate) enum Subject {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bench {
     pub(crate) subject: Subject,
+    /// Compares with a server of NATS, too.
+    pub(crate) nats: bool,
+    /// Compares with the last release, too.
+    pub(crate) last: bool,
+    /// Loads with sockets of libzmq.
+    pub(crate) libzmq: bool,
     /// JSON instead of tables.
     pub(crate) json: bool,
 }
@@ -47,6 +55,18 @@ impl TryFrom<&[String]> for Bench {
                     bench.json = true;
                     continue;
                 }
+                "--nats" => {
+                    bench.nats = true;
+                    continue;
+                }
+                "--last" => {
+                    bench.last = true;
+                    continue;
+                }
+                "--libzmq" => {
+                    bench.libzmq = true;
+                    continue;
+                }
                 "--engine" => Subject::Engine,
                 "--mmi" => Subject::Mmi,
                 "--etcd" => Subject::Etcd,
@@ -59,7 +79,11 @@ impl TryFrom<&[String]> for Bench {
             }
             bench.subject = subject;
         }
-        Ok(bench)
+        let of_floor = [("--nats", bench.nats), ("--last", bench.last), ("--libzmq", bench.libzmq)];
+        match of_floor.into_iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) if bench.subject != Subject::Floor => Err(name.to_owned()),
+            Some(_) | None => Ok(bench),
+        }
     }
 }
 
@@ -69,9 +93,11 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
         Subject::Floor | Subject::Mmi | Subject::Etcd | Subject::Relay => &[Need::Libzmq],
     };
     install::missing(needs)?;
+    // Before this version, which then lies where it belongs.
+    let last = if bench.last { releases::last(workspace, releases::Build::Shipped)? } else { None };
     suite::build(workspace, &["majordomo", "mdp-bench"])?;
     let mut command = match bench.subject {
-        Subject::Floor => Command::new(workspace.release("mdp-compare")),
+        Subject::Floor => comparison(workspace, bench, last)?,
         Subject::Engine => Command::new(workspace.release("mdp-engine-bench")),
         Subject::Mmi => Command::new(workspace.release("mdp-mmi-bench")),
         Subject::Etcd => etcd::command(workspace)?,
@@ -82,4 +108,23 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
         command.arg("--json");
     }
     run::run(suite::with_program(&mut command, workspace))
+}
+
+/// One node against the floors and whatever else is asked for.
+fn comparison(
+    workspace: &Workspace,
+    bench: Bench,
+    last: Option<Release>,
+) -> Result<Command, Failure> {
+    let mut command = Command::new(workspace.release("mdp-compare"));
+    if let Some(Release { version, program }) = last {
+        command.arg("--release").arg(format!("{version}={}", program.display()));
+    }
+    if bench.nats {
+        command.arg("--nats").arg(nats::server(workspace)?);
+    }
+    if bench.libzmq {
+        command.arg("--libzmq");
+    }
+    Ok(command)
 }

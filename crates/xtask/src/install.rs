@@ -1,6 +1,11 @@
 //! What the system must have besides Rust: finds out what is missing and installs it.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     run::{self, Failure},
@@ -166,6 +171,31 @@ fn install(prefix: &[&str], packages: &[&str]) -> Result<(), Failure> {
     let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
     arguments.extend(packages);
     run::run(&mut apt_get(prefix, &arguments))
+}
+
+/// A server that is installed, or the one of a package, unpacked below the target directory once. It is
+/// not installed: an installed one would run as a service from then on.
+pub(crate) fn unpacked(
+    workspace: &Workspace,
+    package: &str,
+    program: &str,
+) -> Result<PathBuf, Failure> {
+    let runs = |server: &Path| run::succeeds(Command::new(server).arg("--version"));
+    if runs(Path::new(program)) {
+        return Ok(PathBuf::from(program));
+    }
+    let directory = workspace.target.join(program);
+    let places = ["usr/bin", "usr/sbin"].map(|folder| directory.join(folder).join(program));
+    let found = || places.iter().find(|server| runs(server)).cloned();
+    if let Some(server) = found() {
+        return Ok(server);
+    }
+    say::line(&format!("==> unpacking {package} below the target directory, once"));
+    unpack(package, &directory)?;
+    found().ok_or_else(|| {
+        let place = directory.display();
+        Failure::new(format!("{package} was unpacked to {place}, and its {program} does not run"))
+    })
 }
 
 /// Unpacks a package of Debian without installing it, so that nothing of it runs by itself.

@@ -1,6 +1,11 @@
-//! Earlier releases, built from this project's own history for tests of mixed versions.
+//! Earlier releases, built from this project's own history, for tests of mixed versions and to compare
+//! with.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     run::{self, Failure},
@@ -13,12 +18,30 @@ const RELEASES: &str = "docs/decisions/0022-releases.md";
 /// How long the name of a commit is.
 const COMMIT_CHARS: usize = 40;
 
+/// A program of an earlier version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Release {
+    pub(crate) version: String,
+    pub(crate) program: PathBuf,
+}
+
+/// How it is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// As tests are, which shares most of what they need; its speed does not matter.
+    ForTests,
+    /// As it is shipped; one that was built before is kept.
+    Shipped,
+}
+
 /// Builds the program of the last release that is written down, if it is of another version than this.
 /// `None`: there is none, or this clone does not have its commit, which is said.
 pub(crate) fn last_other(workspace: &Workspace) -> Result<Option<PathBuf>, Failure> {
     let text = read(workspace);
     match newest(&text) {
-        Some((version, _)) if version != env!("CARGO_PKG_VERSION") => last(workspace),
+        Some((version, _)) if version != env!("CARGO_PKG_VERSION") => {
+            Ok(last(workspace, Build::ForTests)?.map(|release| release.program))
+        }
         Some(_) | None => Ok(None),
     }
 }
@@ -28,9 +51,17 @@ fn read(workspace: &Workspace) -> String {
 }
 
 /// As [`last_other`], whatever version this is.
-pub(crate) fn last(workspace: &Workspace) -> Result<Option<PathBuf>, Failure> {
+pub(crate) fn last(workspace: &Workspace, build: Build) -> Result<Option<Release>, Failure> {
     let text = read(workspace);
     let Some((version, commit)) = newest(&text) else { return Ok(None) };
+    let kept = match build {
+        Build::ForTests => workspace.target.join(format!("majordomo-{version}")),
+        Build::Shipped => workspace.release(&format!("majordomo-{version}-{commit}")),
+    };
+    let release = Release { version: version.to_owned(), program: kept };
+    if build == Build::Shipped && release.program.exists() {
+        return Ok(Some(release));
+    }
     let git = |arguments: &[&str]| {
         let mut git = Command::new("git");
         git.args(arguments).current_dir(&workspace.root);
@@ -38,7 +69,7 @@ pub(crate) fn last(workspace: &Workspace) -> Result<Option<PathBuf>, Failure> {
     };
     if !run::succeeds(&mut git(&["cat-file", "-e", &format!("{commit}^{{commit}}")])) {
         say::line(&format!(
-            "    not run: mixes with release {version}, for this clone does not have commit {commit}; \
+            "    left out: release {version}, for this clone does not have commit {commit}; \
              `git fetch --unshallow` brings it"
         ));
         return Ok(None);
@@ -48,22 +79,30 @@ pub(crate) fn last(workspace: &Workspace) -> Result<Option<PathBuf>, Failure> {
     // What an earlier run left behind may be of another commit.
     run::succeeds(&mut git(&["worktree", "remove", "--force", &place]));
     run::run(&mut git(&["worktree", "add", "--quiet", "--force", "--detach", &place, commit]))?;
-    let built = build(workspace, &sources, version);
+    let built = build_in(workspace, &sources, build, &release);
     run::succeeds(&mut git(&["worktree", "remove", "--force", &place]));
-    built.map(Some)
+    built.map(|()| Some(release))
 }
 
-/// In the target directory of this version, which has what both need built already.
-fn build(workspace: &Workspace, sources: &PathBuf, version: &str) -> Result<PathBuf, Failure> {
+/// In a target directory of its own: cargo tells the crates of two checkouts apart by their versions only, and
+/// would link this version's build with crates of the other one.
+fn build_in(
+    workspace: &Workspace,
+    sources: &Path,
+    build: Build,
+    release: &Release,
+) -> Result<(), Failure> {
+    let target = workspace.target.join(format!("build-{}", release.version));
+    let (profile, built) = match build {
+        Build::ForTests => ("test", target.join("debug/majordomo")),
+        Build::Shipped => ("release", target.join("release/majordomo")),
+    };
     let mut build = Command::new("cargo");
-    build.args(["build", "--locked", "--profile", "test", "--package", "majordomo"]);
-    build.current_dir(sources).env("CARGO_TARGET_DIR", &workspace.target);
+    build.args(["build", "--locked", "--profile", profile, "--package", "majordomo"]);
+    build.current_dir(sources).env("CARGO_TARGET_DIR", &target);
     run::run(&mut build)?;
-    let built = workspace.target.join("debug/majordomo");
-    let kept = workspace.target.join(format!("majordomo-{version}"));
-    fs::rename(&built, &kept)
-        .map_err(|error| Failure::new(format!("{}: {error}", built.display())))?;
-    Ok(kept)
+    fs::rename(&built, &release.program)
+        .map_err(|error| Failure::new(format!("{}: {error}", built.display())))
 }
 
 /// The last release of the list.

@@ -187,7 +187,9 @@ pub(crate) fn run(workspace: &Workspace, soak: Soak) -> Result<(), Failure> {
         Soak::Fuzz => fuzz(workspace),
         Soak::Releases => {
             suite::build(workspace, &["majordomo"])?;
-            suite::mixed_tests(workspace, "mixed", releases::last(workspace)?, totals)
+            let last = releases::last(workspace, releases::Build::ForTests)?;
+            let last = last.map(|release| release.program);
+            suite::mixed_tests(workspace, "mixed", last, totals)
         }
         Soak::Kubernetes => {
             suite::build(workspace, &["majordomo"])?;

@@ -20,9 +20,9 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The broker may need this many times the CPU per request of the floor before `test` fails. Loose,
-/// for a machine of CI has other work, too; `bench` shows the true figure.
-const GUARD: &str = "1.5";
+/// A figure of the broker may be so many times its target (`mdp-bench/compare/figure.rs`) before `test` fails.
+/// Loose, for a machine of CI has other work, too; `bench` shows the true figure.
+const GUARD: &str = "1.6";
 
 /// Of the rate of local answers, linearizable ones must reach this much on a follower. The promise was
 /// 0.6 while local answers went through libzmq; these have become two to three times as many, and the

@@ -286,6 +286,9 @@ Measures a broker, any broker of 7/MDP or 18/MDP: workers that reply at once, an
 --window requests outstanding. It reports requests per second, latencies and, with --pid, the processor \
 time that the broker spent per request.
 
+Clients and workers are plain sockets that speak ZMTP and cost this machine little: one thread for all clients \
+and one for all workers. With --libzmq they are sockets of libzmq, as most users have them.
+
 The services have names of their own, \"bench-\" and a random number, so that real clients and workers have \
 no part in it; --service chooses another name.
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mdp_bench::{BenchOptions, BenchReport, BrokerReport, Phase, Progress};
+use mdp_bench::{BenchOptions, BenchReport, BrokerReport, PeerKind, Phase, Progress};
 use mdp_wire::ServiceName;
 
 use crate::{
@@ -30,6 +30,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
     let options = BenchOptions {
         endpoint: endpoint.map_err(wrong)?,
         service,
+        peers: if args.libzmq { PeerKind::Libzmq } else { PeerKind::Raw },
         protocol: args.protocol.into(),
         services: args.services,
         workers: args.workers,
@@ -114,7 +115,8 @@ fn report_table(report: &BenchReport) -> Table {
         ),
     );
     if let Some(broker) = &report.broker {
-        row("broker CPU", format!("{:.2} us/request", broker.cpu_us_per_request));
+        let (cpu, switches) = (broker.cpu_us_per_request, broker.switches_per_request);
+        row("broker CPU", format!("{cpu:.2} us/request, {switches:.2} context switches/request"));
         for thread in &broker.threads {
             let name = format!("  {}", thread.name);
             let (cpu, wakeups) = (thread.cpu_us_per_request, thread.wakeups_per_request);

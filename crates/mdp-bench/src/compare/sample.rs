@@ -11,6 +11,9 @@ pub struct Sample {
     pub cpu_us: f64,
     /// The part of it that libzmq's own threads have, in microseconds.
     pub libzmq_us: f64,
+    /// Context switches of all processes of the broker per request.
+    #[serde(default)]
+    pub switches: f64,
     /// Half of the requests were faster, in microseconds.
     pub p50_us: f64,
     /// 99 of 100 requests were faster, in microseconds.
@@ -28,6 +31,7 @@ impl Sample {
         Self {
             cpu_us: processes().map(|process| process.cpu_us_per_request).sum(),
             libzmq_us: processes().map(BrokerReport::libzmq_us_per_request).sum(),
+            switches: processes().map(|process| process.switches_per_request).sum(),
             p50_us: report.latency.p50_us,
             p99_us: report.latency.p99_us,
             requests_per_second: report.requests_per_second,
@@ -42,6 +46,7 @@ impl Sample {
         Self {
             cpu_us: answers.cpu_us(),
             libzmq_us: libzmq.sum(),
+            switches: answers.processes.iter().map(|it| it.switches_per_request).sum(),
             p50_us: answers.latency.p50_us,
             p99_us: answers.latency.p99_us,
             requests_per_second: answers.answers_per_second,
@@ -59,6 +64,7 @@ impl Sample {
         Self {
             cpu_us: f(self.cpu_us, other.cpu_us),
             libzmq_us: f(self.libzmq_us, other.libzmq_us),
+            switches: f(self.switches, other.switches),
             p50_us: f(self.p50_us, other.p50_us),
             p99_us: f(self.p99_us, other.p99_us),
             requests_per_second: f(self.requests_per_second, other.requests_per_second),
@@ -73,6 +79,7 @@ impl Sample {
         Self {
             cpu_us: of(|sample| sample.cpu_us),
             libzmq_us: of(|sample| sample.libzmq_us),
+            switches: of(|sample| sample.switches),
             p50_us: of(|sample| sample.p50_us),
             p99_us: of(|sample| sample.p99_us),
             requests_per_second: of(|sample| sample.requests_per_second),
@@ -82,7 +89,7 @@ impl Sample {
 }
 
 /// The middle value, or the mean of the two in the middle; zero of none.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or_default();
     let middle = values.len() / 2;

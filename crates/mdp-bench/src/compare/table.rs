@@ -2,20 +2,21 @@
 
 use std::{fmt, io};
 
-use super::{Comparison, ContenderResult, Figure};
+use super::{Comparison, ContenderResult, Figure, Sample};
 
-const HEADINGS: [&str; 11] = [
+const HEADINGS: [&str; 12] = [
     "load",
     "broker",
     "CPU us/req",
     "ratio",
-    "libzmq us",
+    "switches",
     "p50 us",
     "ratio",
     "p99 us",
-    "ratio",
     "req/s",
     "errors",
+    "ours CPU",
+    "ours p50",
 ];
 
 /// How many columns, from the left, hold words.
@@ -50,21 +51,25 @@ pub fn write_figures(out: &mut dyn io::Write, figures: &[Figure]) -> io::Result<
     Ok(())
 }
 
-fn row(load: String, contender: &ContenderResult, is_compared: bool) -> [String; 11] {
-    let ContenderResult { name, median, ratio, .. } = contender;
+fn row(load: String, contender: &ContenderResult, is_compared: bool) -> [String; 12] {
+    let ContenderResult { name, median, ratio, ours, .. } = contender;
     let of_floor = |ratio: f64| if is_compared { format!("{ratio:.2}") } else { String::new() };
+    let of_ours = |figure: fn(&Sample) -> f64| {
+        ours.as_ref().map_or_else(String::new, |ours| format!("{:.2}", figure(ours)))
+    };
     [
         load,
         name.clone(),
         format!("{:.2}", median.cpu_us),
         of_floor(ratio.cpu_us),
-        format!("{:.2}", median.libzmq_us),
+        format!("{:.2}", median.switches),
         format!("{:.0}", median.p50_us),
         of_floor(ratio.p50_us),
         format!("{:.0}", median.p99_us),
-        of_floor(ratio.p99_us),
         format!("{:.0}", median.requests_per_second),
         format!("{:.0}", median.errors),
+        of_ours(|ours| ours.cpu_us),
+        of_ours(|ours| ours.p50_us),
     ]
 }
 

@@ -1,14 +1,24 @@
-use std::thread::JoinHandle;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use super::*;
+use crate::BenchError;
 
 const DEADLINE_MS: i32 = 5_000;
 
-/// A floor on a thread of its own, ended with its context.
+/// A native floor looks that often whether it is to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A floor on a thread of its own, which ends with this.
 pub(crate) struct RunningFloor {
-    context: Context,
     pub(crate) endpoint: String,
-    thread: Option<JoinHandle<Result<(), zmq::Error>>>,
+    end: Option<Box<dyn FnOnce()>>,
 }
 
 impl RunningFloor {
@@ -16,15 +26,41 @@ impl RunningFloor {
         let context = Context::new();
         let floor = Floor::bind(&context, "tcp://127.0.0.1:*").unwrap();
         let endpoint = floor.endpoint().unwrap();
-        let thread = Some(std::thread::spawn(move || floor.run()));
-        Self { context, endpoint, thread }
+        let thread: JoinHandle<Result<(), zmq::Error>> = std::thread::spawn(move || floor.run());
+        let mut context = context;
+        let end = move || {
+            context.destroy().unwrap();
+            thread.join().unwrap().unwrap();
+        };
+        Self { endpoint, end: Some(Box::new(end)) }
+    }
+
+    pub(crate) fn start_native() -> Self {
+        let mut floor = NativeFloor::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp://{}", floor.address().unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !is_stopped.load(Ordering::Relaxed) {
+                floor.turn(Some(LOOK_INTERVAL))?;
+            }
+            Ok::<(), BenchError>(())
+        });
+        let end = move || {
+            stop.store(true, Ordering::Relaxed);
+            thread.join().unwrap().unwrap();
+        };
+        Self { endpoint, end: Some(Box::new(end)) }
+    }
+
+    fn both() -> [Self; 2] {
+        [Self::start(), Self::start_native()]
     }
 }
 
 impl Drop for RunningFloor {
     fn drop(&mut self) {
-        self.context.destroy().unwrap();
-        self.thread.take().unwrap().join().unwrap().unwrap();
+        self.end.take().unwrap()();
     }
 }
 
@@ -42,51 +78,57 @@ fn send(socket: &Socket, frames: &[&[u8]]) {
 
 #[test]
 fn request_goes_to_the_worker_and_its_reply_to_the_client() {
-    let floor = RunningFloor::start();
-    let context = Context::new();
-    let (worker, client) = (dealer(&context, &floor), dealer(&context, &floor));
+    for floor in RunningFloor::both() {
+        let context = Context::new();
+        let (worker, client) = (dealer(&context, &floor), dealer(&context, &floor));
 
-    // The request comes first and waits for the worker.
-    send(&client, &[b"", b"MDPC01", b"echo", b"one", b"two"]);
-    send(&worker, &[b"", b"MDPW01", b"\x01", b"echo"]);
+        // The request comes first and waits for the worker.
+        send(&client, &[b"", b"MDPC01", b"echo", b"one", b"two"]);
+        send(&worker, &[b"", b"MDPW01", b"\x01", b"echo"]);
 
-    let request = worker.recv_multipart(0).unwrap();
-    let address = request[3].clone();
-    assert_eq!(request, [b"", b"MDPW01".as_slice(), b"\x02", &address, b"", b"one", b"two"]);
-    send(&worker, &[b"", b"MDPW01", b"\x03", &address, b"", b"three"]);
-    assert_eq!(client.recv_multipart(0).unwrap(), [b"".as_slice(), b"MDPC01", b"echo", b"three"]);
+        let request = worker.recv_multipart(0).unwrap();
+        let address = request[3].clone();
+        assert_eq!(request, [b"", b"MDPW01".as_slice(), b"\x02", &address, b"", b"one", b"two"]);
+        send(&worker, &[b"", b"MDPW01", b"\x03", &address, b"", b"three"]);
+        assert_eq!(
+            client.recv_multipart(0).unwrap(),
+            [b"".as_slice(), b"MDPC01", b"echo", b"three"]
+        );
+    }
 }
 
 #[test]
 fn each_of_several_services_has_its_own_worker() {
-    let floor = RunningFloor::start();
-    let context = Context::new();
-    let (a, b) = (dealer(&context, &floor), dealer(&context, &floor));
-    let client = dealer(&context, &floor);
-    send(&a, &[b"", b"MDPW01", b"\x01", b"a"]);
-    send(&b, &[b"", b"MDPW01", b"\x01", b"b"]);
+    for floor in RunningFloor::both() {
+        let context = Context::new();
+        let (a, b) = (dealer(&context, &floor), dealer(&context, &floor));
+        let client = dealer(&context, &floor);
+        send(&a, &[b"", b"MDPW01", b"\x01", b"a"]);
+        send(&b, &[b"", b"MDPW01", b"\x01", b"b"]);
 
-    send(&client, &[b"", b"MDPC01", b"b", b"for b"]);
-    send(&client, &[b"", b"MDPC01", b"a", b"for a"]);
+        send(&client, &[b"", b"MDPC01", b"b", b"for b"]);
+        send(&client, &[b"", b"MDPC01", b"a", b"for a"]);
 
-    assert_eq!(a.recv_multipart(0).unwrap()[5], b"for a");
-    assert_eq!(b.recv_multipart(0).unwrap()[5], b"for b");
+        assert_eq!(a.recv_multipart(0).unwrap()[5], b"for a");
+        assert_eq!(b.recv_multipart(0).unwrap()[5], b"for b");
+    }
 }
 
 #[test]
 fn worker_that_left_gets_no_request() {
-    let floor = RunningFloor::start();
-    let context = Context::new();
-    let (left, stays) = (dealer(&context, &floor), dealer(&context, &floor));
-    let client = dealer(&context, &floor);
-    send(&left, &[b"", b"MDPW01", b"\x01", b"echo"]);
-    send(&left, &[b"", b"MDPW01", b"\x05"]);
-    // The answer to a heartbeat says that everything before it was taken.
-    send(&left, &[b"", b"MDPW01", b"\x04"]);
-    assert_eq!(left.recv_multipart(0).unwrap(), [b"".as_slice(), b"MDPW01", b"\x04"]);
+    for floor in RunningFloor::both() {
+        let context = Context::new();
+        let (left, stays) = (dealer(&context, &floor), dealer(&context, &floor));
+        let client = dealer(&context, &floor);
+        send(&left, &[b"", b"MDPW01", b"\x01", b"echo"]);
+        send(&left, &[b"", b"MDPW01", b"\x05"]);
+        // The answer to a heartbeat says that everything before it was taken.
+        send(&left, &[b"", b"MDPW01", b"\x04"]);
+        assert_eq!(left.recv_multipart(0).unwrap(), [b"".as_slice(), b"MDPW01", b"\x04"]);
 
-    send(&stays, &[b"", b"MDPW01", b"\x01", b"echo"]);
-    send(&client, &[b"", b"MDPC01", b"echo", b"x"]);
+        send(&stays, &[b"", b"MDPW01", b"\x01", b"echo"]);
+        send(&client, &[b"", b"MDPC01", b"echo", b"x"]);
 
-    assert_eq!(stays.recv_multipart(0).unwrap()[5], b"x");
+        assert_eq!(stays.recv_multipart(0).unwrap()[5], b"x");
+    }
 }

@@ -34,6 +34,42 @@ fn every_request_of_a_run_is_answered_once() {
 }
 
 #[test]
+fn peers_of_both_kinds_load_a_broker_with_libzmq_and_one_without() {
+    for floor in [RunningFloor::start(), RunningFloor::start_native()] {
+        for peers in [PeerKind::Raw, PeerKind::Libzmq] {
+            for body_bytes in [8, 2_000, 100_000] {
+                let duration = Duration::from_millis(50);
+                let options = BenchOptions { peers, body_bytes, duration, ..short(&floor) };
+                let report = run(&options, &mut |_| {}).unwrap();
+
+                assert!(report.requests > 1, "{report:?}");
+                assert_eq!((report.timeouts, report.unexpected_replies), (0, 0), "{report:?}");
+                assert_eq!((report.workers_disconnected, report.workers_used), (0, 32));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_broker_is_refused_with_the_reason() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let web_server = thread::spawn(move || {
+        // The first connection only asks whether the port is open.
+        for stream in listener.incoming().take(2) {
+            std::io::Write::write_all(&mut stream.unwrap(), b"HTTP/1.1 400 Bad Request\r\n")
+                .unwrap();
+        }
+    });
+
+    let error = run(&BenchOptions { endpoint, ..BenchOptions::default() }, &mut |_| {});
+
+    let error = error.unwrap_err();
+    assert!(matches!(error, BenchError::Unreachable { .. }), "{error}");
+    web_server.join().unwrap();
+}
+
+#[test]
 fn every_service_is_asked_whatever_the_window() {
     let floor = RunningFloor::start();
     let options = BenchOptions { services: 40, workers: 40, window: 8, ..short(&floor) };

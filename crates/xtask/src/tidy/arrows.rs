@@ -69,7 +69,7 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         name: "mdp-bench",
-        ours: &["mdp-broker", "mdp-catalog", "mdp-wire"],
+        ours: &["mdp-broker", "mdp-catalog", "mdp-transport", "mdp-wire"],
         outside: Outside::Any,
     },
     Member {

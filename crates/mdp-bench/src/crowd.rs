@@ -1,0 +1,172 @@
+//! Many workers that have nothing to do: how fast a broker takes them, and what they cost it.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    BenchError, BenchOptions, BrokerReport, PeerKind,
+    compare::{Contender, median},
+    launch::LaunchError,
+    process::{self, ProcessTime},
+    report::to_f64,
+    run::{WorkersThread, raise_file_limit},
+};
+
+/// How long a broker may take to register them all.
+const REGISTERED_DEADLINE: Duration = Duration::from_secs(60);
+/// How long to wait between two looks whether they are registered.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Whom to measure, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Each in its turn; the first is what the others are compared with.
+    pub contenders: Vec<Contender>,
+    /// How many workers.
+    pub workers: usize,
+    /// How many times each is measured.
+    pub rounds: usize,
+    /// How long the workers are idle after the last of them is registered.
+    pub idle: Duration,
+}
+
+/// What one broker had to do with so many workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Crowd {
+    /// Workers that connected, introduced themselves, and were registered, in a second.
+    pub registrations_per_second: f64,
+    /// Processor time for each of them, in microseconds.
+    pub registration_cpu_us: f64,
+    /// Memory above what the broker has without any, in bytes.
+    pub memory_bytes: f64,
+    /// Processor time in a second while they are idle but for heartbeats, in milliseconds.
+    pub idle_cpu_ms: f64,
+}
+
+/// One broker: the medians of all rounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CrowdResult {
+    /// Its name.
+    pub name: String,
+    /// The median of each figure.
+    pub median: Crowd,
+    /// Each round.
+    pub rounds: Vec<Crowd>,
+}
+
+/// Why nothing was measured.
+#[derive(Debug, Error)]
+pub enum CrowdError {
+    /// A broker does not run.
+    #[error("{name}: {error}")]
+    Launch {
+        /// The contender.
+        name: String,
+        /// Why.
+        error: LaunchError,
+    },
+    /// It cannot be measured.
+    #[error("{name}: {error}")]
+    Bench {
+        /// The contender.
+        name: String,
+        /// Why.
+        error: BenchError,
+    },
+    /// It does not register them all.
+    #[error(
+        "{name}: {registered} of {workers} workers were registered within {REGISTERED_DEADLINE:?}"
+    )]
+    NotRegistered {
+        /// The contender.
+        name: String,
+        /// How many were.
+        registered: u64,
+        /// How many there are.
+        workers: usize,
+    },
+}
+
+/// Measures everything in the plan, each time with a fresh process.
+///
+/// # Errors
+/// A broker cannot be started or measured.
+pub fn measure(
+    plan: &Plan,
+    on_step: &mut dyn FnMut(&str, Crowd),
+) -> Result<Vec<CrowdResult>, CrowdError> {
+    let mut rounds = vec![Vec::new(); plan.contenders.len()];
+    for _ in 0..plan.rounds {
+        for (contender, rounds) in plan.contenders.iter().zip(&mut rounds) {
+            let crowd = measure_once(plan, contender)?;
+            on_step(&contender.name, crowd);
+            rounds.push(crowd);
+        }
+    }
+    let result = |(contender, rounds): (&Contender, Vec<Crowd>)| CrowdResult {
+        name: contender.name.clone(),
+        median: Crowd::median(&rounds),
+        rounds,
+    };
+    Ok(plan.contenders.iter().zip(rounds).map(result).collect())
+}
+
+fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError> {
+    let name = || contender.name.clone();
+    let bench = |error| CrowdError::Bench { name: name(), error };
+    let mut options =
+        BenchOptions { workers: plan.workers, peers: contender.peers, ..BenchOptions::default() };
+    raise_file_limit(&options).map_err(bench)?;
+    let launched =
+        contender.launch.start().map_err(|error| CrowdError::Launch { name: name(), error })?;
+    options.endpoint = launched.endpoint().to_owned();
+    let pid = launched.pid();
+    let observed = |error| bench(BenchError::Process { pid, error });
+    let time = || ProcessTime::read(pid).map_err(observed);
+    let memory = || process::resident_bytes(pid).map_err(observed);
+
+    let (memory_before, before, began_at) = (memory()?, time()?, Instant::now());
+    let workers =
+        WorkersThread::start(&options, &[options.service.clone().into_bytes()]).map_err(bench)?;
+    // A server of NATS has said so already.
+    while options.peers != PeerKind::Nats && !workers.are_all_registered(plan.workers) {
+        if began_at.elapsed() > REGISTERED_DEADLINE {
+            let (registered, workers) = (workers.registered(), plan.workers);
+            return Err(CrowdError::NotRegistered { name: name(), registered, workers });
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    let took = began_at.elapsed();
+    let registered = time()?;
+    thread::sleep(plan.idle);
+    let idle = time()?;
+    let memory_after = memory()?;
+
+    let count = u64::try_from(plan.workers).unwrap_or(u64::MAX);
+    let cpu_us = |now: &ProcessTime, earlier: &ProcessTime, count| {
+        BrokerReport::new(&now.since(earlier), count, 0, 0).cpu_us_per_request
+    };
+    Ok(Crowd {
+        registrations_per_second: to_f64(count) / took.as_secs_f64(),
+        registration_cpu_us: cpu_us(&registered, &before, count),
+        memory_bytes: to_f64(memory_after.saturating_sub(memory_before)),
+        idle_cpu_ms: cpu_us(&idle, &registered, 1) / 1e3 / plan.idle.as_secs_f64(),
+    })
+}
+
+impl Crowd {
+    fn median(rounds: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(rounds.iter().map(figure).collect());
+        Self {
+            registrations_per_second: of(|crowd| crowd.registrations_per_second),
+            registration_cpu_us: of(|crowd| crowd.registration_cpu_us),
+            memory_bytes: of(|crowd| crowd.memory_bytes),
+            idle_cpu_ms: of(|crowd| crowd.idle_cpu_ms),
+        }
+    }
+}

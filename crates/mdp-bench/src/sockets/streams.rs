@@ -1,0 +1,368 @@
+//! Non-blocking streams of bytes on one thread, at a cost that depends on those with news only.
+
+use std::{
+    io::{self, IoSlice, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _},
+    os::fd::{AsRawFd as _, RawFd},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use mio::{Events, Interest, Token, event::Source, unix::SourceFd};
+
+use crate::BenchError;
+
+/// How many streams one wait can report.
+const EVENTS_MAX: usize = 1_024;
+/// How much is read from one stream before the others get their turn.
+const READ_BYTES: usize = 64 * 1024;
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a read came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Input<'a> {
+    Bytes(&'a [u8]),
+    Nothing,
+    Closed,
+}
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Written(usize),
+    /// The kernel takes no more; the stream is among the writable ones when it does.
+    Blocked,
+    Closed,
+}
+
+/// Where streams connect to.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    Tcp(Vec<SocketAddr>),
+    Unix(String),
+}
+
+impl Target {
+    /// Resolves an endpoint.
+    pub(crate) fn of(endpoint: &str) -> Result<Self, BenchError> {
+        let failed = |reason: String| unreachable(endpoint, reason);
+        if let Some(path) = endpoint.strip_prefix("ipc://") {
+            return Ok(Self::Unix(path.to_owned()));
+        }
+        let Some(address) = endpoint.strip_prefix("tcp://") else {
+            return Err(failed(String::from("only tcp:// and ipc:// are supported")));
+        };
+        let addresses = address.to_socket_addrs().map_err(|error| failed(error.to_string()))?;
+        Ok(Self::Tcp(addresses.collect()))
+    }
+}
+
+/// Streams, each known by its index.
+pub(crate) struct Streams {
+    poll: mio::Poll,
+    events: Events,
+    streams: Vec<Option<Entry>>,
+    /// Streams that must be read whatever the poller says.
+    again: Vec<usize>,
+    writable: Vec<usize>,
+    scratch: Box<[u8]>,
+}
+
+struct Entry {
+    stream: Stream,
+    is_blocked: bool,
+}
+
+enum Stream {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+impl Streams {
+    pub(crate) fn new() -> Result<Self, BenchError> {
+        Ok(Self {
+            poll: mio::Poll::new().map_err(BenchError::Poll)?,
+            events: Events::with_capacity(EVENTS_MAX),
+            streams: Vec::new(),
+            again: Vec::new(),
+            writable: Vec::new(),
+            scratch: vec![0; READ_BYTES].into(),
+        })
+    }
+
+    /// Connects one more and returns its index.
+    pub(crate) fn connect(&mut self, endpoint: &str, target: &Target) -> Result<usize, BenchError> {
+        let failed = |error: io::Error| unreachable(endpoint, words(&error));
+        let stream = match target {
+            Target::Tcp(addresses) => Stream::tcp(connect_tcp(addresses).map_err(failed)?),
+            Target::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+                stream.set_nonblocking(true)?;
+                Ok(Stream::Unix(mio::net::UnixStream::from_std(stream)))
+            }),
+        };
+        self.add(stream.map_err(failed)?)
+    }
+
+    /// Takes the connections that wait, and returns their indices.
+    pub(crate) fn accept(&mut self, listener: &TcpListener) -> Result<Vec<usize>, BenchError> {
+        let mut accepted = Vec::new();
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    let stream = Stream::tcp(stream).map_err(BenchError::Poll)?;
+                    accepted.push(self.add(stream)?);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(accepted),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(BenchError::Poll(error)),
+            }
+        }
+    }
+
+    fn add(&mut self, mut stream: Stream) -> Result<usize, BenchError> {
+        let free = self.streams.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.streams.len());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let source: &mut dyn SourceOfEvents = match &mut stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+        };
+        source.register_at(self.poll.registry(), index, interest).map_err(BenchError::Poll)?;
+        let entry = Some(Entry { stream, is_blocked: false });
+        match self.streams.get_mut(index) {
+            Some(place) => *place = entry,
+            None => self.streams.push(entry),
+        }
+        Ok(index)
+    }
+
+    /// Anything else that becomes readable.
+    pub(crate) fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError> {
+        let registry = self.poll.registry();
+        let registered =
+            registry.register(&mut SourceFd(&descriptor), Token(index), Interest::READABLE);
+        registered.map_err(BenchError::Poll)
+    }
+
+    /// A listener whose connections are to be [accepted](Self::accept).
+    pub(crate) fn watch_listener(
+        &self,
+        index: usize,
+        listener: &TcpListener,
+    ) -> Result<(), BenchError> {
+        listener.set_nonblocking(true).map_err(BenchError::Poll)?;
+        self.watch(index, listener.as_raw_fd())
+    }
+
+    /// Fills `ready` with the streams to read, after at most `timeout`; without one, when there
+    /// are any.
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        ready: &mut Vec<usize>,
+    ) -> Result<(), BenchError> {
+        ready.clear();
+        ready.append(&mut self.again);
+        let timeout = if ready.is_empty() { timeout } else { Some(Duration::ZERO) };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            Err(error) => return Err(BenchError::Poll(error)),
+        }
+        for event in &self.events {
+            let index = event.token().0;
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                ready.push(index);
+            }
+            if event.is_writable()
+                && let Some(Some(entry)) = self.streams.get_mut(index)
+                && std::mem::take(&mut entry.is_blocked)
+            {
+                self.writable.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next stream that takes bytes again after it did not.
+    pub(crate) fn poll_writable(&mut self) -> Option<usize> {
+        self.writable.pop()
+    }
+
+    /// Reads what has come; if that was more than is read at once, the stream is ready again.
+    pub(crate) fn read(&mut self, index: usize) -> Input<'_> {
+        let Some(Some(entry)) = self.streams.get_mut(index) else { return Input::Nothing };
+        let count = loop {
+            match entry.stream.read(&mut self.scratch) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Nothing,
+                Err(_) => break 0,
+            }
+        };
+        if count == 0 {
+            self.close(index);
+            return Input::Closed;
+        }
+        if count == self.scratch.len() {
+            self.again.push(index);
+        }
+        Input::Bytes(self.scratch.get(..count).unwrap_or_default())
+    }
+
+    /// Writes as much as the kernel takes at once.
+    pub(crate) fn write(&mut self, index: usize, slices: &[IoSlice<'_>]) -> Output {
+        let Some(Some(entry)) = self.streams.get_mut(index) else { return Output::Closed };
+        loop {
+            match entry.stream.write(slices) {
+                Ok(count) if count > 0 => return Output::Written(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    entry.is_blocked = true;
+                    return Output::Blocked;
+                }
+                // The read that follows finds it closed.
+                Ok(_) | Err(_) => return Output::Closed,
+            }
+        }
+    }
+
+    /// Closes a stream; its index is used again.
+    pub(crate) fn close(&mut self, index: usize) {
+        if let Some(place) = self.streams.get_mut(index) {
+            *place = None;
+        }
+    }
+}
+
+impl Stream {
+    fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self::Tcp(mio::net::TcpStream::from_std(stream)))
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+}
+
+/// [`Source`] can not be made into an object that a registry takes.
+trait SourceOfEvents {
+    fn register_at(
+        &mut self,
+        registry: &mio::Registry,
+        index: usize,
+        interest: Interest,
+    ) -> io::Result<()>;
+}
+
+impl<S: Source> SourceOfEvents for S {
+    fn register_at(
+        &mut self,
+        registry: &mio::Registry,
+        index: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        registry.register(self, Token(index), interest)
+    }
+}
+
+fn connect_tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = Err(io::ErrorKind::NotFound.into());
+    for address in addresses {
+        last = TcpStream::connect_timeout(address, CONNECT_TIMEOUT);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+pub(crate) fn unreachable(endpoint: &str, reason: String) -> BenchError {
+    BenchError::Unreachable { endpoint: endpoint.to_owned(), reason }
+}
+
+/// The kind of an error, without the number that it has on this system.
+pub(crate) fn words(error: &io::Error) -> String {
+    let kind = error.kind();
+    if kind == io::ErrorKind::ConnectionRefused {
+        "connection refused".to_owned()
+    } else if kind == io::ErrorKind::TimedOut {
+        "no answer in time".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const WAIT: Option<Duration> = Some(Duration::from_secs(5));
+
+    #[test]
+    fn streams_of_both_kinds_carry_bytes_until_they_are_closed() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let unix = UnixListener::bind(&path).unwrap();
+        let endpoints =
+            [format!("tcp://{}", tcp.local_addr().unwrap()), format!("ipc://{}", path.display())];
+        let mut streams = Streams::new().unwrap();
+        for endpoint in &endpoints {
+            streams.connect(endpoint, &Target::of(endpoint).unwrap()).unwrap();
+        }
+        let mut tcp = tcp.accept().unwrap().0;
+        let mut unix = unix.accept().unwrap().0;
+        for (index, peer) in [(0, &mut tcp as &mut dyn ReadWrite), (1, &mut unix)] {
+            let written = streams.write(index, &[IoSlice::new(b"he"), IoSlice::new(b"llo")]);
+            assert_eq!(written, Output::Written(5));
+            let mut bytes = [0; 5];
+            peer.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, b"hello");
+            peer.write_all(b"world").unwrap();
+            let mut ready = Vec::new();
+            while !ready.contains(&index) {
+                streams.wait(WAIT, &mut ready).unwrap();
+            }
+            assert_eq!(streams.read(index), Input::Bytes(b"world"));
+            assert_eq!(streams.read(index), Input::Nothing);
+        }
+        drop((tcp, unix));
+        for index in [0, 1] {
+            let mut ready = Vec::new();
+            while streams.read(index) == Input::Nothing && streams.streams[index].is_some() {
+                streams.wait(WAIT, &mut ready).unwrap();
+            }
+            assert!(streams.streams[index].is_none());
+        }
+    }
+
+    trait ReadWrite: io::Read + io::Write {}
+    impl<T: io::Read + io::Write> ReadWrite for T {}
+
+    #[test]
+    fn other_endpoints_are_refused_with_the_reason() {
+        let error = Target::of("inproc://x").unwrap_err().to_string();
+        assert!(error.contains("inproc://x") && error.contains("tcp:// and ipc://"), "{error}");
+        let mut streams = Streams::new().unwrap();
+        for endpoint in ["tcp://127.0.0.1:1", "ipc:///no/such/socket"] {
+            let error = streams.connect(endpoint, &Target::of(endpoint).unwrap()).unwrap_err();
+            assert!(matches!(error, BenchError::Unreachable { .. }), "{error}");
+        }
+    }
+}
