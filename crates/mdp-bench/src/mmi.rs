@@ -28,8 +28,10 @@ use crate::{
 pub const WINDOWS: [usize; 3] = [1, 64, 256];
 /// The window for which there is a promise.
 pub const PROMISED_WINDOW: usize = 256;
-/// The promise: the rate of linearizable answers over that of local ones, at least.
-pub const RATE_RATIO_MIN: f64 = 0.6;
+/// The promise: the rate of linearizable answers over that of local ones, at least. It was 0.6 while
+/// libzmq limited the rate of both; now a node gives more than a million local answers a second, and
+/// more linearizable ones than before, too.
+pub const RATE_RATIO_MIN: f64 = 0.25;
 
 /// How many services have a worker, as many on each node.
 const SERVICES_PER_NODE: usize = 11;

@@ -24,10 +24,9 @@ use crate::{
 /// Loose, for a machine of CI has other work, too; `bench` shows the true figure.
 const GUARD: &str = "1.6";
 
-/// Of the rate of local answers, linearizable ones must reach this much on a follower. The promise was
-/// 0.6 while local answers went through libzmq; these have become two to three times as many, and the
-/// calls between nodes, which the others wait for, have not.
-const MMI_GUARD: &str = "0.3";
+/// Of the rate of local answers, linearizable ones must reach this much on a follower: the target
+/// (`mdp-bench/mmi.rs`), looser as above.
+const MMI_GUARD: &str = "0.15";
 
 /// How long the tests of a part may take, before they are killed. They take a minute or four; one that waits
 /// for ever shall fail, and the others shall be run.

@@ -206,8 +206,8 @@ fetched), which is built into the target directory once. Every stage runs, also 
   python   the tests with Python peers (pyzmq in a virtual environment under the target directory)
   readme   the commands of the README and of docs/operating.md that are run as they stand
   speed    short benchmarks that fail when the broker is beyond 1.6 times its targets beside the
-           floors, when a follower's linearizable answers come at less than 0.3 times the rate of its
-           local ones, or when requests that cross nodes are far from their targets
+           floors, when a follower's linearizable answers come at less than 0.15 times the rate of
+           its local ones, or when requests that cross nodes are far from their targets
 
 The last line is the sum: `N passed, N failed`.",
     },

@@ -271,7 +271,92 @@ impl Peers for NatsPeers {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        sync::{Arc, Mutex},
+        thread,
+    };
+
     use super::*;
+    use crate::{BenchOptions, PeerKind, run};
+
+    /// Subject, number of the subscription, connection; one of each subject has its turn.
+    type Subscriptions = Arc<Mutex<VecDeque<(String, String, TcpStream)>>>;
+
+    /// Serves one connection until it is closed: as much of the protocol as the load needs.
+    fn serve(stream: TcpStream, subscriptions: &Subscriptions) -> Option<()> {
+        let mut answers = stream.try_clone().ok()?;
+        answers.write_all(b"INFO {}\r\nPING\r\n").ok()?;
+        let mut input = BufReader::new(stream);
+        let mut line = String::new();
+        while input.read_line(&mut line).ok()? > 0 {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["PING"] => answers.write_all(b"PONG\r\n").ok()?,
+                ["SUB", subject, .., sid] => {
+                    let place = (subject.to_string(), sid.to_string(), answers.try_clone().ok()?);
+                    subscriptions.lock().ok()?.push_back(place);
+                }
+                ["PUB", subject, reply_to @ .., size] => {
+                    let size: usize = size.parse().ok()?;
+                    let mut body = vec![0; size + 2];
+                    input.read_exact(&mut body).ok()?;
+                    let mut all = subscriptions.lock().ok()?;
+                    let index = all.iter().position(|(name, ..)| name == subject)?;
+                    let (name, sid, mut stream) = all.remove(index)?;
+                    let head = [&["MSG", subject, &sid], reply_to].concat().join(" ");
+                    stream
+                        .write_all(&[format!("{head} {size}\r\n").as_bytes(), &body].concat())
+                        .ok()?;
+                    all.push_back((name, sid, stream));
+                }
+                ["CONNECT", ..] | ["PONG"] | ["UNSUB", ..] => {}
+                other => panic!("{other:?}"),
+            }
+            line.clear();
+        }
+        Some(())
+    }
+
+    /// A server for one run, and its endpoint.
+    fn start() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let subscriptions = Subscriptions::default();
+            for stream in listener.incoming() {
+                let (stream, subscriptions) = (stream.unwrap(), Arc::clone(&subscriptions));
+                // A connection that the run closes is the end of its thread.
+                thread::spawn(move || serve(stream, &subscriptions));
+            }
+        });
+        endpoint
+    }
+
+    #[test]
+    fn load_runs_over_a_server_of_nats() {
+        for body_bytes in [8, 20_000] {
+            let options = BenchOptions {
+                endpoint: start(),
+                peers: PeerKind::Nats,
+                workers: 3,
+                clients: 2,
+                window: 8,
+                body_bytes,
+                warmup: Duration::ZERO,
+                duration: Duration::from_millis(100),
+                ..BenchOptions::default()
+            };
+
+            let report = run(&options, &mut |_| {}).unwrap();
+
+            assert!(report.requests > 8, "{report:?}");
+            assert_eq!((report.timeouts, report.unexpected_replies), (0, 0), "{report:?}");
+            assert_eq!((report.workers_used, report.workers_disconnected), (3, 0), "{report:?}");
+        }
+    }
 
     #[test]
     fn operations_are_told_apart_wherever_the_input_ends() {
