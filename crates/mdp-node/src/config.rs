@@ -12,10 +12,12 @@ use mdp_replica::Consistency;
 pub struct NodeConfig {
     /// The node's name.
     pub name: NodeName,
-    /// `broker.bind`: where clients and workers connect, such as `tcp://127.0.0.1:5555`.
-    pub bind: String,
-    /// `broker.advertise`: the address that clients are told; empty: the port of `bind` at the host
-    /// of `cluster.advertise`, or that of `bind`, with the machine's name instead of a wildcard.
+    /// `broker.bind`: where clients and workers connect, such as `tcp://127.0.0.1:5555` or
+    /// `ipc:///run/majordomo/clients`: at least one, and at most [`BINDS_MAX`](crate::BINDS_MAX).
+    pub bind: Vec<String>,
+    /// `broker.advertise`: the TCP address that clients are told; empty: the port of the first one of
+    /// `bind` at the host of `cluster.advertise`, or that one itself, with the machine's name instead
+    /// of a wildcard; nothing if there is none.
     pub advertise: String,
     /// What the engine can be told.
     pub settings: Settings,
@@ -39,7 +41,7 @@ pub struct NodeConfig {
 /// Everything that a node can be told about its cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// `cluster.bind`: where other nodes connect, such as `tcp://0.0.0.0:5556`.
+    /// `cluster.bind`: where other nodes connect, such as `tcp://*:5556`.
     pub bind: String,
     /// `cluster.advertise`: the address that other nodes are told; empty: the node's own entry in
     /// `seeds`, else that of `bind`, with the machine's name instead of a wildcard.
@@ -80,7 +82,7 @@ impl NodeConfig {
     pub fn new(name: NodeName) -> Self {
         Self {
             name,
-            bind: "tcp://127.0.0.1:5555".to_owned(),
+            bind: vec!["tcp://127.0.0.1:5555".to_owned()],
             advertise: String::new(),
             settings: Settings::default(),
             max_outgoing_bytes_per_peer: 16 << 20,
