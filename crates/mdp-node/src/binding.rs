@@ -59,9 +59,7 @@ pub enum BindError {
         error: io::Error,
     },
     /// Another program listens at the path of a Unix socket.
-    #[error(
-        "{key} = \"{address}\": another program listens there; stop it or choose another path"
-    )]
+    #[error("{key} = \"{address}\": another program listens there; stop it or choose another path")]
     SocketInUse {
         /// The key that it was configured by.
         key: &'static str,

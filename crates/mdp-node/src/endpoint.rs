@@ -32,7 +32,10 @@ enum Host {
     Any,
     Address(IpAddr),
     /// A link-local address and the interface that leads to its link, as in `fe80::1%eth0`.
-    Zoned { address: Ipv6Addr, text: String },
+    Zoned {
+        address: Ipv6Addr,
+        text: String,
+    },
     /// A name of a host, or of a network interface to bind to.
     Name(String),
 }

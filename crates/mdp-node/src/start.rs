@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    BINDS_MAX, BindAddress, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError, Node, NodeConfig,
-    NodeView, SocketError, addresses,
+    BINDS_MAX, BindAddress, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError,
+    Node, NodeConfig, NodeView, SocketError, addresses,
     bell::Ringer,
     broker_thread::{BrokerThread, DrainTimes, Ending},
     client_port::{ClientPort, connection_limits},

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Path,
     /// An address to listen at.
     Bind,
+    /// One address to listen at, or several.
+    Binds,
     /// An address to listen at, or nothing.
     BindOrNone,
     /// An address that others can connect to, or nothing.
@@ -74,6 +76,8 @@ pub(crate) enum Setting {
     Count(u64),
     /// Yes or no.
     Flag(bool),
+    /// Addresses in their canonical form; at least one.
+    Addresses(Vec<String>),
     /// The nodes that start the cluster, by unique names and addresses.
     Peers(Vec<Peer>),
 }
@@ -89,6 +93,10 @@ impl Kind {
             Self::Peers => {
                 let items = read_list(raw).ok_or_else(wanted)?;
                 peer::read(&items).map(Setting::Peers)
+            }
+            Self::Binds => {
+                let items = read_list(raw).ok_or_else(wanted)?;
+                address::binds(&items).map(Setting::Addresses)
             }
             Self::Flag => read_flag(raw).ok_or_else(wanted).map(Setting::Flag),
             Self::Count { min, max } => {
@@ -138,6 +146,7 @@ impl Kind {
             | Self::Path
             | Self::LogLevel
             | Self::VersionOrNone
+            | Self::Binds
             | Self::Peers
             | Self::Flag
             | Self::Count { .. }
@@ -152,6 +161,7 @@ impl Kind {
             Self::NodeName => "1 to 63 letters, digits, '-', '_' or '.'".into(),
             Self::Path => "the path of a folder".into(),
             Self::Bind => address::BIND_WANTED.into(),
+            Self::Binds => address::BINDS_WANTED.into(),
             Self::BindOrNone => format!("{}, or \"\" for the default", address::BIND_WANTED),
             Self::Advertise => address::ADVERTISE_WANTED.into(),
             Self::HostPortOrNone => address::HOST_PORT_WANTED.into(),
@@ -267,6 +277,10 @@ impl Setting {
             Self::Size(bytes) => units::SizeText(*bytes).to_string().into(),
             Self::Count(count) => (*count).into(),
             Self::Flag(flag) => (*flag).into(),
+            Self::Addresses(addresses) => match addresses.as_slice() {
+                [address] => address.as_str().into(),
+                several => several.into(),
+            },
             Self::Peers(peers) => peers.iter().map(Peer::to_string).collect(),
         }
     }
