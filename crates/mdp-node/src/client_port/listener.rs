@@ -59,10 +59,10 @@ struct Listener {
 enum ListeningSocket {
     Tcp(TcpListener),
     Unix {
+        /// Removed while the socket still listens: nobody else can have taken it over then.
+        _file: SocketFile,
         socket: UnixListener,
         path: &'static str,
-        /// Removed with the listener.
-        _file: SocketFile,
     },
 }
 
@@ -250,5 +250,5 @@ fn bind_unix(path: &SocketPath) -> Result<ListeningSocket, BindError> {
     let socket = UnixListener::from_std(socket);
     // Each peer's address names it, and it is there for as long as the process.
     let path = path.as_str().to_owned().leak();
-    Ok(ListeningSocket::Unix { socket, path, _file: file })
+    Ok(ListeningSocket::Unix { _file: file, socket, path })
 }

@@ -25,7 +25,7 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often that is looked at.
 const LOCK_LOOK: Duration = Duration::from_millis(5);
 
-/// A file that is removed when this is dropped, if it is still the same.
+/// A file that is removed when this is dropped, unless another one has come in its place.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -156,12 +156,22 @@ mod tests {
     }
 
     #[test]
-    fn file_of_a_process_that_is_gone_is_taken_over_and_not_removed_by_it() {
+    fn file_of_a_process_that_is_gone_is_taken_over() {
         let (_folder, path) = place();
-        let (listener, old) = SocketFile::bind(&path, 1).unwrap();
-        drop(listener);
+        drop(UnixListener::bind(&path).unwrap());
 
-        let (_listener, _new) = SocketFile::bind(&path, 1).unwrap();
+        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn file_that_came_in_the_place_of_another_stays() {
+        let (folder, path) = place();
+        let (_old_listener, old) = SocketFile::bind(&path, 1).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+
         drop(old);
 
         UnixStream::connect(&path).unwrap();
