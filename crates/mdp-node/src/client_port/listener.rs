@@ -223,11 +223,13 @@ fn bind_tcp(endpoint: &Endpoint) -> Result<(ListeningSocket, BindAddress), BindE
     let listened = listen(endpoint, BACKLOG_CONNECTIONS, configure)
         .and_then(|socket| socket.local_addr().map(|bound| (socket, bound)));
     let (socket, bound) = listened.map_err(|error| {
-        let address = endpoint.to_string();
-        match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::AddressInUse { key: KEY, address },
-            io::ErrorKind::PermissionDenied => BindError::Forbidden { key: KEY, address },
-            _ => BindError::Unusable { key: KEY, address, error },
+        let (kind, address) = (error.kind(), endpoint.to_string());
+        if kind == io::ErrorKind::AddrInUse {
+            BindError::AddressInUse { key: KEY, address }
+        } else if kind == io::ErrorKind::PermissionDenied {
+            BindError::Forbidden { key: KEY, address }
+        } else {
+            BindError::Unusable { key: KEY, address, error }
         }
     })?;
     let address = BindAddress::Tcp(bound_endpoint(endpoint, bound));

@@ -100,12 +100,10 @@ fn holder_of(path: &Path) -> io::Result<Holder> {
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Ok(()) => Ok(Holder::Program),
-        Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock => Ok(Holder::Program),
-            io::ErrorKind::ConnectionRefused => Ok(Holder::Gone),
-            io::ErrorKind::NotFound => Ok(Holder::Nobody),
-            _ => Err(error),
-        },
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Holder::Program),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Holder::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Nobody),
+        Err(error) => Err(error),
     }
 }
 
