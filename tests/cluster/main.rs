@@ -11,6 +11,7 @@ mod freeze;
 mod history;
 mod idle;
 mod interfaces;
+mod ip_versions;
 mod leaving;
 mod membership;
 mod names;

@@ -5,6 +5,7 @@
 //! runs the full ones.
 
 mod connections;
+mod files;
 mod memory;
 mod order;
 mod start;

@@ -1,6 +1,7 @@
 #![cfg(test)]
 //! Hostile and odd peers: whatever they do, the node lives, serves the others, and stays small.
 
+mod binds;
 mod bytes;
 mod connections;
 mod guide;

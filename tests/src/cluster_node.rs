@@ -23,9 +23,6 @@ pub const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// What the name of every metric begins with.
 const PREFIX: &str = "majordomo_";
 
-/// How many clock ticks of `/proc/PID/stat` a second has.
-const TICKS_PER_SECOND: u64 = 100;
-
 /// The addresses of a node; they stay the same over its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -306,12 +303,7 @@ impl ClusterNode {
     /// The CPU time that the process has used since it started.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // After the name, which may hold anything: state, and ten fields on, utime and stime.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let ticks: u64 =
-            fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
-        Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
+        self.process().cpu_time()
     }
 
     /// Writes the configuration as a file, for commands that want one.

@@ -22,7 +22,7 @@ pub const QUIET: (&str, &str) = ("broker.heartbeat_interval", "60s");
 #[derive(Debug)]
 pub struct NodeProcess {
     process: Process,
-    address: SocketAddr,
+    endpoints: Vec<String>,
     settings: Vec<(String, String)>,
     started_in: Duration,
     directory: TempDir,
@@ -36,13 +36,23 @@ impl NodeProcess {
         Self::start_with(settings, "tcp://127.0.0.1:0", "")
     }
 
+    /// Starts a node that may have so many open files.
+    #[must_use]
+    pub fn start_with_open_files(settings: &[(&str, &str)], limit: u32) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(program());
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let directory = tempfile::tempdir().unwrap();
+        Self::spawn_by(command, settings, "tcp://127.0.0.1:0", "", directory)
+    }
+
     /// Starts a node with a configuration file of this content.
     #[must_use]
     pub fn start_with_file(settings: &[(&str, &str)], file: &str) -> Self {
         Self::start_with(settings, "tcp://127.0.0.1:0", file)
     }
 
-    /// Starts a node that listens on `bind`.
+    /// Starts a node that listens on `bind`, one address or several with commas between them.
     #[must_use]
     pub fn start_at(settings: &[(&str, &str)], bind: &str) -> Self {
         Self::start_with(settings, bind, "")
@@ -53,17 +63,26 @@ impl NodeProcess {
         Self::spawn(settings, bind, file, tempfile::tempdir().unwrap())
     }
 
-    /// Kills the node and starts it again on the same port.
+    /// Kills the node and starts it again at the same addresses.
     #[must_use]
     pub fn restart(mut self) -> Self {
         self.kill();
-        let (settings, bind) = (std::mem::take(&mut self.settings), self.endpoint());
+        let (settings, bind) = (std::mem::take(&mut self.settings), self.endpoints.join(","));
         drop(self);
         Self::spawn(settings, &bind, "", tempfile::tempdir().unwrap())
     }
 
     fn spawn(settings: Vec<(String, String)>, bind: &str, file: &str, directory: TempDir) -> Self {
-        let mut command = Command::new(program());
+        Self::spawn_by(Command::new(program()), settings, bind, file, directory)
+    }
+
+    fn spawn_by(
+        mut command: Command,
+        settings: Vec<(String, String)>,
+        bind: &str,
+        file: &str,
+        directory: TempDir,
+    ) -> Self {
         command.arg("serve").args(["--bind", bind]).current_dir(directory.path());
         without_settings(&mut command);
         // Nodes of tests that run at the same time must not meet on a port or in a directory.
@@ -79,9 +98,9 @@ impl NodeProcess {
         }
         let started_at = Instant::now();
         let process = Process::spawn("node", &mut command);
-        let line = process.wait_for_log(|line| line.contains("listening on tcp://"));
+        let line = process.wait_for_log(|line| line.contains("listening on "));
         Self {
-            address: listening_address(&line),
+            endpoints: listening_endpoints(&line),
             process,
             settings,
             started_in: started_at.elapsed(),
@@ -89,16 +108,26 @@ impl NodeProcess {
         }
     }
 
-    /// The endpoint to connect to.
+    /// The endpoint to connect to: the first one.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("tcp://{}", self.address)
+        self.endpoints
+            .first()
+            .unwrap()
+            .replace("//*:", "//127.0.0.1:")
+            .replace("//0.0.0.0:", "//127.0.0.1:")
+    }
+
+    /// All that the node listens at, as it says.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
     }
 
     /// The address to connect to with plain TCP.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint().trim_start_matches("tcp://").parse().unwrap()
     }
 
     /// How long it took from the start of the process to the line that it listens.
@@ -117,6 +146,12 @@ impl NodeProcess {
     #[must_use]
     pub fn directory(&self) -> &std::path::Path {
         self.directory.path()
+    }
+
+    /// The CPU time that the process has used since it started.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        self.process.cpu_time()
     }
 
     /// Memory of the process that is in use now (`VmRSS`), in bytes.
@@ -177,14 +212,10 @@ impl Reachable for NodeProcess {
     }
 }
 
-fn listening_address(line: &str) -> SocketAddr {
-    let (_, rest) = line.split_once("listening on tcp://").unwrap();
-    let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !"[]:.".contains(c));
-    let address = rest.get(..end.unwrap_or(rest.len())).unwrap();
-    let mut address: SocketAddr =
-        address.parse().unwrap_or_else(|_| panic!("not an address in the log line {line}"));
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    address
+/// The line names them once more as a field, in quotation marks.
+fn listening_endpoints(line: &str) -> Vec<String> {
+    let (_, rest) = line.split_once("listening on ").unwrap();
+    let words = rest.split('"').next().unwrap_or_default().split(' ');
+    let endpoints = words.filter(|word| word.contains("://"));
+    endpoints.map(|endpoint| endpoint.trim_end_matches(',').to_owned()).collect()
 }

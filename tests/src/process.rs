@@ -12,6 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::PATIENCE;
 
+/// How many clock ticks of `/proc/PID/stat` a second has.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// How many of the last log lines are shown when a test fails.
 const LOG_LINES_SHOWN: usize = 100;
 
@@ -74,6 +77,16 @@ impl Process {
         drop(guard);
         assert!(has_ended, "{} did not end within {patience:?}", self.name);
         self.child.wait().unwrap()
+    }
+
+    /// The CPU time that the process has used since it started.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // After the name, which may hold anything: state, and ten fields on, utime and stime.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 =
+            fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
     }
 
     /// Waits for a log line.

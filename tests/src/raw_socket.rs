@@ -42,7 +42,9 @@ impl RawSocket {
         socket.set_sndhwm(0).unwrap();
         socket.set_rcvhwm(0).unwrap();
         options(&socket).unwrap();
-        socket.connect(&node.endpoint()).unwrap();
+        let endpoint = node.endpoint();
+        socket.set_ipv6(endpoint.contains('[')).unwrap();
+        socket.connect(&endpoint).unwrap();
         Self { socket }
     }
 

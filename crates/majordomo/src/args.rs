@@ -137,9 +137,10 @@ pub(crate) struct ServeArgs {
     /// With --check: print JSON.
     #[arg(long, requires = "check")]
     pub(crate) json: bool,
-    /// Listen for clients and workers here (broker.bind).
-    #[arg(long, value_name = "tcp://HOST:PORT")]
-    pub(crate) bind: Option<String>,
+    /// Listen for clients and workers here, at tcp://HOST:PORT or ipc:///PATH; comma-separated, or the
+    /// flag repeated (broker.bind).
+    #[arg(long, value_name = "ADDRESS,..")]
+    pub(crate) bind: Vec<String>,
     /// The name of this node (node.name).
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -185,8 +186,8 @@ pub(crate) struct ServeArgs {
 /// Which brokers, in which version.
 #[derive(Args, Debug)]
 pub(crate) struct BrokerArgs {
-    /// The brokers, for a client in order of preference; comma-separated, or the flag repeated. tcp://
-    /// may be left out.
+    /// The brokers, for a client in order of preference: HOST:PORT, tcp://HOST:PORT or ipc:///PATH;
+    /// comma-separated, or the flag repeated.
     #[arg(
         long,
         short,
@@ -292,7 +293,7 @@ pub(crate) struct WorkArgs {
 /// `majordomo bench`.
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
-    /// The broker to load; tcp:// may be left out.
+    /// The broker to load: HOST:PORT, tcp://HOST:PORT or ipc:///PATH.
     #[arg(
         long,
         short,

@@ -84,6 +84,7 @@ impl Exit {
         match error {
             StartError::Storage(error) => Self::after_storage(error),
             StartError::Address { .. }
+            | StartError::BindCount { .. }
             | StartError::AdvertiseNowhere { .. }
             | StartError::AddressInUse(_)
             | StartError::Bind(_) => Self::Usage,

@@ -24,7 +24,7 @@ use mdp_wire::ClientNetworks;
 use self::{keys::KEYS, kind::Setting, layers::Merged, peer::Peer, problem::Problem, rules::Rule};
 
 pub(crate) use self::{
-    address::advertise as parse_endpoint,
+    address::{advertise as parse_endpoint, client as parse_client_endpoint},
     keys::MESSAGE_BYTES_MAX,
     layers::{FlagValue, Sources},
     problem::{Problems, origin_of},
@@ -75,6 +75,15 @@ impl Settings {
         }
         debug_assert!(false, "{key} is no key that holds a text");
         ""
+    }
+
+    /// The value of a key that holds addresses.
+    pub(crate) fn addresses(&self, key: &str) -> &[String] {
+        if let Some(Setting::Addresses(addresses)) = self.setting(key) {
+            return addresses;
+        }
+        debug_assert!(false, "{key} is no key that holds addresses");
+        &[]
     }
 
     /// The value of a key that holds a time.

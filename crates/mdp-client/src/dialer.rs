@@ -4,8 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Read as _, Write as _},
+    io,
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -36,7 +38,14 @@ const GREETED_WITHIN: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Resolve { endpoint: String },
-    Examine { endpoint: String, address: SocketAddr },
+    Examine { endpoint: String, target: Target },
+}
+
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
 }
 
 /// What became of an attempt to connect.
@@ -128,13 +137,15 @@ impl Dialer {
         }
         let turn = self.turn_by_endpoint.entry(endpoint.to_owned()).or_default();
         *turn = turn.wrapping_add(1);
-        let Some(address) = link.address() else {
-            return Some(ConnectFailure::Refused).filter(|_| endpoint.starts_with("ipc://"));
+        let target = match (link.address(), endpoint.strip_prefix("ipc://")) {
+            (Some(address), _) => Target::Tcp(address),
+            (None, Some(path)) => Target::Unix(path.into()),
+            (None, None) => return None,
         };
         if link.has_timed_out(self.links.connect_timeout) {
             return Some(ConnectFailure::TimedOut);
         }
-        let job = Job::Examine { endpoint: endpoint.to_owned(), address };
+        let job = Job::Examine { endpoint: endpoint.to_owned(), target };
         self.start(job).is_err().then_some(ConnectFailure::Unknown)
     }
 
@@ -173,8 +184,8 @@ impl Dialer {
                 Job::Resolve { endpoint } => {
                     DialEvent::Resolved { endpoint: endpoint.clone(), result: resolver(endpoint) }
                 }
-                Job::Examine { endpoint, address } => {
-                    let failure = examine(*address);
+                Job::Examine { endpoint, target } => {
+                    let failure = examine(target);
                     DialEvent::Examined { endpoint: endpoint.clone(), failure }
                 }
             };
@@ -189,7 +200,7 @@ impl Dialer {
     }
 }
 
-/// The addresses of a name, IPv4 first: a broker that listens at `*` listens there alone.
+/// The addresses of a name, IPv4 first: a broker of 0.1 that listens at `*` listens there alone.
 fn resolve(endpoint: &str) -> Result<Vec<SocketAddr>, ConnectFailure> {
     let unknown = |reason: String| ConnectFailure::NameUnknown { reason };
     let host_and_port = endpoint.strip_prefix("tcp://").unwrap_or(endpoint);
@@ -210,21 +221,37 @@ fn reason(error: &io::Error) -> String {
     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
 }
 
-/// Why no connection to this address was made.
-fn examine(address: SocketAddr) -> ConnectFailure {
-    match TcpStream::connect_timeout(&address, EXAMINED_FOR) {
-        Ok(stream) => greet(stream).unwrap_or(ConnectFailure::NotZmtp),
+/// Why no connection to this target was made.
+fn examine(target: &Target) -> ConnectFailure {
+    let greeted = match target {
+        Target::Tcp(address) => {
+            TcpStream::connect_timeout(address, EXAMINED_FOR).map(|stream| greet_by_tcp(&stream))
+        }
+        Target::Unix(path) => UnixStream::connect(path).map(|stream| greet_locally(&stream)),
+    };
+    match greeted {
+        Ok(greeted) => greeted.unwrap_or(ConnectFailure::NotZmtp),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
         Err(error) => ConnectFailure::Unreachable { reason: error.to_string() },
     }
 }
 
-/// What a program that takes connections says. A ZMTP peer greets without being asked, with `ff`; an
-/// HTTP server waits for a request.
-fn greet(mut stream: TcpStream) -> io::Result<ConnectFailure> {
+fn greet_by_tcp(stream: &TcpStream) -> io::Result<ConnectFailure> {
     stream.set_read_timeout(Some(GREETED_WITHIN))?;
     stream.set_write_timeout(Some(GREETED_WITHIN))?;
+    greet(stream)
+}
+
+fn greet_locally(stream: &UnixStream) -> io::Result<ConnectFailure> {
+    stream.set_read_timeout(Some(GREETED_WITHIN))?;
+    stream.set_write_timeout(Some(GREETED_WITHIN))?;
+    greet(stream)
+}
+
+/// What a program that takes connections says. A ZMTP peer greets without being asked, with `ff`; an
+/// HTTP server waits for a request.
+fn greet(mut stream: impl io::Read + io::Write) -> io::Result<ConnectFailure> {
     let mut greeting = [0; 5];
     let is_silent = match stream.read(&mut greeting) {
         Ok(count) => count == 0,
@@ -243,7 +270,11 @@ fn greet(mut stream: TcpStream) -> io::Result<ConnectFailure> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        os::unix::net::UnixListener,
+    };
 
     use super::*;
 
@@ -252,7 +283,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || answer(listener.accept().unwrap().0));
-        let failure = examine(address);
+        let failure = examine(&Target::Tcp(address));
         server.join().unwrap();
         failure
     }
@@ -279,7 +310,19 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
 
-        assert_eq!(examine(address), ConnectFailure::Refused);
+        assert_eq!(examine(&Target::Tcp(address)), ConnectFailure::Refused);
+    }
+
+    #[test]
+    fn path_without_a_listener_is_told_from_one_without_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clients");
+        let missing = examine(&Target::Unix(path.clone()));
+        assert!(matches!(missing, ConnectFailure::Unreachable { .. }), "{missing:?}");
+        assert!(missing.to_string().contains("No such file"), "{missing}");
+
+        drop(UnixListener::bind(&path).unwrap());
+        assert_eq!(examine(&Target::Unix(path)), ConnectFailure::Refused);
     }
 
     #[test]

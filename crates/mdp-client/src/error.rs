@@ -19,8 +19,8 @@ pub enum EndpointError {
     None,
     /// The text is no address.
     #[error(
-        "`{endpoint}` is not an endpoint: expected tcp://HOST:PORT, HOST:PORT, ipc://PATH or \
-         inproc://NAME"
+        "`{endpoint}` is not an endpoint: expected tcp://HOST:PORT, HOST:PORT, ipc:///PATH or, within \
+         a process, inproc://NAME"
     )]
     Invalid {
         /// What was given.

@@ -6,7 +6,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConnectFailure {
-    /// The host is there, and no program listens at the port.
+    /// The host is there, and no program listens at the port, or at the path of a Unix socket.
     #[error("connection refused; is a broker running there?")]
     Refused,
     /// The name has no address.

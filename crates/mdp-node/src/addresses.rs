@@ -3,7 +3,7 @@
 use mdp_catalog::NodeName;
 use mdp_wire::ClientNetworks;
 
-use crate::{ClusterConfig, Endpoint, StartError};
+use crate::{BINDS_MAX, BindAddress, ClusterConfig, Endpoint, StartError};
 
 /// The port for requests of other nodes, if none is configured and other machines can come.
 const RELAY_PORT: u16 = 5557;
@@ -11,6 +11,17 @@ const RELAY_PORT: u16 = 5557;
 /// Parses the address of a key.
 pub(crate) fn parse(key: &'static str, text: &str) -> Result<Endpoint, StartError> {
     text.parse().map_err(|error| StartError::Address { key, error })
+}
+
+/// Parses `broker.bind`.
+pub(crate) fn parse_binds(texts: &[String]) -> Result<Vec<BindAddress>, StartError> {
+    if !(1..=BINDS_MAX).contains(&texts.len()) {
+        return Err(StartError::BindCount { count: texts.len() });
+    }
+    let parse = |text: &String| {
+        text.parse().map_err(|error| StartError::Address { key: "broker.bind", error })
+    };
+    texts.iter().map(parse).collect()
 }
 
 /// An address that others can connect to.
@@ -23,15 +34,17 @@ fn parse_reachable(key: &'static str, text: &str) -> Result<Endpoint, StartError
 }
 
 /// The address for clients. A wildcard is never published: the host that other nodes are told, or
-/// this machine's name, stands for it.
+/// this machine's name, stands for it. A node that is reached by Unix sockets only has none, unless
+/// one is configured.
 pub(crate) fn for_clients(
     advertise: &str,
-    bound: &Endpoint,
+    bound: Option<&Endpoint>,
     cluster: Option<&Endpoint>,
 ) -> Result<String, StartError> {
     if !advertise.is_empty() {
         return Ok(parse_reachable("broker.advertise", advertise)?.to_string());
     }
+    let Some(bound) = bound else { return Ok(String::new()) };
     // Loopback stays loopback: nobody else could connect, whatever the name.
     if let Some(cluster) = cluster.filter(|_| !bound.is_loopback()) {
         return Ok(cluster.at_port(bound.port()).to_string());
@@ -97,10 +110,10 @@ mod tests {
     #[test]
     fn wildcard_is_never_published() {
         for wildcard in ["0.0.0.0:5555", "*:5555", "[::]:5555"] {
-            let published = for_clients("", &bound(wildcard), None).unwrap();
+            let published = for_clients("", Some(&bound(wildcard)), None).unwrap();
             assert!(published.is_empty() || !bound(&published).is_wildcard(), "{published}");
             assert!(matches!(
-                for_clients(wildcard, &bound("127.0.0.1:5555"), None),
+                for_clients(wildcard, Some(&bound("127.0.0.1:5555")), None),
                 Err(StartError::AdvertiseNowhere { key: "broker.advertise", .. })
             ));
         }
@@ -108,18 +121,21 @@ mod tests {
 
     #[test]
     fn advertised_address_goes_before_the_bound_one() {
-        let bound = bound("127.0.0.1:5555");
+        let bound = Some(&bound("127.0.0.1:5555"));
 
-        assert_eq!(for_clients("", &bound, None).unwrap(), "tcp://127.0.0.1:5555");
-        assert_eq!(for_clients("node-1:5555", &bound, None).unwrap(), "tcp://node-1:5555");
+        assert_eq!(for_clients("", bound, None).unwrap(), "tcp://127.0.0.1:5555");
+        assert_eq!(for_clients("node-1:5555", bound, None).unwrap(), "tcp://node-1:5555");
+        assert_eq!(for_clients("node-1:5555", None, None).unwrap(), "tcp://node-1:5555");
+        assert_eq!(for_clients("", None, Some(&self::bound("h:1"))).unwrap(), "");
     }
 
     #[test]
     fn clients_are_told_the_host_that_nodes_are_told() {
         let cluster = bound("node-1.mdp:5556");
 
-        assert_eq!(for_clients("", &bound("*:7"), Some(&cluster)).unwrap(), "tcp://node-1.mdp:7");
-        let loopback = for_clients("", &bound("127.0.0.1:7"), Some(&cluster)).unwrap();
+        let told = for_clients("", Some(&bound("*:7")), Some(&cluster)).unwrap();
+        assert_eq!(told, "tcp://node-1.mdp:7");
+        let loopback = for_clients("", Some(&bound("127.0.0.1:7")), Some(&cluster)).unwrap();
         assert_eq!(loopback, "tcp://127.0.0.1:7");
     }
 
@@ -143,7 +159,7 @@ mod tests {
     fn other_machines_find_requests_at_a_known_port() {
         let relay = |cluster: &str| default_relay(&bound(cluster)).to_string();
 
-        assert_eq!(relay("*:5556"), "tcp://0.0.0.0:5557");
+        assert_eq!(relay("*:5556"), "tcp://*:5557");
         assert_eq!(relay("10.0.0.7:5556"), "tcp://10.0.0.7:5557");
         assert_eq!(relay("[fd00::7]:5556"), "tcp://[fd00::7]:5557");
         assert_eq!(relay("eth0:5556"), "tcp://eth0:5557");

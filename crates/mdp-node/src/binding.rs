@@ -4,7 +4,11 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::{Endpoint, SocketError, zeromq::Socket};
+use crate::{
+    Endpoint, SocketError,
+    interfaces::{bind_address, bound_endpoint},
+    zeromq::{Socket, SocketOption},
+};
 
 /// An address could not be bound.
 #[derive(Debug, Error)]
@@ -54,6 +58,37 @@ pub enum BindError {
         /// What the system says.
         error: io::Error,
     },
+    /// Another program listens at the path of a Unix socket.
+    #[error("{key} = \"{address}\": another program listens there; stop it or choose another path")]
+    SocketInUse {
+        /// The key that it was configured by.
+        key: &'static str,
+        /// The address.
+        address: String,
+    },
+    /// The path of a Unix socket cannot be had.
+    #[error(
+        "{key} = \"{address}\": {error}; its folder must exist, and this process must be allowed to \
+         make files there"
+    )]
+    Path {
+        /// The key that it was configured by.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file of another kind is at the path of a Unix socket.
+    #[error(
+        "{key} = \"{address}\": there is a file that is no socket; remove it or choose another path"
+    )]
+    NotASocket {
+        /// The key that it was configured by.
+        key: &'static str,
+        /// The address.
+        address: String,
+    },
     /// What waits for connections could not be made.
     #[error("cannot wait for connections: {0}")]
     Poller(io::Error),
@@ -69,12 +104,24 @@ pub(crate) fn bind(
     endpoint: &Endpoint,
 ) -> Result<Endpoint, BindError> {
     let address = endpoint.to_string();
-    match socket.bind(&address) {
+    let resolved = match bind_address(endpoint) {
+        Ok(resolved) => resolved,
+        Err(error) => return Err(BindError::Unusable { key, address, error }),
+    };
+    // libzmq knows by itself what to do for every interface if there is no version 6.
+    let of_libzmq =
+        if endpoint.is_any() { address.clone() } else { Endpoint::from(resolved).to_string() };
+    let bound = socket
+        .set(SocketOption::Ipv6, i32::from(resolved.is_ipv6()))
+        .and_then(|()| socket.bind(&of_libzmq));
+    match bound {
         Ok(()) => {}
         Err(SocketError::ADDRESS_IN_USE) => return Err(BindError::AddressInUse { key, address }),
         Err(SocketError::FORBIDDEN) => return Err(BindError::Forbidden { key, address }),
         Err(error) => return Err(BindError::Refused { key, address, error }),
     }
     let bound = socket.last_endpoint().map_err(BindError::Socket)?;
-    Ok(bound.parse().unwrap_or_else(|_| endpoint.clone()))
+    let port = bound.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.unwrap_or_else(|| endpoint.port());
+    Ok(bound_endpoint(endpoint, resolved).at_port(port))
 }

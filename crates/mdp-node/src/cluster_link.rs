@@ -219,13 +219,12 @@ fn correlation_of(frame: &Frame) -> Option<u64> {
 }
 
 /// The options that both kinds of sockets have.
-fn configure(socket: &Socket, is_ipv6: bool) -> Result<(), crate::SocketError> {
+fn configure(socket: &Socket) -> Result<(), crate::SocketError> {
     for (option, value) in [
         (SocketOption::Linger, 0),
         (SocketOption::SendHighWaterMark, SEND_MESSAGES_MAX),
         (SocketOption::ReceiveHighWaterMark, RECEIVE_MESSAGES_MAX),
         (SocketOption::HandshakeInterval, HANDSHAKE_MILLISECONDS_MAX),
-        (SocketOption::Ipv6, i32::from(is_ipv6)),
     ] {
         socket.set(option, value)?;
     }

@@ -13,10 +13,12 @@ use mdp_wire::ClientNetworks;
 pub struct NodeConfig {
     /// The node's name.
     pub name: NodeName,
-    /// `broker.bind`: where clients and workers connect, such as `tcp://127.0.0.1:5555`.
-    pub bind: String,
-    /// `broker.advertise`: the address that clients are told; empty: the port of `bind` at the host
-    /// of `cluster.advertise`, or that of `bind`, with the machine's name instead of a wildcard.
+    /// `broker.bind`: where clients and workers connect, such as `tcp://127.0.0.1:5555` or
+    /// `ipc:///run/majordomo/clients`: at least one, and at most [`BINDS_MAX`](crate::BINDS_MAX).
+    pub bind: Vec<String>,
+    /// `broker.advertise`: the TCP address that clients are told; empty: the port of the first one of
+    /// `bind` at the host of `cluster.advertise`, or that one itself, with the machine's name instead
+    /// of a wildcard; nothing if there is none.
     pub advertise: String,
     /// `broker.advertise_for`: the addresses that clients of these networks are told instead.
     pub advertise_for: ClientNetworks,
@@ -42,7 +44,7 @@ pub struct NodeConfig {
 /// Everything that a node can be told about its cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// `cluster.bind`: where other nodes connect, such as `tcp://0.0.0.0:5556`.
+    /// `cluster.bind`: where other nodes connect, such as `tcp://*:5556`.
     pub bind: String,
     /// `cluster.advertise`: the address that other nodes are told; empty: the node's own entry in
     /// `seeds`, else that of `bind`, with the machine's name instead of a wildcard.
@@ -83,7 +85,7 @@ impl NodeConfig {
     pub fn new(name: NodeName) -> Self {
         Self {
             name,
-            bind: "tcp://127.0.0.1:5555".to_owned(),
+            bind: vec!["tcp://127.0.0.1:5555".to_owned()],
             advertise: String::new(),
             advertise_for: ClientNetworks::default(),
             settings: Settings::default(),

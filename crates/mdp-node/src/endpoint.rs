@@ -10,10 +10,16 @@ use thiserror::Error;
 
 /// The longest host name (RFC 1035).
 const HOST_BYTES_MAX: usize = 253;
+/// The longest name of an interface (IFNAMSIZ without its zero).
+const ZONE_BYTES_MAX: usize = 15;
+/// The longest path of a Unix socket (`sun_path` without its zero).
+pub(crate) const PATH_BYTES_MAX: usize = 107;
 
-/// `host:port`, with or without `tcp://` in front; IPv6 addresses in brackets.
+/// `host:port`, with or without `tcp://` in front; IPv6 addresses in brackets, link-local ones with
+/// their zone as in `[fe80::1%eth0]`.
 ///
-/// To bind to, `*` and `0.0.0.0` stand for every interface, and port `*` or `0` for any free one.
+/// To bind to, `*` stands for every address of this machine, `0.0.0.0` for those of IPv4, and port `*`
+/// or `0` for any free one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     host: Host,
@@ -22,9 +28,14 @@ pub struct Endpoint {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
-    /// Every interface of version 4.
+    /// Every address, of both versions.
     Any,
     Address(IpAddr),
+    /// A link-local address and the interface that leads to its link, as in `fe80::1%eth0`.
+    Zoned {
+        address: Ipv6Addr,
+        text: String,
+    },
     /// A name of a host, or of a network interface to bind to.
     Name(String),
 }
@@ -36,8 +47,18 @@ impl Endpoint {
         match &self.host {
             Host::Any => true,
             Host::Address(address) => address.is_unspecified(),
-            Host::Name(_) => false,
+            Host::Zoned { .. } | Host::Name(_) => false,
         }
+    }
+
+    /// A link-local address behind an interface.
+    pub(crate) fn in_zone(address: Ipv6Addr, interface: &str, port: u16) -> Self {
+        Self { host: Host::Zoned { address, text: format!("{address}%{interface}") }, port }
+    }
+
+    /// Whether it means every address, of IPv6 and of IPv4.
+    pub(crate) const fn is_any(&self) -> bool {
+        matches!(self.host, Host::Any)
     }
 
     /// Whether only this machine can reach it.
@@ -45,7 +66,7 @@ impl Endpoint {
     pub const fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Address(address) => address.is_loopback(),
-            Host::Any | Host::Name(_) => false,
+            Host::Any | Host::Zoned { .. } | Host::Name(_) => false,
         }
     }
 
@@ -58,21 +79,20 @@ impl Endpoint {
     }
 
     /// Whether this host stands for the other one, too.
-    fn includes(&self, other: &Self) -> bool {
+    const fn includes(&self, other: &Self) -> bool {
         match &self.host {
+            Host::Any => true,
             // Programs on Linux that listen at [::] listen at all addresses of version 4, too.
-            Host::Address(IpAddr::V6(address)) if address.is_unspecified() => true,
-            Host::Any => !other.is_ipv6(),
-            Host::Address(IpAddr::V4(address)) if address.is_unspecified() => !other.is_ipv6(),
-            Host::Name(name) if name == "localhost" => other.is_loopback(),
-            Host::Address(_) | Host::Name(_) => false,
+            Host::Address(IpAddr::V6(address)) => address.is_unspecified(),
+            // An interface has an address of version 4 in general.
+            Host::Address(IpAddr::V4(address)) => address.is_unspecified() && !other.is_ipv6(),
+            Host::Zoned { .. } | Host::Name(_) => false,
         }
     }
 
     /// Whether its host is an address of version 6.
-    #[must_use]
-    pub const fn is_ipv6(&self) -> bool {
-        matches!(self.host, Host::Address(IpAddr::V6(_)))
+    const fn is_ipv6(&self) -> bool {
+        matches!(self.host, Host::Address(IpAddr::V6(_)) | Host::Zoned { .. })
     }
 
     /// The port; zero stands for any free one.
@@ -81,21 +101,30 @@ impl Endpoint {
         self.port
     }
 
-    /// The address, if the host is one and not a name.
+    /// The address, if the host is one that needs no look at names or interfaces.
     #[must_use]
     pub const fn socket_address(&self) -> Option<SocketAddr> {
         match &self.host {
             Host::Address(address) => Some(SocketAddr::new(*address, self.port)),
-            Host::Any | Host::Name(_) => None,
+            Host::Any | Host::Zoned { .. } | Host::Name(_) => None,
         }
     }
 
-    /// The host, if it is a name.
+    /// The host, if the system has to look up what it stands for: a name, or an address with the name
+    /// of an interface.
     #[must_use]
     pub fn host_name(&self) -> Option<&str> {
         match &self.host {
-            Host::Name(name) => Some(name),
+            Host::Name(name) | Host::Zoned { text: name, .. } => Some(name),
             Host::Any | Host::Address(_) => None,
+        }
+    }
+
+    /// A link-local address, and the name or number of its interface.
+    pub(crate) fn zoned(&self) -> Option<(Ipv6Addr, &str)> {
+        match &self.host {
+            Host::Zoned { address, text } => Some((*address, text.split_once('%')?.1)),
+            Host::Any | Host::Address(_) | Host::Name(_) => None,
         }
     }
 
@@ -116,7 +145,14 @@ impl Endpoint {
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
-        Self { host: Host::Address(address.ip()), port: address.port() }
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                let text = format!("{}%{}", v6.ip(), v6.scope_id());
+                Host::Zoned { address: *v6.ip(), text }
+            }
+            SocketAddr::V4(_) | SocketAddr::V6(_) => Host::Address(address.ip()),
+        };
+        Self { host, port: address.port() }
     }
 }
 
@@ -131,9 +167,10 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Any => write!(f, "tcp://0.0.0.0:{}", self.port),
+            Host::Any => write!(f, "tcp://*:{}", self.port),
             Host::Address(IpAddr::V4(address)) => write!(f, "tcp://{address}:{}", self.port),
             Host::Address(IpAddr::V6(address)) => write!(f, "tcp://[{address}]:{}", self.port),
+            Host::Zoned { text, .. } => write!(f, "tcp://[{text}]:{}", self.port),
             Host::Name(name) => write!(f, "tcp://{name}:{}", self.port),
         }
     }
@@ -147,10 +184,24 @@ pub struct EndpointError {
     problem: Problem,
 }
 
+impl EndpointError {
+    /// What is wrong with the text.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.problem.to_string()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-enum Problem {
+pub(crate) enum Problem {
+    #[error("a Unix socket (ipc://) is for programs on this machine only; it needs tcp://")]
+    Ipc,
     #[error("only tcp:// is supported")]
     NotTcp,
+    #[error("only tcp:// and ipc:// are supported")]
+    NotTcpOrIpc,
+    #[error("it is one address, not a list")]
+    IsList,
     #[error("the port is missing")]
     NoPort,
     #[error("the port must be a number from 0 to 65535, or *")]
@@ -159,10 +210,20 @@ enum Problem {
     NoHost,
     #[error("the host is neither a name nor an address (IPv6 addresses need brackets)")]
     BadHost,
+    #[error(
+        "a zone is the name or number of an interface behind a link-local address, as in \
+         [fe80::1%eth0]"
+    )]
+    BadZone,
+    #[error(
+        "what follows ipc:// is the absolute path of a file, of at most {PATH_BYTES_MAX} bytes, as in \
+         ipc:///run/majordomo/clients"
+    )]
+    BadPath,
 }
 
 impl Problem {
-    fn of(self, text: &str) -> EndpointError {
+    pub(crate) fn of(self, text: &str) -> EndpointError {
         EndpointError { text: text.to_owned(), problem: self }
     }
 }
@@ -171,8 +232,12 @@ fn parse(text: &str) -> Result<Endpoint, Problem> {
     let rest = match text.split_once("://") {
         None => text,
         Some(("tcp", rest)) => rest,
+        Some(("ipc", _)) => return Err(Problem::Ipc),
         Some(_) => return Err(Problem::NotTcp),
     };
+    if rest.contains(',') {
+        return Err(Problem::IsList);
+    }
     // An IPv6 address ends with a bracket, whatever colons are in it.
     if rest.ends_with(']') {
         return Err(Problem::NoPort);
@@ -190,28 +255,40 @@ fn parse(text: &str) -> Result<Endpoint, Problem> {
 }
 
 fn parse_host(host: &str) -> Result<Host, Problem> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        if let Some((address, zone)) = inside.split_once('%') {
+            return parse_zoned(address, zone);
+        }
         let address: Ipv6Addr = inside.parse().map_err(|_| Problem::BadHost)?;
         return Ok(Host::Address(address.into()));
     }
     if let Ok(address) = host.parse::<Ipv4Addr>() {
-        return Ok(if address.is_unspecified() {
-            Host::Any
-        } else {
-            Host::Address(address.into())
-        });
+        return Ok(Host::Address(address.into()));
     }
     match host {
         "" => Err(Problem::NoHost),
         "*" => Ok(Host::Any),
-        // libzmq takes a name to bind to for that of an interface, and knows no such interface.
+        // A name to bind to is that of an interface, and there is no such interface.
         "localhost" => Ok(Host::Address(Ipv4Addr::LOCALHOST.into())),
         name if name.len() <= HOST_BYTES_MAX && name.bytes().all(is_allowed) => {
             Ok(Host::Name(name.to_owned()))
         }
         _ => Err(Problem::BadHost),
     }
+}
+
+fn parse_zoned(address: &str, zone: &str) -> Result<Host, Problem> {
+    let address: Ipv6Addr = address.parse().map_err(|_| Problem::BadHost)?;
+    let is_zone = (1..=ZONE_BYTES_MAX).contains(&zone.len()) && zone.bytes().all(is_allowed);
+    if !is_zone || !address.is_unicast_link_local() {
+        return Err(Problem::BadZone);
+    }
+    Ok(Host::Zoned { address, text: format!("{address}%{zone}") })
+}
+
+/// What names of hosts and interfaces are made of.
+const fn is_allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
 /// The address to connect to while the current one does not answer: the one after it, or the first.
@@ -233,8 +310,10 @@ mod tests {
             ("127.0.0.1:5555", "tcp://127.0.0.1:5555"),
             ("tcp://127.0.0.1:5555", "tcp://127.0.0.1:5555"),
             ("localhost:5555", "tcp://127.0.0.1:5555"),
-            ("tcp://*:5555", "tcp://0.0.0.0:5555"),
+            ("tcp://*:5555", "tcp://*:5555"),
             ("0.0.0.0:*", "tcp://0.0.0.0:0"),
+            ("[fe80::1%eth0.7]:1", "tcp://[fe80::1%eth0.7]:1"),
+            ("[fe80:0::1%2]:1", "tcp://[fe80::1%2]:1"),
             ("[::1]:1", "tcp://[::1]:1"),
             ("node-1.mdp.svc:65535", "tcp://node-1.mdp.svc:65535"),
         ] {
@@ -245,7 +324,12 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_with_the_reason() {
         for (text, reason) in [
-            ("ipc:///tmp/x", "only tcp://"),
+            ("ipc:///tmp/x", "programs on this machine only"),
+            ("udp://a:1", "only tcp://"),
+            ("a:1,b:1", "not a list"),
+            ("[fe80::1%]:1", "interface behind a link-local"),
+            ("[fe80::1%a b]:1", "interface behind a link-local"),
+            ("[fd00::1%eth0]:1", "interface behind a link-local"),
             ("127.0.0.1", "port is missing"),
             ("127.0.0.1:", "port is missing"),
             ("[::1]", "port is missing"),
@@ -270,6 +354,36 @@ mod tests {
         for text in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
             assert!(endpoint(text).is_loopback() && !endpoint(text).is_wildcard(), "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_that_only_one_can_bind_collide() {
+        let endpoint = |text: &str| text.parse::<Endpoint>().unwrap();
+        for (a, b, collide) in [
+            ("*:1", "[::1]:1", true),
+            ("*:1", "eth0:1", true),
+            ("*:1", "[fe80::1%2]:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "[::1]:1", false),
+            ("[fe80::1%2]:1", "[fe80::1%3]:1", false),
+            ("*:1", "*:2", false),
+            ("*:0", "*:0", false),
+        ] {
+            assert_eq!(endpoint(a).collides_with(&endpoint(b)), collide, "{a} {b}");
+            assert_eq!(endpoint(b).collides_with(&endpoint(a)), collide, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn zone_stays_with_its_address() {
+        let address = "[fe80::1%2]:5".parse::<SocketAddr>().unwrap();
+        let endpoint = Endpoint::from(address);
+
+        assert_eq!(endpoint.to_string(), "tcp://[fe80::1%2]:5");
+        assert_eq!(endpoint.zoned(), Some(("fe80::1".parse().unwrap(), "2")));
+        assert_eq!(endpoint.to_string().parse(), Ok(endpoint));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! use mdp_node::{Node, NodeConfig};
 //!
 //! let mut config = NodeConfig::new("node-1".parse()?);
-//! config.bind = "tcp://127.0.0.1:0".to_owned();
+//! config.bind = vec!["tcp://127.0.0.1:0".to_owned()];
 //! let node = Node::start(config)?;
 //! println!("clients and workers connect to {}", node.endpoint());
 //!
@@ -23,6 +23,7 @@
 mod addresses;
 mod admin;
 mod bell;
+mod bind_address;
 mod binding;
 mod broker_thread;
 mod client_port;
@@ -32,6 +33,7 @@ mod config;
 mod connections;
 mod endpoint;
 mod inbox;
+mod interfaces;
 mod limits;
 mod local_cluster;
 mod node;
@@ -46,6 +48,7 @@ mod view;
 mod zeromq;
 
 pub use admin::{AdminPort, AdminPortError, AdminServer, RemoteChanges};
+pub use bind_address::{BINDS_MAX, BindAddress, SocketPath};
 pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
 pub use cluster_link::LinkTotals;

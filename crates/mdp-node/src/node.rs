@@ -155,10 +155,16 @@ impl Node {
         Self { view, thread: Some(thread), cluster }
     }
 
-    /// What was really bound, with the port that the system chose.
+    /// What was really bound, with the ports that the system chose.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        self.view.endpoints()
+    }
+
+    /// The first one of [`endpoints`](Self::endpoints).
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        self.view.endpoint()
+        self.endpoints().first().map_or("", String::as_str)
     }
 
     /// The address that clients are told; empty if there is none.

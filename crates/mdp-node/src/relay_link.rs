@@ -442,7 +442,6 @@ impl RelayLinks {
 /// The options that both kinds of sockets have.
 fn configure(
     socket: &Socket,
-    is_ipv6: bool,
     send_messages_max: i32,
     io_threads: IoThreads,
 ) -> Result<(), SocketError> {
@@ -454,7 +453,6 @@ fn configure(
         (SocketOption::HeartbeatInterval, HEARTBEAT_MILLISECONDS),
         (SocketOption::HeartbeatTimeout, HEARTBEAT_TIMEOUT_MILLISECONDS),
         (SocketOption::HeartbeatTtl, HEARTBEAT_TIMEOUT_MILLISECONDS),
-        (SocketOption::Ipv6, i32::from(is_ipv6)),
     ] {
         socket.set(option, value)?;
     }

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError, Node, NodeConfig,
-    NodeView, SocketError, addresses,
+    BINDS_MAX, BindAddress, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError,
+    Node, NodeConfig, NodeView, SocketError, addresses,
     bell::Ringer,
     broker_thread::{BrokerThread, DrainTimes, Ending},
     client_port::{ClientPort, connection_limits},
@@ -56,6 +56,12 @@ pub enum StartError {
         key: &'static str,
         /// What is wrong with it.
         error: EndpointError,
+    },
+    /// `broker.bind` holds no address, or too many.
+    #[error("broker.bind has {count} addresses: give 1 to {BINDS_MAX}")]
+    BindCount {
+        /// How many.
+        count: usize,
     },
     /// A key holds an address that nobody can connect to.
     #[error(
@@ -111,6 +117,7 @@ impl StartError {
     pub const fn is_configuration(&self) -> bool {
         match self {
             Self::Address { .. }
+            | Self::BindCount { .. }
             | Self::AdvertiseNowhere { .. }
             | Self::AddressInUse(_)
             | Self::Bind(_) => true,
@@ -126,10 +133,14 @@ impl StartError {
 impl From<BindError> for StartError {
     fn from(error: BindError) -> Self {
         match error {
-            BindError::AddressInUse { .. } => Self::AddressInUse(error),
+            BindError::AddressInUse { .. } | BindError::SocketInUse { .. } => {
+                Self::AddressInUse(error)
+            }
             BindError::Forbidden { .. }
             | BindError::Refused { .. }
             | BindError::Unusable { .. }
+            | BindError::Path { .. }
+            | BindError::NotASocket { .. }
             | BindError::Poller(_)
             | BindError::Socket(_) => Self::Bind(error),
         }
@@ -160,7 +171,7 @@ impl Node {
     /// A wrong address, or one in use; a data directory that can not be used; or the operating
     /// system does not give what is needed.
     pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
-        let bind = addresses::parse("broker.bind", &config.bind)?;
+        let binds = addresses::parse_binds(&config.bind)?;
         let cluster = config.cluster.take();
         let open_files = limits::raise_open_files(match &cluster {
             Some(_) => limits::OPEN_FILES_WITH_PEERS,
@@ -168,18 +179,19 @@ impl Node {
         })?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
         let limits = transport_limits(&config, open_files);
-        let clients = ClientPort::bind(&bind, limits, inbox.bell())?;
+        let clients = ClientPort::bind(&binds, limits, inbox.bell())?;
         config.io_threads = config.io_threads.max(IO_THREADS_MIN);
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
         let linked = cluster.map(|cluster| Linked::start(&config, cluster, &networks, &postbox));
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
-        let advertised = addresses::for_clients(&config.advertise, clients.endpoint(), told)?;
-        log_start(&config.name, clients.endpoint(), &advertised);
+        let bound = clients.addresses().find_map(BindAddress::tcp);
+        let advertised = addresses::for_clients(&config.advertise, bound, told)?;
+        log_start(&config.name, &clients, &advertised);
         let mut view = NodeView::new(
             NodeFacts {
                 name: config.name.clone(),
-                endpoint: clients.endpoint().to_string(),
+                endpoints: clients.addresses().map(ToString::to_string).collect(),
                 advertised,
                 networks,
                 cluster_endpoint: linked.as_ref().map(|linked| linked.link.endpoint().to_string()),
@@ -395,12 +407,12 @@ fn isolation(config: &ClusterConfig, now: Instant) -> Option<IsolationWatch> {
     }
 }
 
-fn log_start(name: &NodeName, bound: &Endpoint, advertised: &str) {
+fn log_start(name: &NodeName, clients: &ClientPort, advertised: &str) {
     let (major, minor, patch) = library_version();
     let curve = library_has_curve();
-    tracing::debug!(node = %name, endpoint = %bound, advertised, "bound");
+    tracing::debug!(node = %name, advertised, "bound");
     tracing::debug!(major, minor, patch, curve, "libzmq");
-    if !bound.is_loopback() {
+    for bound in clients.addresses().filter_map(BindAddress::tcp).filter(|it| !it.is_loopback()) {
         tracing::warn!(
             endpoint = %bound,
             "other machines can connect, and there is no transport security yet: use it in trusted \

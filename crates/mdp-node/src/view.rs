@@ -129,7 +129,7 @@ struct ClusterHandles {
 #[derive(Debug)]
 pub(crate) struct NodeFacts {
     pub(crate) name: NodeName,
-    pub(crate) endpoint: String,
+    pub(crate) endpoints: Vec<String>,
     pub(crate) advertised: String,
     pub(crate) networks: Arc<ClientNetworks>,
     pub(crate) cluster_endpoint: Option<String>,
@@ -180,10 +180,10 @@ impl NodeView {
         &self.facts.name
     }
 
-    /// Where clients and workers connect, as bound.
+    /// Where clients and workers connect, as bound: at least one address.
     #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.facts.endpoint
+    pub fn endpoints(&self) -> &[String] {
+        &self.facts.endpoints
     }
 
     /// The address that clients are told; empty if there is none.

@@ -47,6 +47,6 @@ pub use mechanism::Mechanism;
 pub use outgoing::{BufferPool, MessageWriter, OutputSlices};
 pub use shared_frame::SharedFrame;
 pub use transport::{
-    Closing, ConnectionId, ConnectionStatus, Loss, PeerAddress, Traffic, Transport, TransportEvent,
-    TransportLimits, TransportTotals,
+    Closing, ConnectionId, ConnectionStatus, LocalPeer, LocalProcess, Loss, PeerAddress, Traffic,
+    Transport, TransportEvent, TransportLimits, TransportTotals,
 };

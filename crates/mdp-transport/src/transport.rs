@@ -15,7 +15,7 @@ use crate::{
     BufferPool, Connection, Event, Flow, Introduction, LocalSocket, Message, MessageWriter,
     OutputSlices, PeerIntroduction, Side, SocketType,
 };
-pub use address::PeerAddress;
+pub use address::{LocalPeer, LocalProcess, PeerAddress};
 pub use event::{
     ConnectionStatus, Loss, Traffic, TransportEvent, TransportLimits, TransportTotals,
 };

@@ -106,6 +106,7 @@ const PROBES: [&str; 3] = ["startupProbe.", "livenessProbe.", "readinessProbe."]
 
 const OF_SERVICE: &[(&str, Treated)] = &[
     ("spec.clusterIP", Enacted),
+    ("spec.ipFamilyPolicy", SetAside("the networks of the engine have IPv4 alone")),
     ("spec.publishNotReadyAddresses", Checked),
     ("spec.selector.*", Checked),
     ("spec.ports[].name", Checked),

@@ -14,8 +14,8 @@ pub(crate) const ADMIN_DEFAULT: &str = "http://127.0.0.1:5580";
 pub(crate) struct ViewArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// Ask by MDP instead (mmi.status, mmi.directory): the brokers in order of preference,
-    /// comma-separated; tcp:// may be left out.
+    /// Ask by MDP instead (mmi.status, mmi.directory): the brokers in order of preference, as
+    /// HOST:PORT, tcp://HOST:PORT or ipc:///PATH; comma-separated.
     #[arg(
         long,
         short,

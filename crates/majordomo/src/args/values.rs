@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command, ValueEnum, error::ErrorKind, parser::ValueSource};
 
-use crate::settings::{parse_duration, parse_endpoint, parse_size};
+use crate::settings::{parse_client_endpoint, parse_duration, parse_endpoint, parse_size};
 
 /// Below 10 ms the heartbeats of many workers are themselves the load.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
@@ -54,7 +54,12 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "use a size, such as \"64\" or \"16KiB\"".to_owned())
 }
 
-/// An address to connect to.
+/// An address of a broker for its clients.
+pub(super) fn client_endpoint(text: &str) -> Result<String, String> {
+    parse_client_endpoint(text).map_err(|wanted| format!("use {wanted}"))
+}
+
+/// An address of a node for the others.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     parse_endpoint(text).map_err(|wanted| format!("use {wanted}"))
 }
@@ -70,8 +75,7 @@ pub(super) fn check_endpoint_variable(
         ids.contains(&ENDPOINT) && matches.value_source(ENDPOINT) == Some(ValueSource::EnvVariable);
     let values = is_given.then(|| matches.get_raw(ENDPOINT)).flatten();
     for value in values.into_iter().flatten().map(|value| value.to_string_lossy()) {
-        let is_local = ["ipc://", "inproc://"].iter().any(|scheme| value.starts_with(scheme));
-        if let Some(wanted) = endpoint(value.trim()).err().filter(|_| !is_local) {
+        if let Err(wanted) = client_endpoint(value.trim()) {
             let reason = format!(
                 "the environment variable {ENDPOINT_VARIABLE} has {value:?}, which is not valid: {wanted}; \
                  unset it for the default"

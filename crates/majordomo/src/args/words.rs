@@ -102,7 +102,9 @@ fn is_value(option: &Arg, attached: &str) -> bool {
     match option.get_id().as_str() {
         "timeout" => super::values::time(text).is_ok(),
         "retries" => text.parse::<u32>().is_ok(),
-        "endpoint" => text.split(',').all(|endpoint| super::values::endpoint(endpoint).is_ok()),
+        "endpoint" => {
+            text.split(',').all(|endpoint| super::values::client_endpoint(endpoint).is_ok())
+        }
         _ => attached.starts_with('='),
     }
 }

@@ -14,12 +14,12 @@ use crate::{
     args::BenchArgs,
     exit::{Exit, UsageError},
     printer::{self, ProgressLine},
-    settings::parse_endpoint,
+    settings::parse_client_endpoint,
     table::Table,
 };
 
 pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
-    let endpoint = parse_endpoint(&args.endpoint);
+    let endpoint = parse_client_endpoint(&args.endpoint);
     let wrong =
         |wanted| UsageError(format!("--endpoint {:?} is not valid: use {wanted}", args.endpoint));
     let service = args.service.clone().unwrap_or_else(own_service);

@@ -79,8 +79,8 @@ fn serve(settings: &Settings, format: &Format) -> anyhow::Result<Exit> {
     let admin = settings.admin_bind().map(AdminPort::bind).transpose()?;
     let node = Node::start(settings.node()?)?;
     let _admin = admin.map(|port| serve_admin(port, &node, settings)).transpose()?;
-    let endpoint = node.endpoint();
-    tracing::info!(endpoint, "listening on {endpoint}");
+    let endpoint = node.endpoints().join(",");
+    tracing::info!(endpoint, "listening on {}", node.endpoints().join(", "));
     let _watch = Watch::start(node.view()).context("no thread for the log of the cluster")?;
     let drainer = node.drainer();
     signals.on_first(move || drainer.drain()).context("no thread for signals")?;
@@ -128,7 +128,7 @@ fn log_receipt(receipt: &DrainReceipt, format: &Format) -> anyhow::Result<()> {
 /// The layers of the configuration, flags last.
 fn sources(args: ServeArgs) -> Sources {
     let flags = [
-        ("broker.bind", args.bind, "--bind"),
+        ("broker.bind", (!args.bind.is_empty()).then(|| args.bind.join(",")), "--bind"),
         ("node.name", args.name, "--name"),
         ("node.data_dir", args.data_dir, "--data-dir"),
         ("cluster.peers", args.peers, "--peers"),

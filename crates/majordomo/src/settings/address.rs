@@ -1,33 +1,72 @@
 //! Addresses: `tcp://` is optional, and addresses that mean "everywhere" are never published.
 
-use mdp_node::Endpoint;
+use mdp_node::{BINDS_MAX, BindAddress, Endpoint, EndpointError};
 
 /// What is right for [`bind`].
-pub(crate) const BIND_WANTED: &str = "tcp://HOST:PORT, where HOST is an address, a network interface or * for all, and PORT is 0 or \
-     * for any free one";
+pub(crate) const BIND_WANTED: &str = "one tcp://HOST:PORT, where HOST is an address, a network interface or * for all, and PORT is 0 \
+     or * for any free one";
+/// What is right for [`binds`].
+pub(crate) const BINDS_WANTED: &str = "tcp://HOST:PORT, where HOST is an address, a network interface or * for all, and PORT is 0 or * \
+     for any free one, or ipc:///PATH, or a list of these";
 /// What is right for [`advertise`].
 pub(crate) const ADVERTISE_WANTED: &str =
     "tcp://HOST:PORT that others can connect to (not *, 0.0.0.0, [::] or port 0)";
+/// What is right for [`client`].
+const CLIENT_WANTED: &str = "HOST:PORT, tcp://HOST:PORT or ipc:///PATH";
 /// What is right for [`host_port`].
 pub(crate) const HOST_PORT_WANTED: &str = "HOST:PORT, or \"\" to turn it off";
 
 /// An address to listen at, in its canonical form.
 pub(crate) fn bind(text: &str) -> Result<String, String> {
-    let endpoint: Endpoint = text.parse().map_err(|_| BIND_WANTED)?;
+    let endpoint: Endpoint = text.parse().map_err(|error| but(BIND_WANTED, &error))?;
     Ok(endpoint.to_string())
+}
+
+/// Addresses to listen at, in their canonical form.
+pub(crate) fn binds(texts: &[String]) -> Result<Vec<String>, String> {
+    if !(1..=BINDS_MAX).contains(&texts.len()) {
+        return Err(format!("{BINDS_WANTED}; 1 to {BINDS_MAX} of them"));
+    }
+    let mut addresses: Vec<BindAddress> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let address = text.parse().map_err(|error| but(BINDS_WANTED, &error))?;
+        if let Some(other) = addresses.iter().find(|other| other.collides_with(&address)) {
+            return Err(format!(
+                "{BINDS_WANTED}; \"{other}\" and \"{address}\" cannot both be bound: leave one out"
+            ));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses.iter().map(ToString::to_string).collect())
 }
 
 /// An address to connect to, in its canonical form.
 pub(crate) fn advertise(text: &str) -> Result<String, String> {
-    let endpoint: Option<Endpoint> = text.parse().ok();
-    let endpoint = endpoint.filter(|endpoint| !endpoint.is_wildcard() && endpoint.port() != 0);
-    Ok(endpoint.ok_or(ADVERTISE_WANTED)?.to_string())
+    let endpoint: Endpoint = text.parse().map_err(|error| but(ADVERTISE_WANTED, &error))?;
+    if endpoint.is_wildcard() || endpoint.port() == 0 {
+        return Err(ADVERTISE_WANTED.to_owned());
+    }
+    Ok(endpoint.to_string())
+}
+
+/// An address of a broker for its clients, in its canonical form.
+pub(crate) fn client(text: &str) -> Result<String, String> {
+    match text.parse() {
+        Ok(BindAddress::Ipc(path)) => Ok(BindAddress::Ipc(path).to_string()),
+        Ok(BindAddress::Tcp(_)) => advertise(text),
+        Err(error) => Err(but(CLIENT_WANTED, &error)),
+    }
 }
 
 /// An address to listen at, without a scheme.
 pub(crate) fn host_port(text: &str) -> Result<String, String> {
-    let endpoint: Endpoint = text.parse().map_err(|_| HOST_PORT_WANTED)?;
+    let endpoint: Endpoint = text.parse().map_err(|error| but(HOST_PORT_WANTED, &error))?;
     Ok(endpoint.to_string().trim_start_matches("tcp://").to_owned())
+}
+
+/// What is right, and what is wrong with this one.
+fn but(wanted: &str, error: &EndpointError) -> String {
+    format!("{wanted}; {}", error.reason())
 }
 
 #[cfg(test)]
@@ -37,10 +76,44 @@ mod tests {
     #[test]
     fn tcp_is_optional() {
         assert_eq!(bind("127.0.0.1:5555").unwrap(), "tcp://127.0.0.1:5555");
-        assert_eq!(bind("tcp://*:*").unwrap(), "tcp://0.0.0.0:0");
+        assert_eq!(bind("tcp://*:*").unwrap(), "tcp://*:0");
         assert_eq!(host_port("127.0.0.1:5580").unwrap(), "127.0.0.1:5580");
-        assert_eq!(bind("ipc:///x").unwrap_err(), BIND_WANTED);
-        assert_eq!(host_port("5580").unwrap_err(), HOST_PORT_WANTED);
+        assert_eq!(client("h:1").unwrap(), "tcp://h:1");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (error, reason) in [
+            (bind("ipc:///x"), "; a Unix socket (ipc://) is for programs on this machine only"),
+            (bind("a:1,b:1"), "; it is one address, not a list"),
+            (host_port("5580"), "; the port is missing"),
+            (client("udp://a:1"), "; only tcp:// and ipc:// are supported"),
+            (client("ipc://x"), "; what follows ipc:// is the absolute path"),
+        ] {
+            let error = error.unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_at_are_a_few_that_go_together() {
+        let read = |texts: &[&str]| {
+            binds(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            read(&["127.0.0.1:1", "[::1]:1", "ipc:///run/x"]).unwrap(),
+            ["tcp://127.0.0.1:1", "tcp://[::1]:1", "ipc:///run/x"]
+        );
+        for (texts, reason) in [
+            (&["*:1", "[::1]:1"][..], "\"tcp://*:1\" and \"tcp://[::1]:1\" cannot both be bound"),
+            (&["ipc:///x", "ipc:///x"], "cannot both be bound"),
+            (&[], "1 to 16 of them"),
+            (&["a:1"; 17], "1 to 16 of them"),
+            (&["a:1", "b"], "the port is missing"),
+        ] {
+            let error = read(texts).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

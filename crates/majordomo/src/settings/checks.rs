@@ -1,6 +1,6 @@
 //! Checks that need more than one key.
 
-use mdp_node::Endpoint;
+use mdp_node::{BindAddress, Endpoint};
 
 use super::{Settings, peer::Peer, problem::Problem};
 
@@ -21,7 +21,22 @@ pub(crate) fn advice(settings: &Settings) -> Vec<String> {
     if settings.peers().is_empty() {
         return Vec::new();
     }
-    even_peers(settings).into_iter().chain(unreachable_bind(settings)).collect()
+    let advice = [even_peers(settings), unreachable_bind(settings), no_address(settings)];
+    advice.into_iter().flatten().collect()
+}
+
+/// Clients learn the addresses of all nodes from any of them.
+fn no_address(settings: &Settings) -> Option<String> {
+    let binds = settings.addresses("broker.bind");
+    let is_local = binds.iter().all(|address| address.starts_with("ipc://"));
+    let is_told = !settings.text("broker.advertise").is_empty();
+    (is_local && !is_told).then(|| {
+        format!(
+            "broker.bind = {} is for this machine only, so that clients are not told of this node; add \
+             a tcp:// address, or set broker.advertise to one that leads here",
+            binds.join(", ")
+        )
+    })
 }
 
 fn even_peers(settings: &Settings) -> Option<String> {
@@ -105,21 +120,24 @@ fn port_for_others(settings: &Settings) -> Option<Problem> {
 /// One port is for one purpose: the second to be bound would be told that another program has it.
 fn shared_ports(settings: &Settings) -> Vec<Problem> {
     let is_alone = settings.peers().is_empty();
-    let in_use = ["broker.bind", "cluster.bind", "cluster.relay_bind", "admin.bind"]
-        .into_iter()
-        // A node without peers binds nothing for them.
-        .filter(|key| !(is_alone && key.starts_with("cluster.")))
-        .filter_map(|key| Some((key, settings.text(key).parse::<Endpoint>().ok()?)));
-    let in_use: Vec<(&str, Endpoint)> = in_use.collect();
+    let of_clients = settings.addresses("broker.bind").iter();
+    let in_use = of_clients
+        .map(|address| ("broker.bind", address.as_str()))
+        .chain(
+            ["cluster.bind", "cluster.relay_bind", "admin.bind"]
+                .into_iter()
+                // A node without peers binds nothing for them.
+                .filter(|key| !(is_alone && key.starts_with("cluster.")))
+                .map(|key| (key, settings.text(key))),
+        )
+        .filter_map(|(key, text)| Some((key, text.parse::<BindAddress>().ok()?)));
+    let in_use: Vec<(&str, BindAddress)> = in_use.collect();
     let mut problems = Vec::new();
     for (index, (key, endpoint)) in in_use.iter().enumerate() {
         let others = in_use.iter().take(index);
         let other = others.into_iter().find(|(_, other)| endpoint.collides_with(other));
-        if let (Some((other, _)), Some(known)) = (other, settings.values.get(key)) {
-            let reason = format!(
-                "{other} = \"{}\" has the same port; give each its own",
-                settings.text(other)
-            );
+        if let (Some((other, address)), Some(known)) = (other, settings.values.get(key)) {
+            let reason = format!("{other} = \"{address}\" has the same port; give each its own");
             problems.push(Problem::refused(key, &known.raw, &reason));
         }
     }

@@ -16,7 +16,7 @@ impl Settings {
     /// Never for settings that were loaded: the name was checked then.
     pub(crate) fn node(&self) -> anyhow::Result<NodeConfig> {
         let mut config = NodeConfig::new(self.node_name()?);
-        config.bind = self.text("broker.bind").to_owned();
+        config.bind = self.addresses("broker.bind").to_vec();
         config.advertise = self.text("broker.advertise").to_owned();
         config.advertise_for = self.networks();
         config.settings = self.engine();

@@ -53,7 +53,7 @@ const CLUSTER_TIME: Kind = Kind::Duration { min: Duration::from_millis(5), max: 
 pub(crate) const KEYS: &[Key] = &[
     key("node.name", Kind::NodeName, "node-1"),
     key("node.data_dir", Kind::Path, "majordomo-data"),
-    key("broker.bind", Kind::Bind, "tcp://127.0.0.1:5555"),
+    key("broker.bind", Kind::Binds, "tcp://127.0.0.1:5555"),
     key("broker.advertise", Kind::Advertise, ""),
     key("broker.advertise_for", Kind::Networks, ""),
     key("broker.heartbeat_interval", HEARTBEAT, "2500ms"),

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Path,
     /// An address to listen at.
     Bind,
+    /// One address to listen at, or several.
+    Binds,
     /// An address to listen at, or nothing.
     BindOrNone,
     /// An address that others can connect to, or nothing.
@@ -76,6 +78,8 @@ pub(crate) enum Setting {
     Count(u64),
     /// Yes or no.
     Flag(bool),
+    /// Addresses in their canonical form; at least one.
+    Addresses(Vec<String>),
     /// The nodes that start the cluster, by unique names and addresses.
     Peers(Vec<Peer>),
     /// Addresses by unique networks.
@@ -95,6 +99,10 @@ impl Kind {
                 peer::read(&items).map(Setting::Peers)
             }
             Self::Networks => networks::read(raw).map(Setting::Networks),
+            Self::Binds => {
+                let items = read_list(raw).ok_or_else(wanted)?;
+                address::binds(&items).map(Setting::Addresses)
+            }
             Self::Flag => read_flag(raw).ok_or_else(wanted).map(Setting::Flag),
             Self::Count { min, max } => {
                 let count = scalar(raw).and_then(|text| units::parse_count(&text));
@@ -143,6 +151,7 @@ impl Kind {
             | Self::Path
             | Self::LogLevel
             | Self::VersionOrNone
+            | Self::Binds
             | Self::Peers
             | Self::Networks
             | Self::Flag
@@ -158,6 +167,7 @@ impl Kind {
             Self::NodeName => "1 to 63 letters, digits, '-', '_' or '.'".into(),
             Self::Path => "the path of a folder".into(),
             Self::Bind => address::BIND_WANTED.into(),
+            Self::Binds => address::BINDS_WANTED.into(),
             Self::BindOrNone => format!("{}, or \"\" for the default", address::BIND_WANTED),
             Self::Advertise => address::ADVERTISE_WANTED.into(),
             Self::HostPortOrNone => address::HOST_PORT_WANTED.into(),
@@ -274,6 +284,10 @@ impl Setting {
             Self::Size(bytes) => units::SizeText(*bytes).to_string().into(),
             Self::Count(count) => (*count).into(),
             Self::Flag(flag) => (*flag).into(),
+            Self::Addresses(addresses) => match addresses.as_slice() {
+                [address] => address.as_str().into(),
+                several => several.into(),
+            },
             Self::Peers(peers) => peers.iter().map(Peer::to_string).collect(),
             Self::Networks(networks) => networks
                 .iter()
@@ -295,6 +309,7 @@ impl fmt::Display for Setting {
             | Self::Size(_)
             | Self::Count(_)
             | Self::Flag(_)
+            | Self::Addresses(_)
             | Self::Peers(_) => self.to_json().fmt(f),
         }
     }

@@ -115,7 +115,7 @@ fn flags_go_before_environment_before_file_before_defaults() {
     assert_eq!(settings.number("broker.max_attempts"), 1);
     assert_eq!(settings.number("broker.max_workers"), 2);
     assert_eq!(settings.number("broker.max_services"), 2_000);
-    assert_eq!(settings.text("broker.bind"), "tcp://127.0.0.1:2");
+    assert_eq!(settings.addresses("broker.bind"), ["tcp://127.0.0.1:2"]);
     assert_eq!(settings.duration("broker.request_ttl"), Duration::from_secs(60));
 }
 
@@ -220,7 +220,7 @@ fn variables_that_are_not_utf8_are_refused() {
 }
 
 /// A file with one bad value, and the error.
-const BAD_VALUES: [(&str, &str); 22] = [
+const BAD_VALUES: [(&str, &str); 24] = [
     (
         "[broker]\nheartbeat_interval = '5ms'",
         "broker.heartbeat_interval = \"5ms\" (file FILE) is not valid: use a time with its unit \
@@ -251,9 +251,23 @@ const BAD_VALUES: [(&str, &str); 22] = [
              \"at-most-once\"; did you mean \"at-most-once\"?",
     ),
     (
-        "[broker]\nbind = 'ipc:///run/x'",
-        "broker.bind = \"ipc:///run/x\" (file FILE) is not valid: use tcp://HOST:PORT, where \
-             HOST is an address, a network interface or * for all, and PORT is 0 or * for any free one",
+        "[broker]\nbind = 'ipc://run/x'",
+        "broker.bind = \"ipc://run/x\" (file FILE) is not valid: use tcp://HOST:PORT, where HOST is \
+             an address, a network interface or * for all, and PORT is 0 or * for any free one, or \
+             ipc:///PATH, or a list of these; what follows ipc:// is the absolute path of a file, of at \
+             most 107 bytes, as in ipc:///run/majordomo/clients",
+    ),
+    (
+        "[cluster]\nbind = ['*:5556', '*:5557']",
+        "cluster.bind = [\"*:5556\", \"*:5557\"] (file FILE) is not valid: use one \
+             tcp://HOST:PORT, where HOST is an address, a network interface or * for all, and PORT is \
+             0 or * for any free one",
+    ),
+    (
+        "[cluster]\nrelay_bind = 'ipc:///run/x'",
+        "cluster.relay_bind = \"ipc:///run/x\" (file FILE) is not valid: use one tcp://HOST:PORT, \
+             where HOST is an address, a network interface or * for all, and PORT is 0 or * for any \
+             free one; a Unix socket (ipc://) is for programs on this machine only; it needs tcp://",
     ),
     (
         "[broker]\nadvertise = '0.0.0.0:5555'",
@@ -308,7 +322,8 @@ const BAD_VALUES: [(&str, &str); 22] = [
     (
         "[broker.bind]\nx = 1",
         "broker.bind = { .. } (file FILE) is not valid: use tcp://HOST:PORT, where HOST is an \
-             address, a network interface or * for all, and PORT is 0 or * for any free one",
+             address, a network interface or * for all, and PORT is 0 or * for any free one, or \
+             ipc:///PATH, or a list of these",
     ),
     (
         "[[service]]\npattern = 'mmi.x'",
@@ -418,7 +433,7 @@ fn peers_are_a_cluster_and_none_are_not() {
         seeds.collect::<Vec<_>>(),
         [("node-1", "tcp://h:1"), ("node-2", "tcp://h:2"), ("node-3", "tcp://h:3")]
     );
-    assert_eq!(cluster.bind, "tcp://0.0.0.0:1");
+    assert_eq!(cluster.bind, "tcp://*:1");
     assert_eq!((cluster.minority, cluster.consistency), (Minority::Fail, Consistency::Local));
     assert_eq!(cluster.data_dir, Path::new("/x"));
     assert_eq!(three.cluster_address(), Some("tcp://h:1"));
@@ -477,7 +492,7 @@ fn files_of_three_nodes_make_one_cluster() {
         let config = settings.node().unwrap();
         let cluster = config.cluster.unwrap();
         assert_eq!(settings.cluster_address(), Some(cluster.bind.as_str()));
-        assert_eq!(config.bind, format!("tcp://127.0.0.1:555{number}"));
+        assert_eq!(config.bind, [format!("tcp://127.0.0.1:555{number}")]);
         assert_eq!(settings.admin_bind(), Some(format!("127.0.0.1:558{number}").as_str()));
         assert_eq!(settings.advice(), [] as [String; 0]);
         seeds.push(cluster.seeds);
@@ -539,6 +554,61 @@ fn addresses_by_network_are_the_same_from_tables_lists_and_variables() {
         ]);
         assert_eq!(settings.to_json()["broker"]["advertise_for"], json);
     }
+}
+
+#[test]
+fn one_address_or_a_list_is_listened_at() {
+    let list = ["tcp://127.0.0.1:1", "tcp://[::1]:1", "ipc:///run/x"];
+    let of_file = file("[broker]\nbind = ['127.0.0.1:1', 'tcp://[::1]:1', 'ipc:///run/x']\n");
+    let of_file = Settings::load(&from_file(of_file.path())).unwrap();
+    assert_eq!(of_file.node().unwrap().bind, list);
+    let variable = [("MAJORDOMO__BROKER__BIND", "127.0.0.1:1, [::1]:1,ipc:///run/x")];
+    let of_variable = Settings::load(&from_variables(&variable)).unwrap();
+    assert_eq!(of_variable.to_json(), of_file.to_json());
+
+    let printed = file(&of_file.to_string());
+    let again = Settings::load(&from_file(printed.path())).unwrap();
+    assert_eq!(again.to_json(), of_file.to_json());
+
+    // As 0.1.0 has it.
+    let one = file("[broker]\nbind = \"tcp://*:5555\"\n");
+    let one = Settings::load(&from_file(one.path())).unwrap();
+    assert_eq!(one.to_json()["broker"]["bind"], "tcp://*:5555");
+}
+
+#[test]
+fn every_address_of_a_list_needs_a_port_of_its_own() {
+    let variables = from_variables(&[
+        ("MAJORDOMO__BROKER__BIND", "ipc:///run/x,127.0.0.1:7001,[::1]:7002"),
+        ("MAJORDOMO__ADMIN__BIND", "127.0.0.1:7001"),
+        ("MAJORDOMO__CLUSTER__BIND", "[::1]:7002"),
+        ("MAJORDOMO__CLUSTER__PEERS", "node-1=h:1"),
+    ]);
+    let errors = errors(&variables);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(
+        errors[0].starts_with("cluster.bind = ") && errors[0].contains("tcp://[::1]:7002\" has")
+    );
+    assert!(
+        errors[1].starts_with("admin.bind = ") && errors[1].contains("tcp://127.0.0.1:7001\" has")
+    );
+}
+
+#[test]
+fn node_that_clients_of_others_cannot_learn_of_is_advised_against() {
+    let settings = |more: &[(&str, &str)]| {
+        let own = [("MAJORDOMO__BROKER__BIND", "ipc:///run/x")];
+        let settings = from_variables(&[&own, more].concat());
+        Settings::load(&settings).unwrap().advice()
+    };
+    let peers = ("MAJORDOMO__CLUSTER__PEERS", "node-1=127.0.0.1:5556");
+
+    assert_eq!(settings(&[]), [] as [String; 0]);
+    assert!(
+        settings(&[peers])[0].starts_with("broker.bind = ipc:///run/x is for this machine only")
+    );
+    let told = ("MAJORDOMO__BROKER__ADVERTISE", "h:1");
+    assert_eq!(settings(&[peers, told]), [] as [String; 0]);
 }
 
 #[test]

@@ -16,7 +16,10 @@ use super::{
     listener::{BoundedListener, Remote},
     routes,
 };
-use crate::NodeView;
+use crate::{Endpoint, NodeView, interfaces};
+
+/// How many connections may wait to be accepted; as the standard library has it.
+const BACKLOG_CONNECTIONS: i32 = 128;
 
 /// The administration port cannot be had.
 #[derive(Debug, Error)]
@@ -88,12 +91,12 @@ pub struct AdminPort {
 }
 
 impl AdminPort {
-    /// Binds `HOST:PORT`; port 0 is any free one.
+    /// Binds `HOST:PORT`; port 0 is any free one, and host `*` every address of IPv6 and IPv4.
     ///
     /// # Errors
     /// The address is in use, or is none of this machine.
     pub fn bind(address: &str) -> Result<Self, AdminPortError> {
-        let bound = TcpListener::bind(address)
+        let bound = bind(address)
             .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
         match bound {
             Ok((listener, address)) => Ok(Self { listener, address }),
@@ -188,6 +191,16 @@ impl AdminPort {
             drop(receipt);
             served
         })
+    }
+}
+
+fn bind(address: &str) -> io::Result<TcpListener> {
+    match address.parse::<Endpoint>() {
+        Ok(endpoint) if endpoint.is_any() || endpoint.zoned().is_some() => {
+            interfaces::listen(&endpoint, BACKLOG_CONNECTIONS, |_| Ok(()))
+        }
+        // The name of a host is looked up.
+        Ok(_) | Err(_) => TcpListener::bind(address),
     }
 }
 

@@ -1,18 +1,29 @@
 //! Where clients and workers connect: what is bound, and how connections are taken.
 
+mod socket_file;
+
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use mdp_transport::PeerAddress;
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use mdp_transport::{LocalPeer, LocalProcess, PeerAddress};
+use mio::{
+    Interest, Registry,
+    event::Source,
+    net::{TcpListener, UnixListener, UnixStream},
+};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use socket2::{Socket, TcpKeepalive};
 
-use crate::{BindError, Endpoint};
+use self::socket_file::SocketFile;
+use super::stream::Stream;
+use crate::{
+    BINDS_MAX, BindAddress, BindError, Endpoint, SocketPath,
+    interfaces::{bound_endpoint, listen},
+};
 
-/// The key of the address.
+/// The key of the addresses.
 const KEY: &str = "broker.bind";
 /// How long what was sent may go unanswered by the peer's machine.
 const UNANSWERED_MAX: Duration = Duration::from_secs(10);
@@ -25,65 +36,72 @@ const BACKLOG_CONNECTIONS: i32 = 4_096;
 /// How long no connection is taken when there is no room for one.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes connections.
+/// Takes connections at all addresses, at each in its turn.
 #[derive(Debug)]
-pub(super) struct Listener {
-    socket: TcpListener,
-    endpoint: Endpoint,
-    /// Whether connections may wait.
-    may_wait: bool,
+pub(super) struct Listeners {
+    listeners: Vec<Listener>,
+    /// Which one takes the next connection.
+    next: usize,
     /// Until then none is taken.
     paused_until: Option<Instant>,
+}
+
+/// Takes connections at one address.
+#[derive(Debug)]
+struct Listener {
+    socket: ListeningSocket,
+    address: BindAddress,
+    /// Whether connections may wait.
+    may_wait: bool,
+}
+
+#[derive(Debug)]
+enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix {
+        /// Removed while the socket still listens: nobody else can have taken it over then.
+        _file: SocketFile,
+        socket: UnixListener,
+        path: &'static str,
+    },
 }
 
 /// One attempt to take a connection.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Connection(TcpStream, PeerAddress),
+    Connection(Stream, PeerAddress),
     Nothing,
     /// The system has no room for another one.
     NoRoom(io::Error),
 }
 
-impl Listener {
-    pub(super) fn bind(endpoint: &Endpoint) -> Result<Self, BindError> {
-        let address = endpoint.to_string();
-        let socket = listen(endpoint).map_err(|error| {
-            let kind = error.kind();
-            if kind == io::ErrorKind::AddrInUse {
-                BindError::AddressInUse { key: KEY, address }
-            } else if kind == io::ErrorKind::PermissionDenied {
-                BindError::Forbidden { key: KEY, address }
-            } else {
-                BindError::Unusable { key: KEY, address, error }
-            }
-        })?;
-        let system = |error| BindError::Unusable { key: KEY, address: endpoint.to_string(), error };
-        let bound = socket.local_addr().map_err(system)?;
-        let endpoint = match endpoint.host_name() {
-            Some(_) => Endpoint::from(bound),
-            None => endpoint.at_port(bound.port()),
-        };
-        Ok(Self {
-            socket: TcpListener::from_std(socket),
-            endpoint,
-            may_wait: true,
-            paused_until: None,
-        })
+impl Listeners {
+    /// Binds all, or none.
+    pub(super) fn bind(addresses: &[BindAddress]) -> Result<Self, BindError> {
+        debug_assert!((1..=BINDS_MAX).contains(&addresses.len()), "{addresses:?}");
+        let listeners = addresses.iter().map(Listener::bind).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, next: 0, paused_until: None })
     }
 
-    /// What was bound, with the real port.
-    pub(super) const fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    /// The poller tells of the first one by this token, and of each other one by the one below.
+    pub(super) fn register(&mut self, registry: &Registry, first: mio::Token) -> io::Result<()> {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let token = mio::Token(first.0.saturating_sub(index));
+            registry.register(listener.socket.source(), token, Interest::READABLE)?;
+        }
+        Ok(())
     }
 
-    pub(super) const fn source(&mut self) -> &mut TcpListener {
-        &mut self.socket
+    /// What was bound, with the real ports.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &BindAddress> {
+        self.listeners.iter().map(|listener| &listener.address)
     }
 
-    /// The poller has news.
-    pub(super) const fn wake(&mut self) {
-        self.may_wait = true;
+    /// The poller has news of this one, counted from the first; false if there is no such one.
+    pub(super) fn wake(&mut self, index: usize) -> bool {
+        let Some(listener) = self.listeners.get_mut(index) else { return false };
+        listener.may_wait = true;
+        true
     }
 
     /// Whether a connection may be taken now.
@@ -91,17 +109,21 @@ impl Listener {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
-        self.may_wait && self.paused_until.is_none()
+        self.has_more()
     }
 
     /// Whether a connection may wait that the poller does not tell of again.
-    pub(super) const fn has_more(&self) -> bool {
-        self.may_wait && self.paused_until.is_none()
+    pub(super) fn has_more(&self) -> bool {
+        self.paused_until.is_none() && self.may_wait()
     }
 
     /// When there is something to do that the poller does not tell.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.paused_until.filter(|_| self.may_wait)
+        self.paused_until.filter(|_| self.may_wait())
+    }
+
+    fn may_wait(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.may_wait)
     }
 
     /// Takes none for a while; they wait in the kernel.
@@ -109,12 +131,35 @@ impl Listener {
         self.paused_until = Some(now + PAUSE);
     }
 
+    /// Takes a connection, at another address than the last time if one waits there.
     pub(super) fn accept(&mut self) -> Accepted {
+        let count = self.listeners.len();
+        for _ in 0..count {
+            let index = self.next;
+            self.next = (index + 1).checked_rem(count).unwrap_or_default();
+            let listener = self.listeners.get_mut(index).filter(|it| it.may_wait);
+            match listener.map_or(Accepted::Nothing, Listener::accept) {
+                Accepted::Nothing => {}
+                accepted @ (Accepted::Connection(..) | Accepted::NoRoom(_)) => return accepted,
+            }
+        }
+        Accepted::Nothing
+    }
+}
+
+impl Listener {
+    fn bind(address: &BindAddress) -> Result<Self, BindError> {
+        let (socket, address) = match address {
+            BindAddress::Tcp(endpoint) => bind_tcp(endpoint)?,
+            BindAddress::Ipc(path) => (bind_unix(path)?, address.clone()),
+        };
+        Ok(Self { socket, address, may_wait: true })
+    }
+
+    fn accept(&mut self) -> Accepted {
         loop {
             match self.socket.accept() {
-                Ok((stream, address)) => {
-                    return Accepted::Connection(stream, PeerAddress::from(address));
-                }
+                Ok((stream, address)) => return Accepted::Connection(stream, address),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.may_wait = false;
                     return Accepted::Nothing;
@@ -125,6 +170,34 @@ impl Listener {
             }
         }
     }
+}
+
+impl ListeningSocket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(socket) => socket,
+            Self::Unix { socket, .. } => socket,
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = socket.accept()?;
+                Ok((Stream::Tcp(stream), PeerAddress::from(address)))
+            }
+            Self::Unix { socket, path, .. } => {
+                let (stream, _) = socket.accept()?;
+                let peer = LocalPeer { path, process: process_of(&stream) };
+                Ok((Stream::Unix(stream), PeerAddress::Local(peer)))
+            }
+        }
+    }
+}
+
+fn process_of(stream: &UnixStream) -> Option<LocalProcess> {
+    let credentials = getsockopt(stream, PeerCredentials).ok()?;
+    Some(LocalProcess { pid: credentials.pid(), uid: credentials.uid() })
 }
 
 /// Whether an error is that of the one connection that was to be taken. After any other one, trying again
@@ -146,35 +219,24 @@ fn is_of_one(error: &io::Error) -> bool {
     .any(|one| error.raw_os_error() == Some(one.raw_os_error()))
 }
 
-fn listen(endpoint: &Endpoint) -> io::Result<std::net::TcpListener> {
-    let port = endpoint.port();
-    if let Some(address) = endpoint.socket_address() {
-        return listen_at(address);
-    }
-    if let Some(name) = endpoint.host_name() {
-        return listen_at(interface_address(name, port)?);
-    }
-    // Every interface, of both versions; a machine without version 6 has those of version 4.
-    match listen_at((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Err(error) if is_without_ipv6(&error) => listen_at((Ipv4Addr::UNSPECIFIED, port).into()),
-        bound => bound,
-    }
+fn bind_tcp(endpoint: &Endpoint) -> Result<(ListeningSocket, BindAddress), BindError> {
+    let listened = listen(endpoint, BACKLOG_CONNECTIONS, configure)
+        .and_then(|socket| socket.local_addr().map(|bound| (socket, bound)));
+    let (socket, bound) = listened.map_err(|error| {
+        let (kind, address) = (error.kind(), endpoint.to_string());
+        if kind == io::ErrorKind::AddrInUse {
+            BindError::AddressInUse { key: KEY, address }
+        } else if kind == io::ErrorKind::PermissionDenied {
+            BindError::Forbidden { key: KEY, address }
+        } else {
+            BindError::Unusable { key: KEY, address, error }
+        }
+    })?;
+    let address = BindAddress::Tcp(bound_endpoint(endpoint, bound));
+    Ok((ListeningSocket::Tcp(TcpListener::from_std(socket)), address))
 }
 
-fn is_without_ipv6(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT]
-        .iter()
-        .any(|limit| error.raw_os_error() == Some(limit.raw_os_error()))
-}
-
-/// Accepted connections inherit the options.
-fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.set_reuse_address(true)?;
+fn configure(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(UNANSWERED_MAX))?;
@@ -182,31 +244,13 @@ fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_COUNT);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG_CONNECTIONS)?;
-    Ok(socket.into())
+    socket.set_tcp_keepalive(&keepalive)
 }
 
-/// The address of a network interface: one of version 4 if it has one.
-fn interface_address(name: &str, port: u16) -> io::Result<SocketAddr> {
-    let addresses = nix::ifaddrs::getifaddrs()?
-        .filter(|interface| interface.interface_name == name)
-        .filter_map(|interface| interface.address)
-        .filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from((v4.ip(), port)));
-            let v6 = address.as_sockaddr_in6().map(|v6| {
-                // The scope says which link a local address belongs to.
-                let scope = v6.scope_id();
-                SocketAddr::V6(std::net::SocketAddrV6::new(v6.ip(), port, 0, scope))
-            });
-            v4.or(v6)
-        });
-    let is_local = |address: &SocketAddr| match address.ip() {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    addresses
-        .min_by_key(|address| (address.is_ipv6(), is_local(address)))
-        .ok_or_else(|| io::Error::other("there is no interface of this name with an address"))
+fn bind_unix(path: &SocketPath) -> Result<ListeningSocket, BindError> {
+    let (socket, file) = SocketFile::bind(path, BACKLOG_CONNECTIONS)?;
+    let socket = UnixListener::from_std(socket);
+    // Each peer's address names it, and it is there for as long as the process.
+    let path = path.as_str().to_owned().leak();
+    Ok(ListeningSocket::Unix { _file: file, socket, path })
 }

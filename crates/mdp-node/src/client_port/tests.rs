@@ -3,8 +3,9 @@ use std::{
     net::TcpStream as StdStream,
 };
 
-use mdp_transport::Loss;
-use mdp_wire::Version;
+use mdp_broker::Outgoing;
+use mdp_transport::{Loss, SharedFrame};
+use mdp_wire::{Version, worker::FromBroker};
 
 use super::*;
 use crate::bell::{Bell, Ringer, bell};
@@ -29,8 +30,8 @@ impl Shell {
 
     fn with(limits: TransportLimits) -> Self {
         let (ringer, bell) = bell().unwrap();
-        let endpoint = "127.0.0.1:0".parse().unwrap();
-        let port = ClientPort::bind(&endpoint, limits, bell.descriptor()).unwrap();
+        let addresses = ["127.0.0.1:0".parse().unwrap()];
+        let port = ClientPort::bind(&addresses, limits, bell.descriptor()).unwrap();
         let (messages, lost, refused) = (Vec::new(), Vec::new(), Vec::new());
         Self { port, ringer, bell, rang: false, messages, lost, refused }
     }
@@ -68,7 +69,7 @@ impl Shell {
     }
 
     fn address(&self) -> String {
-        self.port.endpoint().to_string()
+        self.port.addresses().next().unwrap().to_string()
     }
 
     fn raw(&self) -> StdStream {
@@ -248,14 +249,15 @@ fn bell_is_heard_once_each_time() {
 fn address_in_use_and_foreign_address_are_told_apart() {
     let shell = Shell::new();
     let (_ringer, bell) = bell().unwrap();
-    let bind = |endpoint: &Endpoint| {
-        ClientPort::bind(endpoint, TransportLimits::default(), bell.descriptor()).unwrap_err()
+    let bind = |address: &str| {
+        let addresses = [address.parse().unwrap()];
+        ClientPort::bind(&addresses, TransportLimits::default(), bell.descriptor()).unwrap_err()
     };
-    let in_use = bind(shell.port.endpoint());
+    let in_use = bind(&shell.address());
     assert!(matches!(in_use, BindError::AddressInUse { .. }), "{in_use}");
     assert!(in_use.to_string().starts_with("broker.bind = \"tcp://127.0.0.1:"), "{in_use}");
     for foreign in ["192.0.2.1:5555", "nosuchif:5555"] {
-        let error = bind(&foreign.parse().unwrap());
+        let error = bind(foreign);
         assert!(matches!(error, BindError::Unusable { .. }), "{error}");
     }
 }
@@ -263,15 +265,20 @@ fn address_in_use_and_foreign_address_are_told_apart() {
 #[test]
 fn every_interface_means_both_versions() {
     let (_ringer, bell) = bell().unwrap();
-    let any = "*:0".parse().unwrap();
-    let port = ClientPort::bind(&any, TransportLimits::default(), bell.descriptor()).unwrap();
-    let number = port.endpoint().port();
+    let bind = |address: &str| {
+        let addresses = [address.parse().unwrap()];
+        let limits = TransportLimits::default();
+        let port = ClientPort::bind(&addresses, limits, bell.descriptor()).unwrap();
+        let bound = port.addresses().find_map(BindAddress::tcp).unwrap().clone();
+        (port, bound)
+    };
+    let (_any, bound) = bind("*:0");
+    let number = bound.port();
     StdStream::connect(("127.0.0.1", number)).unwrap();
     // A machine without version 6 has those of version 4.
     if std::net::TcpListener::bind("[::1]:0").is_ok() {
         StdStream::connect(("::1", number)).unwrap();
     }
-    let loopback =
-        ClientPort::bind(&"lo:0".parse().unwrap(), TransportLimits::default(), bell.descriptor());
-    assert!(loopback.unwrap().endpoint().to_string().starts_with("tcp://127.0.0.1:"));
+    let (_loopback, bound) = bind("lo:0");
+    assert!(bound.to_string().starts_with("tcp://127.0.0.1:"), "{bound}");
 }

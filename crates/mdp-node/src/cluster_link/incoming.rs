@@ -64,9 +64,7 @@ impl Drop for InProgress {
 impl Incoming {
     pub(super) fn bind(context: &Arc<Context>, endpoint: &Endpoint) -> Result<Self, BindError> {
         let socket = Socket::router(context).map_err(BindError::Socket)?;
-        configure(&socket, endpoint.is_ipv6())
-            .and_then(|()| configure_router(&socket))
-            .map_err(BindError::Socket)?;
+        configure(&socket).and_then(|()| configure_router(&socket)).map_err(BindError::Socket)?;
         let endpoint = bind(&socket, "cluster.bind", endpoint)?;
         Ok(Self { socket, endpoint, in_progress: Arc::default() })
     }

@@ -231,8 +231,9 @@ impl Peer {
 impl Connection {
     fn open(context: &Arc<Context>, address: SocketAddr) -> Result<Self, SocketError> {
         let socket = Socket::dealer(context)?;
-        configure(&socket, address.is_ipv6())?;
+        configure(&socket)?;
         for (option, value) in [
+            (SocketOption::Ipv6, i32::from(address.is_ipv6())),
             // Nothing is kept for a node that is not connected: it would come too late.
             (SocketOption::Immediate, 1),
             (SocketOption::ConnectTimeout, CONNECT_MILLISECONDS_MAX),

@@ -94,7 +94,7 @@ impl Incoming {
         io_threads: IoThreads,
     ) -> Result<Self, BindError> {
         let socket = Socket::router(context).map_err(BindError::Socket)?;
-        configure(&socket, endpoint.is_ipv6(), SEND_MESSAGES_MAX, io_threads)
+        configure(&socket, SEND_MESSAGES_MAX, io_threads)
             .and_then(|()| socket.set(SocketOption::RouterMandatory, 1))
             .and_then(|()| socket.set(SocketOption::Backlog, BACKLOG_CONNECTIONS))
             .map_err(BindError::Socket)?;

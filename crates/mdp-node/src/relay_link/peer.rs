@@ -505,8 +505,9 @@ impl Connection {
         io_threads: IoThreads,
     ) -> Result<Self, SocketError> {
         let socket = Socket::dealer(context)?;
-        configure(&socket, address.is_ipv6(), SEND_WITHOUT_LIMIT, io_threads)?;
+        configure(&socket, SEND_WITHOUT_LIMIT, io_threads)?;
         for (option, value) in [
+            (SocketOption::Ipv6, i32::from(address.is_ipv6())),
             // A message is only taken while there is a connection, and a connection that ends is
             // not made anew: so a message reaches the process that was greeted, or nobody.
             (SocketOption::Immediate, 1),

@@ -80,7 +80,7 @@ fn message(frames: &[&[u8]]) -> Vec<u8> {
 /// How much is allocated for each request with a body of this size.
 fn allocations(body_bytes: usize) -> f64 {
     let mut config = NodeConfig::new("node-1".parse().unwrap());
-    config.bind = "tcp://127.0.0.1:0".to_owned();
+    config.bind = vec!["tcp://127.0.0.1:0".to_owned()];
     // No heartbeat comes in between.
     config.settings.service.heartbeat_interval = Duration::from_secs(100);
     let node = Node::start(config).unwrap();

@@ -93,7 +93,7 @@ fn idle_node_drains_at_once_and_its_port_is_free() {
     assert!(node.wait().unwrap().took_ms < 5_000);
 
     let mut again = config();
-    again.bind.clone_from(&endpoint);
+    again.bind = vec![endpoint.clone()];
     let node = Node::start(again).unwrap();
     assert_eq!(node.endpoint(), endpoint);
     drop(node);

@@ -16,7 +16,7 @@ pub(crate) struct Cell {
 
 pub(crate) fn config() -> NodeConfig {
     let mut config = NodeConfig::new("node-1".parse().unwrap());
-    config.bind = "tcp://127.0.0.1:0".to_owned();
+    config.bind = vec!["tcp://127.0.0.1:0".to_owned()];
     config.settings.service.heartbeat_interval = Duration::from_millis(250);
     config.settings.service.heartbeat_liveness = 20;
     config

@@ -131,7 +131,7 @@ fn used_and_wrong_addresses_are_refused_with_the_key_and_the_value() {
     let cell = Cell::new();
     let start = |bind: &str, advertise: &str| {
         let mut config = config();
-        (config.bind, config.advertise) = (bind.to_owned(), advertise.to_owned());
+        (config.bind, config.advertise) = (vec![bind.to_owned()], advertise.to_owned());
         Node::start(config).unwrap_err()
     };
 
@@ -146,6 +146,11 @@ fn used_and_wrong_addresses_are_refused_with_the_key_and_the_value() {
         let error = start(bind, advertise);
         assert!(error.to_string().contains(words) && error.is_configuration(), "{error}");
     }
+    let mut none = config();
+    none.bind.clear();
+    let error = Node::start(none).unwrap_err();
+    assert!(error.to_string().contains("broker.bind has 0 addresses: give 1 to 16"), "{error}");
+    assert!(error.is_configuration());
 }
 
 #[test]

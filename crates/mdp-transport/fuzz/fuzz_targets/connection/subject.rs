@@ -17,6 +17,8 @@ use crate::{listener::Listener, script::Script};
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The longest header.
 const HEADER: usize = mdp_transport::FRAME_HEADER_BYTES_MAX;
+/// What a finished frame counts for besides its bytes: its entry in the message, and an allocation.
+const FRAME_COSTS: usize = size_of::<SharedFrame>() + 32;
 
 pub(crate) struct Subject<'a> {
     script: &'a Script,
@@ -202,11 +204,15 @@ impl<'a> Subject<'a> {
             (None, Some(_)) => {}
         }
         let held = connection.input_bytes();
-        assert!(held <= 2 * self.since_event.max(4), "{held} of {}", self.since_event);
+        // A frame has two bytes at least, and counts with its entry and its allocation.
+        let finished = FRAME_COSTS * (self.since_event / 2);
+        let growing = 2 * self.since_event.max(4);
+        assert!(held <= growing + finished, "{held} of {}", self.since_event);
         // A frame that grows may take twice its bytes; what is finished takes its own.
         let frames = self.limits.message_frames_max;
-        let most =
-            self.limits.message_bytes_max + HEADER * frames + 2 * (LARGE_FRAME_BYTES + HEADER);
+        let most = self.limits.message_bytes_max
+            + (HEADER + FRAME_COSTS) * frames
+            + 2 * (LARGE_FRAME_BYTES + HEADER);
         assert!(held <= most, "{held}");
     }
 

@@ -1,0 +1,212 @@
+//! The file of a Unix socket: made, taken over from a process that is gone, removed at the end.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::KEY;
+use crate::{BindAddress, BindError, SocketPath};
+
+/// Programs of the same user and group may connect.
+const MODE: u32 = 0o660;
+/// How long another program may be busy making its own socket in the same folder.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const LOCK_LOOK: Duration = Duration::from_millis(5);
+
+/// A file that is removed when this is dropped, unless another one has come in its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// A socket that listens at this path. A file that a process left there when it was killed is
+    /// removed; one at which a program listens is not.
+    pub(super) fn bind(path: &SocketPath, backlog: i32) -> Result<(UnixListener, Self), BindError> {
+        let address = || BindAddress::Ipc(path.clone()).to_string();
+        let path_error = |error| BindError::Path { key: KEY, address: address(), error };
+        let path: &Path = path.as_ref();
+        // Two programs that start at once must not each remove what the other one has just made.
+        let _lock = lock_folder(path).map_err(path_error)?;
+        match holder_of(path).map_err(path_error)? {
+            Holder::Nobody => {}
+            Holder::Gone => fs::remove_file(path).map_err(path_error)?,
+            Holder::Program => {
+                return Err(BindError::SocketInUse { key: KEY, address: address() });
+            }
+            Holder::OtherFile => {
+                return Err(BindError::NotASocket { key: KEY, address: address() });
+            }
+        }
+        listen(path, backlog).map_err(path_error)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_own = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode);
+        if let Some(Err(error)) = is_own.then(|| fs::remove_file(&self.path)) {
+            tracing::debug!(path = %self.path.display(), %error, "the socket's file stays");
+        }
+    }
+}
+
+/// Nothing can connect before it listens, and then it has its mode.
+fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let made = fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    socket.listen(backlog)?;
+    Ok((socket.into(), file))
+}
+
+/// Who has a path.
+enum Holder {
+    /// There is no file.
+    Nobody,
+    /// A process that does not listen any more.
+    Gone,
+    Program,
+    OtherFile,
+}
+
+fn holder_of(path: &Path) -> io::Result<Holder> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+        Err(error) => return Err(error),
+        Ok(file) if !file.file_type().is_socket() => return Ok(Holder::OtherFile),
+        Ok(_) => {}
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Whose queue of connections is full listens, and is not waited for.
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(Holder::Program),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Holder::Program),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Holder::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Nobody),
+        Err(error) => Err(error),
+    }
+}
+
+/// Holds the folder of a path until the file is dropped.
+fn lock_folder(path: &Path) -> io::Result<File> {
+    let folder = File::open(path.parent().unwrap_or(path))?;
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() > deadline {
+                    return Err(io::Error::other("another program holds a lock on the folder"));
+                }
+                thread::sleep(LOCK_LOOK);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn place() -> (TempDir, SocketPath) {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("ipc://{}/clients", folder.path().display());
+        let Ok(BindAddress::Ipc(path)) = text.parse() else { panic!("{text}") };
+        (folder, path)
+    }
+
+    #[test]
+    fn file_has_its_mode_and_goes_with_the_listener() {
+        let (_folder, path) = place();
+
+        let (listener, file) = SocketFile::bind(&path, 1).unwrap();
+
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, MODE);
+        UnixStream::connect(&path).unwrap();
+        drop((listener, file));
+        assert!(!fs::exists(&path).unwrap());
+    }
+
+    #[test]
+    fn file_of_a_process_that_is_gone_is_taken_over() {
+        let (_folder, path) = place();
+        drop(UnixListener::bind(&path).unwrap());
+
+        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn file_that_came_in_the_place_of_another_stays() {
+        let (folder, path) = place();
+        let (_old_listener, old) = SocketFile::bind(&path, 1).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+
+        drop(old);
+
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn file_at_which_a_program_listens_is_left_alone() {
+        let (_folder, path) = place();
+        let (_listener, _file) = SocketFile::bind(&path, 0).unwrap();
+        for _ in 0..3 {
+            // Also with a full queue of connections.
+            let error = SocketFile::bind(&path, 1).unwrap_err();
+            assert!(matches!(error, BindError::SocketInUse { .. }), "{error}");
+        }
+        assert!(fs::exists(&path).unwrap());
+    }
+
+    #[test]
+    fn file_of_another_kind_is_left_alone() {
+        let (_folder, path) = place();
+        fs::write(&path, "mine").unwrap();
+        let error = SocketFile::bind(&path, 1).unwrap_err();
+        assert!(matches!(error, BindError::NotASocket { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+
+        fs::remove_file(&path).unwrap();
+        let _datagrams = UnixDatagram::bind(&path).unwrap();
+        let error = SocketFile::bind(&path, 1).unwrap_err();
+        assert!(matches!(error, BindError::Path { .. }), "{error}");
+        assert!(fs::exists(&path).unwrap());
+    }
+
+    #[test]
+    fn missing_folder_is_said() {
+        let Ok(BindAddress::Ipc(path)) = "ipc:///no/such/folder/x".parse() else { panic!() };
+        let error = SocketFile::bind(&path, 1).unwrap_err().to_string();
+        assert!(error.contains("ipc:///no/such/folder/x"), "{error}");
+        assert!(error.contains("No such file") && error.contains("folder must exist"), "{error}");
+    }
+}
