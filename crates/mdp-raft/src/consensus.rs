@@ -19,7 +19,8 @@ use crate::{
     entropy::random_bytes,
     expiry, formation,
     hub::{Hub, Leader, Raft, State, lock},
-    incoming, life, membership,
+    incoming, life,
+    membership::{self, RemovalTarget},
     network::Network,
     peers::{CallFailure, Peers},
     proposals, reads,
@@ -344,10 +345,15 @@ impl Consensus {
 
     async fn change_here(&self, change: Change) -> Result<String, ChangeError> {
         let deadline = Instant::now() + CHANGE_TIMEOUT;
+        let target = RemovalTarget::of(&self.hub, &change);
         // What an attempt came to of which it is not known whether it made the change.
         let mut unsure: Option<String> = None;
         loop {
-            let refusal = match self.attempt(change.clone()).await {
+            let attempt = match target.check(&self.hub) {
+                Ok(()) => self.attempt(change.clone()).await,
+                Err(refusal) => Err(Attempt::Refused(refusal)),
+            };
+            let refusal = match attempt {
                 Ok(leader) => return Ok(leader),
                 Err(Attempt::Refused(refusal)) => refusal,
                 Err(Attempt::Unanswered(failure)) => {

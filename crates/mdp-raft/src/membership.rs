@@ -205,8 +205,10 @@ async fn retire_leftovers(hub: &Hub) {
 
 /// Makes a change as the leader, or says who leads. Returns the leader's name after it.
 pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal> {
+    let target = RemovalTarget::of(hub, &change);
     let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
     let _one_at_a_time = turn.map_err(|_| Refusal::Change { reason: BUSY.to_owned() })?;
+    target.check(hub)?;
     if !hub.is_leader() {
         return Err(hub.not_leader());
     }
@@ -219,6 +221,31 @@ pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal>
         Change::Hold => upgrade::hold(hub).await.map(|()| me()),
         Change::Resume => upgrade::resume(hub).await.map(|()| me()),
         Change::Finalize => upgrade::finalize(hub).await.map(|()| me()),
+    }
+}
+
+/// The member that is to be removed, as it was when that was asked for.
+///
+/// While a change waits or is tried again, its name may pass to another node: node 2 is asked to remove
+/// node 3, asks the leader, and hears nothing for 7 s; meanwhile another node is asked the same, node 3
+/// is removed, and a new node joins as "node-3". The second attempt must not remove that one.
+#[derive(Clone, Debug)]
+pub(crate) struct RemovalTarget(Option<(u64, String)>);
+
+impl RemovalTarget {
+    pub(crate) fn of(hub: &Hub, change: &Change) -> Self {
+        let Change::Remove { name } = change else { return Self(None) };
+        Self(id_of(hub, name).ok().map(|id| (id, name.clone())))
+    }
+
+    /// Refuses as for any unknown member, if it is no member any more.
+    pub(crate) fn check(&self, hub: &Hub) -> Changed {
+        match &self.0 {
+            Some((id, name)) if hub.membership().get_node(id).is_none() => {
+                Err(unknown_member(hub, name))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -282,11 +309,14 @@ async fn add(hub: &Hub, name: &str, endpoint: &str) -> Changed {
 fn id_of(hub: &Hub, name: &str) -> Result<u64, Refusal> {
     let membership = hub.membership();
     let found = membership.nodes().find(|(_, member)| member.name == name).map(|(id, _)| *id);
-    found.ok_or_else(|| {
-        let names = membership.nodes().map(|(_, member)| member.name.as_str());
-        let members = names.collect::<Vec<_>>().join(", ");
-        Refusal::UnknownMember { name: name.to_owned(), members }
-    })
+    found.ok_or_else(|| unknown_member(hub, name))
+}
+
+fn unknown_member(hub: &Hub, name: &str) -> Refusal {
+    let membership = hub.membership();
+    let names = membership.nodes().map(|(_, member)| member.name.as_str());
+    let members = names.collect::<Vec<_>>().join(", ");
+    Refusal::UnknownMember { name: name.to_owned(), members }
 }
 
 async fn promote_by_name(hub: &Hub, name: &str) -> Changed {
