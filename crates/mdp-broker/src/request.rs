@@ -86,7 +86,10 @@ impl<F: Frame> Request<F> {
         (arrival, arrived_at): (Arrival, Moment),
         deadline: Moment,
     ) -> Box<Self> {
-        let bytes = bytes_of(&message.body).saturating_add(bytes_of(&message.envelope));
+        // The service's name lies in one allocation with the others, and stays as long.
+        let name_bytes = message.service.as_ref().len();
+        let frames = bytes_of(&message.body).saturating_add(bytes_of(&message.envelope));
+        let bytes = frames.saturating_add(name_bytes);
         Box::new(Self {
             arrival,
             arrived_at,

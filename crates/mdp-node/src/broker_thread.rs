@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, Effect, Input, Note, Receipt};
+use mdp_broker::{Broker, Effect, Input, Note, PeerId, Receipt};
 use mdp_raft::Stop;
 use mdp_replica::NewsState;
 use mdp_transport::{
@@ -136,7 +136,8 @@ impl<C: Cluster> BrokerThread<C> {
         let frames = Vec::with_capacity(16);
         let phase = Phase::Serving;
         let (drops, notes) = (notes::DropLog::default(), notes::NoteLog::default());
-        Running { it: self, frames, now, timers_ran_at: now, phase, drops, notes }.run()
+        Running { it: self, frames, now, timers_ran_at: now, phase, drops, notes, last_lost: None }
+            .run()
     }
 }
 
@@ -150,6 +151,8 @@ struct Running<C> {
     phase: Phase,
     drops: notes::DropLog,
     notes: notes::NoteLog,
+    /// The peer that was lost last, and where it connected from: what follows is said of it.
+    last_lost: Option<(PeerId, PeerAddress)>,
 }
 
 impl<C: Cluster> Running<C> {
@@ -334,6 +337,7 @@ impl<C: Cluster> Running<C> {
                     let peer = peer_id(id);
                     if let Some(address) = address {
                         self.notes.log_lost(self.now, &peer, address, &why);
+                        self.last_lost = Some((peer.clone(), address));
                     }
                     if let Some(defect) = beyond_limits(&why).filter(|_| unsent.is_empty()) {
                         let (from, error) = (peer.clone(), DecodeError::Malformed(defect));
@@ -344,6 +348,12 @@ impl<C: Cluster> Running<C> {
                 }
             }
         }
+    }
+
+    /// Where a peer connects from, or connected from until a moment ago.
+    fn address_of(&self, peer: &PeerId) -> Option<PeerAddress> {
+        let lost = self.last_lost.as_ref().filter(|(lost, _)| lost == peer);
+        self.it.clients.address(peer).or_else(|| lost.map(|(_, address)| *address))
     }
 
     fn run_effect(&mut self, effect: Effect<SharedFrame>) -> Result<(), BrokerThreadError> {
@@ -378,7 +388,7 @@ impl<C: Cluster> Running<C> {
                 if let Note::WorkerUp { peer, .. } = &note {
                     self.it.clients.let_be_silent(peer);
                 }
-                let address = notes::peer_of(&note).and_then(|peer| self.it.clients.address(peer));
+                let address = notes::peer_of(&note).and_then(|peer| self.address_of(peer));
                 self.notes.log(self.now, &note, address);
             }
             Effect::Drained(receipt) => {

@@ -294,7 +294,6 @@ impl NodeView {
                 let mut report = *report;
                 report.services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
                 report.workers.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
-                report.peers.sort_unstable_by_key(|peer| peer.id);
                 Ok(report)
             }
             Ok(Err(_)) => Err(ReportError::Stopped),

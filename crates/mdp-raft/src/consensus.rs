@@ -348,9 +348,13 @@ impl Consensus {
         let target = RemovalTarget::of(&self.hub, &change);
         // What an attempt came to of which it is not known whether it made the change.
         let mut unsure: Option<String> = None;
+        let mut is_first = true;
         loop {
+            let is_known = is_first || target.is_known_now(&self.hub, deadline).await;
+            is_first = false;
             let attempt = match target.check(&self.hub) {
-                Ok(()) => self.attempt(change.clone()).await,
+                Ok(()) if is_known => self.attempt(change.clone()).await,
+                Ok(()) => Err(Attempt::Refused(Refusal::NotLeader { leader: None })),
                 Err(refusal) => Err(Attempt::Refused(refusal)),
             };
             let refusal = match attempt {

@@ -9,6 +9,7 @@ mod lead;
 pub(crate) mod progress;
 mod propose;
 mod quorum;
+mod target;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use mdp_catalog::{CatalogEntry, NodeId};
 use openraft::ChangeMembers;
 
 pub use self::progress::MemberChange;
+pub(crate) use self::target::RemovalTarget;
 use self::{
     lead::hand_over,
     progress::is_settled,
@@ -208,10 +210,10 @@ pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal>
     let target = RemovalTarget::of(hub, &change);
     let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
     let _one_at_a_time = turn.map_err(|_| Refusal::Change { reason: BUSY.to_owned() })?;
-    target.check(hub)?;
     if !hub.is_leader() {
         return Err(hub.not_leader());
     }
+    target.check(hub)?;
     let me = || hub.name().as_str().to_owned();
     match change {
         Change::Add { name, endpoint } => add(hub, &name, &endpoint).await.map(|()| me()),
@@ -221,31 +223,6 @@ pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal>
         Change::Hold => upgrade::hold(hub).await.map(|()| me()),
         Change::Resume => upgrade::resume(hub).await.map(|()| me()),
         Change::Finalize => upgrade::finalize(hub).await.map(|()| me()),
-    }
-}
-
-/// The member that is to be removed, as it was when that was asked for.
-///
-/// While a change waits or is tried again, its name may pass to another node: node 2 is asked to remove
-/// node 3, asks the leader, and hears nothing for 7 s; meanwhile another node is asked the same, node 3
-/// is removed, and a new node joins as "node-3". The second attempt must not remove that one.
-#[derive(Clone, Debug)]
-pub(crate) struct RemovalTarget(Option<(u64, String)>);
-
-impl RemovalTarget {
-    pub(crate) fn of(hub: &Hub, change: &Change) -> Self {
-        let Change::Remove { name } = change else { return Self(None) };
-        Self(id_of(hub, name).ok().map(|id| (id, name.clone())))
-    }
-
-    /// Refuses as for any unknown member, if it is no member any more.
-    pub(crate) fn check(&self, hub: &Hub) -> Changed {
-        match &self.0 {
-            Some((id, name)) if hub.membership().get_node(id).is_none() => {
-                Err(unknown_member(hub, name))
-            }
-            Some(_) | None => Ok(()),
-        }
     }
 }
 
@@ -305,11 +282,9 @@ async fn add(hub: &Hub, name: &str, endpoint: &str) -> Changed {
     propose(hub, Proposal::of_learners(ChangeMembers::AddNodes([(hello.id, member)].into()))).await
 }
 
-/// The id of a member by its name.
-fn id_of(hub: &Hub, name: &str) -> Result<u64, Refusal> {
-    let membership = hub.membership();
-    let found = membership.nodes().find(|(_, member)| member.name == name).map(|(id, _)| *id);
-    found.ok_or_else(|| unknown_member(hub, name))
+/// The ids of the members of a name: two, while one that lost its volume is replaced.
+fn ids_of(membership: &Membership, name: &str) -> BTreeSet<u64> {
+    membership.nodes().filter(|(_, member)| member.name == name).map(|(id, _)| *id).collect()
 }
 
 fn unknown_member(hub: &Hub, name: &str) -> Refusal {
@@ -327,27 +302,36 @@ async fn promote_by_name(hub: &Hub, name: &str) -> Changed {
         learners.filter(|id| membership.get_node(id).is_some_and(|member| member.name == name));
     match named.next() {
         Some(id) => promote(hub, id).await,
-        None => {
-            id_of(hub, name)?;
-            Err(Refusal::Change { reason: already_voter(name) })
-        }
+        None if ids_of(&membership, name).is_empty() => Err(unknown_member(hub, name)),
+        None => Err(Refusal::Change { reason: already_voter(name) }),
     }
 }
 
 async fn remove(hub: &Hub, name: &str) -> Changed {
     settle(hub).await?;
-    let id = id_of(hub, name)?;
-    let mut voters: BTreeSet<u64> = hub.membership().voter_ids().collect();
-    let is_voter = voters.remove(&id);
-    if is_voter && voters.is_empty() {
+    let membership = hub.membership();
+    let ids = ids_of(&membership, name);
+    if ids.is_empty() {
+        return Err(unknown_member(hub, name));
+    }
+    let before: BTreeSet<u64> = membership.voter_ids().collect();
+    let voters: BTreeSet<u64> = before.difference(&ids).copied().collect();
+    if voters.is_empty() {
         return Err(Refusal::Change { reason: format!("{name} is the only voter") });
     }
-    let (change, voters) = if is_voter {
-        (ChangeMembers::RemoveVoters([id].into()), Some(voters))
-    } else {
-        (ChangeMembers::RemoveNodes([id].into()), None)
+    // A voter that is removed leaves the members by itself, at the end of the change.
+    let (removed, learners): (BTreeSet<u64>, _) = ids.iter().partition(|id| before.contains(id));
+    let is_of_voters = !removed.is_empty();
+    let change = match (is_of_voters, learners) {
+        (false, learners) => ChangeMembers::RemoveNodes(learners),
+        (true, learners) if learners.is_empty() => ChangeMembers::RemoveVoters(removed),
+        (true, learners) => ChangeMembers::Batch(vec![
+            ChangeMembers::RemoveNodes(learners),
+            ChangeMembers::RemoveVoters(removed),
+        ]),
     };
-    if id == hub.id() {
+    let voters = is_of_voters.then_some(voters);
+    if ids.contains(&hub.id()) {
         // A leader does not remove itself: the next one does it, and leadership stays where it is
         // unless that one can.
         wait_for_answers(hub, &need(hub, voters.as_ref(), None)).await?;
@@ -355,7 +339,9 @@ async fn remove(hub: &Hub, name: &str) -> Changed {
         return Err(hub.not_leader());
     }
     propose(hub, Proposal { change, voters, newcomer: None }).await?;
-    tracing::warn!(name, id = %NodeId(id), "a member is removed");
-    drop(retire(hub, id).await);
+    for id in ids {
+        tracing::warn!(name, id = %NodeId(id), "a member is removed");
+        drop(retire(hub, id).await);
+    }
     Ok(())
 }

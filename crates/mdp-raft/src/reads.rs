@@ -25,13 +25,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Runs a round to its end, and tells the node.
 pub(crate) async fn run(hub: &Hub, round: RoundId) {
     let index = match hub.state.rounds.try_acquire() {
-        Ok(_permit) => attempt_until(hub, Instant::now() + hub.config.read_timeout).await,
+        Ok(_permit) => read_index_until(hub, Instant::now() + hub.config.read_timeout).await,
         Err(_) => None,
     };
     hub.news.send(News::Read { round, index }).await;
 }
 
-async fn attempt_until(hub: &Hub, deadline: Instant) -> Option<u64> {
+/// The index at which a read that came before this call may be answered, once a leader says it.
+pub(crate) async fn read_index_until(hub: &Hub, deadline: Instant) -> Option<u64> {
     loop {
         let remaining = deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {

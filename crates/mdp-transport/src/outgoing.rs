@@ -178,7 +178,10 @@ impl<T> FrameSink<SharedFrame> for MessageWriter<'_, T> {
         };
         let header = FrameHeader { kind, size: length(part.as_ref().len()) };
         match part {
-            Part::Frame(frame) if frame.len() >= SHARED_WRITE_BYTES => {
+            // One that is a small part of what came with it would keep all of that, uncounted.
+            Part::Frame(frame)
+                if frame.len() >= SHARED_WRITE_BYTES && frame.is_most_of_its_memory() =>
+            {
                 self.outgoing.put_bytes(self.pool, |buffer| header.encode(buffer));
                 self.outgoing.end = self.outgoing.end.saturating_add(header.size);
                 self.outgoing.chunks.push_back(Chunk::Shared(frame));

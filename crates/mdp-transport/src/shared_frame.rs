@@ -37,6 +37,16 @@ impl SharedFrame {
         self.as_ref().len()
     }
 
+    /// Whether it has at least half of the bytes that it keeps in memory.
+    pub(crate) fn is_most_of_its_memory(&self) -> bool {
+        let kept = match &self.0 {
+            Storage::Empty => 0,
+            Storage::Part { region, .. } => region.len(),
+            Storage::Whole(bytes) => bytes.capacity(),
+        };
+        kept <= self.len().saturating_mul(2)
+    }
+
     /// Whether it has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -242,7 +242,9 @@ impl<F: Frame> Broker<F> {
             let name = service.name.clone();
             let was_last = was_registered && service.registered_count() == 0;
             let peer = worker.peer.clone();
-            let held = held.as_ref().map(|request| request.to_held());
+            // One that it never got is not its own.
+            let was_handed_over = hand_over == HandOver::Possible;
+            let held = held.as_ref().filter(|_| was_handed_over).map(|request| request.to_held());
             self.note(Note::WorkerDown { peer, service: name.clone(), end, held });
             if was_last {
                 self.note(Note::ServiceDown { service: name });

@@ -175,10 +175,7 @@ fn at_most_once_is_given_again_if_it_was_never_handed_over() {
 
     assert_eq!(
         test.effects(),
-        [
-            worker_down_with(("w1", "echo"), WorkerEnd::ConnectionLost, ("c1", 1)),
-            test.work("w2", "x")
-        ]
+        [worker_down("w1", "echo", WorkerEnd::ConnectionLost), test.work("w2", "x")]
     );
 }
 

@@ -16,6 +16,7 @@ use axum::{
 };
 use mdp_raft::{ChangeError, NotReady};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::{
     backend::{Backend, Changed, Page},
@@ -45,6 +46,9 @@ struct Admin {
     liveness: Liveness,
     /// Of the lines about changes that were not made.
     refusals: Mutex<RateLimiter>,
+    /// For pages with a line for each service, worker or connection: one at a time, for each may take
+    /// tens of megabytes, and milliseconds of the broker thread.
+    lists: Semaphore,
 }
 
 type Shared = State<Arc<Admin>>;
@@ -54,7 +58,8 @@ type Answer = Result<Response, Failure>;
 /// All routes.
 pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Router {
     let liveness = Liveness::new(backend.turns());
-    let admin = Arc::new(Admin { backend, changes, liveness, refusals: Mutex::default() });
+    let (refusals, lists) = (Mutex::default(), Semaphore::new(1));
+    let admin = Arc::new(Admin { backend, changes, liveness, refusals, lists });
     let change = Router::new()
         .route("/api/v1/members", post(change_members))
         .route("/api/v1/leader", post(transfer_leader))
@@ -134,6 +139,10 @@ async fn show_metrics(State(admin): Shared) -> Answer {
 }
 
 async fn show(State(admin): Shared, page: Page) -> Answer {
+    let _one_at_a_time = match page {
+        Page::Services | Page::Workers | Page::Connections => Some(admin.lists.acquire().await),
+        Page::Cluster | Page::Status | Page::Upgrade => None,
+    };
     Ok(Json(admin.backend.page(page).await?).into_response())
 }
 

@@ -26,9 +26,20 @@ impl<C: Cluster> Running<C> {
             applied_index: self.it.cluster.applied_index(),
             uptime: self.now.saturating_duration_since(self.it.started_at),
             waiting: broker.waiting_services(REPORT_WAITING_MAX),
-            services: if scope == ReportScope::Services { self.services() } else { Vec::new() },
-            workers: if scope == ReportScope::Workers { self.workers() } else { Vec::new() },
-            peers: if scope == ReportScope::Connections { self.peers() } else { Vec::new() },
+            services: match scope {
+                ReportScope::Services | ReportScope::Workers => self.services(),
+                ReportScope::Totals | ReportScope::Connections => Vec::new(),
+            },
+            workers: match scope {
+                ReportScope::Workers => self.workers(),
+                ReportScope::Totals | ReportScope::Services | ReportScope::Connections => {
+                    Vec::new()
+                }
+            },
+            peers: match scope {
+                ReportScope::Connections => self.peers(),
+                ReportScope::Totals | ReportScope::Services | ReportScope::Workers => Vec::new(),
+            },
         }
     }
 
@@ -48,8 +59,12 @@ impl<C: Cluster> Running<C> {
     }
 
     fn peers(&self) -> Vec<ConnectionReport> {
-        let connections = self.it.clients.connections().take(REPORT_CONNECTIONS_MAX);
+        let mut connections: Vec<_> = self.it.clients.connections().collect();
+        // Places in the table are used again: what is left out shall be the newest.
+        connections.sort_unstable_by_key(|connection| connection.id);
         connections
+            .into_iter()
+            .take(REPORT_CONNECTIONS_MAX)
             .map(|connection| ConnectionReport {
                 id: connection.id.number(),
                 address: connection.address,

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    id_of,
+    ids_of,
     quorum::{Need, has_answered_within, wait_for_answers},
+    unknown_member,
 };
 use crate::{
     calls::Refusal,
@@ -22,7 +23,12 @@ pub(super) async fn hand_over(hub: &Hub, to: Option<&str>) -> Result<String, Ref
     let membership = hub.membership();
     let me = hub.id();
     let to = match to {
-        Some(name) => id_of(hub, name)?,
+        Some(name) => {
+            let ids = ids_of(&membership, name);
+            // One that lost its volume may have a learner of its name beside it.
+            let voter = membership.voter_ids().find(|id| ids.contains(id));
+            voter.or_else(|| ids.first().copied()).ok_or_else(|| unknown_member(hub, name))?
+        }
         None => best_successor(hub, &membership).await?,
     };
     if to == me {

@@ -8,6 +8,8 @@ use super::{
 };
 use crate::{CLIENT_NETWORKS_MAX, ClientNetworks, Network, NetworkAddress};
 
+/// The longest address: a scheme, a host name (RFC 1035) and a port.
+const ADDRESS_BYTES_MAX: usize = 6 + 253 + 6;
 /// The first byte of a network of version 4.
 const VERSION_4: u8 = 4;
 /// The first byte of a network of version 6.
@@ -35,11 +37,16 @@ pub(super) fn write(head: &mut Writer, networks: &ClientNetworks) {
     }
 }
 
-/// Reads what is there. Of a newer version that knows more networks than this one, the smallest count.
-pub(super) fn read(head: &mut Reader<'_>) -> Result<ClientNetworks, RelayDecodeError> {
+/// Reads what is there. A list that cannot be read is none: it is for pages, and requests go on without.
+pub(super) fn read(head: &mut Reader<'_>) -> ClientNetworks {
     if head.is_at_end() {
-        return Ok(ClientNetworks::default());
+        return ClientNetworks::default();
     }
+    read_list(head).unwrap_or_default()
+}
+
+/// Of a newer version that knows more networks than this one, the smallest count.
+fn read_list(head: &mut Reader<'_>) -> Result<ClientNetworks, RelayDecodeError> {
     let count = head.u8()?;
     let mut entries = Vec::with_capacity(CLIENT_NETWORKS_MAX.min(count.into()));
     for _ in 0..count {
@@ -59,5 +66,9 @@ fn read_one(head: &mut Reader<'_>) -> Result<NetworkAddress, RelayDecodeError> {
     };
     let prefix = head.u8()?;
     let from = Network::new(first, prefix).map_err(|_| head.unknown(prefix))?;
-    Ok(NetworkAddress { from, address: head.long_text()? })
+    let address: String = head.long_text()?;
+    if address.len() > ADDRESS_BYTES_MAX {
+        return Err(head.unknown(u8::MAX));
+    }
+    Ok(NetworkAddress { from, address })
 }

@@ -1,7 +1,11 @@
 //! Changes of members while voters are down.
 
 use super::harness::{TestCluster, patient};
-use crate::{ChangeError, Stop};
+use crate::{
+    ChangeError, Stop,
+    calls::{Change, Refusal},
+    membership::RemovalTarget,
+};
 
 /// The leader and both followers of three nodes.
 fn roles(cluster: &TestCluster) -> [String; 3] {
@@ -107,4 +111,34 @@ async fn change_that_its_leader_left_committed_is_finished_by_the_next() {
         assert_eq!(cluster.voters(node.name()), 4);
     }
     assert_eq!(rest().count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removal_means_the_member_that_had_the_name_when_it_was_asked_for() {
+    let mut cluster = TestCluster::start(3).await;
+    cluster.wait_ready(&["n1", "n2", "n3"]).await;
+    let [leader, victim, _] = roles(&cluster);
+    let meant = {
+        let hub = &cluster.node(&leader).hub;
+        RemovalTarget::of(hub, &Change::Remove { name: victim.clone() })
+    };
+    let check = |cluster: &TestCluster| meant.check(&cluster.node(&leader).hub);
+    assert!(check(&cluster).is_ok());
+
+    cluster.node(&leader).remove_member(victim.parse().unwrap()).await.unwrap();
+    let gone = check(&cluster);
+    assert!(matches!(gone, Err(Refusal::UnknownMember { .. })), "{gone:?}");
+
+    // Another node under the same name.
+    patient(|| cluster.node(&victim).stopped() == Some(Stop::Removed)).await;
+    cluster.kill(&victim).await;
+    drop(cluster.lose_volume(&victim));
+    cluster.restart(&victim).await;
+    cluster.wait_ready(&[&victim]).await;
+    patient(|| cluster.voters(&leader) == 3).await;
+
+    let Err(Refusal::Change { reason }) = check(&cluster) else { panic!("it is another one") };
+    assert!(reason.contains("another one has its name"), "{reason}");
+    cluster.node(&leader).remove_member(victim.parse().unwrap()).await.unwrap();
+    assert_eq!(cluster.voters(&leader), 2);
 }
