@@ -14,6 +14,7 @@ use mio::{
     net::{TcpListener, UnixListener, UnixStream},
 };
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::net::{SocketFlags, accept_with};
 use socket2::{Socket, TcpKeepalive};
 
 use self::socket_file::SocketFile;
@@ -187,12 +188,19 @@ impl ListeningSocket {
                 Ok((Stream::Tcp(stream), PeerAddress::from(address)))
             }
             Self::Unix { socket, path, .. } => {
-                let (stream, _) = socket.accept()?;
+                let stream = accept_unix(socket)?;
                 let peer = LocalPeer { path, process: process_of(&stream) };
                 Ok((Stream::Unix(stream), PeerAddress::Local(peer)))
             }
         }
     }
+}
+
+/// Takes a connection without asking for the peer's address. A peer that bound its own socket to a path of
+/// 108 bytes has one that is longer than its structure (unix(7), BUGS), and mio's `accept` panics on it.
+fn accept_unix(socket: &UnixListener) -> io::Result<UnixStream> {
+    let stream = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    Ok(UnixStream::from_std(stream.into()))
 }
 
 fn process_of(stream: &UnixStream) -> Option<LocalProcess> {
