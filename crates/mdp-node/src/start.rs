@@ -185,7 +185,7 @@ impl Node {
         let linked = cluster.map(|cluster| Linked::start(&config, cluster, &networks, &postbox));
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
-        let bound = clients.addresses().find_map(BindAddress::tcp);
+        let bound = addresses::to_tell(clients.addresses());
         let advertised = addresses::for_clients(&config.advertise, bound, told)?;
         log_start(&config.name, &clients, &advertised);
         let mut view = NodeView::new(
