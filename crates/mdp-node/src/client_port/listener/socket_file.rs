@@ -1,18 +1,21 @@
 //! The file of a Unix socket: made, taken over from a process that is gone, removed at the end.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io,
-    os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::UnixListener,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+            net::UnixListener,
+        },
     },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::KEY;
@@ -21,7 +24,7 @@ use crate::{BindAddress, BindError, SocketPath};
 /// Programs of the same user and group may connect.
 const MODE: u32 = 0o660;
 /// How long another program may be busy making its own socket in the same folder.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often that is looked at.
 const LOCK_LOOK: Duration = Duration::from_millis(5);
 
@@ -40,8 +43,16 @@ impl SocketFile {
         let address = || BindAddress::Ipc(path.clone()).to_string();
         let path_error = |error| BindError::Path { key: KEY, address: address(), error };
         let path: &Path = path.as_ref();
-        // Two programs that start at once must not each remove what the other one has just made.
-        let _lock = lock_folder(path).map_err(path_error)?;
+        // Two nodes that start at once must not each remove what the other one has just made. But every
+        // program that may read the folder can lock it, and none must keep a node from starting.
+        let _lock = match lock_folder(path) {
+            Ok(folder) => Some(folder),
+            Err(error) if is_no_folder(&error) => return Err(path_error(error)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot lock the folder of a Unix socket");
+                None
+            }
+        };
         match holder_of(path).map_err(path_error)? {
             Holder::Nobody => {}
             Holder::Gone => fs::remove_file(path).map_err(path_error)?,
@@ -107,16 +118,21 @@ fn holder_of(path: &Path) -> io::Result<Holder> {
     }
 }
 
-/// Holds the folder of a path until the file is dropped.
-fn lock_folder(path: &Path) -> io::Result<File> {
-    let folder = File::open(path.parent().unwrap_or(path))?;
+fn is_no_folder(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Holds the folder of a path until what is returned is dropped.
+fn lock_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(path.parent().unwrap_or(path), flags, Mode::empty())?;
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     loop {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(folder),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if Instant::now() > deadline {
-                    return Err(io::Error::other("another program holds a lock on the folder"));
+                    return Err(io::Error::other("another program holds a lock on it"));
                 }
                 thread::sleep(LOCK_LOOK);
             }
@@ -129,6 +145,7 @@ fn lock_folder(path: &Path) -> io::Result<File> {
 mod tests {
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
+    use rustix::fs::{CWD, FileType, mknodat};
     use tempfile::TempDir;
 
     use super::*;
@@ -200,6 +217,30 @@ mod tests {
         let error = SocketFile::bind(&path, 1).unwrap_err();
         assert!(matches!(error, BindError::Path { .. }), "{error}");
         assert!(fs::exists(&path).unwrap());
+    }
+
+    #[test]
+    fn folder_that_another_program_has_locked_is_used_all_the_same() {
+        let (folder, path) = place();
+        let locked = fs::File::open(folder.path()).unwrap();
+        flock(&locked, FlockOperation::LockShared).unwrap();
+
+        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn pipe_in_the_place_of_the_folder_is_said_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let text = format!("ipc://{}/clients", pipe.display());
+        let Ok(BindAddress::Ipc(path)) = text.parse() else { panic!("{text}") };
+
+        let error = SocketFile::bind(&path, 1).unwrap_err().to_string();
+
+        assert!(error.contains("Not a directory"), "{error}");
     }
 
     #[test]
