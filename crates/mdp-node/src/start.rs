@@ -119,8 +119,8 @@ impl StartError {
             Self::Address { .. }
             | Self::BindCount { .. }
             | Self::AdvertiseNowhere { .. }
-            | Self::AddressInUse(_)
-            | Self::Bind(_) => true,
+            | Self::AddressInUse(_) => true,
+            Self::Bind(error) => !matches!(error, BindError::NoSocket { .. }),
             Self::Storage(_)
             | Self::FileLimit { .. }
             | Self::Context(_)
@@ -139,6 +139,9 @@ impl From<BindError> for StartError {
             BindError::Forbidden { .. }
             | BindError::Refused { .. }
             | BindError::Unusable { .. }
+            | BindError::OwnAddress { .. }
+            | BindError::NoSocket { .. }
+            | BindError::UnknownSocket { .. }
             | BindError::Path { .. }
             | BindError::NotASocket { .. }
             | BindError::Poller(_)

@@ -263,6 +263,27 @@ fn address_in_use_and_foreign_address_are_told_apart() {
 }
 
 #[test]
+fn second_address_of_what_the_node_listens_at_is_not_blamed_on_another_program() {
+    let (_ringer, bell) = bell().unwrap();
+    let bind = |addresses: &[String]| {
+        let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        ClientPort::bind(&addresses, TransportLimits::default(), bell.descriptor())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+    let path = |name: &str| format!("ipc://{}/{name}", folder.path().display());
+    let port = bind(&["127.0.0.1:0".to_owned()]).unwrap().addresses().next().unwrap().to_string();
+    let by_interface = port.replace("127.0.0.1", "lo");
+
+    for (first, second) in [(path("x"), path("link/x")), (port, by_interface)] {
+        let error = bind(&[first.clone(), second.clone()]).unwrap_err().to_string();
+
+        let reason = format!("\"{second}\": this node listens there already, by \"{first}\"");
+        assert!(error.contains(&reason), "{error}");
+    }
+}
+
+#[test]
 fn every_interface_means_both_versions() {
     let (_ringer, bell) = bell().unwrap();
     let bind = |address: &str| {

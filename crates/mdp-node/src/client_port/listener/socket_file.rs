@@ -19,7 +19,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::KEY;
-use crate::{BindAddress, BindError, SocketPath};
+use crate::{BindAddress, BindError, SocketPath, binding::is_no_room};
 
 /// Programs of the same user and group may connect.
 const MODE: u32 = 0o660;
@@ -41,7 +41,13 @@ impl SocketFile {
     /// removed; one at which a program listens is not.
     pub(super) fn bind(path: &SocketPath, backlog: i32) -> Result<(UnixListener, Self), BindError> {
         let address = || BindAddress::Ipc(path.clone()).to_string();
-        let path_error = |error| BindError::Path { key: KEY, address: address(), error };
+        let path_error = |error: io::Error| {
+            if is_no_room(&error) {
+                BindError::NoSocket { key: KEY, address: address(), error }
+            } else {
+                BindError::Path { key: KEY, address: address(), error }
+            }
+        };
         let path: &Path = path.as_ref();
         // Two nodes that start at once must not each remove what the other one has just made. But every
         // program that may read the folder can lock it, and none must keep a node from starting.
@@ -62,15 +68,23 @@ impl SocketFile {
             Holder::OtherFile => {
                 return Err(BindError::NotASocket { key: KEY, address: address() });
             }
+            Holder::Unknown(error) => {
+                return Err(BindError::UnknownSocket { key: KEY, address: address(), error });
+            }
         }
         listen(path, backlog).map_err(path_error)
+    }
+
+    /// Whether it is the file at this path.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path)
+            .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode)
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_own = fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode);
+        let is_own = self.is_at(&self.path);
         if let Some(Err(error)) = is_own.then(|| fs::remove_file(&self.path)) {
             tracing::debug!(path = %self.path.display(), %error, "the socket's file stays");
         }
@@ -97,6 +111,8 @@ enum Holder {
     Gone,
     Program,
     OtherFile,
+    /// A socket, and the system does not say whose.
+    Unknown(io::Error),
 }
 
 fn holder_of(path: &Path) -> io::Result<Holder> {
@@ -114,7 +130,7 @@ fn holder_of(path: &Path) -> io::Result<Holder> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Holder::Program),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Holder::Gone),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Nobody),
-        Err(error) => Err(error),
+        Err(error) => Ok(Holder::Unknown(error)),
     }
 }
 
@@ -215,7 +231,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let _datagrams = UnixDatagram::bind(&path).unwrap();
         let error = SocketFile::bind(&path, 1).unwrap_err();
-        assert!(matches!(error, BindError::Path { .. }), "{error}");
+        assert!(matches!(error, BindError::UnknownSocket { .. }), "{error}");
         assert!(fs::exists(&path).unwrap());
     }
 
