@@ -40,9 +40,9 @@ pub(crate) fn to_tell<'a>(bound: impl Iterator<Item = &'a BindAddress>) -> Optio
     bound.filter_map(BindAddress::tcp).min_by_key(|endpoint| endpoint.is_loopback())
 }
 
-/// The address for clients. A wildcard is never published: the host that other nodes are told, or
-/// this machine's name, stands for it. A node that is reached by Unix sockets only has none, unless
-/// one is configured.
+/// The address for clients. In a cluster the host that other nodes are told stands for every host but
+/// loopback, as in 0.1.0. A wildcard is never published: without a cluster, this machine's name stands
+/// for it. A node that is reached by Unix sockets only has no address, unless one is configured.
 pub(crate) fn for_clients(
     advertise: &str,
     bound: Option<&Endpoint>,
