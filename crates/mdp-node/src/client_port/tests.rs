@@ -1,11 +1,14 @@
 use std::{
-    io::{Read as _, Write as _},
+    io::{IoSlice, Read as _, Write as _},
+    mem::MaybeUninit,
     net::TcpStream as StdStream,
+    os::unix::net::UnixStream,
 };
 
 use mdp_broker::Outgoing;
 use mdp_transport::{Loss, SharedFrame};
 use mdp_wire::{Version, worker::FromBroker};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::*;
 use crate::bell::{Bell, Ringer, bell};
@@ -29,8 +32,12 @@ impl Shell {
     }
 
     fn with(limits: TransportLimits) -> Self {
+        Self::at("127.0.0.1:0", limits)
+    }
+
+    fn at(address: &str, limits: TransportLimits) -> Self {
         let (ringer, bell) = bell().unwrap();
-        let addresses = ["127.0.0.1:0".parse().unwrap()];
+        let addresses = [address.parse().unwrap()];
         let port = ClientPort::bind(&addresses, limits, bell.descriptor()).unwrap();
         let (messages, lost, refused) = (Vec::new(), Vec::new(), Vec::new());
         Self { port, ringer, bell, rang: false, messages, lost, refused }
@@ -230,6 +237,34 @@ fn connections_beyond_the_limit_wait_in_the_kernel() {
     drop((first, second));
     shell.until("the third", |shell| shell.messages.len() == 3);
     drop(third);
+}
+
+/// A read of a Unix socket ends behind what a descriptor was sent with.
+#[test]
+fn what_was_sent_behind_a_descriptor_is_read_without_more_news() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients");
+    let mut shell = Shell::at(&format!("ipc://{}", path.display()), TransportLimits::default());
+    let mut raw = UnixStream::connect(&path).unwrap();
+    shell.until("it is there", |shell| shell.port.totals().connections == 1);
+    let mut greeting = [0; 64];
+    greeting[0] = 0xff;
+    greeting[9] = 0x7f;
+    greeting[10] = 3;
+    greeting[12..16].copy_from_slice(b"NULL");
+    raw.write_all(&greeting).unwrap();
+    raw.write_all(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER").unwrap();
+    raw.write_all(b"\0\x05first").unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptor = std::fs::File::open("/dev/null").unwrap();
+    let descriptors = [descriptor.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let second = [IoSlice::new(b"\0\x06second")];
+    sendmsg(&raw, &second, &mut control, SendFlags::empty()).unwrap();
+    raw.write_all(b"\0\x05third").unwrap();
+
+    shell.until("all three", |shell| shell.messages.len() == 3);
 }
 
 #[test]
