@@ -40,5 +40,5 @@ printf 'passwd: files\ngroup: files\nhosts: files dns\n' > "$root/etc/nsswitch.c
 printf 'root:x:0:0::/:/none\nmajordomo:x:65532:65532::/:/none\n' > "$root/etc/passwd"
 printf 'root:x:0:\nmajordomo:x:65532:\n' > "$root/etc/group"
 chmod -R u=rwX,go=rX "$root"
-# For Unix sockets: they get the group of this folder.
-chmod 2770 "$folder/run/majordomo"
+# For Unix sockets: they get the group of this folder, which may connect and write nothing there.
+chmod 2750 "$folder/run/majordomo"

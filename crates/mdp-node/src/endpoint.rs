@@ -260,7 +260,7 @@ fn parse_host(host: &str) -> Result<Host, Problem> {
             return parse_zoned(address, zone);
         }
         let address: Ipv6Addr = inside.parse().map_err(|_| Problem::BadHost)?;
-        // Of an address of version 4 that is written as one of version 6 it is the former that is bound.
+        // An address of version 4 may be written as one of version 6.
         return Ok(Host::Address(address.to_canonical()));
     }
     if let Ok(address) = host.parse::<Ipv4Addr>() {
