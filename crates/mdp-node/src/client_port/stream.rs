@@ -35,6 +35,15 @@ impl Stream {
         }
     }
 
+    /// Whether the poller may tell at any time that more can be written. Of TCP it tells so only after a
+    /// write was refused, of a Unix socket each time that the peer has read something.
+    pub(super) const fn may_always_tell_room(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(_) => false,
+        }
+    }
+
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,
