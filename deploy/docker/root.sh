@@ -2,7 +2,7 @@
 # Collects what the image consists of: the program, every library that it needs, its configuration,
 # and what the C library wants to find in /etc.
 #
-#   root.sh PROGRAM FOLDER     fills FOLDER/root and FOLDER/data, which must not be there yet
+#   root.sh PROGRAM FOLDER     fills FOLDER/root, FOLDER/data and FOLDER/run, which must not be there yet
 set -eu
 
 program=$1
@@ -11,7 +11,8 @@ here=$(dirname "$0")
 root=$folder/root
 
 # Laid out as distributions do now, so that a runtime image which is one can be below it.
-mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/usr/lib64" "$root/etc/majordomo" "$folder/data"
+mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/usr/lib64" "$root/etc/majordomo" "$root/run" \
+    "$folder/data" "$folder/run/majordomo"
 ln -s usr/bin usr/lib usr/lib64 "$root"
 # Function names stay for the backtrace of a panic; line tables are three quarters of the program.
 strip --strip-debug -o "$root/bin/majordomo" "$program"
@@ -39,3 +40,5 @@ printf 'passwd: files\ngroup: files\nhosts: files dns\n' > "$root/etc/nsswitch.c
 printf 'root:x:0:0::/:/none\nmajordomo:x:65532:65532::/:/none\n' > "$root/etc/passwd"
 printf 'root:x:0:\nmajordomo:x:65532:\n' > "$root/etc/group"
 chmod -R u=rwX,go=rX "$root"
+# For Unix sockets: they get the group of this folder, which may connect and write nothing there.
+chmod 2750 "$folder/run/majordomo"

@@ -56,6 +56,26 @@ impl Drop for Network {
     }
 }
 
+/// A named volume of one test; gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub(crate) name: String,
+}
+
+impl Volume {
+    pub(crate) fn create() -> Self {
+        let name = unique_name();
+        docker(&["volume", "create", &name]);
+        Self { name }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        succeeds(&["volume", "rm", &self.name]);
+    }
+}
+
 /// A container, by its name or id.
 #[derive(Clone)]
 pub(crate) struct Container(pub(crate) String);

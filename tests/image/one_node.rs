@@ -3,7 +3,7 @@
 use cluster_tests::{RawClient, RawWorker, Receipt, Version};
 
 use crate::{
-    docker::{Network, Started, docker},
+    docker::{Network, Started, Volume, docker},
     image, machine,
 };
 
@@ -107,4 +107,24 @@ fn image_has_worker_and_client_too() {
     assert_eq!(answer, "hello", "{}", worker.container.log());
     docker(&["stop", &worker.container.0]);
     assert_eq!(worker.container.exit_code(), "exited 0", "{}", worker.container.log());
+}
+
+/// Containers beside the node, of another user, need its group alone.
+#[test]
+fn unix_socket_on_a_new_volume_is_for_the_group_of_the_node() {
+    let Some(_machine) = machine() else { return };
+    let (network, volume, image) = (Network::create(), Volume::create(), image());
+    let mount = format!("{}:/run/majordomo", volume.name);
+    let socket = "ipc:///run/majordomo/clients";
+    let bind = format!("MAJORDOMO__BROKER__BIND=tcp://*:5555,{socket}");
+    let options = [&CONFINED[..], &["--volume", &mount]].concat();
+    let of_node = ["--env", &bind, "--network", &network.name];
+    let node = Started::run(&[&options[..], &of_node].concat(), &image, &[]);
+    node.container.wait_until_ready();
+
+    let of_client = ["--network", "none", "--user", "1000:1000", "--group-add", "65532"];
+    let call = ["call", "mmi.echo", "hello", "--endpoint", socket];
+    let answer = docker(&[&["run", "--rm"][..], &options, &of_client, &[&image], &call].concat());
+
+    assert_eq!(answer, "hello", "{}", node.container.log());
 }

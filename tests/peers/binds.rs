@@ -50,7 +50,7 @@ fn request_at_any_address_is_answered_by_a_worker_at_any_other() {
             assert_serves_between(worker, client);
         }
     }
-    // Clients are told the first TCP address.
+    // All of TCP are loopback: clients are told the first one.
     let client = RawClient::connect(local.as_str(), Version::V01);
     client.request("mmi.endpoints", "");
     let page = client.socket.recv();

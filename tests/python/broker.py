@@ -70,7 +70,7 @@ class Broker:
         for line in self.process.stderr:
             line = line.decode(errors="replace").rstrip()
             self.log.append(line)
-            found = re.search(r"listening on (tcp://[0-9.:]+)", line)
+            found = re.search(r"listening on (tcp://[0-9.:]+|ipc://[^\s,]+)", line)
             if found:
                 self.endpoint = found.group(1)
                 listening.set()
@@ -162,9 +162,10 @@ class Cluster:
 class BrokerTest(unittest.TestCase):
     """A test with brokers of its own."""
 
-    def broker(self, **settings):
+    def broker(self, endpoint="tcp://127.0.0.1:0", **settings):
         """Starts a broker that ends with the test: broker(broker__request_ttl="1s")."""
-        broker = Broker({key.replace("__", "."): value for key, value in settings.items()})
+        settings = {key.replace("__", "."): value for key, value in settings.items()}
+        broker = Broker(settings, endpoint)
         self.addCleanup(broker.directory.cleanup)
         self.addCleanup(broker.stop)
         return broker

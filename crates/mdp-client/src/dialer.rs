@@ -7,12 +7,13 @@ use std::{
     io,
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use zmq::PollItem;
 
 use crate::{
@@ -139,7 +140,7 @@ impl Dialer {
         *turn = turn.wrapping_add(1);
         let target = match (link.address(), endpoint.strip_prefix("ipc://")) {
             (Some(address), _) => Target::Tcp(address),
-            (None, Some(path)) => Target::Unix(path.into()),
+            (None, Some(path)) => Target::Unix(path_of(path)),
             (None, None) => return None,
         };
         if link.has_timed_out(self.links.connect_timeout) {
@@ -227,7 +228,7 @@ fn examine(target: &Target) -> ConnectFailure {
         Target::Tcp(address) => {
             TcpStream::connect_timeout(address, EXAMINED_FOR).map(|stream| greet_by_tcp(&stream))
         }
-        Target::Unix(path) => UnixStream::connect(path).map(|stream| greet_locally(&stream)),
+        Target::Unix(path) => connect_locally(path).map(|stream| greet_locally(&stream)),
     };
     match greeted {
         Ok(greeted) => greeted.unwrap_or(ConnectFailure::NotZmtp),
@@ -235,6 +236,23 @@ fn examine(target: &Target) -> ConnectFailure {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
         Err(error) => ConnectFailure::Unreachable { reason: error.to_string() },
     }
+}
+
+/// The path that libzmq means: `@` stands for the zero before an abstract name.
+fn path_of(text: &str) -> PathBuf {
+    text.strip_prefix('@').map_or_else(|| text.into(), |name| format!("\0{name}").into())
+}
+
+/// Whose queue of connections is full is not waited for: it may stay full, and with it the thread.
+fn connect_locally(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?).map_err(|error| {
+        let is_full = error.kind() == io::ErrorKind::WouldBlock;
+        if is_full { io::ErrorKind::TimedOut.into() } else { error }
+    })?;
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
 }
 
 fn greet_by_tcp(stream: &TcpStream) -> io::Result<ConnectFailure> {
@@ -323,6 +341,20 @@ mod tests {
 
         drop(UnixListener::bind(&path).unwrap());
         assert_eq!(examine(&Target::Unix(path)), ConnectFailure::Refused);
+        let abstract_name = examine(&Target::Unix(path_of("@no-such-name")));
+        assert_eq!(abstract_name, ConnectFailure::Refused);
+    }
+
+    #[test]
+    fn path_whose_listener_takes_no_connections_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clients");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waits = connect_locally(&path).unwrap();
+
+        assert_eq!(examine(&Target::Unix(path)), ConnectFailure::TimedOut);
     }
 
     #[test]

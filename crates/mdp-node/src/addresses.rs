@@ -33,9 +33,16 @@ fn parse_reachable(key: &'static str, text: &str) -> Result<Endpoint, StartError
     Ok(address)
 }
 
-/// The address for clients. A wildcard is never published: the host that other nodes are told, or
-/// this machine's name, stands for it. A node that is reached by Unix sockets only has none, unless
-/// one is configured.
+/// Of what was bound, the address to tell clients of: the first one of TCP that is not loopback, else the
+/// first one of TCP.
+pub(crate) fn to_tell<'a>(bound: impl Iterator<Item = &'a BindAddress>) -> Option<&'a Endpoint> {
+    // The first one of several that are alike.
+    bound.filter_map(BindAddress::tcp).min_by_key(|endpoint| endpoint.is_loopback())
+}
+
+/// The address for clients. In a cluster the host that other nodes are told stands for every host but
+/// loopback, as in 0.1.0. A wildcard is never published: without a cluster, this machine's name stands
+/// for it. A node that is reached by Unix sockets only has no address, unless one is configured.
 pub(crate) fn for_clients(
     advertise: &str,
     bound: Option<&Endpoint>,
@@ -127,6 +134,19 @@ mod tests {
         assert_eq!(for_clients("node-1:5555", bound, None).unwrap(), "tcp://node-1:5555");
         assert_eq!(for_clients("node-1:5555", None, None).unwrap(), "tcp://node-1:5555");
         assert_eq!(for_clients("", None, Some(&self::bound("h:1"))).unwrap(), "");
+    }
+
+    #[test]
+    fn address_that_is_not_loopback_is_told_first() {
+        for (binds, told) in [
+            (&["127.0.0.1:1", "10.0.0.7:2", "*:3"][..], Some("10.0.0.7:2")),
+            (&["[::1]:1", "ipc:///x", "*:3"], Some("*:3")),
+            (&["ipc:///x", "[::1]:1", "127.0.0.1:2"], Some("[::1]:1")),
+            (&["ipc:///x"], None),
+        ] {
+            let binds: Vec<BindAddress> = binds.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(to_tell(binds.iter()), told.map(bound).as_ref(), "{binds:?}");
+        }
     }
 
     #[test]

@@ -66,6 +66,42 @@ pub enum BindError {
         /// The address.
         address: String,
     },
+    /// This node listens at the same place by another address of the same key.
+    #[error(
+        "{key} = \"{address}\": this node listens there already, by \"{other}\" of the same list; leave one \
+         of both out"
+    )]
+    OwnAddress {
+        /// The key that both were configured by.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// The address that was bound before.
+        other: String,
+    },
+    /// The system gives no socket, whatever the address.
+    #[error("{key} = \"{address}\": {error}")]
+    NoSocket {
+        /// The key that it was configured by.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// It cannot be found out whether a program listens at the path of a Unix socket.
+    #[error(
+        "{key} = \"{address}\": the socket file that is there cannot be looked at: {error}; remove it or \
+         choose another path"
+    )]
+    UnknownSocket {
+        /// The key that it was configured by.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The path of a Unix socket cannot be had.
     #[error(
         "{key} = \"{address}\": {error}; its folder must exist, and this process must be allowed to \
@@ -95,6 +131,14 @@ pub enum BindError {
     /// The socket could not be made.
     #[error("cannot make a socket: {0}")]
     Socket(SocketError),
+}
+
+/// Whether the system has no room for another socket: then no address is to blame.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+        .iter()
+        .any(|one| error.raw_os_error() == Some(one.raw_os_error()))
 }
 
 /// Binds a socket to the address of this key. Returns what was bound, with its real port.

@@ -84,6 +84,8 @@ struct Socket {
     is_ready: bool,
     /// Whether the peer has closed its side: then it is read to the end.
     is_closing: bool,
+    /// Whether the poller tells when more can be written.
+    tells_room: bool,
     /// Bytes that were read when a turn was over.
     left_over: Vec<u8>,
 }
@@ -217,7 +219,8 @@ impl ClientPort {
         let Some(id) = self.transport.accepted(now, address) else { return };
         self.close_ended();
         let number = usize::try_from(id.number()).unwrap_or(usize::MAX);
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let tells_room = stream.may_always_tell_room();
+        let interest = interest(tells_room);
         if self.poll.registry().register(&mut stream, mio::Token(number), interest).is_err() {
             self.transport.closed(id);
             return;
@@ -228,7 +231,7 @@ impl ClientPort {
         }
         if let Some(place) = self.sockets.get_mut(slot) {
             let (is_ready, is_closing, left_over) = (false, false, Vec::new());
-            *place = Some(Socket { id, stream, is_ready, is_closing, left_over });
+            *place = Some(Socket { id, stream, is_ready, is_closing, tells_room, left_over });
         }
     }
 
@@ -287,6 +290,11 @@ pub(crate) fn connection_limits(decode: &DecodeLimits) -> ConnectionLimits {
         message_frames_max: decode.frames_max,
         ..ConnectionLimits::default()
     }
+}
+
+/// What the poller is to tell of a connection.
+fn interest(tells_room: bool) -> Interest {
+    if tells_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }
 
 fn socket_of(sockets: &mut [Option<Socket>], id: ConnectionId) -> Option<&mut Socket> {

@@ -260,7 +260,8 @@ fn parse_host(host: &str) -> Result<Host, Problem> {
             return parse_zoned(address, zone);
         }
         let address: Ipv6Addr = inside.parse().map_err(|_| Problem::BadHost)?;
-        return Ok(Host::Address(address.into()));
+        // An address of version 4 may be written as one of version 6.
+        return Ok(Host::Address(address.to_canonical()));
     }
     if let Ok(address) = host.parse::<Ipv4Addr>() {
         return Ok(Host::Address(address.into()));
@@ -315,6 +316,7 @@ mod tests {
             ("[fe80::1%eth0.7]:1", "tcp://[fe80::1%eth0.7]:1"),
             ("[fe80:0::1%2]:1", "tcp://[fe80::1%2]:1"),
             ("[::1]:1", "tcp://[::1]:1"),
+            ("[::ffff:10.0.0.7]:1", "tcp://10.0.0.7:1"),
             ("node-1.mdp.svc:65535", "tcp://node-1.mdp.svc:65535"),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), full, "{text}");

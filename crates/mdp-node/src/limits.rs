@@ -17,12 +17,22 @@ pub(crate) const OPEN_FILES_WITH_PEERS: u64 = 64;
 /// More than this is not asked for, even if it is allowed.
 const OPEN_FILES_MAX: u64 = 1 << 20;
 
+/// What a node opens before its first connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenFiles {
+    /// With one address for clients and workers.
+    pub(crate) base: u64,
+    /// For each other one.
+    pub(crate) more_listeners: u64,
+}
+
 /// Raises the limit as far as this process may, and warns if that is little. Returns how many of them
 /// clients and workers may have.
 ///
 /// # Errors
 /// It is too little to start.
-pub(crate) fn raise_open_files(needed: u64) -> Result<usize, StartError> {
+pub(crate) fn raise_open_files(own: OpenFiles) -> Result<usize, StartError> {
+    let needed = own.base.saturating_add(own.more_listeners);
     let limit = getrlimit(Resource::Nofile);
     let mut open_files = limit.current;
     if let Some(wanted) = raised(limit) {
@@ -35,14 +45,15 @@ pub(crate) fn raise_open_files(needed: u64) -> Result<usize, StartError> {
         return Err(StartError::FileLimit { limit, needed });
     }
     warn_if_low(open_files);
-    let left = left_for_peers(open_files.unwrap_or(OPEN_FILES_MAX), needed);
+    let left = left_for_peers(open_files.unwrap_or(OPEN_FILES_MAX), own);
     Ok(usize::try_from(left).unwrap_or(usize::MAX))
 }
 
 /// What clients and workers may have: all but what is reserved, and where that is hardly anything, half
 /// of what the node does not need for itself.
-fn left_for_peers(open_files: u64, needed: u64) -> u64 {
-    let spare = open_files.saturating_sub(needed.saturating_sub(OPEN_FILES_TO_SPARE));
+fn left_for_peers(open_files: u64, own: OpenFiles) -> u64 {
+    let open_files = open_files.saturating_sub(own.more_listeners);
+    let spare = open_files.saturating_sub(own.base.saturating_sub(OPEN_FILES_TO_SPARE));
     open_files.saturating_sub(OPEN_FILES_RESERVED).max(spare / 2).max(1)
 }
 
@@ -73,11 +84,16 @@ mod tests {
 
     #[test]
     fn most_open_files_are_for_clients_and_workers() {
-        assert_eq!(left_for_peers(65_536, OPEN_FILES_ALONE), 65_472);
-        assert_eq!(left_for_peers(1_024, OPEN_FILES_WITH_PEERS), 960);
+        let left = |open_files, base, more_listeners| {
+            left_for_peers(open_files, OpenFiles { base, more_listeners })
+        };
+        assert_eq!(left(65_536, OPEN_FILES_ALONE, 0), 65_472);
+        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 0), 960);
+        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 15), 945);
         // At the least, some of both can still work.
-        assert_eq!(left_for_peers(OPEN_FILES_ALONE, OPEN_FILES_ALONE), 5);
-        assert_eq!(left_for_peers(OPEN_FILES_WITH_PEERS, OPEN_FILES_WITH_PEERS), 5);
+        assert_eq!(left(OPEN_FILES_ALONE, OPEN_FILES_ALONE, 0), 5);
+        assert_eq!(left(OPEN_FILES_WITH_PEERS, OPEN_FILES_WITH_PEERS, 0), 5);
+        assert_eq!(left(OPEN_FILES_ALONE + 15, OPEN_FILES_ALONE, 15), 5);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{
     cluster::Cluster,
     cluster_link::{ClusterLink, LinkError},
     inbox::{Inbox, Postbox, inbox},
-    limits,
+    limits::{self, OpenFiles},
     local_cluster::LocalCluster,
     node::ClusterParts,
     relay_link::{RelayLinks, RelaySettings, Resolver},
@@ -119,8 +119,8 @@ impl StartError {
             Self::Address { .. }
             | Self::BindCount { .. }
             | Self::AdvertiseNowhere { .. }
-            | Self::AddressInUse(_)
-            | Self::Bind(_) => true,
+            | Self::AddressInUse(_) => true,
+            Self::Bind(error) => !matches!(error, BindError::NoSocket { .. }),
             Self::Storage(_)
             | Self::FileLimit { .. }
             | Self::Context(_)
@@ -139,6 +139,9 @@ impl From<BindError> for StartError {
             BindError::Forbidden { .. }
             | BindError::Refused { .. }
             | BindError::Unusable { .. }
+            | BindError::OwnAddress { .. }
+            | BindError::NoSocket { .. }
+            | BindError::UnknownSocket { .. }
             | BindError::Path { .. }
             | BindError::NotASocket { .. }
             | BindError::Poller(_)
@@ -173,10 +176,7 @@ impl Node {
     pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
         let binds = addresses::parse_binds(&config.bind)?;
         let cluster = config.cluster.take();
-        let open_files = limits::raise_open_files(match &cluster {
-            Some(_) => limits::OPEN_FILES_WITH_PEERS,
-            None => limits::OPEN_FILES_ALONE,
-        })?;
+        let open_files = limits::raise_open_files(own_files(cluster.is_some(), binds.len()))?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
         let limits = transport_limits(&config, open_files);
         let clients = ClientPort::bind(&binds, limits, inbox.bell())?;
@@ -185,7 +185,7 @@ impl Node {
         let linked = cluster.map(|cluster| Linked::start(&config, cluster, &networks, &postbox));
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
-        let bound = clients.addresses().find_map(BindAddress::tcp);
+        let bound = addresses::to_tell(clients.addresses());
         let advertised = addresses::for_clients(&config.advertise, bound, told)?;
         log_start(&config.name, &clients, &advertised);
         let mut view = NodeView::new(
@@ -212,6 +212,13 @@ impl Node {
         let thread = shell.spawn(cluster, incarnation, &view)?;
         Ok(Self::new(view, thread, Some(parts)))
     }
+}
+
+/// What a node with so many addresses for clients and workers opens.
+fn own_files(has_peers: bool, binds: usize) -> OpenFiles {
+    let base = if has_peers { limits::OPEN_FILES_WITH_PEERS } else { limits::OPEN_FILES_ALONE };
+    let more_listeners = u64::try_from(binds.saturating_sub(1)).unwrap_or(u64::MAX);
+    OpenFiles { base, more_listeners }
 }
 
 fn spawn_alone(

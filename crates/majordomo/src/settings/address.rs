@@ -49,11 +49,15 @@ pub(crate) fn advertise(text: &str) -> Result<String, String> {
     Ok(endpoint.to_string())
 }
 
-/// An address of a broker for its clients, in its canonical form.
+/// An address of a broker for its clients, in its canonical form. Of Unix sockets it is all that libzmq
+/// takes, relative paths and abstract names (`@NAME`) as well: the broker may be another one.
 pub(crate) fn client(text: &str) -> Result<String, String> {
+    if let Some(path) = text.strip_prefix("ipc://") {
+        let is_some = !path.is_empty() && !path.contains('\0');
+        return if is_some { Ok(text.to_owned()) } else { Err(CLIENT_WANTED.to_owned()) };
+    }
     match text.parse() {
-        Ok(BindAddress::Ipc(path)) => Ok(BindAddress::Ipc(path).to_string()),
-        Ok(BindAddress::Tcp(_)) => advertise(text),
+        Ok(BindAddress::Tcp(_) | BindAddress::Ipc(_)) => advertise(text),
         Err(error) => Err(but(CLIENT_WANTED, &error)),
     }
 }
@@ -82,13 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn clients_take_every_unix_socket_that_libzmq_takes() {
+        for text in ["ipc:///run/x", "ipc://relative", "ipc://@abstract"] {
+            assert_eq!(client(text).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (error, reason) in [
             (bind("ipc:///x"), "; a Unix socket (ipc://) is for programs on this machine only"),
             (bind("a:1,b:1"), "; it is one address, not a list"),
             (host_port("5580"), "; the port is missing"),
             (client("udp://a:1"), "; only tcp:// and ipc:// are supported"),
-            (client("ipc://x"), "; what follows ipc:// is the absolute path"),
+            (client("ipc://"), "or ipc:///PATH"),
         ] {
             let error = error.unwrap_err();
             assert!(error.contains(reason), "{error}");

@@ -3,8 +3,12 @@
 use std::{
     io::{self, IoSlice, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _},
-    os::fd::{AsRawFd as _, RawFd},
-    os::unix::net::UnixStream,
+    os::{
+        self,
+        fd::{AsRawFd as _, RawFd},
+        linux::net::SocketAddrExt as _,
+        unix::net::UnixStream,
+    },
     time::Duration,
 };
 
@@ -96,7 +100,7 @@ impl Streams {
         let failed = |error: io::Error| unreachable(endpoint, words(&error));
         let stream = match target {
             Target::Tcp(addresses) => Stream::tcp(connect_tcp(addresses).map_err(failed)?),
-            Target::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+            Target::Unix(path) => connect_unix(path).and_then(|stream| {
                 stream.set_nonblocking(true)?;
                 Ok(Stream::Unix(mio::net::UnixStream::from_std(stream)))
             }),
@@ -276,6 +280,16 @@ impl<S: Source> SourceOfEvents for S {
         interest: Interest,
     ) -> io::Result<()> {
         registry.register(self, Token(index), interest)
+    }
+}
+
+/// As libzmq does, which takes `@` before a name for an abstract one.
+fn connect_unix(path: &str) -> io::Result<UnixStream> {
+    match path.strip_prefix('@') {
+        Some(name) => {
+            UnixStream::connect_addr(&os::unix::net::SocketAddr::from_abstract_name(name)?)
+        }
+        None => UnixStream::connect(path),
     }
 }
 

@@ -14,13 +14,15 @@ use mio::{
     net::{TcpListener, UnixListener, UnixStream},
 };
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::net::{SocketFlags, accept_with};
 use socket2::{Socket, TcpKeepalive};
 
 use self::socket_file::SocketFile;
 use super::stream::Stream;
 use crate::{
     BINDS_MAX, BindAddress, BindError, Endpoint, SocketPath,
-    interfaces::{bound_endpoint, listen},
+    binding::is_no_room,
+    interfaces::{bind_address, bound_endpoint, listen},
 };
 
 /// The key of the addresses.
@@ -60,7 +62,7 @@ enum ListeningSocket {
     Tcp(TcpListener),
     Unix {
         /// Removed while the socket still listens: nobody else can have taken it over then.
-        _file: SocketFile,
+        file: SocketFile,
         socket: UnixListener,
         path: &'static str,
     },
@@ -79,7 +81,11 @@ impl Listeners {
     /// Binds all, or none.
     pub(super) fn bind(addresses: &[BindAddress]) -> Result<Self, BindError> {
         debug_assert!((1..=BINDS_MAX).contains(&addresses.len()), "{addresses:?}");
-        let listeners = addresses.iter().map(Listener::bind).collect::<Result<_, _>>()?;
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let bound = Listener::bind(address);
+            listeners.push(bound.map_err(|error| explained(error, address, &listeners))?);
+        }
         Ok(Self { listeners, next: 0, paused_until: None })
     }
 
@@ -180,6 +186,20 @@ impl ListeningSocket {
         }
     }
 
+    /// Whether only one of it and this address can be bound at a time.
+    fn collides_with(&self, address: &BindAddress) -> bool {
+        match (self, address) {
+            (Self::Tcp(socket), BindAddress::Tcp(endpoint)) => {
+                let both = socket.local_addr().and_then(|own| Ok((own, bind_address(endpoint)?)));
+                both.is_ok_and(|(own, wanted)| {
+                    Endpoint::from(own).collides_with(&Endpoint::from(wanted))
+                })
+            }
+            (Self::Unix { file, .. }, BindAddress::Ipc(path)) => file.is_at(path.as_ref()),
+            (Self::Tcp(_), BindAddress::Ipc(_)) | (Self::Unix { .. }, BindAddress::Tcp(_)) => false,
+        }
+    }
+
     fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
         match self {
             Self::Tcp(socket) => {
@@ -187,12 +207,19 @@ impl ListeningSocket {
                 Ok((Stream::Tcp(stream), PeerAddress::from(address)))
             }
             Self::Unix { socket, path, .. } => {
-                let (stream, _) = socket.accept()?;
+                let stream = accept_unix(socket)?;
                 let peer = LocalPeer { path, process: process_of(&stream) };
                 Ok((Stream::Unix(stream), PeerAddress::Local(peer)))
             }
         }
     }
+}
+
+/// Takes a connection without asking for the peer's address. A peer that bound its own socket to a path of
+/// 108 bytes has one that is longer than its structure (unix(7), BUGS), and mio's `accept` panics on it.
+fn accept_unix(socket: &UnixListener) -> io::Result<UnixStream> {
+    let stream = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    Ok(UnixStream::from_std(stream.into()))
 }
 
 fn process_of(stream: &UnixStream) -> Option<LocalProcess> {
@@ -219,6 +246,21 @@ fn is_of_one(error: &io::Error) -> bool {
     .any(|one| error.raw_os_error() == Some(one.raw_os_error()))
 }
 
+/// The same error, or, if what is in use is one of these listeners, that.
+fn explained(error: BindError, address: &BindAddress, bound: &[Listener]) -> BindError {
+    if !matches!(error, BindError::AddressInUse { .. } | BindError::SocketInUse { .. }) {
+        return error;
+    }
+    match bound.iter().find(|listener| listener.socket.collides_with(address)) {
+        None => error,
+        Some(Listener { address: other, .. }) => BindError::OwnAddress {
+            key: KEY,
+            address: address.to_string(),
+            other: other.to_string(),
+        },
+    }
+}
+
 fn bind_tcp(endpoint: &Endpoint) -> Result<(ListeningSocket, BindAddress), BindError> {
     let listened = listen(endpoint, BACKLOG_CONNECTIONS, configure)
         .and_then(|socket| socket.local_addr().map(|bound| (socket, bound)));
@@ -228,6 +270,8 @@ fn bind_tcp(endpoint: &Endpoint) -> Result<(ListeningSocket, BindAddress), BindE
             BindError::AddressInUse { key: KEY, address }
         } else if kind == io::ErrorKind::PermissionDenied {
             BindError::Forbidden { key: KEY, address }
+        } else if is_no_room(&error) {
+            BindError::NoSocket { key: KEY, address, error }
         } else {
             BindError::Unusable { key: KEY, address, error }
         }
@@ -252,5 +296,5 @@ fn bind_unix(path: &SocketPath) -> Result<ListeningSocket, BindError> {
     let socket = UnixListener::from_std(socket);
     // Each peer's address names it, and it is there for as long as the process.
     let path = path.as_str().to_owned().leak();
-    Ok(ListeningSocket::Unix { _file: file, socket, path })
+    Ok(ListeningSocket::Unix { file, socket, path })
 }

@@ -114,7 +114,9 @@ impl Socket {
                 // A short read emptied the socket, and the poller tells of what comes next. Only the
                 // end of a stream that is closing is still to be seen.
                 Ok(count) => {
-                    let is_last = count < buffer.len() && !self.is_closing;
+                    let is_last = count < buffer.len()
+                        && !self.is_closing
+                        && self.stream.is_emptied_by_a_short_read();
                     return Input::Bytes { count, is_last };
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -26,6 +26,24 @@ impl Stream {
         }
     }
 
+    /// Whether a read of less than there is room for took all that was there. On a Unix socket reads also
+    /// end at what was sent with descriptors, and before a byte that was sent out of band.
+    pub(super) const fn is_emptied_by_a_short_read(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(_) => false,
+        }
+    }
+
+    /// Whether the poller may tell at any time that more can be written. Of TCP it tells so only after a
+    /// write was refused, of a Unix socket each time that the peer has read something.
+    pub(super) const fn may_always_tell_room(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(_) => false,
+        }
+    }
+
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,

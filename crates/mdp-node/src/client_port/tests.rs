@@ -1,11 +1,15 @@
 use std::{
-    io::{Read as _, Write as _},
+    io::{IoSlice, Read as _, Write as _},
+    mem::MaybeUninit,
     net::TcpStream as StdStream,
+    os::unix::net::UnixStream,
 };
 
 use mdp_broker::Outgoing;
 use mdp_transport::{Loss, SharedFrame};
 use mdp_wire::{Version, worker::FromBroker};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tempfile::TempDir;
 
 use super::*;
 use crate::bell::{Bell, Ringer, bell};
@@ -29,8 +33,12 @@ impl Shell {
     }
 
     fn with(limits: TransportLimits) -> Self {
+        Self::at("127.0.0.1:0", limits)
+    }
+
+    fn at(address: &str, limits: TransportLimits) -> Self {
         let (ringer, bell) = bell().unwrap();
-        let addresses = ["127.0.0.1:0".parse().unwrap()];
+        let addresses = [address.parse().unwrap()];
         let port = ClientPort::bind(&addresses, limits, bell.descriptor()).unwrap();
         let (messages, lost, refused) = (Vec::new(), Vec::new(), Vec::new());
         Self { port, ringer, bell, rang: false, messages, lost, refused }
@@ -232,6 +240,69 @@ fn connections_beyond_the_limit_wait_in_the_kernel() {
     drop(third);
 }
 
+/// A port at a Unix socket, and a peer of it that has introduced itself and sent one message.
+fn local_peer(folder: &TempDir) -> (Shell, UnixStream) {
+    let path = folder.path().join("clients");
+    let mut shell = Shell::at(&format!("ipc://{}", path.display()), TransportLimits::default());
+    let mut raw = UnixStream::connect(&path).unwrap();
+    let mut greeting = [0; 64];
+    greeting[0] = 0xff;
+    greeting[9] = 0x7f;
+    greeting[10] = 3;
+    greeting[12..16].copy_from_slice(b"NULL");
+    raw.write_all(&greeting).unwrap();
+    raw.write_all(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER").unwrap();
+    raw.write_all(b"\0\x05hello").unwrap();
+    shell.until("it is there", |shell| shell.messages.len() == 1);
+    (shell, raw)
+}
+
+/// A read of a Unix socket ends behind what a descriptor was sent with.
+#[test]
+fn what_was_sent_behind_a_descriptor_is_read_without_more_news() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut shell, mut raw) = local_peer(&folder);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptor = std::fs::File::open("/dev/null").unwrap();
+    let descriptors = [descriptor.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let first = [IoSlice::new(b"\0\x05first")];
+    sendmsg(&raw, &first, &mut control, SendFlags::empty()).unwrap();
+    raw.write_all(b"\0\x06second").unwrap();
+
+    shell.until("both", |shell| shell.messages.len() == 3);
+}
+
+#[test]
+fn local_peer_that_reads_wakes_nobody_unless_something_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut shell, mut raw) = local_peer(&folder);
+    let peer = shell.messages[0].0.clone();
+    shell.port.send(Instant::now(), &peer, request(1, b"small"));
+    shell.until("all is written", |shell| shell.port.is_all_written());
+    raw.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    assert!(raw.read(&mut buffer).unwrap() > 0);
+    shell.port.poll(Duration::ZERO).unwrap();
+    assert_eq!(shell.port.events.iter().count(), 0);
+
+    shell.port.send(Instant::now(), &peer, request(2, &vec![7; 4 << 20]));
+    shell.turn();
+    assert!(!shell.port.is_all_written());
+    raw.set_nonblocking(true).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while !shell.port.is_all_written() {
+        assert!(Instant::now() < deadline, "nobody tells that there is room");
+        // All that is there.
+        match raw.read(&mut buffer) {
+            Ok(count) => assert!(count > 0),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        shell.turn();
+    }
+}
+
 #[test]
 fn bell_is_heard_once_each_time() {
     let mut shell = Shell::new();
@@ -259,6 +330,27 @@ fn address_in_use_and_foreign_address_are_told_apart() {
     for foreign in ["192.0.2.1:5555", "nosuchif:5555"] {
         let error = bind(foreign);
         assert!(matches!(error, BindError::Unusable { .. }), "{error}");
+    }
+}
+
+#[test]
+fn second_address_of_what_the_node_listens_at_is_not_blamed_on_another_program() {
+    let (_ringer, bell) = bell().unwrap();
+    let bind = |addresses: &[String]| {
+        let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        ClientPort::bind(&addresses, TransportLimits::default(), bell.descriptor())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+    let path = |name: &str| format!("ipc://{}/{name}", folder.path().display());
+    let port = bind(&["127.0.0.1:0".to_owned()]).unwrap().addresses().next().unwrap().to_string();
+    let by_interface = port.replace("127.0.0.1", "lo");
+
+    for (first, second) in [(path("x"), path("link/x")), (port, by_interface)] {
+        let error = bind(&[first.clone(), second.clone()]).unwrap_err().to_string();
+
+        let reason = format!("\"{second}\": this node listens there already, by \"{first}\"");
+        assert!(error.contains(&reason), "{error}");
     }
 }
 

@@ -9,7 +9,7 @@ use mdp_broker::{Outgoing, PeerId};
 use mdp_transport::{ConnectionId, MessageWriter, SharedFrame};
 use mdp_wire::{Token, worker::FromBroker};
 
-use super::{ClientPort, connection_id, socket_of};
+use super::{ClientPort, connection_id, interest, socket_of};
 
 /// How much may wait for one peer before it is tried to be written, within a turn.
 const WRITE_AT_ONCE_BYTES: usize = 256 * 1024;
@@ -42,7 +42,8 @@ impl ClientPort {
             let output = self.transport.output(id);
             let Some(socket) = socket_of(&mut self.sockets, id).filter(|_| !output.is_empty())
             else {
-                return;
+                drop(output);
+                return self.ask_for_room(id, false);
             };
             match socket.stream.write_vectored(&output) {
                 Ok(count) if count > 0 => {
@@ -52,7 +53,8 @@ impl ClientPort {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     drop(output);
-                    return self.transport.blocked(now, id);
+                    self.transport.blocked(now, id);
+                    return self.ask_for_room(id, true);
                 }
                 // Nothing can be written any more, but what the peer said last may still be there: the
                 // connection ends once that was read.
@@ -65,6 +67,21 @@ impl ClientPort {
                     return self.transport.blocked(now, id);
                 }
             }
+        }
+    }
+
+    /// The poller is to tell when more can be written, or no longer. TCP always does.
+    fn ask_for_room(&mut self, id: ConnectionId, is_wanted: bool) {
+        let Some(socket) = socket_of(&mut self.sockets, id) else { return };
+        if socket.tells_room == is_wanted || socket.stream.may_always_tell_room() {
+            return;
+        }
+        let token = mio::Token(usize::try_from(id.number()).unwrap_or(usize::MAX));
+        let registry = self.poll.registry();
+        match registry.reregister(&mut socket.stream, token, interest(is_wanted)) {
+            Ok(()) => socket.tells_room = is_wanted,
+            // It would wait for ever.
+            Err(_) => self.transport.closed(id),
         }
     }
 

@@ -1,27 +1,30 @@
 //! The file of a Unix socket: made, taken over from a process that is gone, removed at the end.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io,
-    os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::UnixListener,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+            net::UnixListener,
+        },
     },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::KEY;
-use crate::{BindAddress, BindError, SocketPath};
+use crate::{BindAddress, BindError, SocketPath, binding::is_no_room};
 
 /// Programs of the same user and group may connect.
 const MODE: u32 = 0o660;
 /// How long another program may be busy making its own socket in the same folder.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often that is looked at.
 const LOCK_LOOK: Duration = Duration::from_millis(5);
 
@@ -38,10 +41,24 @@ impl SocketFile {
     /// removed; one at which a program listens is not.
     pub(super) fn bind(path: &SocketPath, backlog: i32) -> Result<(UnixListener, Self), BindError> {
         let address = || BindAddress::Ipc(path.clone()).to_string();
-        let path_error = |error| BindError::Path { key: KEY, address: address(), error };
+        let path_error = |error: io::Error| {
+            if is_no_room(&error) {
+                BindError::NoSocket { key: KEY, address: address(), error }
+            } else {
+                BindError::Path { key: KEY, address: address(), error }
+            }
+        };
         let path: &Path = path.as_ref();
-        // Two programs that start at once must not each remove what the other one has just made.
-        let _lock = lock_folder(path).map_err(path_error)?;
+        // Two nodes that start at once must not each remove what the other one has just made. But every
+        // program that may read the folder can lock it, and none must keep a node from starting.
+        let _lock = match lock_folder(path) {
+            Ok(folder) => Some(folder),
+            Err(error) if is_no_folder(&error) => return Err(path_error(error)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot lock the folder of a Unix socket");
+                None
+            }
+        };
         match holder_of(path).map_err(path_error)? {
             Holder::Nobody => {}
             Holder::Gone => fs::remove_file(path).map_err(path_error)?,
@@ -51,15 +68,23 @@ impl SocketFile {
             Holder::OtherFile => {
                 return Err(BindError::NotASocket { key: KEY, address: address() });
             }
+            Holder::Unknown(error) => {
+                return Err(BindError::UnknownSocket { key: KEY, address: address(), error });
+            }
         }
         listen(path, backlog).map_err(path_error)
+    }
+
+    /// Whether it is the file at this path.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path)
+            .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode)
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_own = fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode);
+        let is_own = self.is_at(&self.path);
         if let Some(Err(error)) = is_own.then(|| fs::remove_file(&self.path)) {
             tracing::debug!(path = %self.path.display(), %error, "the socket's file stays");
         }
@@ -86,6 +111,8 @@ enum Holder {
     Gone,
     Program,
     OtherFile,
+    /// A socket, and the system does not say whose.
+    Unknown(io::Error),
 }
 
 fn holder_of(path: &Path) -> io::Result<Holder> {
@@ -103,20 +130,25 @@ fn holder_of(path: &Path) -> io::Result<Holder> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Holder::Program),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Holder::Gone),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Nobody),
-        Err(error) => Err(error),
+        Err(error) => Ok(Holder::Unknown(error)),
     }
 }
 
-/// Holds the folder of a path until the file is dropped.
-fn lock_folder(path: &Path) -> io::Result<File> {
-    let folder = File::open(path.parent().unwrap_or(path))?;
+fn is_no_folder(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Holds the folder of a path until what is returned is dropped.
+fn lock_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(path.parent().unwrap_or(path), flags, Mode::empty())?;
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     loop {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(folder),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if Instant::now() > deadline {
-                    return Err(io::Error::other("another program holds a lock on the folder"));
+                    return Err(io::Error::other("another program holds a lock on it"));
                 }
                 thread::sleep(LOCK_LOOK);
             }
@@ -129,6 +161,7 @@ fn lock_folder(path: &Path) -> io::Result<File> {
 mod tests {
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
+    use rustix::fs::{CWD, FileType, mknodat};
     use tempfile::TempDir;
 
     use super::*;
@@ -198,8 +231,32 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let _datagrams = UnixDatagram::bind(&path).unwrap();
         let error = SocketFile::bind(&path, 1).unwrap_err();
-        assert!(matches!(error, BindError::Path { .. }), "{error}");
+        assert!(matches!(error, BindError::UnknownSocket { .. }), "{error}");
         assert!(fs::exists(&path).unwrap());
+    }
+
+    #[test]
+    fn folder_that_another_program_has_locked_is_used_all_the_same() {
+        let (folder, path) = place();
+        let locked = fs::File::open(folder.path()).unwrap();
+        flock(&locked, FlockOperation::LockShared).unwrap();
+
+        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn pipe_in_the_place_of_the_folder_is_said_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let text = format!("ipc://{}/clients", pipe.display());
+        let Ok(BindAddress::Ipc(path)) = text.parse() else { panic!("{text}") };
+
+        let error = SocketFile::bind(&path, 1).unwrap_err().to_string();
+
+        assert!(error.contains("Not a directory"), "{error}");
     }
 
     #[test]
