@@ -12,7 +12,7 @@ use thiserror::Error;
 
 pub(crate) use self::sample::median;
 pub use self::{
-    figure::{Figure, figures},
+    figure::{Figure, figures, unmeasured},
     sample::Sample,
     scenario::{BUSY, CROWDED, MANY_SERVICES, ONE_AT_A_TIME, QUEUED, SCENARIOS, Scenario},
     table::{write_figures, write_rows, write_table},
@@ -122,6 +122,21 @@ pub struct Comparison {
     pub scenarios: Vec<ScenarioResult>,
     /// Of our broker, if it was started at all.
     pub startup: Option<Startup>,
+}
+
+impl Comparison {
+    /// Requests without a reply, replies without a request, and workers sent away, by contender and load:
+    /// those that have any.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, Scenario, u64)> {
+        let of_load = |result: &ScenarioResult| (result.scenario, result.contenders.as_slice());
+        let contenders = self.scenarios.iter().map(of_load).flat_map(|(scenario, contenders)| {
+            contenders.iter().map(move |contender| (scenario, contender))
+        });
+        contenders.filter_map(|(scenario, contender)| {
+            let errors = contender.reports.iter().map(BenchReport::errors).sum();
+            (errors > 0).then_some((contender.name.as_str(), scenario, errors))
+        })
+    }
 }
 
 /// One load.
@@ -263,7 +278,7 @@ fn measure(
         contender.launch.start().map_err(|error| CompareError::Launch { name: name(), error })?;
     options.endpoint = launched.endpoint().to_owned();
     options.pid = Some(launched.pid());
-    run(&options, &mut |_progress| {}).map_err(bench)
+    run(&options, &mut |_progress| {}).and_then(BenchReport::whole).map_err(bench)
 }
 
 fn summarize(plan: &Plan, reports: Vec<Vec<BenchReport>>) -> Vec<ContenderResult> {
@@ -313,6 +328,32 @@ mod tests {
     fn contenders_take_turns() {
         assert_eq!(turns(2, 0), [0, 1]);
         assert_eq!(turns(2, 1), [1, 0]);
+    }
+
+    #[test]
+    fn errors_of_every_round_are_told_with_contender_and_load() {
+        let report = |timeouts, workers_disconnected| BenchReport {
+            timeouts,
+            workers_disconnected,
+            ..BenchReport::empty(&BenchOptions::default())
+        };
+        let result = |name: &str, reports| ContenderResult {
+            name: name.into(),
+            median: Sample::default(),
+            ratio: Sample::default(),
+            ours: None,
+            reports,
+        };
+        let contenders = vec![
+            result(FLOOR, vec![report(0, 0), report(0, 0), report(0, 0)]),
+            result(MAJORDOMO, vec![report(0, 0), report(2, 1), report(0, 0)]),
+        ];
+        let scenarios = vec![ScenarioResult { scenario: BUSY, contenders }];
+        let comparison = Comparison { scenarios, startup: None };
+
+        let errors: Vec<_> = comparison.errors().collect();
+
+        assert_eq!(errors, [(MAJORDOMO, BUSY, 3)]);
     }
 
     #[test]

@@ -188,6 +188,16 @@ pub enum BenchError {
         /// How long was measured.
         duration: Duration,
     },
+    /// The broker was lost while it was measured.
+    #[error("{endpoint}: the broker was lost after {after:?} ({reason})")]
+    Lost {
+        /// Where.
+        endpoint: String,
+        /// How long it was measured until then.
+        after: Duration,
+        /// What the system says.
+        reason: String,
+    },
     /// A socket failed.
     #[error("socket: {0}")]
     Socket(#[from] zmq::Error),

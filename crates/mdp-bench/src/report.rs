@@ -1,9 +1,11 @@
 //! What was measured.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{BenchOptions, process::ThreadTime};
+use crate::{BenchError, BenchOptions, process::ThreadTime};
 
 /// What one run measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,6 +198,24 @@ impl BenchReport {
             workers_used: 0,
         }
     }
+
+    /// The report of a broker that was there to the end. What one spent that was lost is not known, so
+    /// that its figures cannot be compared.
+    pub(crate) fn whole(self) -> Result<Self, BenchError> {
+        match self.ended_early {
+            None => Ok(self),
+            Some(reason) => {
+                let after = Duration::try_from_secs_f64(self.duration_seconds).unwrap_or_default();
+                Err(BenchError::Lost { endpoint: self.endpoint, after, reason })
+            }
+        }
+    }
+
+    /// Requests without a reply, replies without a request, and workers sent away.
+    #[must_use]
+    pub const fn errors(&self) -> u64 {
+        self.timeouts + self.unexpected_replies + self.workers_disconnected
+    }
 }
 
 /// For figures that a person reads.
@@ -223,6 +243,18 @@ mod tests {
         assert!(near(latency.max_us, 3.6e9), "{latency:?}");
         recorder.clear();
         assert_eq!(recorder.latency(), Latency::default());
+    }
+
+    #[test]
+    fn report_of_a_broker_that_was_lost_is_an_error() {
+        let report = BenchReport::empty(&BenchOptions::default());
+        assert_eq!(report.clone().whole().unwrap(), report);
+
+        let ended_early = Some("connection refused".to_owned());
+        let lost = BenchReport { ended_early, duration_seconds: 0.5, ..report }.whole();
+
+        let said = lost.unwrap_err().to_string();
+        assert!(said.contains("lost after 500ms (connection refused)"), "{said}");
     }
 
     #[test]

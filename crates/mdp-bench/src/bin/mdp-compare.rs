@@ -9,7 +9,7 @@ use std::{
 use clap::Parser;
 use mdp_bench::{
     PeerKind,
-    compare::{self, Contender, Figure, Plan, SCENARIOS, Step},
+    compare::{self, Comparison, Contender, Figure, Plan, SCENARIOS, Step},
     launch::Launch,
     measuring::{Measuring, Pace, ended, sibling},
 };
@@ -43,7 +43,8 @@ struct Arguments {
     /// Only the loads whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// End with exit code 1 if one of the figures is above its target by more than this factor.
+    /// End with exit code 1 if one of the figures is above its target by more than this factor, if one
+    /// beside the floors was not measured, or if a request was lost.
     #[arg(long, value_name = "FACTOR")]
     guard: Option<f64>,
 }
@@ -101,9 +102,22 @@ fn show_step(step: &Step<'_>) {
     ));
 }
 
-/// Says which promises are broken beyond the guard.
-fn broken(figures: &[Figure], guard: f64) -> Vec<&Figure> {
-    figures.iter().filter(|figure| !figure.is_within(guard)).collect()
+/// What the guard objects to, a line each.
+fn objections(comparison: &Comparison, figures: &[Figure], guard: f64) -> Vec<String> {
+    let above = figures.iter().filter(|figure| !figure.is_within(guard)).map(
+        |Figure { name, ratio, target, .. }| {
+            format!("above {guard} times its target: {name}: {ratio:.2} of {target:.2}")
+        },
+    );
+    let missing = compare::unmeasured(comparison).into_iter();
+    let missing = missing.map(|name| format!("not measured: {name}"));
+    let errors = comparison.errors().map(|(name, scenario, errors)| {
+        format!(
+            "{name}, {scenario}: {errors} requests without a reply, replies without a request or workers \
+             sent away"
+        )
+    });
+    above.chain(missing).chain(errors).collect()
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -126,14 +140,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         compare::write_figures(&mut stdout, &figures)?;
     }
     let Some(guard) = arguments.guard else { return Ok(ExitCode::SUCCESS) };
-    let broken = broken(&figures, guard);
-    for Figure { name, ratio, target, .. } in &broken {
-        writeln!(
-            io::stderr(),
-            "above {guard} times its target: {name}: {ratio:.2} of {target:.2}"
-        )?;
+    let objections = objections(&comparison, &figures, guard);
+    for objection in &objections {
+        writeln!(io::stderr(), "{objection}")?;
     }
-    Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if objections.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn main() -> ExitCode {

@@ -132,6 +132,22 @@ pub fn figures(comparison: &Comparison) -> Vec<Figure> {
     figures
 }
 
+/// The promises that should have been measured, and were not: all beside the floors, and those beside
+/// other contenders that took part.
+#[must_use]
+pub fn unmeasured(comparison: &Comparison) -> Vec<String> {
+    let takes_part = |name| {
+        let mut contenders = comparison.scenarios.iter().flat_map(|result| &result.contenders);
+        contenders.any(|contender| contender.name == name)
+    };
+    let is_expected = |other| [FLOOR, NATIVE_FLOOR].contains(&other) || takes_part(other);
+    let is_measured = |limits: &Limits| {
+        result_of(comparison, limits.scenario, limits.other).is_some_and(|it| it.ours.is_some())
+    };
+    let missing = LIMITS.iter().filter(|it| is_expected(it.other) && !is_measured(it));
+    missing.map(|Limits { other, scenario, .. }| format!("{other}: {scenario}")).collect()
+}
+
 fn result_of<'a>(
     comparison: &'a Comparison,
     scenario: Scenario,
@@ -178,6 +194,19 @@ mod tests {
             figures[0].name,
             "CPU per request to that of floor: 32 workers, window 64, 64 B"
         );
+    }
+
+    #[test]
+    fn limit_that_was_not_measured_is_named() {
+        let nothing = Comparison { scenarios: Vec::new(), startup: None };
+        let of_floors = LIMITS.iter().filter(|it| [FLOOR, NATIVE_FLOOR].contains(&it.other)).count();
+        assert_eq!(unmeasured(&nothing).len(), of_floors);
+
+        let scenarios = vec![measured(BUSY, 1.0, 1.0)];
+        let missing = unmeasured(&Comparison { scenarios, startup: None });
+
+        assert_eq!(missing.len(), of_floors - 1, "{missing:?}");
+        assert!(missing.contains(&format!("native floor: {BUSY}")), "{missing:?}");
     }
 
     #[test]

@@ -160,17 +160,14 @@ fn serve_v02(router: &zmq::Socket, requests_max: usize) {
     }
 }
 
-#[test]
-fn both_versions_are_spoken() {
-    let context = zmq::Context::new();
+/// Starts it on a thread, and returns a load for it.
+fn start_v02(context: &zmq::Context, requests_max: usize) -> (JoinHandle<()>, BenchOptions) {
     let router = context.socket(zmq::ROUTER).unwrap();
     router.set_linger(0).unwrap();
     router.set_rcvtimeo(1_000).unwrap();
     router.bind("tcp://127.0.0.1:*").unwrap();
-    let endpoint = router.get_last_endpoint().unwrap().unwrap();
-    let broker = thread::spawn(move || serve_v02(&router, usize::MAX));
     let options = BenchOptions {
-        endpoint,
+        endpoint: router.get_last_endpoint().unwrap().unwrap(),
         protocol: Version::V02,
         workers: 1,
         window: 4,
@@ -178,6 +175,27 @@ fn both_versions_are_spoken() {
         duration: Duration::from_millis(200),
         ..BenchOptions::default()
     };
+    (thread::spawn(move || serve_v02(&router, requests_max)), options)
+}
+
+#[test]
+fn broker_that_ends_while_it_is_measured_is_lost() {
+    let context = zmq::Context::new();
+    let (broker, options) = start_v02(&context, 200);
+    let options = BenchOptions { duration: Duration::from_secs(60), ..options };
+
+    let report = run(&options, &mut |_| {}).unwrap();
+    broker.join().unwrap();
+
+    assert!(report.requests > 4 && report.ended_early.is_some(), "{report:?}");
+    let error = report.whole().unwrap_err();
+    assert!(matches!(error, BenchError::Lost { .. }), "{error}");
+}
+
+#[test]
+fn both_versions_are_spoken() {
+    let context = zmq::Context::new();
+    let (broker, options) = start_v02(&context, usize::MAX);
 
     let report = run(&options, &mut |_| {}).unwrap();
     broker.join().unwrap();
