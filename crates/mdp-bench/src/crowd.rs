@@ -31,7 +31,10 @@ pub struct Plan {
     pub workers: usize,
     /// How many times each is measured.
     pub rounds: usize,
-    /// How long the workers are idle after the last of them is registered.
+    /// How long to wait after the last of them is registered: what a broker says once to each new
+    /// connection is not what an idle one costs.
+    pub settle: Duration,
+    /// How long the idle workers are then measured.
     pub idle: Duration,
 }
 
@@ -143,6 +146,8 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
     }
     let took = began_at.elapsed();
     let registered = time()?;
+    thread::sleep(plan.settle);
+    let settled = time()?;
     thread::sleep(plan.idle);
     let idle = time()?;
     let memory_after = memory()?;
@@ -155,7 +160,7 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
         registrations_per_second: to_f64(count) / took.as_secs_f64(),
         registration_cpu_us: cpu_us(&registered, &before, count),
         memory_bytes: to_f64(memory_after.saturating_sub(memory_before)),
-        idle_cpu_ms: cpu_us(&idle, &registered, 1) / 1e3 / plan.idle.as_secs_f64(),
+        idle_cpu_ms: cpu_us(&idle, &settled, 1) / 1e3 / plan.idle.as_secs_f64(),
     })
 }
 

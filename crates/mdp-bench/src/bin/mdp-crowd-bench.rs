@@ -34,6 +34,9 @@ struct Arguments {
 /// `--quick`.
 const QUICK: Pace = Pace::of(1, 0, 3_000);
 const THOROUGH: Pace = Pace::of(5, 0, 10_000);
+/// A server of NATS sends each client its first PING 2 to 2.4 s after it has connected, and the next one
+/// two minutes later.
+const SETTLE: Duration = Duration::from_secs(4);
 
 fn cells(crowd: Crowd) -> [String; 4] {
     [
@@ -51,7 +54,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     contenders.extend(arguments.release.iter().cloned());
     contenders.extend(arguments.nats.clone().map(Contender::nats));
     let idle = duration.max(Duration::from_millis(1));
-    let plan = Plan { contenders, workers: arguments.workers, rounds, idle };
+    let plan = Plan { contenders, workers: arguments.workers, rounds, settle: SETTLE, idle };
     let results = crowd::measure(&plan, &mut |name, crowd| {
         // Progress that nobody can see is no reason to stop.
         drop(writeln!(io::stderr(), "{name:<12} {}", cells(crowd).join("  ")));
