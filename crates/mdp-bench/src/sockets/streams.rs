@@ -72,6 +72,8 @@ pub(crate) struct Streams {
 struct Entry {
     stream: Stream,
     is_blocked: bool,
+    /// The poller has told of the end, and does so once: it is read up to there.
+    is_closing: bool,
 }
 
 enum Stream {
@@ -129,7 +131,7 @@ impl Streams {
             Stream::Unix(stream) => stream,
         };
         source.register_at(self.poll.registry(), index, interest).map_err(BenchError::Poll)?;
-        let entry = Some(Entry { stream, is_blocked: false });
+        let entry = Some(Entry { stream, is_blocked: false, is_closing: false });
         match self.streams.get_mut(index) {
             Some(place) => *place = entry,
             None => self.streams.push(entry),
@@ -172,13 +174,14 @@ impl Streams {
         }
         for event in &self.events {
             let index = event.token().0;
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let is_closing = event.is_read_closed() || event.is_error();
+            if event.is_readable() || is_closing {
                 ready.push(index);
             }
-            if event.is_writable()
-                && let Some(Some(entry)) = self.streams.get_mut(index)
-                && std::mem::take(&mut entry.is_blocked)
-            {
+            // None: it is a listener or the like.
+            let Some(Some(entry)) = self.streams.get_mut(index) else { continue };
+            entry.is_closing |= is_closing;
+            if event.is_writable() && std::mem::take(&mut entry.is_blocked) {
                 self.writable.push(index);
             }
         }
@@ -190,7 +193,8 @@ impl Streams {
         self.writable.pop()
     }
 
-    /// Reads what has come; if that was more than is read at once, the stream is ready again.
+    /// Reads what has come; if that was more than is read at once, or the end is still to be read, the
+    /// stream is ready again.
     pub(crate) fn read(&mut self, index: usize) -> Input<'_> {
         let Some(Some(entry)) = self.streams.get_mut(index) else { return Input::Nothing };
         let count = loop {
@@ -205,7 +209,8 @@ impl Streams {
             self.close(index);
             return Input::Closed;
         }
-        if count == self.scratch.len() {
+        // A short read emptied the stream, and the poller tells of what comes next.
+        if count == self.scratch.len() || entry.is_closing {
             self.again.push(index);
         }
         Input::Bytes(self.scratch.get(..count).unwrap_or_default())
@@ -308,7 +313,7 @@ pub(crate) fn words(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{os::unix::net::UnixListener, time::Instant};
 
     use super::*;
 
@@ -350,6 +355,45 @@ mod tests {
             }
             assert!(streams.streams[index].is_none());
         }
+    }
+
+    #[test]
+    fn end_that_comes_with_the_last_bytes_is_read_behind_them() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let unix = UnixListener::bind(&path).unwrap();
+        let endpoints =
+            [format!("tcp://{}", tcp.local_addr().unwrap()), format!("ipc://{}", path.display())];
+        let mut streams = Streams::new().unwrap();
+        let [of_tcp, of_unix] = endpoints.map(|endpoint| {
+            let target = Target::of(&endpoint).unwrap();
+            streams.connect(&endpoint, &target).unwrap()
+        });
+        // What each of them has said is closed before the first look.
+        tcp.accept().unwrap().0.write_all(b"bye").unwrap();
+        unix.accept().unwrap().0.write_all(b"bye").unwrap();
+
+        let mut came = [of_tcp, of_unix].map(|index| (index, Vec::new(), false));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut ready = Vec::new();
+        while came.iter().any(|(_, _, is_closed)| !is_closed) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{came:?}");
+            streams.wait(Some(left), &mut ready).unwrap();
+            for (index, bytes, is_closed) in &mut came {
+                if !ready.contains(index) {
+                    continue;
+                }
+                match streams.read(*index) {
+                    Input::Bytes(read) => bytes.extend_from_slice(read),
+                    Input::Nothing => {}
+                    Input::Closed => *is_closed = true,
+                }
+            }
+        }
+
+        assert!(came.iter().all(|(_, bytes, _)| bytes == b"bye"), "{came:?}");
     }
 
     trait ReadWrite: io::Read + io::Write {}
