@@ -304,6 +304,8 @@ pub(crate) fn words(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::ConnectionRefused {
         "connection refused".to_owned()
+    } else if kind == io::ErrorKind::NotFound {
+        "there is no such socket".to_owned()
     } else if kind == io::ErrorKind::TimedOut {
         "no answer in time".to_owned()
     } else {
