@@ -93,9 +93,8 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
         Subject::Floor | Subject::Mmi | Subject::Etcd | Subject::Relay => &[Need::Libzmq],
     };
     install::missing(needs)?;
-    // Before this version, which then lies where it belongs.
-    let last = if bench.last { releases::last(workspace, releases::Build::Shipped)? } else { None };
     suite::build(workspace, &["majordomo", "mdp-bench"])?;
+    let last = if bench.last { releases::last(workspace, releases::Build::Shipped)? } else { None };
     let mut command = match bench.subject {
         Subject::Floor => comparison(workspace, bench, last)?,
         Subject::Engine => Command::new(workspace.release("mdp-engine-bench")),
