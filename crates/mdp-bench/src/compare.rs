@@ -255,7 +255,7 @@ pub fn compare(plan: &Plan, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Compari
 }
 
 /// A B, then B A, so that neither always has the machine that the other left.
-fn turns(contenders: usize, round: usize) -> Vec<usize> {
+pub(crate) fn turns(contenders: usize, round: usize) -> Vec<usize> {
     match round.is_multiple_of(2) {
         true => (0..contenders).collect(),
         false => (0..contenders).rev().collect(),

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     BenchError, BenchOptions, BrokerReport, PeerKind,
-    compare::{Contender, median},
+    compare::{Contender, median, turns},
     launch::LaunchError,
     process::{self, ProcessTime},
     report::to_f64,
@@ -25,7 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// Whom to measure, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Each in its turn; the first is what the others are compared with.
+    /// Each in its turn.
     pub contenders: Vec<Contender>,
     /// How many workers.
     pub workers: usize,
@@ -93,6 +93,14 @@ pub enum CrowdError {
         /// How many there are.
         workers: usize,
     },
+    /// It does not keep them.
+    #[error("{name}: {count} workers were sent away")]
+    SentAway {
+        /// The contender.
+        name: String,
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Measures everything in the plan, each time with a fresh process.
@@ -104,11 +112,14 @@ pub fn measure(
     on_step: &mut dyn FnMut(&str, Crowd),
 ) -> Result<Vec<CrowdResult>, CrowdError> {
     let mut rounds = vec![Vec::new(); plan.contenders.len()];
-    for _ in 0..plan.rounds {
-        for (contender, rounds) in plan.contenders.iter().zip(&mut rounds) {
+    for round in 0..plan.rounds {
+        for index in turns(plan.contenders.len(), round) {
+            let Some(contender) = plan.contenders.get(index) else { continue };
             let crowd = measure_once(plan, contender)?;
             on_step(&contender.name, crowd);
-            rounds.push(crowd);
+            if let Some(rounds) = rounds.get_mut(index) {
+                rounds.push(crowd);
+            }
         }
     }
     let result = |(contender, rounds): (&Contender, Vec<Crowd>)| CrowdResult {
@@ -134,16 +145,7 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
     let memory = || process::resident_bytes(pid).map_err(observed);
 
     let (memory_before, before, began_at) = (memory()?, time()?, Instant::now());
-    let workers =
-        WorkersThread::start(&options, &[options.service.clone().into_bytes()]).map_err(bench)?;
-    // A server of NATS has said so already.
-    while options.peers != PeerKind::Nats && !workers.are_all_registered(plan.workers) {
-        if began_at.elapsed() > REGISTERED_DEADLINE {
-            let (registered, workers) = (workers.registered(), plan.workers);
-            return Err(CrowdError::NotRegistered { name: name(), registered, workers });
-        }
-        thread::sleep(LOOK_INTERVAL);
-    }
+    let mut workers = register(&options, &contender.name)?;
     let took = began_at.elapsed();
     let registered = time()?;
     thread::sleep(plan.settle);
@@ -151,6 +153,7 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
     thread::sleep(plan.idle);
     let idle = time()?;
     let memory_after = memory()?;
+    check_all_there(&mut workers, &contender.name)?;
 
     let count = u64::try_from(plan.workers).unwrap_or(u64::MAX);
     let cpu_us = |now: &ProcessTime, earlier: &ProcessTime, count| {
@@ -162,6 +165,39 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
         memory_bytes: to_f64(memory_after.saturating_sub(memory_before)),
         idle_cpu_ms: cpu_us(&idle, &settled, 1) / 1e3 / plan.idle.as_secs_f64(),
     })
+}
+
+/// Starts the workers, and waits until all of them are registered.
+fn register(options: &BenchOptions, name: &str) -> Result<WorkersThread, CrowdError> {
+    let bench = |error| CrowdError::Bench { name: name.to_owned(), error };
+    let services = [options.service.clone().into_bytes()];
+    let began_at = Instant::now();
+    let mut workers = WorkersThread::start(options, &services).map_err(bench)?;
+    // A server of NATS has said so already.
+    while options.peers != PeerKind::Nats && !workers.are_all_registered(options.workers) {
+        check_all_there(&mut workers, name)?;
+        if began_at.elapsed() > REGISTERED_DEADLINE {
+            return Err(CrowdError::NotRegistered {
+                name: name.to_owned(),
+                registered: workers.registered(),
+                workers: options.workers,
+            });
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(workers)
+}
+
+/// Fails if the workers' thread has ended, or if the broker has sent workers away.
+fn check_all_there(workers: &mut WorkersThread, name: &str) -> Result<(), CrowdError> {
+    let name = || name.to_owned();
+    if let Some(error) = workers.failure() {
+        return Err(CrowdError::Bench { name: name(), error });
+    }
+    match workers.disconnected() {
+        0 => Ok(()),
+        count => Err(CrowdError::SentAway { name: name(), count }),
+    }
 }
 
 impl Crowd {

@@ -174,6 +174,11 @@ impl WorkersThread {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Why the thread has ended, if it has before it was told to.
+    pub(crate) fn failure(&mut self) -> Option<BenchError> {
+        self.has_ended().then(|| self.stop().err().unwrap_or(BenchError::WorkersGone))
+    }
+
     fn stop(&mut self) -> Result<usize, BenchError> {
         self.shared.stop();
         let thread = self.thread.take().ok_or(BenchError::WorkersGone)?;
@@ -294,10 +299,9 @@ impl<P: Peers> Run<'_, P> {
         if self.lost.is_some() {
             return Err(self.nothing_measured(SERVING_DEADLINE));
         }
-        if self.workers.has_ended() {
-            // Its own error says more.
-            self.workers.stop()?;
-            return Err(BenchError::WorkersGone);
+        // The thread's own error says more.
+        if let Some(error) = self.workers.failure() {
+            return Err(error);
         }
         Err(BenchError::NotServing {
             endpoint: self.options.endpoint.clone(),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use mio::{Events, Interest, Token, event::Source, unix::SourceFd};
+use slab::Slab;
 
 use crate::BenchError;
 
@@ -62,7 +63,7 @@ impl Target {
 pub(crate) struct Streams {
     poll: mio::Poll,
     events: Events,
-    streams: Vec<Option<Entry>>,
+    streams: Slab<Entry>,
     /// Streams that must be read whatever the poller says.
     again: Vec<usize>,
     writable: Vec<usize>,
@@ -86,7 +87,7 @@ impl Streams {
         Ok(Self {
             poll: mio::Poll::new().map_err(BenchError::Poll)?,
             events: Events::with_capacity(EVENTS_MAX),
-            streams: Vec::new(),
+            streams: Slab::new(),
             again: Vec::new(),
             writable: Vec::new(),
             scratch: vec![0; READ_BYTES].into(),
@@ -123,19 +124,15 @@ impl Streams {
     }
 
     fn add(&mut self, mut stream: Stream) -> Result<usize, BenchError> {
-        let free = self.streams.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.streams.len());
+        let place = self.streams.vacant_entry();
+        let index = place.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let source: &mut dyn SourceOfEvents = match &mut stream {
             Stream::Tcp(stream) => stream,
             Stream::Unix(stream) => stream,
         };
         source.register_at(self.poll.registry(), index, interest).map_err(BenchError::Poll)?;
-        let entry = Some(Entry { stream, is_blocked: false, is_closing: false });
-        match self.streams.get_mut(index) {
-            Some(place) => *place = entry,
-            None => self.streams.push(entry),
-        }
+        place.insert(Entry { stream, is_blocked: false, is_closing: false });
         Ok(index)
     }
 
@@ -179,7 +176,7 @@ impl Streams {
                 ready.push(index);
             }
             // None: it is a listener or the like.
-            let Some(Some(entry)) = self.streams.get_mut(index) else { continue };
+            let Some(entry) = self.streams.get_mut(index) else { continue };
             entry.is_closing |= is_closing;
             if event.is_writable() && std::mem::take(&mut entry.is_blocked) {
                 self.writable.push(index);
@@ -196,7 +193,7 @@ impl Streams {
     /// Reads what has come; if that was more than is read at once, or the end is still to be read, the
     /// stream is ready again.
     pub(crate) fn read(&mut self, index: usize) -> Input<'_> {
-        let Some(Some(entry)) = self.streams.get_mut(index) else { return Input::Nothing };
+        let Some(entry) = self.streams.get_mut(index) else { return Input::Nothing };
         let count = loop {
             match entry.stream.read(&mut self.scratch) {
                 Ok(count) => break count,
@@ -218,7 +215,7 @@ impl Streams {
 
     /// Writes as much as the kernel takes at once.
     pub(crate) fn write(&mut self, index: usize, slices: &[IoSlice<'_>]) -> Output {
-        let Some(Some(entry)) = self.streams.get_mut(index) else { return Output::Closed };
+        let Some(entry) = self.streams.get_mut(index) else { return Output::Closed };
         loop {
             match entry.stream.write(slices) {
                 Ok(count) if count > 0 => return Output::Written(count),
@@ -235,9 +232,7 @@ impl Streams {
 
     /// Closes a stream; its index is used again.
     pub(crate) fn close(&mut self, index: usize) {
-        if let Some(place) = self.streams.get_mut(index) {
-            *place = None;
-        }
+        drop(self.streams.try_remove(index));
     }
 }
 
@@ -352,10 +347,10 @@ mod tests {
         drop((tcp, unix));
         for index in [0, 1] {
             let mut ready = Vec::new();
-            while streams.read(index) == Input::Nothing && streams.streams[index].is_some() {
+            while streams.read(index) == Input::Nothing && streams.streams.contains(index) {
                 streams.wait(WAIT, &mut ready).unwrap();
             }
-            assert!(streams.streams[index].is_none());
+            assert!(!streams.streams.contains(index));
         }
     }
 
