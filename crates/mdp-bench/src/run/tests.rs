@@ -51,6 +51,24 @@ fn peers_of_both_kinds_load_a_broker_with_libzmq_and_one_without() {
 }
 
 #[test]
+fn peers_of_both_kinds_connect_by_name_and_by_ipv6() {
+    let mut floors = vec![RunningFloor::start_native()];
+    // Some machines have no version 6.
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        floors.push(RunningFloor::start_native_at("[::1]:0"));
+    }
+    for floor in floors {
+        let endpoint = floor.endpoint.replace("127.0.0.1", "localhost");
+        for peers in [PeerKind::Raw, PeerKind::Libzmq] {
+            let options = BenchOptions { peers, endpoint: endpoint.clone(), ..short(&floor) };
+            let report = run(&options, &mut |_| {}).unwrap();
+
+            assert!(report.requests > 1 && report.errors() == 0, "{report:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_broker_is_refused_with_the_reason() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp://{}", listener.local_addr().unwrap());

@@ -54,9 +54,29 @@ impl Target {
         let Some(address) = endpoint.strip_prefix("tcp://") else {
             return Err(failed(String::from("only tcp:// and ipc:// are supported")));
         };
-        let addresses = address.to_socket_addrs().map_err(|error| failed(error.to_string()))?;
-        Ok(Self::Tcp(addresses.collect()))
+        let addresses = resolve(address).map_err(|error| failed(error.to_string()))?;
+        Ok(Self::Tcp(addresses))
     }
+
+    /// The endpoint of the first address that takes a connection: libzmq tries one address of a name, and
+    /// with IPv6 it is the one of version 6.
+    pub(crate) fn endpoint_of_one(&self, endpoint: &str) -> Result<String, BenchError> {
+        let Self::Tcp(addresses) = self else { return Ok(endpoint.to_owned()) };
+        let peer = connect_tcp(addresses).and_then(|stream| stream.peer_addr());
+        let address = peer.map_err(|error| unreachable(endpoint, words(&error)))?;
+        Ok(format!("tcp://{address}"))
+    }
+}
+
+/// The addresses of `HOST:PORT`. The zone of a link-local one may be a name, as in `[fe80::1%eth0]`, which
+/// the system reads without the brackets only.
+fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let bracketed = address.strip_prefix('[').and_then(|rest| rest.rsplit_once("]:"));
+    let Some((host, port)) = bracketed.filter(|(host, _)| host.contains('%')) else {
+        return Ok(address.to_socket_addrs()?.collect());
+    };
+    let port: u16 = port.parse().map_err(io::Error::other)?;
+    Ok((host, port).to_socket_addrs()?.collect())
 }
 
 /// Streams, each known by its index.
@@ -391,6 +411,23 @@ mod tests {
         }
 
         assert!(came.iter().all(|(_, bytes, _)| bytes == b"bye"), "{came:?}");
+    }
+
+    #[test]
+    fn zones_are_names_or_numbers() {
+        let by_name = Target::of("tcp://[fe80::1%lo]:7").unwrap();
+        let Target::Tcp(addresses) = by_name else { panic!("{by_name:?}") };
+        let [SocketAddr::V6(address)] = addresses.as_slice() else { panic!("{addresses:?}") };
+        assert!(address.scope_id() > 0 && address.port() == 7, "{address}");
+
+        let by_number = format!("tcp://[fe80::1%{}]:7", address.scope_id());
+        let Ok(Target::Tcp(same)) = Target::of(&by_number) else { panic!("{by_number}") };
+        assert_eq!(same, addresses);
+
+        for wrong in ["tcp://[fe80::1%no-such]:7", "tcp://[fe80::1%lo]:port"] {
+            let error = Target::of(wrong).unwrap_err();
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
     }
 
     trait ReadWrite: io::Read + io::Write {}
