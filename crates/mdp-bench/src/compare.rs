@@ -75,9 +75,10 @@ impl Contender {
     /// Another version of our broker, as `NAME=PROGRAM`.
     ///
     /// # Errors
-    /// There is no name.
+    /// One of them is missing.
     pub fn parse_release(text: &str) -> Result<Self, String> {
-        let (name, program) = text.split_once('=').ok_or("NAME=PROGRAM is expected")?;
+        let parts = text.split_once('=').filter(|(name, program)| ![name, program].contains(&&""));
+        let (name, program) = parts.ok_or("NAME=PROGRAM is expected, as in 0.1.0=./majordomo")?;
         Ok(Self::release(name, PathBuf::from(program)))
     }
 
@@ -96,6 +97,17 @@ impl Contender {
         launch.environment.push(("MAJORDOMO__ADMIN__BIND".into(), String::new()));
         Self::new(name, launch)
     }
+}
+
+/// Figures are found by the names of contenders.
+///
+/// # Errors
+/// Two have the same one.
+pub fn check_names(contenders: &[Contender]) -> Result<(), String> {
+    let mut names: Vec<&str> = contenders.iter().map(|contender| contender.name.as_str()).collect();
+    names.sort_unstable();
+    let twice = names.iter().zip(names.iter().skip(1)).find(|(name, next)| name == next);
+    twice.map_or(Ok(()), |(name, _)| Err(format!("two brokers are called {name}: give one another name")))
 }
 
 /// What to measure, and how often.
@@ -323,6 +335,22 @@ fn measure_startup(contender: &Contender, starts: usize) -> Result<Startup, Comp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn releases_have_a_name_of_their_own_and_a_program() {
+        let release = Contender::parse_release("0.1.0=/opt/majordomo").unwrap();
+        assert_eq!((release.name.as_str(), release.peers), ("0.1.0", PeerKind::Raw));
+        for wrong in ["0.1.0", "=/opt/majordomo", "0.1.0=", "="] {
+            let error = Contender::parse_release(wrong).unwrap_err();
+            assert!(error.contains("NAME=PROGRAM"), "{wrong}: {error}");
+        }
+
+        let ours = Contender::majordomo(PathBuf::from("a"));
+        assert_eq!(check_names(&[ours.clone(), release]), Ok(()));
+        let other = Contender::release(MAJORDOMO, PathBuf::from("b"));
+        let error = check_names(&[ours, other]).unwrap_err();
+        assert!(error.contains("two brokers are called majordomo"), "{error}");
+    }
 
     #[test]
     fn contenders_take_turns() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{BenchError, BenchOptions, process::ThreadTime};
+use crate::{BenchError, BenchOptions, PeerKind, process::ThreadTime};
 
 /// What one run measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct BenchReport {
     pub endpoint: String,
     /// The version spoken, `0.1` or `0.2`.
     pub protocol: String,
+    /// What clients and workers are made of.
+    #[serde(default)]
+    pub peer_kind: PeerKind,
     /// The name of the service, with a number behind it if there are several.
     #[serde(default)]
     pub service: String,
@@ -178,6 +181,7 @@ impl BenchReport {
         Self {
             endpoint: options.endpoint.clone(),
             protocol: options.protocol.to_string(),
+            peer_kind: options.peers,
             service: options.service.clone(),
             services: options.services,
             workers: options.workers,

@@ -43,12 +43,21 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
-impl TryFrom<&[String]> for Bench {
-    /// The argument that was not understood.
-    type Error = String;
+/// Options that are no measurement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Unknown(String),
+    /// Each of them means something, but not the second beside the first.
+    NotTogether(String, String),
+}
 
-    fn try_from(arguments: &[String]) -> Result<Self, String> {
+impl TryFrom<&[String]> for Bench {
+    type Error = Refused;
+
+    fn try_from(arguments: &[String]) -> Result<Self, Refused> {
         let mut bench = Self::default();
+        // What names the subject.
+        let mut chosen: Option<&String> = None;
         for argument in arguments {
             let subject = match argument.as_str() {
                 "--json" => {
@@ -71,18 +80,19 @@ impl TryFrom<&[String]> for Bench {
                 "--mmi" => Subject::Mmi,
                 "--etcd" => Subject::Etcd,
                 "--relay" => Subject::Relay,
-                _ => return Err(argument.clone()),
+                _ => return Err(Refused::Unknown(argument.clone())),
             };
-            // One subject at a time: the second is the one that means nothing.
-            if bench.subject != Subject::Floor {
-                return Err(argument.clone());
+            if let Some(first) = chosen.replace(argument) {
+                return Err(Refused::NotTogether(first.clone(), argument.clone()));
             }
             bench.subject = subject;
         }
         let of_floor = [("--nats", bench.nats), ("--last", bench.last), ("--libzmq", bench.libzmq)];
-        match of_floor.into_iter().find(|(_, is_given)| *is_given) {
-            Some((name, _)) if bench.subject != Subject::Floor => Err(name.to_owned()),
-            Some(_) | None => Ok(bench),
+        match (chosen, of_floor.into_iter().find(|(_, is_given)| *is_given)) {
+            (Some(chosen), Some((name, _))) => {
+                Err(Refused::NotTogether(chosen.clone(), name.to_owned()))
+            }
+            (Some(_), None) | (None, _) => Ok(bench),
         }
     }
 }

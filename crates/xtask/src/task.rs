@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use crate::{
-    bench::{self, Bench},
+    bench::{self, Bench, Refused},
     check, demo,
     flaky::{self, Flaky},
     image, install, manifests, mutants,
@@ -65,6 +65,7 @@ pub(crate) enum Request {
 pub(crate) enum UsageError {
     UnknownTask(String),
     UnknownArgument { task: &'static str, argument: String },
+    NotTogether { task: &'static str, first: String, second: String },
     MissingSoak,
 }
 
@@ -74,6 +75,12 @@ impl fmt::Display for UsageError {
             Self::UnknownTask(name) => write!(f, "there is no task `{name}`"),
             Self::UnknownArgument { task, argument } => {
                 write!(f, "`{argument}` means nothing to `{task}`; see `cargo xtask {task} --help`")
+            }
+            Self::NotTogether { task, first, second } => {
+                write!(
+                    f,
+                    "`{task}` takes `{first}` or `{second}`, not both; see `cargo xtask {task} --help`"
+                )
             }
             Self::MissingSoak => f.write_str("which soak? See `cargo xtask soak --help`"),
         }
@@ -108,7 +115,12 @@ fn task(name: &'static str, options: &[String]) -> Result<Task, UsageError> {
         |argument: &String| UsageError::UnknownArgument { task: name, argument: argument.clone() };
     match (name, options) {
         ("bench", options) => {
-            Bench::try_from(options).map(Task::Bench).map_err(|argument| unknown(&argument))
+            Bench::try_from(options).map(Task::Bench).map_err(|refused| match refused {
+                Refused::Unknown(argument) => unknown(&argument),
+                Refused::NotTogether(first, second) => {
+                    UsageError::NotTogether { task: name, first, second }
+                }
+            })
         }
         ("mutants", names) => Ok(Task::Mutants(names.to_vec())),
         ("sim", options) => {
@@ -363,9 +375,16 @@ mod tests {
         assert_eq!(request(&["bench", "--json", "--engine"]), Ok(Request::Run(Task::Bench(bench))));
         let bench = Bench { nats: true, last: true, ..Bench::default() };
         assert_eq!(request(&["bench", "--nats", "--last"]), Ok(Request::Run(Task::Bench(bench))));
-        let alone = UsageError::UnknownArgument { task: "bench", argument: "--nats".into() };
-        assert_eq!(request(&["bench", "--nats", "--mmi"]), Err(alone));
-        let both = UsageError::UnknownArgument { task: "bench", argument: "--mmi".into() };
-        assert_eq!(request(&["bench", "--etcd", "--mmi"]), Err(both));
+        for [first, second] in [["--mmi", "--nats"], ["--etcd", "--mmi"], ["--relay", "--libzmq"]] {
+            let error = UsageError::NotTogether {
+                task: "bench",
+                first: first.into(),
+                second: second.into(),
+            };
+            assert!(error.to_string().contains(&format!("`{first}` or `{second}`")), "{error}");
+            assert_eq!(request(&["bench", first, second]), Err(error));
+        }
+        let unknown = UsageError::UnknownArgument { task: "bench", argument: "--nat".into() };
+        assert_eq!(request(&["bench", "--nat"]), Err(unknown));
     }
 }

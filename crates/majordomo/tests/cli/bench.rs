@@ -21,12 +21,15 @@ fn broker_is_measured() {
 
     let report = printed_json(&broker.run(&[&load[..], &["--json", "--pid", &pid]].concat()));
     let table = broker.run(&[&load[..], &["--protocol", "0.2"]].concat());
+    let of_libzmq = printed_json(&broker.run(&[&load[..], &["--json", "--libzmq"]].concat()));
 
     assert!(report["requests"].as_u64().unwrap() > 0, "{report}");
     assert_eq!((&report["timeouts"], &report["body_bytes"]), (&0.into(), &1_024.into()));
     assert!(report["broker"]["cpu_us_per_request"].as_f64().unwrap() > 0.0, "{report}");
     assert!(printed(&table).contains("requests/s"), "{}", printed(&table));
     assert!(printed(&table).contains("MDP 0.2"), "{}", printed(&table));
+    assert!(printed(&table).contains("plain sockets"), "{}", printed(&table));
+    assert_eq!((&report["peer_kind"], &of_libzmq["peer_kind"]), (&"raw".into(), &"libzmq".into()));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use mdp_bench::{
 struct Arguments {
     #[command(flatten)]
     measuring: Measuring,
-    /// The floors; `mdp-floor` beside this program unless given.
+    /// The program of both floors; `mdp-floor` beside this program unless given.
     #[arg(long)]
     floor: Option<PathBuf>,
     /// A server of NATS, loaded in its own protocol.
@@ -37,7 +37,7 @@ struct Arguments {
     /// `listening on tcp://...`.
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contender)]
     other: Vec<Contender>,
-    /// Leave our broker out: only the floor and the other brokers.
+    /// Leave our broker out: only the floors and the other brokers.
     #[arg(long)]
     without_majordomo: bool,
     /// Only the loads whose name contains this.
@@ -77,6 +77,7 @@ impl Arguments {
             contenders.iter_mut().for_each(|contender| contender.peers = PeerKind::Libzmq);
         }
         contenders.extend(self.nats.clone().map(Contender::nats));
+        compare::check_names(&contenders).map_err(anyhow::Error::msg)?;
         let only = self.only.as_deref().unwrap_or_default();
         let scenarios = SCENARIOS.iter().filter(|scenario| scenario.to_string().contains(only));
         let Pace { rounds, warmup, duration } = measuring.pace(QUICK, THOROUGH)?;

@@ -9,7 +9,7 @@ use std::{
 
 use clap::Parser;
 use mdp_bench::{
-    compare::{Contender, write_rows},
+    compare::{self, Contender, write_rows},
     crowd::{self, Crowd, Plan},
     measuring::{Measuring, Pace, ended},
 };
@@ -53,6 +53,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut contenders = vec![Contender::majordomo(measuring.program()?)];
     contenders.extend(arguments.release.iter().cloned());
     contenders.extend(arguments.nats.clone().map(Contender::nats));
+    compare::check_names(&contenders).map_err(anyhow::Error::msg)?;
     let idle = duration.max(Duration::from_millis(1));
     let plan = Plan { contenders, workers: arguments.workers, rounds, settle: SETTLE, idle };
     let results = crowd::measure(&plan, &mut |name, crowd| {

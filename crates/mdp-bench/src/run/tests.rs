@@ -38,7 +38,8 @@ fn peers_of_both_kinds_load_a_broker_with_libzmq_and_one_without() {
     for floor in [RunningFloor::start(), RunningFloor::start_native()] {
         for peers in [PeerKind::Raw, PeerKind::Libzmq] {
             for body_bytes in [8, 2_000, 100_000] {
-                let duration = Duration::from_millis(50);
+                // A machine that stands still for a moment has this long to answer something.
+                let duration = Duration::from_millis(200);
                 let options = BenchOptions { peers, body_bytes, duration, ..short(&floor) };
                 let report = run(&options, &mut |_| {}).unwrap();
 
