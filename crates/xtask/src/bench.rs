@@ -27,6 +27,8 @@ pub(crate) enum Subject {
     Etcd,
     /// Requests that cross nodes against those that do not.
     Relay,
+    /// Many idle workers.
+    Crowd,
 }
 
 /// What to measure and how to print it.
@@ -80,6 +82,7 @@ impl TryFrom<&[String]> for Bench {
                 "--mmi" => Subject::Mmi,
                 "--etcd" => Subject::Etcd,
                 "--relay" => Subject::Relay,
+                "--crowd" => Subject::Crowd,
                 _ => return Err(Refused::Unknown(argument.clone())),
             };
             if let Some(first) = chosen.replace(argument) {
@@ -87,8 +90,8 @@ impl TryFrom<&[String]> for Bench {
             }
             bench.subject = subject;
         }
-        let of_floor = [("--nats", bench.nats), ("--last", bench.last), ("--libzmq", bench.libzmq)];
-        match (chosen, of_floor.into_iter().find(|(_, is_given)| *is_given)) {
+        let excluded = bench.excluded().into_iter().find(|(_, is_given)| *is_given);
+        match (chosen, excluded) {
             (Some(chosen), Some((name, _))) => {
                 Err(Refused::NotTogether(chosen.clone(), name.to_owned()))
             }
@@ -97,16 +100,34 @@ impl TryFrom<&[String]> for Bench {
     }
 }
 
+impl Bench {
+    /// Options that mean nothing to the subject, and whether they are given.
+    fn excluded(self) -> Vec<(&'static str, bool)> {
+        let others = [("--nats", self.nats), ("--last", self.last)];
+        let libzmq = ("--libzmq", self.libzmq);
+        match self.subject {
+            Subject::Floor => Vec::new(),
+            Subject::Crowd => vec![libzmq],
+            Subject::Engine | Subject::Mmi | Subject::Etcd | Subject::Relay => {
+                [others.as_slice(), &[libzmq]].concat()
+            }
+        }
+    }
+}
+
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
     let needs: &[Need] = match bench.subject {
         Subject::Engine => &[Need::Libzmq, Need::Valgrind],
-        Subject::Floor | Subject::Mmi | Subject::Etcd | Subject::Relay => &[Need::Libzmq],
+        Subject::Floor | Subject::Mmi | Subject::Etcd | Subject::Relay | Subject::Crowd => {
+            &[Need::Libzmq]
+        }
     };
     install::missing(needs)?;
     suite::build(workspace, &["majordomo", "mdp-bench"])?;
     let last = if bench.last { releases::last(workspace, releases::Build::Shipped)? } else { None };
     let mut command = match bench.subject {
-        Subject::Floor => comparison(workspace, bench, last)?,
+        Subject::Floor => comparison("mdp-compare", workspace, bench, last)?,
+        Subject::Crowd => comparison("mdp-crowd-bench", workspace, bench, last)?,
         Subject::Engine => Command::new(workspace.release("mdp-engine-bench")),
         Subject::Mmi => Command::new(workspace.release("mdp-mmi-bench")),
         Subject::Etcd => etcd::command(workspace)?,
@@ -119,13 +140,14 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
     run::run(suite::with_program(&mut command, workspace))
 }
 
-/// One node against the floors and whatever else is asked for.
+/// One node against whatever else is asked for.
 fn comparison(
+    program: &str,
     workspace: &Workspace,
     bench: Bench,
     last: Option<Release>,
 ) -> Result<Command, Failure> {
-    let mut command = Command::new(workspace.release("mdp-compare"));
+    let mut command = Command::new(workspace.release(program));
     if let Some(Release { version, program }) = last {
         command.arg("--release").arg(format!("{version}={}", program.display()));
     }

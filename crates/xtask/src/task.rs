@@ -225,7 +225,7 @@ The last line is the sum: `N passed, N failed`.",
     },
     Manual {
         name: "bench",
-        usage: "bench [--nats] [--last] [--libzmq] [--engine|--mmi|--etcd|--relay] [--json]",
+        usage: "bench [--nats] [--last] [--libzmq] [--crowd|--engine|--mmi|--etcd|--relay] [--json]",
         summary: "Measures the broker against two floors, in one run on one machine.",
         details: "The floors are the least forwarder over libzmq and the least one over the transport of this
 project: no checks, no timers, the same frames. All take turns over the same shapes, loaded by one
@@ -236,6 +236,7 @@ latency, and the medians of the ratios of each round.
              unpacks Debian's package nats-server below the target directory
   --last     also: the last release, built once from its commit
   --libzmq   load with sockets of libzmq, as users have them
+  --crowd    instead: 10,000 workers register at once and are idle; with --nats and --last as above
   --engine   instead: instructions per request of the engine alone, counted by callgrind
   --mmi      instead: three nodes; linearizable mmi.service on a follower beside an answer that the
              same node gives by itself, with 1, 64 and 256 questions in flight
@@ -375,7 +376,9 @@ mod tests {
         assert_eq!(request(&["bench", "--json", "--engine"]), Ok(Request::Run(Task::Bench(bench))));
         let bench = Bench { nats: true, last: true, ..Bench::default() };
         assert_eq!(request(&["bench", "--nats", "--last"]), Ok(Request::Run(Task::Bench(bench))));
-        for [first, second] in [["--mmi", "--nats"], ["--etcd", "--mmi"], ["--relay", "--libzmq"]] {
+        let bench = Bench { subject: Subject::Crowd, nats: true, ..Bench::default() };
+        assert_eq!(request(&["bench", "--nats", "--crowd"]), Ok(Request::Run(Task::Bench(bench))));
+        for [first, second] in [["--mmi", "--nats"], ["--etcd", "--mmi"], ["--crowd", "--libzmq"]] {
             let error = UsageError::NotTogether {
                 task: "bench",
                 first: first.into(),

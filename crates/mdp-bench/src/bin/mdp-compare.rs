@@ -11,7 +11,7 @@ use mdp_bench::{
     PeerKind,
     compare::{self, Comparison, Contender, Figure, Plan, SCENARIOS, Step},
     launch::Launch,
-    measuring::{Measuring, Pace, ended, sibling},
+    measuring::{Measuring, Pace, ended, sibling, version_of},
 };
 
 /// Compares `majordomo serve` with the least forwarders that libzmq and its own transport allow.
@@ -123,19 +123,23 @@ fn objections(comparison: &Comparison, figures: &[Figure], guard: f64) -> Vec<St
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let plan = arguments.plan()?;
+    let nats_version = arguments.nats.as_deref().map(version_of).transpose()?;
     let comparison = compare::compare(&plan, &mut |step| show_step(&step))?;
     let figures = compare::figures(&comparison);
     let mut stdout = io::stdout().lock();
     if arguments.measuring.json {
-        let report = serde_json::json!({ "comparison": comparison, "figures": figures });
+        let report = serde_json::json!({
+            "comparison": comparison, "figures": figures, "nats_version": nats_version,
+        });
         serde_json::to_writer_pretty(&mut stdout, &report)?;
         writeln!(stdout)?;
     } else {
         compare::write_table(&mut stdout, &comparison)?;
         writeln!(
             stdout,
-            "\nRatios are to the floor; \"ours\" are those of majordomo to the others. Medians of {} \
+            "\n{}Ratios are to the floor; \"ours\" are those of majordomo to the others. Medians of {} \
              rounds. Switches: context switches of the broker per request.\n",
+            nats_version.map_or_else(String::new, |version| format!("nats: {version}. ")),
             plan.rounds
         )?;
         compare::write_figures(&mut stdout, &figures)?;

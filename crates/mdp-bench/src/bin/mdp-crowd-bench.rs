@@ -11,7 +11,7 @@ use clap::Parser;
 use mdp_bench::{
     compare::{self, Contender, write_rows},
     crowd::{self, Crowd, Plan},
-    measuring::{Measuring, Pace, ended},
+    measuring::{Measuring, Pace, ended, version_of},
 };
 
 /// Lets many workers connect to `majordomo serve` at once and do nothing.
@@ -56,13 +56,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     compare::check_names(&contenders).map_err(anyhow::Error::msg)?;
     let idle = duration.max(Duration::from_millis(1));
     let plan = Plan { contenders, workers: arguments.workers, rounds, settle: SETTLE, idle };
+    let nats_version = arguments.nats.as_deref().map(version_of).transpose()?;
     let results = crowd::measure(&plan, &mut |name, crowd| {
         // Progress that nobody can see is no reason to stop.
         drop(writeln!(io::stderr(), "{name:<12} {}", cells(crowd).join("  ")));
     })?;
     let mut stdout = io::stdout().lock();
     if measuring.json {
-        serde_json::to_writer_pretty(&mut stdout, &results)?;
+        let page = serde_json::json!({ "brokers": results, "nats_version": nats_version });
+        serde_json::to_writer_pretty(&mut stdout, &page)?;
         writeln!(stdout)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -75,9 +77,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     write_rows(&mut stdout, &rows)?;
     writeln!(
         stdout,
-        "\n{} workers of one service; connecting, introducing and registering counts as one. Medians of \
+        "\n{}{} workers of one service; connecting, introducing and registering counts as one. Medians of \
          {} rounds.",
-        plan.workers, plan.rounds
+        nats_version.map_or_else(String::new, |version| format!("nats: {version}. ")),
+        plan.workers,
+        plan.rounds
     )?;
     Ok(ExitCode::SUCCESS)
 }
