@@ -1,5 +1,7 @@
 //! Many workers that have nothing to do: how fast a broker takes them, and what they cost it.
 
+mod storm;
+
 use std::{
     thread,
     time::{Duration, Instant},
@@ -49,6 +51,10 @@ pub struct Crowd {
     pub memory_bytes: f64,
     /// Processor time in a second while they are idle but for heartbeats, in milliseconds.
     pub idle_cpu_ms: f64,
+    /// 99 of 100 requests of a load were faster, without any of these workers, in microseconds.
+    pub load_p99_us: f64,
+    /// The same while they registered.
+    pub storm_p99_us: f64,
 }
 
 /// One broker: the medians of all rounds.
@@ -131,6 +137,7 @@ pub fn measure(
 }
 
 fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError> {
+    let [load_p99_us, storm_p99_us] = storm::p99_us(plan, contender)?;
     let name = || contender.name.clone();
     let bench = |error| CrowdError::Bench { name: name(), error };
     let mut options =
@@ -164,6 +171,8 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
         registration_cpu_us: cpu_us(&registered, &before, count),
         memory_bytes: to_f64(memory_after.saturating_sub(memory_before)),
         idle_cpu_ms: cpu_us(&idle, &settled, 1) / 1e3 / plan.idle.as_secs_f64(),
+        load_p99_us,
+        storm_p99_us,
     })
 }
 
@@ -208,6 +217,35 @@ impl Crowd {
             registration_cpu_us: of(|crowd| crowd.registration_cpu_us),
             memory_bytes: of(|crowd| crowd.memory_bytes),
             idle_cpu_ms: of(|crowd| crowd.idle_cpu_ms),
+            load_p99_us: of(|crowd| crowd.load_p99_us),
+            storm_p99_us: of(|crowd| crowd.storm_p99_us),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::tests::RunningFloor;
+
+    #[test]
+    fn workers_that_lose_their_broker_are_not_waited_for() {
+        let floor = RunningFloor::start_native();
+        let options =
+            BenchOptions { workers: 3, endpoint: floor.endpoint.clone(), ..BenchOptions::default() };
+        let mut workers = WorkersThread::start(&options, &[b"echo".to_vec()]).unwrap();
+        check_all_there(&mut workers, "floor").unwrap();
+
+        drop(floor);
+
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let error = loop {
+            assert!(Instant::now() < deadline, "no worker misses its broker");
+            match check_all_there(&mut workers, "floor") {
+                Ok(()) => thread::sleep(LOOK_INTERVAL),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, CrowdError::SentAway { .. }), "{error}");
     }
 }

@@ -63,15 +63,25 @@ pub fn run(
     options: &BenchOptions,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BenchReport, BenchError> {
+    run_until(options, &|| false, on_progress)
+}
+
+/// As [`run`], but the measurement also ends as soon as `is_over` says so.
+pub(crate) fn run_until(
+    options: &BenchOptions,
+    is_over: &dyn Fn() -> bool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<BenchReport, BenchError> {
     match options.peers {
-        PeerKind::Raw => run_with::<MdpPeers<RawSockets>>(options, on_progress),
-        PeerKind::Libzmq => run_with::<MdpPeers<LibzmqSockets>>(options, on_progress),
-        PeerKind::Nats => run_with::<NatsPeers>(options, on_progress),
+        PeerKind::Raw => run_with::<MdpPeers<RawSockets>>(options, is_over, on_progress),
+        PeerKind::Libzmq => run_with::<MdpPeers<LibzmqSockets>>(options, is_over, on_progress),
+        PeerKind::Nats => run_with::<NatsPeers>(options, is_over, on_progress),
     }
 }
 
 fn run_with<P: Peers>(
     options: &BenchOptions,
+    is_over: &dyn Fn() -> bool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BenchReport, BenchError> {
     options.check()?;
@@ -83,7 +93,7 @@ fn run_with<P: Peers>(
     let workers = WorkersThread::start(options, &services)?;
     let clients = Clients::<P>::connect(options, services, latencies)?;
     let reporter = Reporter::new();
-    let run = Run { options, clients, workers, on_progress, reporter, reach, lost: None };
+    let run = Run { options, is_over, clients, workers, on_progress, reporter, reach, lost: None };
     run.measure(&rss_before_bytes)
 }
 
@@ -209,6 +219,8 @@ impl Drop for WorkersThread {
 
 struct Run<'a, P: Peers> {
     options: &'a BenchOptions,
+    /// Whether the measurement ends before its time.
+    is_over: &'a dyn Fn() -> bool,
     clients: Clients<P>,
     workers: WorkersThread,
     on_progress: &'a mut dyn FnMut(Progress),
@@ -232,7 +244,9 @@ impl<P: Peers> Run<'_, P> {
         let began_at = Instant::now();
         self.clients.clear_latencies();
         let deadline = began_at + self.options.duration;
-        self.turn_until(Phase::Measuring, Next::Request, |_, now| now >= deadline)?;
+        self.turn_until(Phase::Measuring, Next::Request, |run, now| {
+            now >= deadline || (run.is_over)()
+        })?;
         report.ended_early.clone_from(&self.lost);
         let ended_at =
             if self.lost.is_some() { self.reach.last_reply_at() } else { Instant::now() };

@@ -9,7 +9,7 @@ use std::{
 
 use clap::Parser;
 use mdp_bench::{
-    compare::{self, Contender, write_rows},
+    compare::{self, BUSY, Contender, write_rows},
     crowd::{self, Crowd, Plan},
     measuring::{Measuring, Pace, ended, version_of},
 };
@@ -38,12 +38,14 @@ const THOROUGH: Pace = Pace::of(5, 0, 10_000);
 /// two minutes later.
 const SETTLE: Duration = Duration::from_secs(4);
 
-fn cells(crowd: Crowd) -> [String; 4] {
+fn cells(crowd: Crowd) -> [String; 6] {
     [
         format!("{:.0}", crowd.registrations_per_second),
         format!("{:.1}", crowd.registration_cpu_us),
         format!("{:.1}", crowd.memory_bytes / f64::from(1 << 20)),
         format!("{:.1}", crowd.idle_cpu_ms),
+        format!("{:.0}", crowd.load_p99_us),
+        format!("{:.0}", crowd.storm_p99_us),
     ]
 }
 
@@ -68,17 +70,26 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         writeln!(stdout)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let headings = ["broker", "", "registered/s", "CPU us each", "memory MiB", "idle CPU ms/s"];
+    let headings = [
+        "broker",
+        "",
+        "registered/s",
+        "CPU us each",
+        "memory MiB",
+        "idle CPU ms/s",
+        "load p99 us",
+        "in storm us",
+    ];
     let mut rows = vec![headings.map(String::from)];
     for result in results {
-        let [pace, cpu, memory, idle] = cells(result.median);
-        rows.push([result.name, String::new(), pace, cpu, memory, idle]);
+        let [pace, cpu, memory, idle, alone, beside] = cells(result.median);
+        rows.push([result.name, String::new(), pace, cpu, memory, idle, alone, beside]);
     }
     write_rows(&mut stdout, &rows)?;
     writeln!(
         stdout,
-        "\n{}{} workers of one service; connecting, introducing and registering counts as one. Medians of \
-         {} rounds.",
+        "\n{}{} workers of one service; connecting, introducing and registering counts as one. The load: \
+         {BUSY}, alone and while they register. Medians of {} rounds.",
         nats_version.map_or_else(String::new, |version| format!("nats: {version}. ")),
         plan.workers,
         plan.rounds
