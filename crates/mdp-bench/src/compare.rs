@@ -107,7 +107,9 @@ pub fn check_names(contenders: &[Contender]) -> Result<(), String> {
     let mut names: Vec<&str> = contenders.iter().map(|contender| contender.name.as_str()).collect();
     names.sort_unstable();
     let twice = names.iter().zip(names.iter().skip(1)).find(|(name, next)| name == next);
-    twice.map_or(Ok(()), |(name, _)| Err(format!("two brokers are called {name}: give one another name")))
+    twice.map_or(Ok(()), |(name, _)| {
+        Err(format!("two brokers are called {name}: give one another name"))
+    })
 }
 
 /// What to measure, and how often.
@@ -140,13 +142,11 @@ impl Comparison {
     /// Requests without a reply, replies without a request, and workers sent away, by contender and load:
     /// those that have any.
     pub fn errors(&self) -> impl Iterator<Item = (&str, Scenario, u64)> {
-        let of_load = |result: &ScenarioResult| (result.scenario, result.contenders.as_slice());
-        let contenders = self.scenarios.iter().map(of_load).flat_map(|(scenario, contenders)| {
-            contenders.iter().map(move |contender| (scenario, contender))
-        });
-        contenders.filter_map(|(scenario, contender)| {
-            let errors = contender.reports.iter().map(BenchReport::errors).sum();
-            (errors > 0).then_some((contender.name.as_str(), scenario, errors))
+        self.scenarios.iter().flat_map(|result| {
+            result.contenders.iter().filter_map(move |contender| {
+                let errors: u64 = contender.reports.iter().map(BenchReport::errors).sum();
+                (errors > 0).then_some((contender.name.as_str(), result.scenario, errors))
+            })
         })
     }
 }

@@ -231,8 +231,11 @@ mod tests {
     #[test]
     fn workers_that_lose_their_broker_are_not_waited_for() {
         let floor = RunningFloor::start_native();
-        let options =
-            BenchOptions { workers: 3, endpoint: floor.endpoint.clone(), ..BenchOptions::default() };
+        let options = BenchOptions {
+            workers: 3,
+            endpoint: floor.endpoint.clone(),
+            ..BenchOptions::default()
+        };
         let mut workers = WorkersThread::start(&options, &[b"echo".to_vec()]).unwrap();
         check_all_there(&mut workers, "floor").unwrap();
 

@@ -152,7 +152,8 @@ mod tests {
                 std::fs::remove_file(&path).unwrap();
             }
 
-            let wanted = if removes_its_file { "there is no such socket" } else { "connection refused" };
+            let wanted =
+                if removes_its_file { "there is no such socket" } else { "connection refused" };
             assert_eq!(reach.look(start + SILENCE * 4, 0, false), Some(wanted.to_owned()));
         }
     }

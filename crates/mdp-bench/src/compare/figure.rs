@@ -138,15 +138,15 @@ pub fn figures(comparison: &Comparison) -> Vec<Figure> {
 /// other contenders that took part.
 #[must_use]
 pub fn unmeasured(comparison: &Comparison) -> Vec<String> {
-    let takes_part = |name| {
+    let takes_part = |name: &str| {
         let mut contenders = comparison.scenarios.iter().flat_map(|result| &result.contenders);
         contenders.any(|contender| contender.name == name)
     };
-    let is_expected = |other| [FLOOR, NATIVE_FLOOR].contains(&other) || takes_part(other);
+    let is_expected = |other: &str| [FLOOR, NATIVE_FLOOR].contains(&other) || takes_part(other);
     let is_measured = |limits: &Limits| {
         result_of(comparison, limits.scenario, limits.other).is_some_and(|it| it.ours.is_some())
     };
-    let missing = LIMITS.iter().filter(|it| is_expected(it.other) && !is_measured(it));
+    let missing = LIMITS.into_iter().filter(|it| is_expected(it.other) && !is_measured(it));
     missing.map(|Limits { other, scenario, .. }| format!("{other}: {scenario}")).collect()
 }
 
@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn limit_that_was_not_measured_is_named() {
         let nothing = Comparison { scenarios: Vec::new(), startup: None };
-        let of_floors = LIMITS.iter().filter(|it| [FLOOR, NATIVE_FLOOR].contains(&it.other)).count();
+        let of_floors =
+            LIMITS.iter().filter(|it| [FLOOR, NATIVE_FLOOR].contains(&it.other)).count();
         assert_eq!(unmeasured(&nothing).len(), of_floors);
 
         let scenarios = vec![measured(BUSY, 1.0, 1.0)];

@@ -40,7 +40,8 @@ pub(super) fn p99_us(plan: &Plan, contender: &Contender) -> Result<[f64; 2], Cro
 
     // Services of their own: workers of the last measurement may still be leaving.
     let load = BenchOptions { service: "beside".into(), duration: REGISTERED_DEADLINE, ..load };
-    let idle = BenchOptions { endpoint, service: "idle".into(), workers: plan.workers, ..load.clone() };
+    let idle =
+        BenchOptions { endpoint, service: "idle".into(), workers: plan.workers, ..load.clone() };
     let is_over = AtomicBool::new(false);
     let (sender, is_measuring) = mpsc::channel();
     let (report, storm) = thread::scope(|scope| {
