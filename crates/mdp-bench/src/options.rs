@@ -189,12 +189,10 @@ pub enum BenchError {
         duration: Duration,
     },
     /// The broker was lost while it was measured.
-    #[error("{endpoint}: the broker was lost after {after:?} ({reason})")]
+    #[error("{endpoint}: the broker was lost ({reason})")]
     Lost {
         /// Where.
         endpoint: String,
-        /// How long it was measured until then.
-        after: Duration,
         /// What the system says.
         reason: String,
     },

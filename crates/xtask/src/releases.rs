@@ -106,7 +106,7 @@ fn build_in(
 
 /// Moves a program to where it is looked for. A fresh clone has no folder there yet.
 fn keep(built: &Path, program: &Path) -> Result<(), Failure> {
-    let folder = program.parent().unwrap_or(Path::new("."));
+    let folder = program.parent().unwrap_or_else(|| Path::new("."));
     let moved = fs::create_dir_all(folder).and_then(|()| fs::rename(built, program));
     moved.map_err(|error| {
         let (from, to) = (built.display(), program.display());

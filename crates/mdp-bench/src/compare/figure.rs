@@ -187,7 +187,7 @@ mod tests {
         let comparison = Comparison { scenarios: Vec::new(), startup: None };
         assert_eq!(figures(&comparison), []);
 
-        let scenarios = vec![measured(BUSY, 1.3, 1.0)];
+        let scenarios = vec![measured(BUSY, 1.2, 1.0)];
         let figures = figures(&Comparison { scenarios, startup: None });
 
         assert_eq!(figures.len(), 1);

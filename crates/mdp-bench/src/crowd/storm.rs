@@ -50,7 +50,7 @@ pub(super) fn p99_us(plan: &Plan, contender: &Contender) -> Result<[f64; 2], Cro
             run_until(&load, &|| is_over.load(Ordering::Relaxed), &mut |progress| {
                 if progress.phase == Phase::Measuring {
                     // Only the first time is waited for.
-                    drop(sender.send(()));
+                    sender.send(()).ok();
                 }
             })
         });
