@@ -162,6 +162,7 @@ impl Exit {
             BenchError::FileLimit { .. }
             | BenchError::NotServing { .. }
             | BenchError::NothingMeasured { .. }
+            | BenchError::Lost { .. }
             | BenchError::Socket(_)
             | BenchError::Poll(_)
             | BenchError::Process { .. }

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 pub(crate) use self::sample::median;
 pub use self::{
-    figure::{Figure, figures},
+    figure::{Figure, figures, unmeasured},
     sample::Sample,
     scenario::{BUSY, CROWDED, MANY_SERVICES, ONE_AT_A_TIME, QUEUED, SCENARIOS, Scenario},
     table::{write_figures, write_rows, write_table},
@@ -75,9 +75,10 @@ impl Contender {
     /// Another version of our broker, as `NAME=PROGRAM`.
     ///
     /// # Errors
-    /// There is no name.
+    /// One of them is missing.
     pub fn parse_release(text: &str) -> Result<Self, String> {
-        let (name, program) = text.split_once('=').ok_or("NAME=PROGRAM is expected")?;
+        let parts = text.split_once('=').filter(|(name, program)| ![name, program].contains(&&""));
+        let (name, program) = parts.ok_or("NAME=PROGRAM is expected, as in 0.1.0=./majordomo")?;
         Ok(Self::release(name, PathBuf::from(program)))
     }
 
@@ -96,6 +97,19 @@ impl Contender {
         launch.environment.push(("MAJORDOMO__ADMIN__BIND".into(), String::new()));
         Self::new(name, launch)
     }
+}
+
+/// Figures are found by the names of contenders.
+///
+/// # Errors
+/// Two have the same one.
+pub fn check_names(contenders: &[Contender]) -> Result<(), String> {
+    let mut names: Vec<&str> = contenders.iter().map(|contender| contender.name.as_str()).collect();
+    names.sort_unstable();
+    let twice = names.iter().zip(names.iter().skip(1)).find(|(name, next)| name == next);
+    twice.map_or(Ok(()), |(name, _)| {
+        Err(format!("two brokers are called {name}: give one another name"))
+    })
 }
 
 /// What to measure, and how often.
@@ -122,6 +136,19 @@ pub struct Comparison {
     pub scenarios: Vec<ScenarioResult>,
     /// Of our broker, if it was started at all.
     pub startup: Option<Startup>,
+}
+
+impl Comparison {
+    /// Requests without a reply, replies without a request, and workers sent away, by contender and load:
+    /// those that have any.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, Scenario, u64)> {
+        self.scenarios.iter().flat_map(|result| {
+            result.contenders.iter().filter_map(move |contender| {
+                let errors: u64 = contender.reports.iter().map(BenchReport::errors).sum();
+                (errors > 0).then_some((contender.name.as_str(), result.scenario, errors))
+            })
+        })
+    }
 }
 
 /// One load.
@@ -240,7 +267,7 @@ pub fn compare(plan: &Plan, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Compari
 }
 
 /// A B, then B A, so that neither always has the machine that the other left.
-fn turns(contenders: usize, round: usize) -> Vec<usize> {
+pub(crate) fn turns(contenders: usize, round: usize) -> Vec<usize> {
     match round.is_multiple_of(2) {
         true => (0..contenders).collect(),
         false => (0..contenders).rev().collect(),
@@ -263,7 +290,7 @@ fn measure(
         contender.launch.start().map_err(|error| CompareError::Launch { name: name(), error })?;
     options.endpoint = launched.endpoint().to_owned();
     options.pid = Some(launched.pid());
-    run(&options, &mut |_progress| {}).map_err(bench)
+    run(&options, &mut |_progress| {}).and_then(BenchReport::whole).map_err(bench)
 }
 
 fn summarize(plan: &Plan, reports: Vec<Vec<BenchReport>>) -> Vec<ContenderResult> {
@@ -310,9 +337,51 @@ mod tests {
     use super::*;
 
     #[test]
+    fn releases_have_a_name_of_their_own_and_a_program() {
+        let release = Contender::parse_release("0.1.0=/opt/majordomo").unwrap();
+        assert_eq!((release.name.as_str(), release.peers), ("0.1.0", PeerKind::Raw));
+        for wrong in ["0.1.0", "=/opt/majordomo", "0.1.0=", "="] {
+            let error = Contender::parse_release(wrong).unwrap_err();
+            assert!(error.contains("NAME=PROGRAM"), "{wrong}: {error}");
+        }
+
+        let ours = Contender::majordomo(PathBuf::from("a"));
+        assert_eq!(check_names(&[ours.clone(), release]), Ok(()));
+        let other = Contender::release(MAJORDOMO, PathBuf::from("b"));
+        let error = check_names(&[ours, other]).unwrap_err();
+        assert!(error.contains("two brokers are called majordomo"), "{error}");
+    }
+
+    #[test]
     fn contenders_take_turns() {
         assert_eq!(turns(2, 0), [0, 1]);
         assert_eq!(turns(2, 1), [1, 0]);
+    }
+
+    #[test]
+    fn errors_of_every_round_are_told_with_contender_and_load() {
+        let report = |timeouts, workers_disconnected| BenchReport {
+            timeouts,
+            workers_disconnected,
+            ..BenchReport::empty(&BenchOptions::default())
+        };
+        let result = |name: &str, reports| ContenderResult {
+            name: name.into(),
+            median: Sample::default(),
+            ratio: Sample::default(),
+            ours: None,
+            reports,
+        };
+        let contenders = vec![
+            result(FLOOR, vec![report(0, 0), report(0, 0), report(0, 0)]),
+            result(MAJORDOMO, vec![report(0, 0), report(2, 1), report(0, 0)]),
+        ];
+        let scenarios = vec![ScenarioResult { scenario: BUSY, contenders }];
+        let comparison = Comparison { scenarios, startup: None };
+
+        let errors: Vec<_> = comparison.errors().collect();
+
+        assert_eq!(errors, [(MAJORDOMO, BUSY, 3)]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Many workers that have nothing to do: how fast a broker takes them, and what they cost it.
 
+mod storm;
+
 use std::{
     thread,
     time::{Duration, Instant},
@@ -10,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     BenchError, BenchOptions, BrokerReport, PeerKind,
-    compare::{Contender, median},
+    compare::{Contender, median, turns},
     launch::LaunchError,
     process::{self, ProcessTime},
     report::to_f64,
@@ -25,13 +27,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// Whom to measure, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Each in its turn; the first is what the others are compared with.
+    /// Each in its turn.
     pub contenders: Vec<Contender>,
     /// How many workers.
     pub workers: usize,
     /// How many times each is measured.
     pub rounds: usize,
-    /// How long the workers are idle after the last of them is registered.
+    /// How long to wait after the last of them is registered: what a broker says once to each new
+    /// connection is not what an idle one costs.
+    pub settle: Duration,
+    /// How long the idle workers are then measured.
     pub idle: Duration,
 }
 
@@ -46,6 +51,10 @@ pub struct Crowd {
     pub memory_bytes: f64,
     /// Processor time in a second while they are idle but for heartbeats, in milliseconds.
     pub idle_cpu_ms: f64,
+    /// 99 of 100 requests of a load were faster, without any of these workers, in microseconds.
+    pub load_p99_us: f64,
+    /// The same while they registered.
+    pub storm_p99_us: f64,
 }
 
 /// One broker: the medians of all rounds.
@@ -90,6 +99,14 @@ pub enum CrowdError {
         /// How many there are.
         workers: usize,
     },
+    /// It does not keep them.
+    #[error("{name}: {count} workers were sent away")]
+    SentAway {
+        /// The contender.
+        name: String,
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Measures everything in the plan, each time with a fresh process.
@@ -101,11 +118,14 @@ pub fn measure(
     on_step: &mut dyn FnMut(&str, Crowd),
 ) -> Result<Vec<CrowdResult>, CrowdError> {
     let mut rounds = vec![Vec::new(); plan.contenders.len()];
-    for _ in 0..plan.rounds {
-        for (contender, rounds) in plan.contenders.iter().zip(&mut rounds) {
+    for round in 0..plan.rounds {
+        for index in turns(plan.contenders.len(), round) {
+            let Some(contender) = plan.contenders.get(index) else { continue };
             let crowd = measure_once(plan, contender)?;
             on_step(&contender.name, crowd);
-            rounds.push(crowd);
+            if let Some(rounds) = rounds.get_mut(index) {
+                rounds.push(crowd);
+            }
         }
     }
     let result = |(contender, rounds): (&Contender, Vec<Crowd>)| CrowdResult {
@@ -117,6 +137,7 @@ pub fn measure(
 }
 
 fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError> {
+    let [load_p99_us, storm_p99_us] = storm::p99_us(plan, contender)?;
     let name = || contender.name.clone();
     let bench = |error| CrowdError::Bench { name: name(), error };
     let mut options =
@@ -131,21 +152,15 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
     let memory = || process::resident_bytes(pid).map_err(observed);
 
     let (memory_before, before, began_at) = (memory()?, time()?, Instant::now());
-    let workers =
-        WorkersThread::start(&options, &[options.service.clone().into_bytes()]).map_err(bench)?;
-    // A server of NATS has said so already.
-    while options.peers != PeerKind::Nats && !workers.are_all_registered(plan.workers) {
-        if began_at.elapsed() > REGISTERED_DEADLINE {
-            let (registered, workers) = (workers.registered(), plan.workers);
-            return Err(CrowdError::NotRegistered { name: name(), registered, workers });
-        }
-        thread::sleep(LOOK_INTERVAL);
-    }
+    let mut workers = register(&options, &contender.name)?;
     let took = began_at.elapsed();
     let registered = time()?;
+    thread::sleep(plan.settle);
+    let settled = time()?;
     thread::sleep(plan.idle);
     let idle = time()?;
     let memory_after = memory()?;
+    check_all_there(&mut workers, &contender.name)?;
 
     let count = u64::try_from(plan.workers).unwrap_or(u64::MAX);
     let cpu_us = |now: &ProcessTime, earlier: &ProcessTime, count| {
@@ -155,8 +170,43 @@ fn measure_once(plan: &Plan, contender: &Contender) -> Result<Crowd, CrowdError>
         registrations_per_second: to_f64(count) / took.as_secs_f64(),
         registration_cpu_us: cpu_us(&registered, &before, count),
         memory_bytes: to_f64(memory_after.saturating_sub(memory_before)),
-        idle_cpu_ms: cpu_us(&idle, &registered, 1) / 1e3 / plan.idle.as_secs_f64(),
+        idle_cpu_ms: cpu_us(&idle, &settled, 1) / 1e3 / plan.idle.as_secs_f64(),
+        load_p99_us,
+        storm_p99_us,
     })
+}
+
+/// Starts the workers, and waits until all of them are registered.
+fn register(options: &BenchOptions, name: &str) -> Result<WorkersThread, CrowdError> {
+    let bench = |error| CrowdError::Bench { name: name.to_owned(), error };
+    let services = [options.service.clone().into_bytes()];
+    let began_at = Instant::now();
+    let mut workers = WorkersThread::start(options, &services).map_err(bench)?;
+    // A server of NATS has said so already.
+    while options.peers != PeerKind::Nats && !workers.are_all_registered(options.workers) {
+        check_all_there(&mut workers, name)?;
+        if began_at.elapsed() > REGISTERED_DEADLINE {
+            return Err(CrowdError::NotRegistered {
+                name: name.to_owned(),
+                registered: workers.registered(),
+                workers: options.workers,
+            });
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    Ok(workers)
+}
+
+/// Fails if the workers' thread has ended, or if the broker has sent workers away.
+fn check_all_there(workers: &mut WorkersThread, name: &str) -> Result<(), CrowdError> {
+    let name = || name.to_owned();
+    if let Some(error) = workers.failure() {
+        return Err(CrowdError::Bench { name: name(), error });
+    }
+    match workers.disconnected() {
+        0 => Ok(()),
+        count => Err(CrowdError::SentAway { name: name(), count }),
+    }
 }
 
 impl Crowd {
@@ -167,6 +217,38 @@ impl Crowd {
             registration_cpu_us: of(|crowd| crowd.registration_cpu_us),
             memory_bytes: of(|crowd| crowd.memory_bytes),
             idle_cpu_ms: of(|crowd| crowd.idle_cpu_ms),
+            load_p99_us: of(|crowd| crowd.load_p99_us),
+            storm_p99_us: of(|crowd| crowd.storm_p99_us),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::tests::RunningFloor;
+
+    #[test]
+    fn workers_that_lose_their_broker_are_not_waited_for() {
+        let floor = RunningFloor::start_native();
+        let options = BenchOptions {
+            workers: 3,
+            endpoint: floor.endpoint.clone(),
+            ..BenchOptions::default()
+        };
+        let mut workers = WorkersThread::start(&options, &[b"echo".to_vec()]).unwrap();
+        check_all_there(&mut workers, "floor").unwrap();
+
+        drop(floor);
+
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let error = loop {
+            assert!(Instant::now() < deadline, "no worker misses its broker");
+            match check_all_there(&mut workers, "floor") {
+                Ok(()) => thread::sleep(LOOK_INTERVAL),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, CrowdError::SentAway { .. }), "{error}");
     }
 }

@@ -62,7 +62,8 @@ pub enum LaunchError {
     },
     /// The program never said where it listens.
     #[error(
-        "{program} did not print `{LISTENING}...` within {START_DEADLINE:?}; it said:\n{output}",
+        "{program} did not say within {START_DEADLINE:?} where it listens, as `{LISTENING}...` or \
+         `{LISTENING_NATS}...`; it said:\n{output}",
         program = program.display()
     )]
     Silent {

@@ -3,8 +3,8 @@
 use std::{
     env,
     io::{self, Write as _},
-    path::PathBuf,
-    process::ExitCode,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
     time::Duration,
 };
 
@@ -82,6 +82,18 @@ pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     Ok(env::current_exe().context("this program's own path is unknown")?.with_file_name(name))
 }
 
+/// What a program says of its version, in one line.
+///
+/// # Errors
+/// It does not run, or says nothing.
+pub fn version_of(program: &Path) -> anyhow::Result<String> {
+    let asked = || format!("{} --version", program.display());
+    let output = Command::new(program).arg("--version").output().with_context(asked)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().next().filter(|line| !line.is_empty());
+    Ok(line.with_context(|| format!("{} says nothing", asked()))?.to_owned())
+}
+
 /// The exit code of a program that ended so; an error is said on standard error, and is 2.
 pub fn ended(program: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
@@ -123,6 +135,13 @@ mod tests {
     #[test]
     fn seconds_must_be_a_length_of_time() {
         assert!(parse(&["--seconds=-1"]).pace(QUICK, THOROUGH).is_err());
+    }
+
+    #[test]
+    fn version_is_the_first_line_that_a_program_says_of_it() {
+        assert!(version_of(Path::new("cargo")).unwrap().starts_with("cargo 1."));
+        let error = format!("{:#}", version_of(Path::new("/no/such/program")).unwrap_err());
+        assert!(error.contains("/no/such/program --version"), "{error}");
     }
 
     #[test]

@@ -188,6 +188,14 @@ pub enum BenchError {
         /// How long was measured.
         duration: Duration,
     },
+    /// The broker was lost while it was measured.
+    #[error("{endpoint}: the broker was lost ({reason})")]
+    Lost {
+        /// Where.
+        endpoint: String,
+        /// What the system says.
+        reason: String,
+    },
     /// A socket failed.
     #[error("socket: {0}")]
     Socket(#[from] zmq::Error),

@@ -25,6 +25,16 @@ pub enum PeerKind {
     Nats,
 }
 
+impl std::fmt::Display for PeerKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Raw => "plain sockets",
+            Self::Libzmq => "sockets of libzmq",
+            Self::Nats => "plain sockets, protocol of NATS",
+        })
+    }
+}
+
 /// The connections of one thread: all clients, or all workers.
 pub(crate) trait Peers: Sized + Send + 'static {
     /// Part of a message as it came from the network.

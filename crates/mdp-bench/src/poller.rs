@@ -82,6 +82,8 @@ pub(crate) fn dealers(endpoint: &str, count: usize) -> Result<Vec<Socket>, Bench
         // The window is the limit; a high-water mark would only hide it.
         socket.set_sndhwm(0)?;
         socket.set_rcvhwm(0)?;
+        // Without this it takes no address of version 6; those of version 4 it takes as before.
+        socket.set_ipv6(true)?;
         socket.connect(endpoint)?;
         sockets.push(socket);
     }

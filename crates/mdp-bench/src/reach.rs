@@ -2,11 +2,16 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
-use crate::{BenchError, sockets::streams::words};
+use mio::net::UnixStream;
+
+use crate::{
+    BenchError,
+    sockets::streams::{Target, unreachable, words},
+};
 
 /// How long the first connection may take, for a broker far away.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -17,11 +22,10 @@ const AGAIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// After this time without a reply the broker may be gone.
 const SILENCE: Duration = Duration::from_millis(250);
 
-/// Asks the broker's port when replies stop coming.
+/// Asks the broker's address when replies stop coming.
 #[derive(Debug)]
 pub(crate) struct Reach {
-    /// Empty: it is no TCP endpoint.
-    addresses: Vec<SocketAddr>,
+    target: Target,
     replies: u64,
     last_reply_at: Instant,
     asked_at: Instant,
@@ -33,17 +37,12 @@ impl Reach {
     /// # Errors
     /// There is no such host, or no program listens there.
     pub(crate) fn start(endpoint: &str) -> Result<Self, BenchError> {
-        let unreachable =
-            |reason: String| BenchError::Unreachable { endpoint: endpoint.to_owned(), reason };
+        let target = Target::of(endpoint)?;
         let now = Instant::now();
-        let mut reach =
-            Self { addresses: Vec::new(), replies: 0, last_reply_at: now, asked_at: now };
-        let Some(address) = endpoint.strip_prefix("tcp://") else { return Ok(reach) };
-        let addresses = address.to_socket_addrs();
-        reach.addresses = addresses.map_err(|error| unreachable(error.to_string()))?.collect();
+        let reach = Self { target, replies: 0, last_reply_at: now, asked_at: now };
         match reach.connect(FIRST_TIMEOUT) {
             Ok(()) => Ok(reach),
-            Err(error) => Err(unreachable(words(&error))),
+            Err(error) => Err(unreachable(endpoint, words(&error))),
         }
     }
 
@@ -60,7 +59,7 @@ impl Reach {
         }
         self.asked_at = now;
         if let Err(error) = self.connect(AGAIN_TIMEOUT)
-            && error.kind() == io::ErrorKind::ConnectionRefused
+            && is_gone(&error)
         {
             return Some(words(&error));
         }
@@ -74,8 +73,12 @@ impl Reach {
     }
 
     fn connect(&self, timeout: Duration) -> io::Result<()> {
+        let addresses = match &self.target {
+            Target::Tcp(addresses) => addresses,
+            Target::Unix(path) => return connect_unix(path),
+        };
         let mut last = Ok(());
-        for address in &self.addresses {
+        for address in addresses {
             last = TcpStream::connect_timeout(address, timeout).map(drop);
             if last.is_ok() {
                 break;
@@ -85,9 +88,22 @@ impl Reach {
     }
 }
 
+/// It does not wait: a queue of connections that is full has a broker behind it.
+fn connect_unix(path: &str) -> io::Result<()> {
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        connected => connected.map(drop),
+    }
+}
+
+/// Whether no program listens there any more. A broker that ends in order removes its Unix socket.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{net::TcpListener, os::unix::net::UnixListener};
 
     use super::*;
 
@@ -97,8 +113,10 @@ mod tests {
         assert!(matches!(refused, BenchError::Unreachable { .. }), "{refused}");
         assert!(refused.to_string().contains("tcp://127.0.0.1:1: connection refused"), "{refused}");
 
-        let unknown = Reach::start("tcp://no-such-host.invalid:1").unwrap_err();
-        assert!(matches!(unknown, BenchError::Unreachable { .. }), "{unknown}");
+        for endpoint in ["tcp://no-such-host.invalid:1", "ipc:///no/such/socket", "inproc://x"] {
+            let unknown = Reach::start(endpoint).unwrap_err();
+            assert!(matches!(unknown, BenchError::Unreachable { .. }), "{unknown}");
+        }
     }
 
     #[test]
@@ -117,6 +135,27 @@ mod tests {
 
         assert_eq!(reach.look(at(6), 8, false), Some("connection refused".to_owned()));
         assert_eq!(reach.last_reply_at(), at(4));
+    }
+
+    #[test]
+    fn broker_at_a_unix_socket_is_gone_with_its_listener_or_with_its_file() {
+        for removes_its_file in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("clients");
+            let listener = UnixListener::bind(&path).unwrap();
+            let mut reach = Reach::start(&format!("ipc://{}", path.display())).unwrap();
+            let start = Instant::now();
+
+            assert_eq!(reach.look(start + SILENCE * 2, 0, false), None);
+            drop(listener);
+            if removes_its_file {
+                std::fs::remove_file(&path).unwrap();
+            }
+
+            let wanted =
+                if removes_its_file { "there is no such socket" } else { "connection refused" };
+            assert_eq!(reach.look(start + SILENCE * 4, 0, false), Some(wanted.to_owned()));
+        }
     }
 
     #[test]

@@ -202,6 +202,7 @@ pub fn measure(
                 // A service of its own: workers of the last measurement may still be leaving.
                 let service = format!("echo-{number}");
                 let report = run::run(&options(&trio, plan, shape, case, service), &mut |_| {})
+                    .and_then(BenchReport::whole)
                     .map_err(|error| RelayError::Bench { case, shape, error })?;
                 on_step(Step { number, of, shape, case, sample: Sample::of(&report) });
                 Ok::<BenchReport, RelayError>(report)
@@ -296,9 +297,7 @@ impl Measured {
     #[must_use]
     pub fn errors(&self) -> u64 {
         let reports = self.shapes.iter().flat_map(|result| result.rounds.iter().flatten());
-        reports
-            .map(|report| report.timeouts + report.unexpected_replies + report.workers_disconnected)
-            .sum()
+        reports.map(BenchReport::errors).sum()
     }
 }
 

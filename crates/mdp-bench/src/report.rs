@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{BenchOptions, process::ThreadTime};
+use crate::{BenchError, BenchOptions, PeerKind, process::ThreadTime};
 
 /// What one run measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct BenchReport {
     pub endpoint: String,
     /// The version spoken, `0.1` or `0.2`.
     pub protocol: String,
+    /// What clients and workers are made of.
+    #[serde(default)]
+    pub peer_kind: PeerKind,
     /// The name of the service, with a number behind it if there are several.
     #[serde(default)]
     pub service: String,
@@ -176,6 +179,7 @@ impl BenchReport {
         Self {
             endpoint: options.endpoint.clone(),
             protocol: options.protocol.to_string(),
+            peer_kind: options.peers,
             service: options.service.clone(),
             services: options.services,
             workers: options.workers,
@@ -195,6 +199,21 @@ impl BenchReport {
             workers_disconnected: 0,
             workers_used: 0,
         }
+    }
+
+    /// The report of a broker that was there to the end. What one spent that was lost is not known, so
+    /// that its figures cannot be compared.
+    pub(crate) fn whole(self) -> Result<Self, BenchError> {
+        match self.ended_early {
+            None => Ok(self),
+            Some(reason) => Err(BenchError::Lost { endpoint: self.endpoint, reason }),
+        }
+    }
+
+    /// Requests without a reply, replies without a request, and workers sent away.
+    #[must_use]
+    pub const fn errors(&self) -> u64 {
+        self.timeouts + self.unexpected_replies + self.workers_disconnected
     }
 }
 
@@ -223,6 +242,18 @@ mod tests {
         assert!(near(latency.max_us, 3.6e9), "{latency:?}");
         recorder.clear();
         assert_eq!(recorder.latency(), Latency::default());
+    }
+
+    #[test]
+    fn report_of_a_broker_that_was_lost_is_an_error() {
+        let report = BenchReport::empty(&BenchOptions::default());
+        assert_eq!(report.clone().whole().unwrap(), report);
+
+        let ended_early = Some("connection refused".to_owned());
+        let lost = BenchReport { ended_early, ..report }.whole();
+
+        let said = lost.unwrap_err().to_string();
+        assert!(said.contains("lost (connection refused)"), "{said}");
     }
 
     #[test]

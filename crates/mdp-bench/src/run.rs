@@ -63,15 +63,25 @@ pub fn run(
     options: &BenchOptions,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BenchReport, BenchError> {
+    run_until(options, &|| false, on_progress)
+}
+
+/// As [`run`], but the measurement also ends as soon as `is_over` says so.
+pub(crate) fn run_until(
+    options: &BenchOptions,
+    is_over: &dyn Fn() -> bool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<BenchReport, BenchError> {
     match options.peers {
-        PeerKind::Raw => run_with::<MdpPeers<RawSockets>>(options, on_progress),
-        PeerKind::Libzmq => run_with::<MdpPeers<LibzmqSockets>>(options, on_progress),
-        PeerKind::Nats => run_with::<NatsPeers>(options, on_progress),
+        PeerKind::Raw => run_with::<MdpPeers<RawSockets>>(options, is_over, on_progress),
+        PeerKind::Libzmq => run_with::<MdpPeers<LibzmqSockets>>(options, is_over, on_progress),
+        PeerKind::Nats => run_with::<NatsPeers>(options, is_over, on_progress),
     }
 }
 
 fn run_with<P: Peers>(
     options: &BenchOptions,
+    is_over: &dyn Fn() -> bool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BenchReport, BenchError> {
     options.check()?;
@@ -83,7 +93,7 @@ fn run_with<P: Peers>(
     let workers = WorkersThread::start(options, &services)?;
     let clients = Clients::<P>::connect(options, services, latencies)?;
     let reporter = Reporter::new();
-    let run = Run { options, clients, workers, on_progress, reporter, reach, lost: None };
+    let run = Run { options, is_over, clients, workers, on_progress, reporter, reach, lost: None };
     run.measure(&rss_before_bytes)
 }
 
@@ -174,6 +184,11 @@ impl WorkersThread {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Why the thread has ended, if it has before it was told to.
+    pub(crate) fn failure(&mut self) -> Option<BenchError> {
+        self.has_ended().then(|| self.stop().err().unwrap_or(BenchError::WorkersGone))
+    }
+
     fn stop(&mut self) -> Result<usize, BenchError> {
         self.shared.stop();
         let thread = self.thread.take().ok_or(BenchError::WorkersGone)?;
@@ -204,6 +219,8 @@ impl Drop for WorkersThread {
 
 struct Run<'a, P: Peers> {
     options: &'a BenchOptions,
+    /// Whether the measurement ends before its time.
+    is_over: &'a dyn Fn() -> bool,
     clients: Clients<P>,
     workers: WorkersThread,
     on_progress: &'a mut dyn FnMut(Progress),
@@ -227,7 +244,9 @@ impl<P: Peers> Run<'_, P> {
         let began_at = Instant::now();
         self.clients.clear_latencies();
         let deadline = began_at + self.options.duration;
-        self.turn_until(Phase::Measuring, Next::Request, |_, now| now >= deadline)?;
+        self.turn_until(Phase::Measuring, Next::Request, |run, now| {
+            now >= deadline || (run.is_over)()
+        })?;
         report.ended_early.clone_from(&self.lost);
         let ended_at =
             if self.lost.is_some() { self.reach.last_reply_at() } else { Instant::now() };
@@ -294,10 +313,9 @@ impl<P: Peers> Run<'_, P> {
         if self.lost.is_some() {
             return Err(self.nothing_measured(SERVING_DEADLINE));
         }
-        if self.workers.has_ended() {
-            // Its own error says more.
-            self.workers.stop()?;
-            return Err(BenchError::WorkersGone);
+        // The thread's own error says more.
+        if let Some(error) = self.workers.failure() {
+            return Err(error);
         }
         Err(BenchError::NotServing {
             endpoint: self.options.endpoint.clone(),

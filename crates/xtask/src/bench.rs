@@ -27,6 +27,8 @@ pub(crate) enum Subject {
     Etcd,
     /// Requests that cross nodes against those that do not.
     Relay,
+    /// Many idle workers.
+    Crowd,
 }
 
 /// What to measure and how to print it.
@@ -43,12 +45,21 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
-impl TryFrom<&[String]> for Bench {
-    /// The argument that was not understood.
-    type Error = String;
+/// Options that are no measurement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Unknown(String),
+    /// Each of them means something, but not the second beside the first.
+    NotTogether(String, String),
+}
 
-    fn try_from(arguments: &[String]) -> Result<Self, String> {
+impl TryFrom<&[String]> for Bench {
+    type Error = Refused;
+
+    fn try_from(arguments: &[String]) -> Result<Self, Refused> {
         let mut bench = Self::default();
+        // What names the subject.
+        let mut chosen: Option<&String> = None;
         for argument in arguments {
             let subject = match argument.as_str() {
                 "--json" => {
@@ -71,18 +82,35 @@ impl TryFrom<&[String]> for Bench {
                 "--mmi" => Subject::Mmi,
                 "--etcd" => Subject::Etcd,
                 "--relay" => Subject::Relay,
-                _ => return Err(argument.clone()),
+                "--crowd" => Subject::Crowd,
+                _ => return Err(Refused::Unknown(argument.clone())),
             };
-            // One subject at a time: the second is the one that means nothing.
-            if bench.subject != Subject::Floor {
-                return Err(argument.clone());
+            if let Some(first) = chosen.replace(argument) {
+                return Err(Refused::NotTogether(first.clone(), argument.clone()));
             }
             bench.subject = subject;
         }
-        let of_floor = [("--nats", bench.nats), ("--last", bench.last), ("--libzmq", bench.libzmq)];
-        match of_floor.into_iter().find(|(_, is_given)| *is_given) {
-            Some((name, _)) if bench.subject != Subject::Floor => Err(name.to_owned()),
-            Some(_) | None => Ok(bench),
+        let excluded = bench.excluded().into_iter().find(|(_, is_given)| *is_given);
+        match (chosen, excluded) {
+            (Some(chosen), Some((name, _))) => {
+                Err(Refused::NotTogether(chosen.clone(), name.to_owned()))
+            }
+            (Some(_), None) | (None, _) => Ok(bench),
+        }
+    }
+}
+
+impl Bench {
+    /// Options that mean nothing to the subject, and whether they are given.
+    fn excluded(self) -> Vec<(&'static str, bool)> {
+        let others = [("--nats", self.nats), ("--last", self.last)];
+        let libzmq = ("--libzmq", self.libzmq);
+        match self.subject {
+            Subject::Floor => Vec::new(),
+            Subject::Crowd => vec![libzmq],
+            Subject::Engine | Subject::Mmi | Subject::Etcd | Subject::Relay => {
+                [others.as_slice(), &[libzmq]].concat()
+            }
         }
     }
 }
@@ -90,14 +118,16 @@ impl TryFrom<&[String]> for Bench {
 pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
     let needs: &[Need] = match bench.subject {
         Subject::Engine => &[Need::Libzmq, Need::Valgrind],
-        Subject::Floor | Subject::Mmi | Subject::Etcd | Subject::Relay => &[Need::Libzmq],
+        Subject::Floor | Subject::Mmi | Subject::Etcd | Subject::Relay | Subject::Crowd => {
+            &[Need::Libzmq]
+        }
     };
     install::missing(needs)?;
-    // Before this version, which then lies where it belongs.
-    let last = if bench.last { releases::last(workspace, releases::Build::Shipped)? } else { None };
     suite::build(workspace, &["majordomo", "mdp-bench"])?;
+    let last = if bench.last { releases::last(workspace, releases::Build::Shipped)? } else { None };
     let mut command = match bench.subject {
-        Subject::Floor => comparison(workspace, bench, last)?,
+        Subject::Floor => comparison("mdp-compare", workspace, bench, last)?,
+        Subject::Crowd => comparison("mdp-crowd-bench", workspace, bench, last)?,
         Subject::Engine => Command::new(workspace.release("mdp-engine-bench")),
         Subject::Mmi => Command::new(workspace.release("mdp-mmi-bench")),
         Subject::Etcd => etcd::command(workspace)?,
@@ -110,13 +140,14 @@ pub(crate) fn run(workspace: &Workspace, bench: Bench) -> Result<(), Failure> {
     run::run(suite::with_program(&mut command, workspace))
 }
 
-/// One node against the floors and whatever else is asked for.
+/// One node against whatever else is asked for.
 fn comparison(
+    program: &str,
     workspace: &Workspace,
     bench: Bench,
     last: Option<Release>,
 ) -> Result<Command, Failure> {
-    let mut command = Command::new(workspace.release("mdp-compare"));
+    let mut command = Command::new(workspace.release(program));
     if let Some(Release { version, program }) = last {
         command.arg("--release").arg(format!("{version}={}", program.display()));
     }

@@ -28,7 +28,7 @@ pub(crate) struct Release {
 /// How it is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// As tests are, which shares most of what they need; its speed does not matter.
+    /// As tests are, which takes less time; its speed does not matter.
     ForTests,
     /// As it is shipped; one that was built before is kept.
     Shipped,
@@ -101,8 +101,17 @@ fn build_in(
     build.args(["build", "--locked", "--profile", profile, "--package", "majordomo"]);
     build.current_dir(sources).env("CARGO_TARGET_DIR", &target);
     run::run(&mut build)?;
-    fs::rename(&built, &release.program)
-        .map_err(|error| Failure::new(format!("{}: {error}", built.display())))
+    keep(&built, &release.program)
+}
+
+/// Moves a program to where it is looked for. A fresh clone has no folder there yet.
+fn keep(built: &Path, program: &Path) -> Result<(), Failure> {
+    let folder = program.parent().unwrap_or_else(|| Path::new("."));
+    let moved = fs::create_dir_all(folder).and_then(|()| fs::rename(built, program));
+    moved.map_err(|error| {
+        let (from, to) = (built.display(), program.display());
+        Failure::new(format!("{from} cannot be moved to {to}: {error}"))
+    })
 }
 
 /// The last release of the list.
@@ -120,6 +129,23 @@ fn newest(text: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn program_is_kept_in_a_folder_that_is_not_there_yet() {
+        let directory = std::env::temp_dir().join(format!("releases-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (built, program) = (directory.join("built"), directory.join("release/program"));
+        fs::write(&built, "x").unwrap();
+
+        keep(&built, &program).unwrap();
+
+        assert_eq!(fs::read_to_string(&program).unwrap(), "x");
+        let again = keep(&built, &program).unwrap_err().to_string();
+        fs::remove_dir_all(&directory).unwrap();
+        for path in [built, program] {
+            assert!(again.contains(&path.display().to_string()), "{again}");
+        }
+    }
 
     #[test]
     fn newest_release_is_the_last_line_with_a_commit() {

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use crate::{
-    bench::{self, Bench},
+    bench::{self, Bench, Refused},
     check, demo,
     flaky::{self, Flaky},
     image, install, manifests, mutants,
@@ -65,6 +65,7 @@ pub(crate) enum Request {
 pub(crate) enum UsageError {
     UnknownTask(String),
     UnknownArgument { task: &'static str, argument: String },
+    NotTogether { task: &'static str, first: String, second: String },
     MissingSoak,
 }
 
@@ -74,6 +75,12 @@ impl fmt::Display for UsageError {
             Self::UnknownTask(name) => write!(f, "there is no task `{name}`"),
             Self::UnknownArgument { task, argument } => {
                 write!(f, "`{argument}` means nothing to `{task}`; see `cargo xtask {task} --help`")
+            }
+            Self::NotTogether { task, first, second } => {
+                write!(
+                    f,
+                    "`{task}` takes `{first}` or `{second}`, not both; see `cargo xtask {task} --help`"
+                )
             }
             Self::MissingSoak => f.write_str("which soak? See `cargo xtask soak --help`"),
         }
@@ -108,7 +115,12 @@ fn task(name: &'static str, options: &[String]) -> Result<Task, UsageError> {
         |argument: &String| UsageError::UnknownArgument { task: name, argument: argument.clone() };
     match (name, options) {
         ("bench", options) => {
-            Bench::try_from(options).map(Task::Bench).map_err(|argument| unknown(&argument))
+            Bench::try_from(options).map(Task::Bench).map_err(|refused| match refused {
+                Refused::Unknown(argument) => unknown(&argument),
+                Refused::NotTogether(first, second) => {
+                    UsageError::NotTogether { task: name, first, second }
+                }
+            })
         }
         ("mutants", names) => Ok(Task::Mutants(names.to_vec())),
         ("sim", options) => {
@@ -213,7 +225,7 @@ The last line is the sum: `N passed, N failed`.",
     },
     Manual {
         name: "bench",
-        usage: "bench [--nats] [--last] [--libzmq] [--engine|--mmi|--etcd|--relay] [--json]",
+        usage: "bench [--nats] [--last] [--libzmq] [--crowd|--engine|--mmi|--etcd|--relay] [--json]",
         summary: "Measures the broker against two floors, in one run on one machine.",
         details: "The floors are the least forwarder over libzmq and the least one over the transport of this
 project: no checks, no timers, the same frames. All take turns over the same shapes, loaded by one
@@ -224,6 +236,7 @@ latency, and the medians of the ratios of each round.
              unpacks Debian's package nats-server below the target directory
   --last     also: the last release, built once from its commit
   --libzmq   load with sockets of libzmq, as users have them
+  --crowd    instead: 10,000 workers register at once and are idle; with --nats and --last as above
   --engine   instead: instructions per request of the engine alone, counted by callgrind
   --mmi      instead: three nodes; linearizable mmi.service on a follower beside an answer that the
              same node gives by itself, with 1, 64 and 256 questions in flight
@@ -363,9 +376,18 @@ mod tests {
         assert_eq!(request(&["bench", "--json", "--engine"]), Ok(Request::Run(Task::Bench(bench))));
         let bench = Bench { nats: true, last: true, ..Bench::default() };
         assert_eq!(request(&["bench", "--nats", "--last"]), Ok(Request::Run(Task::Bench(bench))));
-        let alone = UsageError::UnknownArgument { task: "bench", argument: "--nats".into() };
-        assert_eq!(request(&["bench", "--nats", "--mmi"]), Err(alone));
-        let both = UsageError::UnknownArgument { task: "bench", argument: "--mmi".into() };
-        assert_eq!(request(&["bench", "--etcd", "--mmi"]), Err(both));
+        let bench = Bench { subject: Subject::Crowd, nats: true, ..Bench::default() };
+        assert_eq!(request(&["bench", "--nats", "--crowd"]), Ok(Request::Run(Task::Bench(bench))));
+        for [first, second] in [["--mmi", "--nats"], ["--etcd", "--mmi"], ["--crowd", "--libzmq"]] {
+            let error = UsageError::NotTogether {
+                task: "bench",
+                first: first.into(),
+                second: second.into(),
+            };
+            assert!(error.to_string().contains(&format!("`{first}` or `{second}`")), "{error}");
+            assert_eq!(request(&["bench", first, second]), Err(error));
+        }
+        let unknown = UsageError::UnknownArgument { task: "bench", argument: "--nat".into() };
+        assert_eq!(request(&["bench", "--nat"]), Err(unknown));
     }
 }

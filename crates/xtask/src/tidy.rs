@@ -7,6 +7,7 @@ mod clippy_toml;
 mod commands;
 mod keys;
 mod links;
+mod locks;
 mod sizes;
 mod traces;
 mod tree;
@@ -39,7 +40,7 @@ impl fmt::Display for Violation {
 
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     let tree = Tree::read(&workspace.root)?;
-    let checks: [fn(&Tree) -> Vec<Violation>; 8] = [
+    let checks: [fn(&Tree) -> Vec<Violation>; 9] = [
         sizes::check,
         arrows::check,
         clippy_toml::check,
@@ -47,6 +48,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
         commands::check,
         keys::check,
         links::check,
+        locks::check,
         traces::check,
     ];
     let mut violations: Vec<Violation> = checks.iter().flat_map(|check| check(&tree)).collect();

@@ -99,6 +99,7 @@ fn report_table(report: &BenchReport) -> Table {
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     row("broker", report.endpoint.clone());
     row("load", load);
+    row("clients and workers", report.peer_kind.to_string());
     row("service", report.service.clone());
     row("requests", format!("{} in {:.2} s", report.requests, report.duration_seconds));
     row("requests/s", format!("{:.0}", report.requests_per_second));

@@ -1,6 +1,7 @@
 //! `majordomo bench`.
 
 use std::{
+    os::unix::net::UnixListener,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -20,12 +21,15 @@ fn broker_is_measured() {
 
     let report = printed_json(&broker.run(&[&load[..], &["--json", "--pid", &pid]].concat()));
     let table = broker.run(&[&load[..], &["--protocol", "0.2"]].concat());
+    let of_libzmq = printed_json(&broker.run(&[&load[..], &["--json", "--libzmq"]].concat()));
 
     assert!(report["requests"].as_u64().unwrap() > 0, "{report}");
     assert_eq!((&report["timeouts"], &report["body_bytes"]), (&0.into(), &1_024.into()));
     assert!(report["broker"]["cpu_us_per_request"].as_f64().unwrap() > 0.0, "{report}");
     assert!(printed(&table).contains("requests/s"), "{}", printed(&table));
     assert!(printed(&table).contains("MDP 0.2"), "{}", printed(&table));
+    assert!(printed(&table).contains("plain sockets"), "{}", printed(&table));
+    assert_eq!((&report["peer_kind"], &of_libzmq["peer_kind"]), (&"raw".into(), &"libzmq".into()));
 }
 
 #[test]
@@ -49,21 +53,49 @@ fn service_of_others_is_left_alone() {
     assert_eq!(reserved.status.code(), Some(2), "{}", stderr(&reserved));
 }
 
+/// With the sockets of the generator, and with those of libzmq.
+const KINDS_OF_PEERS: [&[&str]; 2] = [&[], &["--libzmq"]];
+
 #[test]
-fn port_without_a_broker_is_said_at_once() {
-    let began_at = Instant::now();
+fn address_without_a_broker_is_said_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let left_behind = directory.path().join("clients");
+    drop(UnixListener::bind(&left_behind).unwrap());
+    let left_behind = format!("ipc://{}", left_behind.display());
+    let endpoints = [
+        ("127.0.0.1:1", "127.0.0.1:1: connection refused"),
+        (&left_behind, ": connection refused"),
+        ("ipc:///no/such/socket", "ipc:///no/such/socket: there is no such socket"),
+    ];
+    for (endpoint, wanted) in endpoints {
+        for kind in KINDS_OF_PEERS {
+            let began_at = Instant::now();
 
-    let output = run(&["bench", "--endpoint", "127.0.0.1:1"]);
+            let output = run(&[&["bench", "--endpoint", endpoint], kind].concat());
 
-    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(stderr(&output).contains("127.0.0.1:1: connection refused"), "{}", stderr(&output));
-    assert!(began_at.elapsed() < Duration::from_secs(2), "{:?}", began_at.elapsed());
+            assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+            assert!(stderr(&output).contains(wanted), "{}", stderr(&output));
+            assert!(began_at.elapsed() < Duration::from_secs(2), "{:?}", began_at.elapsed());
+        }
+    }
 }
 
 #[test]
 fn lost_broker_ends_the_measurement_with_the_figures_of_the_true_time() {
-    let broker = Broker::start();
-    let typed = ["bench", "--seconds", "60", "--json", "--endpoint", &broker.endpoint];
+    for kind in KINDS_OF_PEERS {
+        let broker = Broker::start();
+        assert_loss_is_reported(&broker, &broker.endpoint, kind);
+        let directory = tempfile::tempdir().unwrap();
+        let endpoint = format!("ipc://{}", directory.path().join("clients").display());
+        let bind = format!("127.0.0.1:0,{endpoint}");
+        let broker = Broker::start_with(majordomo(&["serve", "--bind", &bind]));
+        assert_loss_is_reported(&broker, &endpoint, kind);
+    }
+}
+
+#[track_caller]
+fn assert_loss_is_reported(broker: &Broker, endpoint: &str, kind: &[&str]) {
+    let typed = [&["bench", "--seconds", "60", "--json", "--endpoint", endpoint], kind].concat();
     let began_at = Instant::now();
     let (bench, mut terminal) = Terminal::spawn(majordomo(&typed));
     terminal.wait_for("measuring: ");

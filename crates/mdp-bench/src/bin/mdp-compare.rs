@@ -9,9 +9,9 @@ use std::{
 use clap::Parser;
 use mdp_bench::{
     PeerKind,
-    compare::{self, Contender, Figure, Plan, SCENARIOS, Step},
+    compare::{self, Comparison, Contender, Figure, Plan, SCENARIOS, Step},
     launch::Launch,
-    measuring::{Measuring, Pace, ended, sibling},
+    measuring::{Measuring, Pace, ended, sibling, version_of},
 };
 
 /// Compares `majordomo serve` with the least forwarders that libzmq and its own transport allow.
@@ -20,7 +20,7 @@ use mdp_bench::{
 struct Arguments {
     #[command(flatten)]
     measuring: Measuring,
-    /// The floors; `mdp-floor` beside this program unless given.
+    /// The program of both floors; `mdp-floor` beside this program unless given.
     #[arg(long)]
     floor: Option<PathBuf>,
     /// A server of NATS, loaded in its own protocol.
@@ -37,13 +37,14 @@ struct Arguments {
     /// `listening on tcp://...`.
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contender)]
     other: Vec<Contender>,
-    /// Leave our broker out: only the floor and the other brokers.
+    /// Leave our broker out: only the floors and the other brokers.
     #[arg(long)]
     without_majordomo: bool,
     /// Only the loads whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// End with exit code 1 if one of the figures is above its target by more than this factor.
+    /// End with exit code 1 if one of the figures is above its target by more than this factor, if one
+    /// beside the floors was not measured, or if a request was lost.
     #[arg(long, value_name = "FACTOR")]
     guard: Option<f64>,
 }
@@ -76,6 +77,7 @@ impl Arguments {
             contenders.iter_mut().for_each(|contender| contender.peers = PeerKind::Libzmq);
         }
         contenders.extend(self.nats.clone().map(Contender::nats));
+        compare::check_names(&contenders).map_err(anyhow::Error::msg)?;
         let only = self.only.as_deref().unwrap_or_default();
         let scenarios = SCENARIOS.iter().filter(|scenario| scenario.to_string().contains(only));
         let Pace { rounds, warmup, duration } = measuring.pace(QUICK, THOROUGH)?;
@@ -101,39 +103,53 @@ fn show_step(step: &Step<'_>) {
     ));
 }
 
-/// Says which promises are broken beyond the guard.
-fn broken(figures: &[Figure], guard: f64) -> Vec<&Figure> {
-    figures.iter().filter(|figure| !figure.is_within(guard)).collect()
+/// What the guard objects to, a line each.
+fn objections(comparison: &Comparison, figures: &[Figure], guard: f64) -> Vec<String> {
+    let above = figures.iter().filter(|figure| !figure.is_within(guard)).map(
+        |Figure { name, ratio, target, .. }| {
+            format!("above {guard} times its target: {name}: {ratio:.2} of {target:.2}")
+        },
+    );
+    let missing = compare::unmeasured(comparison).into_iter();
+    let missing = missing.map(|name| format!("not measured: {name}"));
+    let errors = comparison.errors().map(|(name, scenario, errors)| {
+        format!(
+            "{name}, {scenario}: {errors} requests without a reply, replies without a request or workers \
+             sent away"
+        )
+    });
+    above.chain(missing).chain(errors).collect()
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let plan = arguments.plan()?;
+    let nats_version = arguments.nats.as_deref().map(version_of).transpose()?;
     let comparison = compare::compare(&plan, &mut |step| show_step(&step))?;
     let figures = compare::figures(&comparison);
     let mut stdout = io::stdout().lock();
     if arguments.measuring.json {
-        let report = serde_json::json!({ "comparison": comparison, "figures": figures });
+        let report = serde_json::json!({
+            "comparison": comparison, "figures": figures, "nats_version": nats_version,
+        });
         serde_json::to_writer_pretty(&mut stdout, &report)?;
         writeln!(stdout)?;
     } else {
         compare::write_table(&mut stdout, &comparison)?;
         writeln!(
             stdout,
-            "\nRatios are to the floor; \"ours\" are those of majordomo to the others. Medians of {} \
+            "\n{}Ratios are to the floor; \"ours\" are those of majordomo to the others. Medians of {} \
              rounds. Switches: context switches of the broker per request.\n",
+            nats_version.map_or_else(String::new, |version| format!("nats: {version}. ")),
             plan.rounds
         )?;
         compare::write_figures(&mut stdout, &figures)?;
     }
     let Some(guard) = arguments.guard else { return Ok(ExitCode::SUCCESS) };
-    let broken = broken(&figures, guard);
-    for Figure { name, ratio, target, .. } in &broken {
-        writeln!(
-            io::stderr(),
-            "above {guard} times its target: {name}: {ratio:.2} of {target:.2}"
-        )?;
+    let objections = objections(&comparison, &figures, guard);
+    for objection in &objections {
+        writeln!(io::stderr(), "{objection}")?;
     }
-    Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if objections.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn main() -> ExitCode {

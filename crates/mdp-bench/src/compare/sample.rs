@@ -27,7 +27,6 @@ pub struct Sample {
 impl Sample {
     pub(crate) fn of(report: &BenchReport) -> Self {
         let processes = || report.broker.iter().chain(&report.peers);
-        let errors = report.timeouts + report.unexpected_replies + report.workers_disconnected;
         Self {
             cpu_us: processes().map(|process| process.cpu_us_per_request).sum(),
             libzmq_us: processes().map(BrokerReport::libzmq_us_per_request).sum(),
@@ -35,7 +34,7 @@ impl Sample {
             p50_us: report.latency.p50_us,
             p99_us: report.latency.p99_us,
             requests_per_second: report.requests_per_second,
-            errors: to_f64(errors),
+            errors: to_f64(report.errors()),
         }
     }
 

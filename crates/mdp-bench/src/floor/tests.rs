@@ -36,7 +36,11 @@ impl RunningFloor {
     }
 
     pub(crate) fn start_native() -> Self {
-        let mut floor = NativeFloor::bind("127.0.0.1:0").unwrap();
+        Self::start_native_at("127.0.0.1:0")
+    }
+
+    pub(crate) fn start_native_at(address: &str) -> Self {
+        let mut floor = NativeFloor::bind(address).unwrap();
         let endpoint = format!("tcp://{}", floor.address().unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let is_stopped = Arc::clone(&stop);

@@ -38,7 +38,8 @@ fn peers_of_both_kinds_load_a_broker_with_libzmq_and_one_without() {
     for floor in [RunningFloor::start(), RunningFloor::start_native()] {
         for peers in [PeerKind::Raw, PeerKind::Libzmq] {
             for body_bytes in [8, 2_000, 100_000] {
-                let duration = Duration::from_millis(50);
+                // A machine that stands still for a moment has this long to answer something.
+                let duration = Duration::from_millis(200);
                 let options = BenchOptions { peers, body_bytes, duration, ..short(&floor) };
                 let report = run(&options, &mut |_| {}).unwrap();
 
@@ -46,6 +47,24 @@ fn peers_of_both_kinds_load_a_broker_with_libzmq_and_one_without() {
                 assert_eq!((report.timeouts, report.unexpected_replies), (0, 0), "{report:?}");
                 assert_eq!((report.workers_disconnected, report.workers_used), (0, 32));
             }
+        }
+    }
+}
+
+#[test]
+fn peers_of_both_kinds_connect_by_name_and_by_ipv6() {
+    let mut floors = vec![RunningFloor::start_native()];
+    // Some machines have no version 6.
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        floors.push(RunningFloor::start_native_at("[::1]:0"));
+    }
+    for floor in floors {
+        let endpoint = floor.endpoint.replace("127.0.0.1", "localhost");
+        for peers in [PeerKind::Raw, PeerKind::Libzmq] {
+            let options = BenchOptions { peers, endpoint: endpoint.clone(), ..short(&floor) };
+            let report = run(&options, &mut |_| {}).unwrap();
+
+            assert!(report.requests > 1 && report.errors() == 0, "{report:?}");
         }
     }
 }
@@ -160,17 +179,14 @@ fn serve_v02(router: &zmq::Socket, requests_max: usize) {
     }
 }
 
-#[test]
-fn both_versions_are_spoken() {
-    let context = zmq::Context::new();
+/// Starts it on a thread, and returns a load for it.
+fn start_v02(context: &zmq::Context, requests_max: usize) -> (JoinHandle<()>, BenchOptions) {
     let router = context.socket(zmq::ROUTER).unwrap();
     router.set_linger(0).unwrap();
     router.set_rcvtimeo(1_000).unwrap();
     router.bind("tcp://127.0.0.1:*").unwrap();
-    let endpoint = router.get_last_endpoint().unwrap().unwrap();
-    let broker = thread::spawn(move || serve_v02(&router, usize::MAX));
     let options = BenchOptions {
-        endpoint,
+        endpoint: router.get_last_endpoint().unwrap().unwrap(),
         protocol: Version::V02,
         workers: 1,
         window: 4,
@@ -178,6 +194,27 @@ fn both_versions_are_spoken() {
         duration: Duration::from_millis(200),
         ..BenchOptions::default()
     };
+    (thread::spawn(move || serve_v02(&router, requests_max)), options)
+}
+
+#[test]
+fn broker_that_ends_while_it_is_measured_is_lost() {
+    let context = zmq::Context::new();
+    let (broker, options) = start_v02(&context, 200);
+    let options = BenchOptions { duration: Duration::from_secs(60), ..options };
+
+    let report = run(&options, &mut |_| {}).unwrap();
+    broker.join().unwrap();
+
+    assert!(report.requests > 4 && report.ended_early.is_some(), "{report:?}");
+    let error = report.whole().unwrap_err();
+    assert!(matches!(error, BenchError::Lost { .. }), "{error}");
+}
+
+#[test]
+fn both_versions_are_spoken() {
+    let context = zmq::Context::new();
+    let (broker, options) = start_v02(&context, usize::MAX);
 
     let report = run(&options, &mut |_| {}).unwrap();
     broker.join().unwrap();

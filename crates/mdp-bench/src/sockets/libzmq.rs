@@ -5,7 +5,7 @@ use std::{os::fd::RawFd, time::Duration};
 use mdp_wire::Part;
 use zmq::{DONTWAIT, Message, SNDMORE, Socket};
 
-use super::FrameSockets;
+use super::{FrameSockets, streams::Target};
 use crate::{
     BenchError,
     poller::{self, Poller},
@@ -37,7 +37,8 @@ impl FrameSockets for LibzmqSockets {
     type Writer<'a> = &'a Socket;
 
     fn connect(endpoint: &str, count: usize) -> Result<Self, BenchError> {
-        let sockets = poller::dealers(endpoint, count)?;
+        let endpoint = Target::of(endpoint)?.endpoint_of_one(endpoint)?;
+        let sockets = poller::dealers(&endpoint, count)?;
         let mut poller = Poller::new()?;
         for (index, socket) in sockets.iter().enumerate() {
             poller.add(index, socket)?;

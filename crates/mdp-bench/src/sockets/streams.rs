@@ -13,6 +13,7 @@ use std::{
 };
 
 use mio::{Events, Interest, Token, event::Source, unix::SourceFd};
+use slab::Slab;
 
 use crate::BenchError;
 
@@ -57,16 +58,36 @@ impl Target {
         let Some(address) = endpoint.strip_prefix("tcp://") else {
             return Err(failed(String::from("only tcp:// and ipc:// are supported")));
         };
-        let addresses = address.to_socket_addrs().map_err(|error| failed(error.to_string()))?;
-        Ok(Self::Tcp(addresses.collect()))
+        let addresses = resolve(address).map_err(|error| failed(error.to_string()))?;
+        Ok(Self::Tcp(addresses))
     }
+
+    /// The endpoint of the first address that takes a connection: libzmq tries one address of a name, and
+    /// with IPv6 it is the one of version 6.
+    pub(crate) fn endpoint_of_one(&self, endpoint: &str) -> Result<String, BenchError> {
+        let Self::Tcp(addresses) = self else { return Ok(endpoint.to_owned()) };
+        let peer = connect_tcp(addresses).and_then(|stream| stream.peer_addr());
+        let address = peer.map_err(|error| unreachable(endpoint, words(&error)))?;
+        Ok(format!("tcp://{address}"))
+    }
+}
+
+/// The addresses of `HOST:PORT`. The zone of a link-local one may be a name, as in `[fe80::1%eth0]`, which
+/// the system reads without the brackets only.
+fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let bracketed = address.strip_prefix('[').and_then(|rest| rest.rsplit_once("]:"));
+    let Some((host, port)) = bracketed.filter(|(host, _)| host.contains('%')) else {
+        return Ok(address.to_socket_addrs()?.collect());
+    };
+    let port: u16 = port.parse().map_err(io::Error::other)?;
+    Ok((host, port).to_socket_addrs()?.collect())
 }
 
 /// Streams, each known by its index.
 pub(crate) struct Streams {
     poll: mio::Poll,
     events: Events,
-    streams: Vec<Option<Entry>>,
+    streams: Slab<Entry>,
     /// Streams that must be read whatever the poller says.
     again: Vec<usize>,
     writable: Vec<usize>,
@@ -76,6 +97,8 @@ pub(crate) struct Streams {
 struct Entry {
     stream: Stream,
     is_blocked: bool,
+    /// The poller has told of the end, and does so once: it is read up to there.
+    is_closing: bool,
 }
 
 enum Stream {
@@ -88,7 +111,7 @@ impl Streams {
         Ok(Self {
             poll: mio::Poll::new().map_err(BenchError::Poll)?,
             events: Events::with_capacity(EVENTS_MAX),
-            streams: Vec::new(),
+            streams: Slab::new(),
             again: Vec::new(),
             writable: Vec::new(),
             scratch: vec![0; READ_BYTES].into(),
@@ -125,19 +148,15 @@ impl Streams {
     }
 
     fn add(&mut self, mut stream: Stream) -> Result<usize, BenchError> {
-        let free = self.streams.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.streams.len());
+        let place = self.streams.vacant_entry();
+        let index = place.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let source: &mut dyn SourceOfEvents = match &mut stream {
             Stream::Tcp(stream) => stream,
             Stream::Unix(stream) => stream,
         };
         source.register_at(self.poll.registry(), index, interest).map_err(BenchError::Poll)?;
-        let entry = Some(Entry { stream, is_blocked: false });
-        match self.streams.get_mut(index) {
-            Some(place) => *place = entry,
-            None => self.streams.push(entry),
-        }
+        place.insert(Entry { stream, is_blocked: false, is_closing: false });
         Ok(index)
     }
 
@@ -176,13 +195,14 @@ impl Streams {
         }
         for event in &self.events {
             let index = event.token().0;
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let is_closing = event.is_read_closed() || event.is_error();
+            if event.is_readable() || is_closing {
                 ready.push(index);
             }
-            if event.is_writable()
-                && let Some(Some(entry)) = self.streams.get_mut(index)
-                && std::mem::take(&mut entry.is_blocked)
-            {
+            // None: it is a listener or the like.
+            let Some(entry) = self.streams.get_mut(index) else { continue };
+            entry.is_closing |= is_closing;
+            if event.is_writable() && std::mem::take(&mut entry.is_blocked) {
                 self.writable.push(index);
             }
         }
@@ -194,9 +214,10 @@ impl Streams {
         self.writable.pop()
     }
 
-    /// Reads what has come; if that was more than is read at once, the stream is ready again.
+    /// Reads what has come; if that was more than is read at once, or the end is still to be read, the
+    /// stream is ready again.
     pub(crate) fn read(&mut self, index: usize) -> Input<'_> {
-        let Some(Some(entry)) = self.streams.get_mut(index) else { return Input::Nothing };
+        let Some(entry) = self.streams.get_mut(index) else { return Input::Nothing };
         let count = loop {
             match entry.stream.read(&mut self.scratch) {
                 Ok(count) => break count,
@@ -209,7 +230,8 @@ impl Streams {
             self.close(index);
             return Input::Closed;
         }
-        if count == self.scratch.len() {
+        // A short read emptied the stream, and the poller tells of what comes next.
+        if count == self.scratch.len() || entry.is_closing {
             self.again.push(index);
         }
         Input::Bytes(self.scratch.get(..count).unwrap_or_default())
@@ -217,7 +239,7 @@ impl Streams {
 
     /// Writes as much as the kernel takes at once.
     pub(crate) fn write(&mut self, index: usize, slices: &[IoSlice<'_>]) -> Output {
-        let Some(Some(entry)) = self.streams.get_mut(index) else { return Output::Closed };
+        let Some(entry) = self.streams.get_mut(index) else { return Output::Closed };
         loop {
             match entry.stream.write(slices) {
                 Ok(count) if count > 0 => return Output::Written(count),
@@ -234,9 +256,7 @@ impl Streams {
 
     /// Closes a stream; its index is used again.
     pub(crate) fn close(&mut self, index: usize) {
-        if let Some(place) = self.streams.get_mut(index) {
-            *place = None;
-        }
+        drop(self.streams.try_remove(index));
     }
 }
 
@@ -313,6 +333,8 @@ pub(crate) fn words(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::ConnectionRefused {
         "connection refused".to_owned()
+    } else if kind == io::ErrorKind::NotFound {
+        "there is no such socket".to_owned()
     } else if kind == io::ErrorKind::TimedOut {
         "no answer in time".to_owned()
     } else {
@@ -322,7 +344,7 @@ pub(crate) fn words(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{os::unix::net::UnixListener, time::Instant};
 
     use super::*;
 
@@ -359,10 +381,66 @@ mod tests {
         drop((tcp, unix));
         for index in [0, 1] {
             let mut ready = Vec::new();
-            while streams.read(index) == Input::Nothing && streams.streams[index].is_some() {
+            while streams.read(index) == Input::Nothing && streams.streams.contains(index) {
                 streams.wait(WAIT, &mut ready).unwrap();
             }
-            assert!(streams.streams[index].is_none());
+            assert!(!streams.streams.contains(index));
+        }
+    }
+
+    #[test]
+    fn end_that_comes_with_the_last_bytes_is_read_behind_them() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let unix = UnixListener::bind(&path).unwrap();
+        let endpoints =
+            [format!("tcp://{}", tcp.local_addr().unwrap()), format!("ipc://{}", path.display())];
+        let mut streams = Streams::new().unwrap();
+        let [of_tcp, of_unix] = endpoints.map(|endpoint| {
+            let target = Target::of(&endpoint).unwrap();
+            streams.connect(&endpoint, &target).unwrap()
+        });
+        // What each of them has said is closed before the first look.
+        tcp.accept().unwrap().0.write_all(b"bye").unwrap();
+        unix.accept().unwrap().0.write_all(b"bye").unwrap();
+
+        let mut came = [of_tcp, of_unix].map(|index| (index, Vec::new(), false));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut ready = Vec::new();
+        while came.iter().any(|(_, _, is_closed)| !is_closed) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{came:?}");
+            streams.wait(Some(left), &mut ready).unwrap();
+            for (index, bytes, is_closed) in &mut came {
+                if !ready.contains(index) {
+                    continue;
+                }
+                match streams.read(*index) {
+                    Input::Bytes(read) => bytes.extend_from_slice(read),
+                    Input::Nothing => {}
+                    Input::Closed => *is_closed = true,
+                }
+            }
+        }
+
+        assert!(came.iter().all(|(_, bytes, _)| bytes == b"bye"), "{came:?}");
+    }
+
+    #[test]
+    fn zones_are_names_or_numbers() {
+        let by_name = Target::of("tcp://[fe80::1%lo]:7").unwrap();
+        let Target::Tcp(addresses) = by_name else { panic!("{by_name:?}") };
+        let [SocketAddr::V6(address)] = addresses.as_slice() else { panic!("{addresses:?}") };
+        assert!(address.scope_id() > 0 && address.port() == 7, "{address}");
+
+        let by_number = format!("tcp://[fe80::1%{}]:7", address.scope_id());
+        let Ok(Target::Tcp(same)) = Target::of(&by_number) else { panic!("{by_number}") };
+        assert_eq!(same, addresses);
+
+        for wrong in ["tcp://[fe80::1%no-such]:7", "tcp://[fe80::1%lo]:port"] {
+            let error = Target::of(wrong).unwrap_err();
+            assert!(error.to_string().contains(wrong), "{error}");
         }
     }
 

@@ -15,7 +15,7 @@ const PACKAGE: &str = "etcd-server";
 pub(super) fn command(workspace: &Workspace) -> Result<Command, Failure> {
     let server = install::unpacked(workspace, PACKAGE, "etcd")?;
     let target = workspace.target.join("etcd-bench");
-    let mut build = workspace.cargo(["build", "--release", "--target-dir"]);
+    let mut build = workspace.cargo(["build", "--release", "--locked", "--target-dir"]);
     // In its directory, so that cargo finds the configuration of the checkout above it.
     build.arg(&target).current_dir(workspace.root.join("bench/etcd"));
     run::run(&mut build)?;
