@@ -97,7 +97,7 @@ pub fn version_of(program: &Path) -> anyhow::Result<String> {
 /// The exit code of a program that ended so; an error is said on standard error, and is 2.
 pub fn ended(program: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        // An error that nobody can see is an error all the same.
+        // An error that cannot be shown is an error all the same.
         drop(writeln!(io::stderr(), "{program}: {error:#}"));
         ExitCode::from(2)
     })

@@ -272,7 +272,7 @@ impl ClientPort {
         self.transport.address(connection_id(peer))
     }
 
-    /// Whether nothing waits for anybody.
+    /// Whether no byte waits for any peer.
     pub(crate) const fn is_all_written(&self) -> bool {
         self.transport.is_all_written()
     }

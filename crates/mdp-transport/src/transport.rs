@@ -430,7 +430,7 @@ impl<T> Transport<T> {
         self.table.get(id)?.peer.as_ref()
     }
 
-    /// Whether nothing waits for anybody.
+    /// Whether no byte waits for any peer.
     #[must_use]
     pub const fn is_all_written(&self) -> bool {
         self.outgoing_bytes == 0

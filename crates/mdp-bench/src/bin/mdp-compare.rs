@@ -96,7 +96,7 @@ fn show_step(step: &Step<'_>) {
     let Step { number, of, scenario, name, sample } = step;
     let scenario = scenario.to_string();
     let (cpu, pace) = (sample.cpu_us, sample.requests_per_second);
-    // Progress that nobody can see is no reason to stop.
+    // Progress that cannot be shown is no reason to stop.
     drop(writeln!(
         io::stderr(),
         "[{number:>3}/{of}] {scenario:<44} {name:<12} {cpu:7.2} us/req {pace:8.0} req/s"

@@ -60,7 +60,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let plan = Plan { contenders, workers: arguments.workers, rounds, settle: SETTLE, idle };
     let nats_version = arguments.nats.as_deref().map(version_of).transpose()?;
     let results = crowd::measure(&plan, &mut |name, crowd| {
-        // Progress that nobody can see is no reason to stop.
+        // Progress that cannot be shown is no reason to stop.
         drop(writeln!(io::stderr(), "{name:<12} {}", cells(crowd).join("  ")));
     })?;
     let mut stdout = io::stdout().lock();

@@ -30,7 +30,7 @@ const THOROUGH: Pace = Pace::of(9, 300, 1_000);
 fn show_step(step: Step) {
     let Step { number, of, window, question, sample } = step;
     let (rate, p50) = (sample.requests_per_second, sample.p50_us);
-    // Progress that nobody can see is no reason to stop.
+    // Progress that cannot be shown is no reason to stop.
     drop(writeln!(
         io::stderr(),
         "[{number:>3}/{of}] {window:>3} in flight, {question:<12?} {rate:8.0} answers/s, p50 {p50:6.0} us"

@@ -38,7 +38,7 @@ struct Page<'a> {
 fn show_step(step: Step) {
     let Step { number, of, shape, case, sample } = step;
     let (rate, p50, cpu) = (sample.requests_per_second, sample.p50_us, sample.cpu_us);
-    // Progress that nobody can see is no reason to stop.
+    // Progress that cannot be shown is no reason to stop.
     drop(writeln!(
         io::stderr(),
         "[{number:>3}/{of}] {shape}, {case:?}: {rate:.0} req/s, p50 {p50:.0} us, CPU {cpu:.2} us"

@@ -61,7 +61,7 @@ struct Listener {
 enum ListeningSocket {
     Tcp(TcpListener),
     Unix {
-        /// Removed while the socket still listens: nobody else can have taken it over then.
+        /// Removed while the socket still listens: no other program can have taken it over then.
         file: SocketFile,
         socket: UnixListener,
         path: &'static str,

@@ -60,7 +60,7 @@ impl SocketFile {
             }
         };
         match holder_of(path).map_err(path_error)? {
-            Holder::Nobody => {}
+            Holder::Absent => {}
             Holder::Gone => fs::remove_file(path).map_err(path_error)?,
             Holder::Program => {
                 return Err(BindError::SocketInUse { key: KEY, address: address() });
@@ -106,7 +106,7 @@ fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
 /// Who has a path.
 enum Holder {
     /// There is no file.
-    Nobody,
+    Absent,
     /// A process that does not listen any more.
     Gone,
     Program,
@@ -117,7 +117,7 @@ enum Holder {
 
 fn holder_of(path: &Path) -> io::Result<Holder> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Absent),
         Err(error) => return Err(error),
         Ok(file) if !file.file_type().is_socket() => return Ok(Holder::OtherFile),
         Ok(_) => {}
@@ -129,7 +129,7 @@ fn holder_of(path: &Path) -> io::Result<Holder> {
         Ok(()) => Ok(Holder::Program),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Holder::Program),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Holder::Gone),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Nobody),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Absent),
         Err(error) => Ok(Holder::Unknown(error)),
     }
 }
