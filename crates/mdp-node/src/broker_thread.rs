@@ -18,26 +18,18 @@ use mdp_transport::{
     self as transport, Loss, PeerAddress, SharedFrame, StreamError, TransportEvent,
 };
 use mdp_wire::{ClientNetworks, DecodeError, DecodeLimits, Defect, decode_at_broker};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
-use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use crate::{
-    SocketError,
-    client_port::{ClientPort, Incoming, ReadState, peer_id},
+    client_port::{ClientPort, Incoming, peer_id},
     cluster::{Cluster, View},
     inbox::{INBOX_BATCH_MAX, Inbox, Message},
     notes,
-    relay_link::RelayLinks,
+    poller::{Poller, PortName},
+    port::ReadState,
+    relay_port::RelayPort,
 };
 
-/// How many messages of other nodes are read before the inbox and the timers get their turn.
-const BATCH_MAX: usize = 128;
-/// The clock is read once for so many messages.
-const MESSAGES_PER_CLOCK: usize = 8;
 /// Timers wait until the client port was read empty, so that no peer expires whose sign of life is
 /// waiting there; but not longer than this.
 const TIMERS_STARVED_MAX: Duration = Duration::from_millis(50);
@@ -53,9 +45,6 @@ const FLUSH_STEP_MAX: Duration = Duration::from_millis(10);
 /// The broker thread cannot go on.
 #[derive(Debug, Error)]
 pub enum BrokerThreadError {
-    /// A socket between nodes failed for a reason other than the node.
-    #[error("cannot use the sockets that carry requests between nodes: {0}")]
-    Relay(SocketError),
     /// Waiting failed.
     #[error("cannot wait for connections: {0}")]
     Wait(std::io::Error),
@@ -115,9 +104,10 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct BrokerThread<C> {
     pub(crate) broker: Broker<SharedFrame>,
+    pub(crate) poller: Poller,
     pub(crate) clients: ClientPort,
     /// `None`: the node is alone.
-    pub(crate) relay: Option<RelayLinks>,
+    pub(crate) relay: Option<RelayPort>,
     pub(crate) cluster: C,
     pub(crate) inbox: Inbox,
     /// The addresses that clients are told by their network.
@@ -166,12 +156,13 @@ impl<C: Cluster> Running<C> {
             }
             self.read_inbox()?;
             let news = self.read_news()?;
-            let clients = self.read_clients()?;
+            // Nodes first: many clients must not make them silent.
             let relay = self.read_relay()?;
+            let clients = self.read_clients()?;
             self.tend_relay()?;
             self.run_timers(clients)?;
             self.it.cluster.flush(self.now);
-            self.it.clients.flush(self.now);
+            self.write();
             self.end_if_left();
             if let Phase::Ended(ending) = &self.phase {
                 let ending = ending.clone();
@@ -184,7 +175,8 @@ impl<C: Cluster> Running<C> {
             if is_all_read && news == NewsState::Emptied {
                 self.wait()?;
             } else {
-                self.look()?;
+                // Looks what has come, without waiting.
+                self.poll(Duration::ZERO)?;
             }
         }
     }
@@ -260,7 +252,15 @@ impl<C: Cluster> Running<C> {
         });
         self.now = Instant::now();
         self.run_effects()?;
-        Ok(state)
+        Ok(if self.it.poller.has_more() { ReadState::MoreWaits } else { state })
+    }
+
+    /// Writes what waits for clients, workers and other nodes: one write for each connection.
+    fn write(&mut self) {
+        self.it.clients.flush(self.now);
+        if let Some(relay) = &mut self.it.relay {
+            relay.flush(self.now);
+        }
     }
 
     fn run_timers(&mut self, clients: ReadState) -> Result<(), BrokerThreadError> {
@@ -321,7 +321,7 @@ impl<C: Cluster> Running<C> {
         if let Some(lost) = self.poll_lost() {
             return Some(lost);
         }
-        let told = self.it.relay.as_mut().and_then(RelayLinks::poll_input);
+        let told = self.it.relay.as_mut().and_then(|relay| relay.poll_input(self.now));
         told.or_else(|| self.it.cluster.poll_answer())
     }
 
@@ -330,7 +330,7 @@ impl<C: Cluster> Running<C> {
         loop {
             match self.it.clients.poll_event()? {
                 TransportEvent::Opened { .. } => {}
-                TransportEvent::Refused { address, why } => {
+                TransportEvent::Refused { address, why, .. } => {
                     self.notes.log_refused(self.now, address, &why);
                 }
                 TransportEvent::Lost { id, address, why, unsent } => {
@@ -361,14 +361,12 @@ impl<C: Cluster> Running<C> {
             Effect::Send { to, message } => self.it.clients.send(self.now, &to, message),
             Effect::ToOwner { link, message } => {
                 if let Some(relay) = &mut self.it.relay {
-                    let sent = relay.send_to_owner(link, message);
-                    sent.map_err(BrokerThreadError::Relay)?;
+                    relay.send_to_owner(self.now, link, message);
                 }
             }
             Effect::ToOrigin { link, message } => {
                 if let Some(relay) = &mut self.it.relay {
-                    let sent = relay.send_to_origin(self.now, link, message);
-                    sent.map_err(BrokerThreadError::Relay)?;
+                    relay.send_to_origin(self.now, link, message);
                 }
             }
             Effect::Propose(entry) => self.it.cluster.propose(entry),
@@ -378,7 +376,7 @@ impl<C: Cluster> Running<C> {
             Effect::Describe { query, page, asker } => {
                 let asker = self.it.clients.address(&asker).and_then(PeerAddress::ip);
                 let connections = self.it.clients.totals();
-                let links = self.it.relay.as_ref().map(RelayLinks::states).unwrap_or_default();
+                let links = self.it.relay.as_ref().map(RelayPort::states).unwrap_or_default();
                 let (broker, links) = (&self.it.broker, links.as_slice());
                 let (networks, now) = (&*self.it.networks, self.now);
                 let view = View { broker, connections, links, networks, asker, now };
@@ -407,13 +405,9 @@ impl<C: Cluster> Running<C> {
 
     /// Sleeps until something may have to be done.
     fn wait(&mut self) -> Result<(), BrokerThreadError> {
-        // Timers may have sent something since the links were read empty.
-        let is_linked_awake = match &mut self.it.relay {
-            Some(relay) => relay.look().map_err(BrokerThreadError::Relay)?,
-            None => false,
-        };
-        if is_linked_awake || self.it.clients.is_awake() {
-            return self.look();
+        let is_relay_awake = self.it.relay.as_ref().is_some_and(RelayPort::is_awake);
+        if is_relay_awake || self.it.clients.is_awake() {
+            return self.poll(Duration::ZERO);
         }
         let announced = match self.phase {
             Phase::Announcing { asked_at } => Some(asked_at + self.it.drain.announce),
@@ -425,7 +419,7 @@ impl<C: Cluster> Running<C> {
             self.it.broker.poll_timeout(),
             self.it.cluster.poll_timeout(),
             self.it.clients.poll_timeout(),
-            self.it.relay.as_ref().and_then(RelayLinks::poll_timeout),
+            self.it.relay.as_ref().and_then(RelayPort::poll_timeout),
             announced,
         ];
         let due = due.into_iter().flatten().min();
@@ -433,51 +427,17 @@ impl<C: Cluster> Running<C> {
         self.poll(sleep.min(SLEEP_MAX))
     }
 
-    /// Looks what has come, without waiting.
-    fn look(&mut self) -> Result<(), BrokerThreadError> {
-        self.poll_clients(Duration::ZERO)?;
-        if let Some(relay) = &mut self.it.relay {
-            relay.wake_all();
-        }
-        Ok(())
-    }
-
+    /// Waits for news of any port, or the bell.
     fn poll(&mut self, sleep: Duration) -> Result<(), BrokerThreadError> {
-        match &self.it.relay {
-            None => self.poll_clients(sleep),
-            Some(_) => {
-                self.poll_links(sleep)?;
-                self.poll_clients(Duration::ZERO)
-            }
-        }
-    }
-
-    fn poll_clients(&mut self, sleep: Duration) -> Result<(), BrokerThreadError> {
-        if self.it.clients.poll(sleep).map_err(BrokerThreadError::Wait)? {
+        let BrokerThread { poller, clients, relay, .. } = &mut self.it;
+        let clients = (PortName::Clients, clients.sockets());
+        let rang = match relay {
+            None => poller.poll(sleep, &mut [clients]),
+            Some(relay) => poller.poll(sleep, &mut [clients, (PortName::Nodes, relay.sockets())]),
+        };
+        if rang.map_err(BrokerThreadError::Wait)? {
             self.it.inbox.silence();
         }
-        Ok(())
-    }
-
-    /// Waits for the links with other nodes and for the client port.
-    fn poll_links(&mut self, sleep: Duration) -> Result<(), BrokerThreadError> {
-        let Some(relay) = &mut self.it.relay else { return Ok(()) };
-        let mut descriptors: SmallVec<[PollFd<'_>; 8]> =
-            smallvec![PollFd::from_borrowed_fd(self.it.clients.descriptor(), PollFlags::IN)];
-        relay.descriptors(&mut descriptors).map_err(BrokerThreadError::Relay)?;
-        // A turn that comes a little early finds nothing due and sleeps again.
-        let timeout = Timespec {
-            tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(sleep.subsec_nanos()),
-        };
-        match poll(&mut descriptors, Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(BrokerThreadError::Wait(error.into())),
-        }
-        let rang: SmallVec<[bool; 8]> =
-            descriptors.iter().map(|descriptor| !descriptor.revents().is_empty()).collect();
-        drop(descriptors);
-        relay.wake(rang.into_iter().skip(1));
         Ok(())
     }
 
@@ -489,7 +449,7 @@ impl<C: Cluster> Running<C> {
         while !self.it.clients.is_deserted() && Instant::now() < deadline {
             self.it.clients.read(drop);
             self.it.clients.flush(Instant::now());
-            self.poll_clients(FLUSH_STEP_MAX)?;
+            self.poll(FLUSH_STEP_MAX)?;
         }
         Ok(())
     }
@@ -502,8 +462,8 @@ impl<C: Cluster> Running<C> {
             // What comes now goes back, for there are no workers any more.
             self.read_clients()?;
             self.read_relay()?;
-            let are_nodes_done = self.say_bye()?;
-            self.it.clients.flush(self.now);
+            let are_nodes_done = self.say_bye();
+            self.write();
             if self.it.clients.is_all_written() && are_nodes_done {
                 return self.say_bye_to_clients();
             }

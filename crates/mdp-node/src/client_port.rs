@@ -1,52 +1,28 @@
-//! The port that clients and workers connect to: sockets around a [`Transport`]. It moves bytes and
-//! decides nothing.
+//! The port that clients and workers connect to.
 
-mod listener;
-mod reading;
-mod stream;
-mod writing;
+use std::time::Instant;
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
-    time::{Duration, Instant},
-};
-
-use mdp_broker::PeerId;
+use mdp_broker::{Outgoing, PeerId};
+use mdp_core::Received;
 use mdp_transport::{
-    ConnectionId, ConnectionLimits, ConnectionStatus, Message, PeerAddress, Transport,
-    TransportEvent, TransportLimits, TransportTotals,
+    ConnectionId, ConnectionLimits, ConnectionStatus, Flow, Message, MessageWriter, PeerAddress,
+    SharedFrame, Transport, TransportEvent, TransportLimits, TransportTotals,
 };
-use mdp_wire::{DecodeLimits, Token};
-use mio::{Events, Interest, unix::SourceFd};
+use mdp_wire::{DecodeLimits, Token, worker::FromBroker};
 
-use self::{
-    listener::{Accepted, Listeners},
-    reading::CONNECTION_BYTES_PER_TURN,
-    stream::Stream,
+use crate::{
+    BindAddress, BindError,
+    poller::{Poller, PortName},
+    port::{Connections, ListenerSettings, Port, ReadState},
 };
-use crate::{BindAddress, BindError};
 
-/// How many connections are taken in a turn.
-const ACCEPTS_PER_TURN: usize = 64;
-/// How often it is said that there is no room for another connection.
-const FULL_SAID_EVERY: Duration = Duration::from_secs(10);
-/// How many events the poller tells at once.
-const EVENTS_MAX: usize = 1_024;
-
-const BELL: mio::Token = mio::Token(usize::MAX);
-/// The tokens of the others are below it; those of connections are their numbers.
-const FIRST_LISTENER: mio::Token = mio::Token(usize::MAX - 1);
-
-/// Whether everything was read that was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadState {
-    /// Nothing is left.
-    Emptied,
-    /// Something may be left.
-    MoreWaits,
-}
+const LISTENERS: ListenerSettings = ListenerSettings {
+    key: "broker.bind",
+    // After a restart, all peers come at once.
+    backlog_connections: 4_096,
+};
+/// What is said when no more connections are taken.
+const LIMIT: &str = "there are as many as broker.max_connections allows";
 
 /// One message, and who sent it.
 #[derive(Debug)]
@@ -60,179 +36,97 @@ pub(crate) struct Incoming {
 /// The port and its connections.
 #[derive(Debug)]
 pub(crate) struct ClientPort {
-    poll: mio::Poll,
-    events: Events,
-    /// Whether there were as many events as the poller can tell at once.
-    has_more_events: bool,
-    listeners: Listeners,
-    /// By the slot of the connection.
-    sockets: Vec<Option<Socket>>,
+    port: Port,
     transport: Transport<Token>,
-    /// Connections with something to read. The poller tells of news only, so what is left over must
-    /// not be forgotten.
-    ready: VecDeque<ConnectionId>,
-    scratch: Box<[u8]>,
-    /// When it was last said that there are as many connections as there may be.
-    said_full_at: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct Socket {
-    id: ConnectionId,
-    stream: Stream,
-    /// Whether it is in the ready list.
-    is_ready: bool,
-    /// Whether the peer has closed its side: then it is read to the end.
-    is_closing: bool,
-    /// Whether the poller tells when more can be written.
-    tells_room: bool,
-    /// Bytes that were read when a turn was over.
-    left_over: Vec<u8>,
+/// The connections while they are read.
+struct Reading<'a, F> {
+    transport: &'a mut Transport<Token>,
+    take: F,
+}
+
+impl<F: FnMut(Incoming)> Connections for Reading<'_, F> {
+    type Tag = Token;
+
+    fn transport(&mut self) -> &mut Transport<Token> {
+        self.transport
+    }
+
+    fn received(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        input: &[u8],
+        messages_max: usize,
+    ) -> Received {
+        let (mut messages, from) = (0, peer_id(id));
+        let bytes = self.transport.received(now, id, input, |address, message| {
+            messages += 1;
+            (self.take)(Incoming { now, from: from.clone(), address, message });
+            if messages < messages_max { Flow::Continue } else { Flow::Stop }
+        });
+        Received { bytes, messages, is_turn_over: false }
+    }
 }
 
 impl ClientPort {
-    /// A bound port. The bell is heard by [`poll`](Self::poll).
+    /// A bound port, whose sockets this poller watches.
     pub(crate) fn bind(
         addresses: &[BindAddress],
         limits: TransportLimits,
-        bell: BorrowedFd<'_>,
+        poller: &Poller,
     ) -> Result<Self, BindError> {
-        let mut listeners = Listeners::bind(addresses)?;
-        let poll = mio::Poll::new().map_err(BindError::Poller)?;
-        let registry = poll.registry();
-        listeners
-            .register(registry, FIRST_LISTENER)
-            .and_then(|()| {
-                registry.register(&mut SourceFd(&bell.as_raw_fd()), BELL, Interest::READABLE)
-            })
-            .map_err(BindError::Poller)?;
-        Ok(Self {
-            poll,
-            events: Events::with_capacity(EVENTS_MAX),
-            has_more_events: false,
-            listeners,
-            sockets: Vec::new(),
-            transport: Transport::new(Instant::now(), limits),
-            ready: VecDeque::new(),
-            scratch: vec![0; CONNECTION_BYTES_PER_TURN].into(),
-            said_full_at: None,
-        })
+        let port = Port::bind(PortName::Clients, &LISTENERS, addresses, poller)?;
+        Ok(Self { port, transport: Transport::new(Instant::now(), limits) })
+    }
+
+    /// Its sockets, for the poller.
+    pub(crate) const fn sockets(&mut self) -> &mut Port {
+        &mut self.port
     }
 
     /// What was bound, with the real ports.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &BindAddress> {
-        self.listeners.addresses()
+        self.port.addresses()
     }
 
-    /// Readable when [`poll`](Self::poll) has news.
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.poll.registry().as_fd()
-    }
-
-    /// Waits for news; true if the bell rang.
-    pub(crate) fn poll(&mut self, timeout: Duration) -> io::Result<bool> {
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Ok(()) => {}
-            // A process that stood still is told so first of all; what has come meanwhile is asked for.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
-            }
-            Err(error) => return Err(error),
-        }
-        let (mut count, mut rang, mut writable) = (0, false, Vec::new());
-        for event in &self.events {
-            count += 1;
-            let mio::Token(number) = event.token();
-            if event.token() == BELL {
-                rang = true;
-                continue;
-            }
-            if self.listeners.wake(FIRST_LISTENER.0.saturating_sub(number)) {
-                continue;
-            }
-            let id = ConnectionId::from_number(u64::try_from(number).unwrap_or(u64::MAX));
-            let Some(socket) = socket_of(&mut self.sockets, id) else { continue };
-            socket.is_closing |= event.is_read_closed() || event.is_error();
-            if (event.is_readable() || socket.is_closing) && !socket.is_ready {
-                socket.is_ready = true;
-                self.ready.push_back(id);
-            }
-            if event.is_writable() && self.transport.is_blocked(id) {
-                writable.push(id);
-            }
-        }
-        self.has_more_events = count == EVENTS_MAX;
-        let now = Instant::now();
-        for id in writable {
-            self.write(now, id);
-        }
-        Ok(rang)
-    }
-
-    /// Whether something may be read although the poller is silent, or was to be told.
+    /// Whether something is to be done although the poller is silent.
     pub(crate) fn is_awake(&self) -> bool {
-        !self.ready.is_empty()
-            || self.has_more_events
-            || self.transport.has_events()
-            || self.listeners.has_more()
+        self.port.is_awake() || self.transport.has_events()
     }
 
     /// When something is to be done, news or not.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.transport.poll_timeout().into_iter().chain(self.listeners.poll_timeout()).min()
+        self.transport.poll_timeout().into_iter().chain(self.port.poll_timeout()).min()
     }
 
     /// Takes connections that wait.
     pub(crate) fn accept(&mut self, now: Instant) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.listeners.is_due(now) {
-                return;
-            }
-            if self.transport.is_full() {
-                self.say_full(now, &"there are as many as broker.max_connections allows");
-                return self.listeners.pause(now);
-            }
-            match self.listeners.accept() {
-                Accepted::Connection(stream, address) => self.add(now, stream, address),
-                Accepted::Nothing => return,
-                Accepted::NoRoom(error) => {
-                    self.say_full(now, &error);
-                    return self.listeners.pause(now);
-                }
-            }
-        }
+        let mut reading = Reading { transport: &mut self.transport, take: drop };
+        self.port.accept(now, LIMIT, &mut reading);
     }
 
-    fn say_full(&mut self, now: Instant, reason: &dyn std::fmt::Display) {
-        let said = self.said_full_at.map(|at| now.saturating_duration_since(at));
-        if said.is_none_or(|ago| ago >= FULL_SAID_EVERY) {
-            self.said_full_at = Some(now);
-            let connections = self.transport.totals().connections;
-            tracing::warn!(
-                connections,
-                "no more connections are taken: {reason}; those that come wait in the kernel"
-            );
-        }
+    /// Reads what has come, each connection in its turn, and hands out the messages.
+    pub(crate) fn read(&mut self, take: impl FnMut(Incoming)) -> ReadState {
+        self.port.read(&mut Reading { transport: &mut self.transport, take })
     }
 
-    fn add(&mut self, now: Instant, mut stream: Stream, address: PeerAddress) {
-        let Some(id) = self.transport.accepted(now, address) else { return };
-        self.close_ended();
-        let number = usize::try_from(id.number()).unwrap_or(usize::MAX);
-        let tells_room = stream.may_always_tell_room();
-        let interest = interest(tells_room);
-        if self.poll.registry().register(&mut stream, mio::Token(number), interest).is_err() {
-            self.transport.closed(id);
+    /// Puts a message into the queue of a peer. One that does not read gets no heartbeats: unread
+    /// messages prove as much, and heartbeats would pile up.
+    pub(crate) fn send(&mut self, now: Instant, to: &PeerId, message: Outgoing<SharedFrame>) {
+        let id = connection_id(to);
+        if is_heartbeat(&message) && self.transport.is_blocked(id) {
             return;
         }
-        let slot = id.slot();
-        if self.sockets.len() <= slot {
-            self.sockets.resize_with(slot + 1, || None);
-        }
-        if let Some(place) = self.sockets.get_mut(slot) {
-            let (is_ready, is_closing, left_over) = (false, false, Vec::new());
-            *place = Some(Socket { id, stream, is_ready, is_closing, tells_room, left_over });
-        }
+        let token = request_token(&message);
+        self.transport.send(id, token, |writer| encode(message, writer));
+        self.port.write_if_much(now, id, &mut self.transport);
+    }
+
+    /// Writes what waits, as far as the kernel takes it, and closes what ended.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        self.port.flush(now, &mut self.transport);
     }
 
     /// Closes a connection on the word of a person; false if there is none with this number.
@@ -247,9 +141,8 @@ impl ClientPort {
 
     /// Pings the silent, ends those whose time is over.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let sockets = &self.sockets;
-        let socket = |id: ConnectionId| sockets.get(id.slot())?.as_ref().filter(|it| it.id == id);
-        self.transport.handle_timeout(now, |id| socket(id).is_some_and(|it| it.is_ready));
+        let port = &self.port;
+        self.transport.handle_timeout(now, |id| port.has_unread(id));
     }
 
     /// Whether all peers have closed their ends.
@@ -277,6 +170,11 @@ impl ClientPort {
         self.transport.is_all_written()
     }
 
+    /// Says to all peers that nothing follows.
+    pub(crate) fn say_bye(&mut self) {
+        self.port.say_bye();
+    }
+
     /// Sums over all connections.
     pub(crate) fn totals(&self) -> TransportTotals {
         self.transport.totals()
@@ -292,15 +190,6 @@ pub(crate) fn connection_limits(decode: &DecodeLimits) -> ConnectionLimits {
     }
 }
 
-/// What the poller is to tell of a connection.
-fn interest(tells_room: bool) -> Interest {
-    if tells_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
-}
-
-fn socket_of(sockets: &mut [Option<Socket>], id: ConnectionId) -> Option<&mut Socket> {
-    sockets.get_mut(id.slot())?.as_mut().filter(|socket| socket.id == id)
-}
-
 /// The engine's name of a connection.
 pub(crate) fn peer_id(id: ConnectionId) -> PeerId {
     PeerId::from(id.number())
@@ -308,6 +197,26 @@ pub(crate) fn peer_id(id: ConnectionId) -> PeerId {
 
 fn connection_id(peer: &PeerId) -> ConnectionId {
     ConnectionId::from_number(peer.number())
+}
+
+fn encode(message: Outgoing<SharedFrame>, writer: &mut MessageWriter<'_, Token>) {
+    let Ok(()) = match message {
+        Outgoing::Client(reply) => reply.encode(writer),
+        Outgoing::Worker { version, message } => message.encode(version, writer),
+    };
+}
+
+/// The token of a request for a worker.
+const fn request_token(message: &Outgoing<SharedFrame>) -> Option<Token> {
+    match message {
+        Outgoing::Worker { message: FromBroker::Request { client, .. }, .. } => Some(*client),
+        Outgoing::Client(_)
+        | Outgoing::Worker { message: FromBroker::Heartbeat | FromBroker::Disconnect, .. } => None,
+    }
+}
+
+const fn is_heartbeat(message: &Outgoing<SharedFrame>) -> bool {
+    matches!(message, Outgoing::Worker { message: FromBroker::Heartbeat, .. })
 }
 
 #[cfg(test)]

@@ -39,9 +39,12 @@ mod local_cluster;
 mod node;
 mod notes;
 mod pages;
+mod poller;
+mod port;
 mod rate_limiter;
-mod relay_link;
+mod relay_port;
 mod replicated_cluster;
+mod resolver;
 mod start;
 mod version;
 mod view;
@@ -56,6 +59,7 @@ pub use config::{ClusterConfig, NodeConfig};
 pub use connections::{ConnectionReport, WorkerReport};
 pub use endpoint::{Endpoint, EndpointError};
 pub use mdp_catalog::{NodeId, NodeName};
+pub use mdp_core::{LinkLoss, LinkState, RelayTotals};
 pub use mdp_raft::{
     ChangeError, ClusterStatus, Consensus, MemberChange, MemberStatus, NotReady, Recovered, Role,
     Seed, Stop, StorageError, UpgradeState, UpgradeStatus, recover,
@@ -63,7 +67,6 @@ pub use mdp_raft::{
 pub use mdp_replica::{Consistency, ReadTotals};
 pub use mdp_transport::TransportTotals;
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
-pub use relay_link::{LinkLoss, LinkState, RelayTotals};
 pub use start::StartError;
 pub use version::{VERSION, libzmq_version};
 pub use view::{

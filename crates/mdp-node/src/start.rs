@@ -10,6 +10,7 @@ use std::{
 
 use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName, Refusal};
+use mdp_core::RelaySettings;
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{IsolationWatch, Membership, RaftAgreement, Replica};
 use mdp_transport::TransportLimits;
@@ -32,9 +33,11 @@ use crate::{
     limits::{self, OpenFiles},
     local_cluster::LocalCluster,
     node::ClusterParts,
-    relay_link::{RelayLinks, RelaySettings, Resolver},
+    poller::Poller,
+    relay_port::RelayPort,
     replicated_cluster::ReplicatedCluster,
-    version::{CALL_FORMATS, VERSION},
+    resolver::Resolver,
+    version::{CALL_FORMATS, RELAY_WIRE, VERSION},
     view::NodeFacts,
     zeromq::{Context, library_has_curve, library_version},
 };
@@ -179,10 +182,13 @@ impl Node {
         let open_files = limits::raise_open_files(own_files(cluster.is_some(), binds.len()))?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
         let limits = transport_limits(&config, open_files);
-        let clients = ClientPort::bind(&binds, limits, inbox.bell())?;
+        let poller = Poller::new(inbox.bell()).map_err(BindError::Poller)?;
+        let clients = ClientPort::bind(&binds, limits, &poller)?;
         config.io_threads = config.io_threads.max(IO_THREADS_MIN);
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
-        let linked = cluster.map(|cluster| Linked::start(&config, cluster, &networks, &postbox));
+        let linked = cluster.map(|cluster| {
+            Linked::start(&config, cluster, &networks, &postbox, &poller)
+        });
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
         let bound = addresses::to_tell(clients.addresses());
@@ -201,14 +207,14 @@ impl Node {
             postbox,
         );
         let Some(linked) = linked else {
-            let thread = spawn_alone(config, clients, inbox, &view)?;
+            let thread = spawn_alone(config, poller, clients, inbox, &view)?;
             return Ok(Self::new(view, thread, None));
         };
         let minority = linked.config.minority;
         config.settings.minority = minority;
         let (parts, relay, cluster) = linked.join(&config.name, &mut view)?;
         let incarnation = Incarnation { node: config.name.clone(), epoch: Epoch(0) };
-        let shell = Shell { config, clients, relay: Some(relay), inbox };
+        let shell = Shell { config, poller, clients, relay: Some(relay), inbox };
         let thread = shell.spawn(cluster, incarnation, &view)?;
         Ok(Self::new(view, thread, Some(parts)))
     }
@@ -223,6 +229,7 @@ fn own_files(has_peers: bool, binds: usize) -> OpenFiles {
 
 fn spawn_alone(
     config: NodeConfig,
+    poller: Poller,
     clients: ClientPort,
     inbox: Inbox,
     view: &NodeView,
@@ -231,14 +238,15 @@ fn spawn_alone(
     let cluster = LocalCluster::new(config.name.clone(), advertised, Instant::now())
         .map_err(StartError::Catalog)?;
     let incarnation = cluster.incarnation().clone();
-    Shell { config, clients, relay: None, inbox }.spawn(cluster, incarnation, view)
+    Shell { config, poller, clients, relay: None, inbox }.spawn(cluster, incarnation, view)
 }
 
 /// What the broker thread is made of, whatever the cluster.
 struct Shell {
     config: NodeConfig,
+    poller: Poller,
     clients: ClientPort,
-    relay: Option<RelayLinks>,
+    relay: Option<RelayPort>,
     inbox: Inbox,
 }
 
@@ -249,12 +257,13 @@ impl Shell {
         incarnation: Incarnation,
         view: &NodeView,
     ) -> Result<Thread, StartError> {
-        let Self { config, clients, relay, inbox } = self;
+        let Self { config, poller, clients, relay, inbox } = self;
         let seed = seed().map_err(system("read random bytes"))?;
         let now = Instant::now();
         let limits = config.settings.decode;
         let broker = BrokerThread {
             broker: Broker::new(incarnation, config.settings, seed, now),
+            poller,
             clients,
             relay,
             cluster,
@@ -279,7 +288,7 @@ impl Shell {
 struct Linked {
     config: ClusterConfig,
     link: ClusterLink,
-    relay: RelayLinks,
+    relay: RelayPort,
     runtime: Runtime,
     advertised: Endpoint,
 }
@@ -290,6 +299,7 @@ impl Linked {
         mut config: ClusterConfig,
         networks: &Arc<ClientNetworks>,
         postbox: &Postbox,
+        poller: &Poller,
     ) -> Result<Self, StartError> {
         let NodeConfig { name: node, io_threads, .. } = node;
         let context = Context::new(i32::from(*io_threads)).map_err(StartError::Context)?;
@@ -313,10 +323,15 @@ impl Linked {
         let Seed(random) = seed().map_err(system("read random bytes"))?;
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let bind_relay = |endpoint: Endpoint| {
-            let settings = RelaySettings::new(node.clone(), endpoint, random);
-            let settings = RelaySettings { networks: Arc::clone(networks), ..settings };
+            let settings = RelaySettings {
+                node: node.clone(),
+                version: VERSION,
+                wire: RELAY_WIRE,
+                networks: Arc::clone(networks),
+                random,
+            };
             let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
-            RelayLinks::bind(&context, settings, resolver)
+            RelayPort::bind(&endpoint, settings, resolver, poller)
         };
         let relay = match bind_relay(relay_bind.clone()) {
             Err(BindError::AddressInUse { address, .. }) if config.relay_bind.is_empty() => {
@@ -337,7 +352,7 @@ impl Linked {
         self,
         node: &NodeName,
         view: &mut NodeView,
-    ) -> Result<(ClusterParts, RelayLinks, ReplicatedCluster<RaftAgreement>), StartError> {
+    ) -> Result<(ClusterParts, RelayPort, ReplicatedCluster<RaftAgreement>), StartError> {
         let Self { config, link, relay, runtime, advertised } = self;
         let consensus_config = ConsensusConfig {
             name: node.clone(),

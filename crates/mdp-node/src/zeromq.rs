@@ -6,11 +6,9 @@
 mod error;
 mod frame;
 mod socket;
-mod wire;
 
 pub use error::SocketError;
 pub(crate) use frame::Frame;
 pub(crate) use socket::{
     Context, FrameFlow, IoThreads, Socket, SocketOption, library_has_curve, library_version,
 };
-pub(crate) use wire::{Door, Wire};

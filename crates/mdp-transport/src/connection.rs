@@ -340,6 +340,11 @@ impl<T> Connection<T> {
         matches!(self.stage, Stage::Open)
     }
 
+    /// From now on messages may have so many bytes, the one at hand included.
+    pub const fn set_message_bytes_max(&mut self, bytes: usize) {
+        self.decoder.set_message_bytes_max(bytes);
+    }
+
     /// Whether a peer that stops answering PINGs ends the connection. It does by default, if it has
     /// answered one before.
     pub const fn set_pong_required(&mut self, is_required: bool) {
@@ -367,8 +372,8 @@ impl<T> Connection<T> {
         }
         match self.liveness.handle_timeout(now) {
             Ok(None) => Ok(()),
-            Ok(Some(liveness::SendPing)) => {
-                self.outgoing.put_bytes(pool, |buffer| command::put_ping(0, buffer));
+            Ok(Some(liveness::SendPing { ttl_deciseconds })) => {
+                self.outgoing.put_bytes(pool, |buffer| command::put_ping(ttl_deciseconds, buffer));
                 Ok(())
             }
             Err(ending) => Err(self.end(ending)),

@@ -146,6 +146,11 @@ impl Decoder {
         }
     }
 
+    /// From now on messages may have so many bytes, the one at hand included.
+    pub const fn set_message_bytes_max(&mut self, bytes: usize) {
+        self.message_bytes_max = bytes;
+    }
+
     /// How many bytes are allocated for what is not finished.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {

@@ -42,7 +42,9 @@ pub use connection::{
 pub use decoder::{Decoded, Decoder, Flow, Message, MessageFrames, StreamError};
 pub use frame_header::{FRAME_HEADER_BYTES_MAX, FrameHeader, FrameKind, ParsedHeader};
 pub use greeting::{GREETING_BYTES, NotZmtp3};
-pub use limits::{COMMAND_BYTES_MAX, ConnectionLimits, LARGE_FRAME_BYTES, ROUTING_ID_BYTES_MAX};
+pub use limits::{
+    COMMAND_BYTES_MAX, ConnectionLimits, LARGE_FRAME_BYTES, PongRule, ROUTING_ID_BYTES_MAX,
+};
 pub use mechanism::Mechanism;
 pub use outgoing::{BufferPool, MessageWriter, OutputSlices};
 pub use shared_frame::SharedFrame;

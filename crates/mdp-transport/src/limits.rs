@@ -10,6 +10,15 @@ pub const COMMAND_BYTES_MAX: usize = 8 * 1024;
 /// The longest routing id.
 pub const ROUTING_ID_BYTES_MAX: usize = 255;
 
+/// When a peer that stops answering PINGs is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PongRule {
+    /// If it has answered one before: libraries that never do are no reason to end a connection.
+    IfAnsweredBefore,
+    /// In any case: the peer is known to answer.
+    Always,
+}
+
 /// Limits of each connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -25,6 +34,11 @@ pub struct ConnectionLimits {
     pub ping_interval: Duration,
     /// How long it may then go on being silent.
     pub pong_timeout: Duration,
+    /// Whether that ends the connection of a peer that has never answered.
+    pub pong_rule: PongRule,
+    /// How long this side promises not to be silent, in its PINGs; zero promises nothing. Sent in tenths
+    /// of a second.
+    pub ping_ttl: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -36,6 +50,8 @@ impl Default for ConnectionLimits {
             handshake_bytes_max: 8 * 1024,
             ping_interval: Duration::from_secs(5),
             pong_timeout: Duration::from_secs(10),
+            pong_rule: PongRule::IfAnsweredBefore,
+            ping_ttl: Duration::ZERO,
         }
     }
 }

@@ -26,9 +26,11 @@ const COMMANDS_BYTES: usize = 1_024;
 /// When a connection is looked at again whose time would be over, but that has something unread.
 const UNREAD_LOOKED_AT_AFTER: Duration = Duration::from_millis(100);
 
-/// All connections of a port that peers connect to. `T` names messages that leave.
+/// All connections of a port: those that peers made to it, and those that it made to peers. `T` names
+/// messages that leave.
 ///
-/// 1. [`accepted`](Self::accepted) for each new connection.
+/// 1. [`accepted`](Self::accepted) for each new connection of a peer, [`dialled`](Self::dialled) for each
+///    that this side begins to make.
 /// 2. [`received`](Self::received) with what was read; [`closed`](Self::closed) when there is no more.
 /// 3. [`send`](Self::send) for what leaves.
 /// 4. [`poll_writable`](Self::poll_writable) names the connections with something to write:
@@ -139,11 +141,29 @@ impl<T> Transport<T> {
         {
             self.end(oldest, Loss::Crowded);
         }
-        let introduction = Introduction {
-            side: Side::Accepting,
-            local: LocalSocket { socket_type: SocketType::Router, routing_id: &[] },
-            limits: self.limits.connection,
+        let id = self.insert(now, Side::Accepting, address)?;
+        self.accepted += 1;
+        self.strangers.insert(id);
+        Some(id)
+    }
+
+    /// This side begins to connect to a peer. `None`: there is no room for it. What is written before the
+    /// connection is there waits; one that can not be made is [`closed`](Self::closed).
+    pub fn dialled(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
+        if self.is_full() {
+            return None;
+        }
+        let now = self.clock.awake(now);
+        self.insert(now, Side::Dialling, address)
+    }
+
+    fn insert(&mut self, now: Instant, side: Side, address: PeerAddress) -> Option<ConnectionId> {
+        let socket_type = match side {
+            Side::Accepting => SocketType::Router,
+            Side::Dialling => SocketType::Dealer,
         };
+        let local = LocalSocket { socket_type, routing_id: &[] };
+        let introduction = Introduction { side, local, limits: self.limits.connection };
         let connection = Connection::new(now, &introduction, &mut self.pool);
         let first_bytes = connection.output_bytes();
         let id = self.table.insert(Entry {
@@ -157,8 +177,6 @@ impl<T> Transport<T> {
             scheduled: None,
         })?;
         self.outgoing_bytes += first_bytes;
-        self.accepted += 1;
-        self.strangers.insert(id);
         self.list(id);
         self.reschedule(id);
         Some(id)
@@ -290,6 +308,12 @@ impl<T> Transport<T> {
         self.table.get(id).map_or(0, |entry| entry.connection.output_bytes())
     }
 
+    /// How many messages wait for a peer of which no byte was written.
+    #[must_use]
+    pub fn output_messages(&self, id: ConnectionId) -> usize {
+        self.table.get(id).map_or(0, |entry| entry.connection.output_messages())
+    }
+
     /// Whether the kernel takes no more for this peer.
     #[must_use]
     pub fn is_blocked(&self, id: ConnectionId) -> bool {
@@ -338,6 +362,22 @@ impl<T> Transport<T> {
         let is_there = self.table.get(id).is_some();
         self.end(id, Loss::Kicked);
         is_there
+    }
+
+    /// Closes a connection that this side wants no longer; nobody is told. What is still to be written is
+    /// not. Returns the tags of the messages of which no byte reached the kernel.
+    pub fn close(&mut self, id: ConnectionId) -> Vec<T> {
+        let Some(entry) = self.take(id) else { return Vec::new() };
+        self.strangers.remove(&id);
+        self.closing.push_back(Closing { id, last_words: None });
+        entry.connection.into_unsent().collect()
+    }
+
+    /// From now on messages of this peer may have so many bytes.
+    pub fn set_message_bytes_max(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(entry) = self.table.get_mut(id) {
+            entry.connection.set_message_bytes_max(bytes);
+        }
     }
 
     /// Whether a peer that stops answering PINGs is lost; by default it is, if it answered one before.
@@ -490,9 +530,14 @@ impl<T> Transport<T> {
 
     /// Ends a peer that too much waits for, and then the greediest ones while it is still too much.
     fn hold_to_limits(&mut self, id: ConnectionId) {
+        let limits = &self.limits;
         let is_over = self.table.get(id).is_some_and(|entry| {
+            let bytes_max = match entry.connection.side() {
+                Side::Accepting => limits.outgoing_bytes_per_peer_max,
+                Side::Dialling => limits.outgoing_bytes_per_dialled_max,
+            };
             entry.connection.bytes_before_newest() > COMMANDS_BYTES
-                && entry.connection.output_bytes() > self.limits.outgoing_bytes_per_peer_max
+                && entry.connection.output_bytes() > bytes_max
         });
         if is_over {
             self.end(id, Loss::Overflow);
@@ -507,24 +552,16 @@ impl<T> Transport<T> {
     /// Ends a connection. Of an open one nothing is written any more: what is told to be unsent must
     /// stay so.
     fn end(&mut self, id: ConnectionId, why: Loss) {
-        let Some(entry) = self.table.remove(id) else { return };
-        if let Some(at) = entry.scheduled {
-            self.schedule.remove(&(at, id));
-        }
-        self.blocked.remove(&id);
-        self.outgoing_bytes -= entry.connection.output_bytes();
-        let messages = entry.connection.output_messages();
-        self.outgoing_messages -= messages;
-        let is_given_up = matches!(why, Loss::Overflow | Loss::Stalled);
-        if is_given_up {
+        let Some(entry) = self.take(id) else { return };
+        if matches!(why, Loss::Overflow | Loss::Stalled) {
+            let messages = entry.connection.output_messages();
             self.dropped_messages += u64::try_from(messages).unwrap_or(u64::MAX);
         }
-        self.incoming_bytes -= entry.connection.input_bytes();
         let Entry { connection, address, peer, .. } = entry;
         if peer.is_none() {
             self.strangers.remove(&id);
             *self.refused.entry(why.label()).or_default() += 1;
-            self.events.push_back(TransportEvent::Refused { address, why });
+            self.events.push_back(TransportEvent::Refused { id, address, why });
             self.closing.push_back(Closing { id, last_words: Some(Box::new(connection)) });
             return;
         }
@@ -533,6 +570,19 @@ impl<T> Transport<T> {
         let address = Some(address);
         self.events.push_back(TransportEvent::Lost { id, address, why, unsent });
         self.closing.push_back(Closing { id, last_words: None });
+    }
+
+    /// Takes a connection out of the table, with all that is counted of it.
+    fn take(&mut self, id: ConnectionId) -> Option<Entry<T>> {
+        let entry = self.table.remove(id)?;
+        if let Some(at) = entry.scheduled {
+            self.schedule.remove(&(at, id));
+        }
+        self.blocked.remove(&id);
+        self.outgoing_bytes -= entry.connection.output_bytes();
+        self.outgoing_messages -= entry.connection.output_messages();
+        self.incoming_bytes -= entry.connection.input_bytes();
+        Some(entry)
     }
 }
 

@@ -3,39 +3,20 @@
 
 use std::time::Instant;
 
-use super::{BATCH_MAX, BrokerThreadError, MESSAGES_PER_CLOCK, ReadState, Running};
-use crate::{
-    RelayReport,
-    cluster::Cluster,
-    relay_link::{Received, RelayLinks},
-};
+use super::{BrokerThreadError, ReadState, Running};
+use crate::{RelayReport, cluster::Cluster, relay_port::RelayPort};
 
 impl<C: Cluster> Running<C> {
-    /// Reads a batch from the links, as it is done with the client port.
+    /// Takes what other nodes send, as it is done with the client port.
     pub(super) fn read_relay(&mut self) -> Result<ReadState, BrokerThreadError> {
-        let mut has_messages = false;
-        for count in 1..=BATCH_MAX {
-            let Some(relay) = &mut self.it.relay else { return Ok(ReadState::Emptied) };
-            match relay.receive(self.now).map_err(BrokerThreadError::Relay)? {
-                Received::Nothing => {
-                    self.run_effects()?;
-                    return Ok(ReadState::Emptied);
-                }
-                // What became of links is told when all effects have been run.
-                Received::Handled => self.run_effects()?,
-                Received::Message(input) => {
-                    self.it.broker.handle_input(self.now, input);
-                    if !std::mem::replace(&mut has_messages, true) {
-                        self.run_effects()?;
-                    }
-                }
-            }
-            if count % MESSAGES_PER_CLOCK == 0 {
-                self.now = Instant::now();
-            }
-        }
+        let Self { it, now, .. } = self;
+        let Some(relay) = &mut it.relay else { return Ok(ReadState::Emptied) };
+        let broker = &mut it.broker;
+        let state = relay.read(*now, |input| broker.handle_input(*now, input));
+        self.now = Instant::now();
+        // What became of links is told when all effects have been run.
         self.run_effects()?;
-        Ok(ReadState::MoreWaits)
+        Ok(state)
     }
 
     /// Makes links and judges them, after what came was read.
@@ -44,14 +25,15 @@ impl<C: Cluster> Running<C> {
         if let Some(peers) = self.it.cluster.take_peers() {
             relay.set_peers(self.now, peers);
         }
-        relay.tend(self.now).map_err(BrokerThreadError::Relay)?;
+        relay.tend(self.now);
         self.run_effects()
     }
 
     /// Tells other nodes that this one is gone; true if they know.
-    pub(super) fn say_bye(&mut self) -> Result<bool, BrokerThreadError> {
-        let Some(relay) = &mut self.it.relay else { return Ok(true) };
-        relay.say_bye(self.now).map_err(BrokerThreadError::Relay)
+    pub(super) fn say_bye(&mut self) -> bool {
+        let Some(relay) = &mut self.it.relay else { return true };
+        relay.tend(self.now);
+        relay.say_bye(self.now)
     }
 
     pub(super) fn relay_report(&self) -> Option<RelayReport> {
@@ -61,7 +43,7 @@ impl<C: Cluster> Running<C> {
     }
 
     /// Requests that wait for services which only nodes offer that this one has no link to.
-    fn unreachable_requests(&self, relay: &RelayLinks) -> usize {
+    fn unreachable_requests(&self, relay: &RelayPort) -> usize {
         if relay.has_all_links() {
             return 0;
         }

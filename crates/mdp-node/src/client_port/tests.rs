@@ -1,8 +1,9 @@
 use std::{
-    io::{IoSlice, Read as _, Write as _},
+    io::{self, IoSlice, Read as _, Write as _},
     mem::MaybeUninit,
     net::TcpStream as StdStream,
-    os::unix::net::UnixStream,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    time::Duration,
 };
 
 use mdp_broker::Outgoing;
@@ -18,6 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A port, and everything that came.
 struct Shell {
+    poller: Poller,
     port: ClientPort,
     ringer: Ringer,
     bell: Bell,
@@ -39,9 +41,10 @@ impl Shell {
     fn at(address: &str, limits: TransportLimits) -> Self {
         let (ringer, bell) = bell().unwrap();
         let addresses = [address.parse().unwrap()];
-        let port = ClientPort::bind(&addresses, limits, bell.descriptor()).unwrap();
+        let poller = Poller::new(bell.descriptor()).unwrap();
+        let port = ClientPort::bind(&addresses, limits, &poller).unwrap();
         let (messages, lost, refused) = (Vec::new(), Vec::new(), Vec::new());
-        Self { port, ringer, bell, rang: false, messages, lost, refused }
+        Self { poller, port, ringer, bell, rang: false, messages, lost, refused }
     }
 
     fn turn(&mut self) {
@@ -65,7 +68,8 @@ impl Shell {
         self.port.flush(now);
         let may_sleep = state == ReadState::Emptied && !self.port.is_awake();
         let sleep = if may_sleep { Duration::from_millis(20) } else { Duration::ZERO };
-        self.rang |= self.port.poll(sleep).unwrap();
+        let ports = &mut [(PortName::Clients, self.port.sockets())];
+        self.rang |= self.poller.poll(sleep, ports).unwrap();
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -284,8 +288,9 @@ fn local_peer_that_reads_wakes_nobody_unless_something_waits_for_it() {
     raw.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = vec![0; 1 << 20];
     assert!(raw.read(&mut buffer).unwrap() > 0);
-    shell.port.poll(Duration::ZERO).unwrap();
-    assert_eq!(shell.port.events.iter().count(), 0);
+    let ports = &mut [(PortName::Clients, shell.port.sockets())];
+    shell.poller.poll(Duration::ZERO, ports).unwrap();
+    assert_eq!(shell.poller.events(), 0);
 
     shell.port.send(Instant::now(), &peer, request(2, &vec![7; 4 << 20]));
     shell.turn();
@@ -320,9 +325,10 @@ fn bell_is_heard_once_each_time() {
 fn address_in_use_and_foreign_address_are_told_apart() {
     let shell = Shell::new();
     let (_ringer, bell) = bell().unwrap();
+    let poller = Poller::new(bell.descriptor()).unwrap();
     let bind = |address: &str| {
         let addresses = [address.parse().unwrap()];
-        ClientPort::bind(&addresses, TransportLimits::default(), bell.descriptor()).unwrap_err()
+        ClientPort::bind(&addresses, TransportLimits::default(), &poller).unwrap_err()
     };
     let in_use = bind(&shell.address());
     assert!(matches!(in_use, BindError::AddressInUse { .. }), "{in_use}");
@@ -336,9 +342,10 @@ fn address_in_use_and_foreign_address_are_told_apart() {
 #[test]
 fn second_address_of_what_the_node_listens_at_is_not_blamed_on_another_program() {
     let (_ringer, bell) = bell().unwrap();
+    let poller = Poller::new(bell.descriptor()).unwrap();
     let bind = |addresses: &[String]| {
         let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        ClientPort::bind(&addresses, TransportLimits::default(), bell.descriptor())
+        ClientPort::bind(&addresses, TransportLimits::default(), &poller)
     };
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
@@ -357,10 +364,11 @@ fn second_address_of_what_the_node_listens_at_is_not_blamed_on_another_program()
 #[test]
 fn every_interface_means_both_versions() {
     let (_ringer, bell) = bell().unwrap();
+    let poller = Poller::new(bell.descriptor()).unwrap();
     let bind = |address: &str| {
         let addresses = [address.parse().unwrap()];
         let limits = TransportLimits::default();
-        let port = ClientPort::bind(&addresses, limits, bell.descriptor()).unwrap();
+        let port = ClientPort::bind(&addresses, limits, &poller).unwrap();
         let bound = port.addresses().find_map(BindAddress::tcp).unwrap().clone();
         (port, bound)
     };

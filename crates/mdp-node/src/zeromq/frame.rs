@@ -1,7 +1,7 @@
 //! [`Frame`]: one libzmq message.
 #![expect(unsafe_code, reason = "libzmq's messages are reached by pointer only")]
 
-use std::{cell::UnsafeCell, ffi::CStr, fmt, mem, net::IpAddr, slice};
+use std::{cell::UnsafeCell, fmt, mem, slice};
 
 use zmq_sys::zmq_msg_t;
 
@@ -35,20 +35,6 @@ impl Frame {
     pub(crate) fn has_more(&self) -> bool {
         // SAFETY: as in `len`.
         unsafe { zmq_sys::zmq_msg_more(self.message.get()) == 1 }
-    }
-
-    /// Where the peer that sent the frame connects from. Only of a received frame that is not the
-    /// first of its message: the routing id loses this knowledge on its way (libzmq 4.3.4).
-    pub(crate) fn peer_address(&self) -> Option<IpAddr> {
-        // SAFETY: the message is initialised and the property's name ends with a zero.
-        let address =
-            unsafe { zmq_sys::zmq_msg_gets(self.message.get(), c"Peer-Address".as_ptr()) };
-        if address.is_null() {
-            return None;
-        }
-        // SAFETY: a property is a string that ends with a zero and lives as long as the message.
-        let address = unsafe { CStr::from_ptr(address) }.to_str().ok()?;
-        address.trim_matches(['[', ']']).parse().ok()
     }
 
     /// The message, for a call that may change it but leaves it initialised.
@@ -96,7 +82,6 @@ mod tests {
     fn new_frame_has_no_bytes_and_comes_from_nowhere() {
         let frame = Frame::new();
         assert_eq!((frame.len(), frame.as_ref(), frame.has_more()), (0, [].as_slice(), false));
-        assert_eq!(frame.peer_address(), None);
         assert_eq!(format!("{frame:?}"), "Frame(0 bytes)");
     }
 }

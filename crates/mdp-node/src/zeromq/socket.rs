@@ -57,13 +57,8 @@ impl Drop for Context {
 pub(crate) struct IoThreads(u64);
 
 impl IoThreads {
-    /// All of them.
-    #[cfg(test)]
-    pub(crate) const ANY: Self = Self(0);
     /// The second, for the traffic between nodes: heartbeats must not wait behind requests.
     pub(crate) const CLUSTER: Self = Self(0b10);
-    /// The others, for requests between nodes.
-    pub(crate) const RELAY: Self = Self(!0b10);
 }
 
 /// An option of a socket that takes a number.

@@ -3,17 +3,21 @@
 use std::time::{Duration, Instant};
 
 use super::Ending;
-use crate::ConnectionLimits;
+use crate::{ConnectionLimits, PongRule};
 
 /// A PING is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SendPing;
+pub(super) struct SendPing {
+    pub(super) ttl_deciseconds: u16,
+}
 
 /// The deadlines of one connection.
 #[derive(Debug)]
 pub(super) struct Liveness {
     ping_interval: Duration,
     pong_timeout: Duration,
+    pong_rule: PongRule,
+    ping_ttl_deciseconds: u16,
     phase: Phase,
 }
 
@@ -27,7 +31,8 @@ enum Phase {
 struct Open {
     /// `None`: the peer speaks ZMTP 3.0, which has no PING.
     ping_at: Option<Instant>,
-    /// Whether the peer has answered a PING. One that never did may be a library that can not.
+    /// Whether the peer has answered a PING, or is known to. One that never did may be a library that
+    /// can not.
     has_answered: bool,
     /// Whether silence ends the connection at all.
     is_pong_required: bool,
@@ -43,6 +48,9 @@ impl Liveness {
         Self {
             ping_interval: limits.ping_interval,
             pong_timeout: limits.pong_timeout,
+            pong_rule: limits.pong_rule,
+            ping_ttl_deciseconds: u16::try_from(limits.ping_ttl.as_millis() / 100)
+                .unwrap_or(u16::MAX),
             phase: Phase::Handshake { deadline: now + limits.handshake_timeout },
         }
     }
@@ -50,7 +58,7 @@ impl Liveness {
     pub(super) fn on_opened(&mut self, now: Instant, minor: u8) {
         self.phase = Phase::Open(Open {
             ping_at: (minor >= 1).then_some(now + self.ping_interval),
-            has_answered: false,
+            has_answered: self.pong_rule == PongRule::Always,
             is_pong_required: true,
             pong_deadline: None,
             ttl: Duration::ZERO,
@@ -119,6 +127,6 @@ impl Liveness {
         if open.has_answered && open.is_pong_required && open.pong_deadline.is_none() {
             open.pong_deadline = Some(now + self.pong_timeout);
         }
-        Ok(Some(SendPing))
+        Ok(Some(SendPing { ttl_deciseconds: self.ping_ttl_deciseconds }))
     }
 }

@@ -16,10 +16,18 @@ struct Subject {
 
 impl Subject {
     fn new(side: Side, socket_type: SocketType, routing_id: &[u8]) -> Self {
+        Self::with(ConnectionLimits::default(), side, socket_type, routing_id)
+    }
+
+    fn with(
+        limits: ConnectionLimits,
+        side: Side,
+        socket_type: SocketType,
+        routing_id: &[u8],
+    ) -> Self {
         let mut pool = BufferPool::default();
         let now = start();
         let local = LocalSocket { socket_type, routing_id };
-        let limits = ConnectionLimits::default();
         let introduction = Introduction { side, local, limits };
         Self { connection: Connection::new(now, &introduction, &mut pool), pool, now }
     }
@@ -321,6 +329,23 @@ fn only_a_peer_that_answered_before_has_to_answer_again() {
     // A worker that may be silent.
     subject.connection.set_pong_required(false);
     assert_eq!(subject.pass(SECOND * 1_000), Ok(()));
+}
+
+#[test]
+fn peer_that_is_known_to_answer_has_to_from_the_first_ping_on_and_is_promised_the_same() {
+    let limits = ConnectionLimits {
+        ping_interval: SECOND * 3 / 10,
+        pong_timeout: SECOND,
+        pong_rule: PongRule::Always,
+        ping_ttl: SECOND,
+        ..ConnectionLimits::default()
+    };
+    let mut subject = Subject::with(limits, Side::Accepting, SocketType::Router, &[]);
+    subject.receive(&dealer(1)).unwrap();
+    subject.written();
+    assert_eq!(subject.pass(SECOND), Ok(()));
+    assert_eq!(subject.written(), b"\x04\x07\x04PING\x00\x0a".repeat(3));
+    assert_eq!(subject.pass(SECOND * 3 / 10), Err(Ending::PongTimeout));
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct TransportLimits {
     pub incoming_bytes_max: usize,
     /// How many bytes may wait for one peer that does not read. One message may always wait.
     pub outgoing_bytes_per_peer_max: usize,
+    /// The same for a peer that this side connected to.
+    pub outgoing_bytes_per_dialled_max: usize,
     /// How many bytes may wait for all peers together.
     pub outgoing_bytes_max: usize,
     /// How long a peer may take nothing of what waits for it.
@@ -34,6 +36,7 @@ impl Default for TransportLimits {
             strangers_max: 4_096,
             incoming_bytes_max: 256 << 20,
             outgoing_bytes_per_peer_max: 16 << 20,
+            outgoing_bytes_per_dialled_max: 16 << 20,
             outgoing_bytes_max: 64 << 20,
             stalled_after: Duration::from_secs(10),
         }
@@ -94,7 +97,7 @@ pub enum TransportEvent<T> {
     Lost {
         /// Which.
         id: ConnectionId,
-        /// Where it connected from; `None`: it was gone before.
+        /// Where the peer is; `None`: it was gone before.
         address: Option<PeerAddress>,
         /// Why.
         why: Loss,
@@ -103,7 +106,9 @@ pub enum TransportEvent<T> {
     },
     /// A connection ended before its peer had introduced itself.
     Refused {
-        /// Where it came from.
+        /// Which.
+        id: ConnectionId,
+        /// Where it came from, or was to go.
         address: PeerAddress,
         /// Why.
         why: Loss,

@@ -173,15 +173,17 @@ fn connections_have_a_limit_and_strangers_a_smaller_one() {
         TransportLimits { connections_max: 4, strangers_max: 2, ..TransportLimits::default() };
     let (mut port, now) = port(limits);
     let known = open(&mut port, now);
-    for number in 2..=4 {
-        port.accepted(now, address(number)).unwrap();
-    }
-    let crowded = TransportEvent::Refused { address: address(2), why: Loss::Crowded };
-    assert_eq!(port.poll_event(), Some(crowded));
+    let strangers: Vec<_> =
+        (2..=4).map(|number| port.accepted(now, address(number)).unwrap()).collect();
+    let crowded = |at: usize, number| TransportEvent::Refused {
+        id: strangers[at],
+        address: address(number),
+        why: Loss::Crowded,
+    };
+    assert_eq!(port.poll_event(), Some(crowded(0, 2)));
     assert_eq!(port.totals().strangers, 2);
     assert!(port.accepted(now, address(5)).is_some());
-    let crowded = TransportEvent::Refused { address: address(3), why: Loss::Crowded };
-    assert_eq!(port.poll_event(), Some(crowded));
+    assert_eq!(port.poll_event(), Some(crowded(1, 3)));
     assert_eq!(port.totals().connections, 3);
     receive(&mut port, now, ConnectionId::from_number(0), b"nobody");
     let last = port.table.iter().map(|(id, _)| id).max().unwrap();
@@ -295,4 +297,91 @@ fn one_message_may_wait_however_large_and_behind_what_was_written() {
     port.blocked(now, id);
     assert_eq!(port.poll_event(), None);
     assert_eq!(port.totals().outgoing_messages, 0);
+}
+
+/// A greeting for NULL, and a READY of a ROUTER.
+fn introduction_of_a_router() -> Vec<u8> {
+    let mut bytes = introduction();
+    bytes.truncate(64);
+    bytes.extend_from_slice(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06ROUTER");
+    bytes
+}
+
+#[test]
+fn dialled_connection_greets_first_and_crowds_nobody_out() {
+    let limits = TransportLimits { strangers_max: 1, ..TransportLimits::default() };
+    let (mut port, now) = port(limits);
+    let id = port.dialled(now, address(1)).unwrap();
+    let stranger = port.accepted(now, address(2)).unwrap();
+    assert_eq!(port.poll_event(), None);
+    assert_eq!(port.poll_writable(), Some(id));
+    let greeting: Vec<u8> = port.output(id).iter().flat_map(|slice| slice.to_vec()).collect();
+    assert_eq!((greeting.len(), greeting[10], &greeting[12..16]), (64, 3, &b"NULL"[..]));
+    port.transmitted(now, id, 64);
+    receive(&mut port, now, id, &introduction_of_a_router());
+    assert_eq!(port.poll_event(), Some(TransportEvent::Opened { id }));
+    let ready: Vec<u8> = port.output(id).iter().flat_map(|slice| slice.to_vec()).collect();
+    assert!(ready.windows(6).any(|part| part == b"DEALER"), "{ready:?}");
+    port.closed(stranger);
+    assert_eq!(port.totals().strangers, 0);
+}
+
+#[test]
+fn peer_that_can_not_be_reached_is_told_of_by_its_number() {
+    let (mut port, now) = port(TransportLimits::default());
+    let id = port.dialled(now, address(1)).unwrap();
+    port.closed(id);
+    let refused = TransportEvent::Refused { id, address: address(1), why: Loss::Closed };
+    assert_eq!(port.poll_event(), Some(refused));
+}
+
+#[test]
+fn closing_on_purpose_tells_only_what_was_not_sent() {
+    let (mut port, now) = port(TransportLimits::default());
+    let id = open(&mut port, now);
+    send(&mut port, id, 7, 10);
+    assert_eq!(port.close(id), [7]);
+    assert_eq!(port.close(id), []);
+    assert_eq!(port.poll_event(), None);
+    assert!(port.poll_closing().unwrap().output().is_empty());
+    assert!(port.is_empty() && port.is_all_written());
+    assert_eq!((port.totals().outgoing_messages, port.totals().lost), (0, Vec::new()));
+}
+
+#[test]
+fn length_of_messages_can_be_allowed_later() {
+    let limits = TransportLimits {
+        connection: ConnectionLimits { message_bytes_max: 10, ..ConnectionLimits::default() },
+        ..TransportLimits::default()
+    };
+    let (mut port, now) = port(limits);
+    let [known, unknown] = [(); 2].map(|()| open(&mut port, now));
+    port.set_message_bytes_max(known, 20);
+    let message = [&b"\x00\x14"[..], &[7; 20]].concat();
+    assert_eq!(receive(&mut port, now, known, &message), [20]);
+    assert_eq!(receive(&mut port, now, unknown, &message), [] as [usize; 0]);
+    assert_eq!(port.totals().lost, [("message_too_large", 1)]);
+}
+
+#[test]
+fn more_may_wait_for_a_peer_that_was_dialled() {
+    let limits = TransportLimits {
+        outgoing_bytes_per_peer_max: 10_000,
+        outgoing_bytes_per_dialled_max: 1_000_000,
+        ..TransportLimits::default()
+    };
+    let (mut port, now) = port(limits);
+    let accepted = open(&mut port, now);
+    let dialled = port.dialled(now, address(1)).unwrap();
+    receive(&mut port, now, dialled, &introduction_of_a_router());
+    assert_eq!(port.poll_event(), Some(TransportEvent::Opened { id: dialled }));
+    for id in [accepted, dialled] {
+        port.blocked(now, id);
+        for tag in 0..20 {
+            send(&mut port, id, tag, 1_000);
+        }
+    }
+    let Some(TransportEvent::Lost { id, why, .. }) = port.poll_event() else { panic!() };
+    assert_eq!((id, why), (accepted, Loss::Overflow));
+    assert_eq!(port.poll_event(), None);
 }

@@ -18,7 +18,7 @@ use std::{
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::KEY;
+use super::ListenerSettings;
 use crate::{BindAddress, BindError, SocketPath, binding::is_no_room};
 
 /// Programs of the same user and group may connect.
@@ -39,13 +39,17 @@ pub(super) struct SocketFile {
 impl SocketFile {
     /// A socket that listens at this path. A file that a process left there when it was killed is
     /// removed; one at which a program listens is not.
-    pub(super) fn bind(path: &SocketPath, backlog: i32) -> Result<(UnixListener, Self), BindError> {
+    pub(super) fn bind(
+        settings: &ListenerSettings,
+        path: &SocketPath,
+    ) -> Result<(UnixListener, Self), BindError> {
+        let key = settings.key;
         let address = || BindAddress::Ipc(path.clone()).to_string();
         let path_error = |error: io::Error| {
             if is_no_room(&error) {
-                BindError::NoSocket { key: KEY, address: address(), error }
+                BindError::NoSocket { key, address: address(), error }
             } else {
-                BindError::Path { key: KEY, address: address(), error }
+                BindError::Path { key, address: address(), error }
             }
         };
         let path: &Path = path.as_ref();
@@ -63,16 +67,16 @@ impl SocketFile {
             Holder::Absent => {}
             Holder::Gone => fs::remove_file(path).map_err(path_error)?,
             Holder::Program => {
-                return Err(BindError::SocketInUse { key: KEY, address: address() });
+                return Err(BindError::SocketInUse { key, address: address() });
             }
             Holder::OtherFile => {
-                return Err(BindError::NotASocket { key: KEY, address: address() });
+                return Err(BindError::NotASocket { key, address: address() });
             }
             Holder::Unknown(error) => {
-                return Err(BindError::UnknownSocket { key: KEY, address: address(), error });
+                return Err(BindError::UnknownSocket { key, address: address(), error });
             }
         }
-        listen(path, backlog).map_err(path_error)
+        listen(path, settings.backlog_connections).map_err(path_error)
     }
 
     /// Whether it is the file at this path.
@@ -173,11 +177,15 @@ mod tests {
         (folder, path)
     }
 
+    fn backlog(backlog_connections: i32) -> ListenerSettings {
+        ListenerSettings { key: "broker.bind", backlog_connections }
+    }
+
     #[test]
     fn file_has_its_mode_and_goes_with_the_listener() {
         let (_folder, path) = place();
 
-        let (listener, file) = SocketFile::bind(&path, 1).unwrap();
+        let (listener, file) = SocketFile::bind(&backlog(1), &path).unwrap();
 
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, MODE);
@@ -191,7 +199,7 @@ mod tests {
         let (_folder, path) = place();
         drop(UnixListener::bind(&path).unwrap());
 
-        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+        let (_listener, _file) = SocketFile::bind(&backlog(1), &path).unwrap();
 
         UnixStream::connect(&path).unwrap();
     }
@@ -199,9 +207,9 @@ mod tests {
     #[test]
     fn file_that_came_in_the_place_of_another_stays() {
         let (folder, path) = place();
-        let (_old_listener, old) = SocketFile::bind(&path, 1).unwrap();
+        let (_old_listener, old) = SocketFile::bind(&backlog(1), &path).unwrap();
         fs::rename(&path, folder.path().join("moved")).unwrap();
-        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+        let (_listener, _file) = SocketFile::bind(&backlog(1), &path).unwrap();
 
         drop(old);
 
@@ -211,10 +219,10 @@ mod tests {
     #[test]
     fn file_at_which_a_program_listens_is_left_alone() {
         let (_folder, path) = place();
-        let (_listener, _file) = SocketFile::bind(&path, 0).unwrap();
+        let (_listener, _file) = SocketFile::bind(&backlog(0), &path).unwrap();
         for _ in 0..3 {
             // Also with a full queue of connections.
-            let error = SocketFile::bind(&path, 1).unwrap_err();
+            let error = SocketFile::bind(&backlog(1), &path).unwrap_err();
             assert!(matches!(error, BindError::SocketInUse { .. }), "{error}");
         }
         assert!(fs::exists(&path).unwrap());
@@ -224,13 +232,13 @@ mod tests {
     fn file_of_another_kind_is_left_alone() {
         let (_folder, path) = place();
         fs::write(&path, "mine").unwrap();
-        let error = SocketFile::bind(&path, 1).unwrap_err();
+        let error = SocketFile::bind(&backlog(1), &path).unwrap_err();
         assert!(matches!(error, BindError::NotASocket { .. }), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 
         fs::remove_file(&path).unwrap();
         let _datagrams = UnixDatagram::bind(&path).unwrap();
-        let error = SocketFile::bind(&path, 1).unwrap_err();
+        let error = SocketFile::bind(&backlog(1), &path).unwrap_err();
         assert!(matches!(error, BindError::UnknownSocket { .. }), "{error}");
         assert!(fs::exists(&path).unwrap());
     }
@@ -241,7 +249,7 @@ mod tests {
         let locked = fs::File::open(folder.path()).unwrap();
         flock(&locked, FlockOperation::LockShared).unwrap();
 
-        let (_listener, _file) = SocketFile::bind(&path, 1).unwrap();
+        let (_listener, _file) = SocketFile::bind(&backlog(1), &path).unwrap();
 
         UnixStream::connect(&path).unwrap();
     }
@@ -254,7 +262,7 @@ mod tests {
         let text = format!("ipc://{}/clients", pipe.display());
         let Ok(BindAddress::Ipc(path)) = text.parse() else { panic!("{text}") };
 
-        let error = SocketFile::bind(&path, 1).unwrap_err().to_string();
+        let error = SocketFile::bind(&backlog(1), &path).unwrap_err().to_string();
 
         assert!(error.contains("Not a directory"), "{error}");
     }
@@ -262,7 +270,7 @@ mod tests {
     #[test]
     fn missing_folder_is_said() {
         let Ok(BindAddress::Ipc(path)) = "ipc:///no/such/folder/x".parse() else { panic!() };
-        let error = SocketFile::bind(&path, 1).unwrap_err().to_string();
+        let error = SocketFile::bind(&backlog(1), &path).unwrap_err().to_string();
         assert!(error.contains("ipc:///no/such/folder/x"), "{error}");
         assert!(error.contains("No such file") && error.contains("folder must exist"), "{error}");
     }

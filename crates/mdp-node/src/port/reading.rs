@@ -5,9 +5,18 @@ use std::{
     time::Instant,
 };
 
-use mdp_transport::{ConnectionId, Flow};
+use mdp_transport::ConnectionId;
 
-use super::{ClientPort, Incoming, ReadState, Socket, peer_id, socket_of};
+use super::{Connections, Port, Socket, socket_of};
+
+/// Whether everything was read that was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadState {
+    /// Nothing is left.
+    Emptied,
+    /// Something may be left.
+    MoreWaits,
+}
 
 /// How many bytes of one connection are read in a turn.
 pub(super) const CONNECTION_BYTES_PER_TURN: usize = 64 * 1024;
@@ -19,9 +28,9 @@ const READ_BYTES: usize = 16 * 1024;
 const MESSAGES_PER_TURN: usize = 128;
 const BYTES_PER_TURN: usize = 1 << 20;
 
-impl ClientPort {
-    /// Reads what has come, each connection in its turn, and hands out the messages.
-    pub(crate) fn read(&mut self, mut take: impl FnMut(Incoming)) -> ReadState {
+impl Port {
+    /// Reads what has come, each connection in its turn.
+    pub(crate) fn read(&mut self, of: &mut impl Connections) -> ReadState {
         let (mut messages, mut bytes) = (0, 0);
         let share = MESSAGES_PER_TURN.checked_div(self.ready.len()).unwrap_or_default().max(1);
         for _ in 0..self.ready.len() {
@@ -29,70 +38,71 @@ impl ClientPort {
                 break;
             }
             let Some(id) = self.ready.pop_front() else { break };
-            let (taken, state) = self.read_connection(id, share, &mut take);
+            let taken = self.read_connection(id, share, of);
             messages += taken.messages;
             bytes += taken.bytes;
             if let Some(socket) = socket_of(&mut self.sockets, id) {
-                socket.is_ready = state == ReadState::MoreWaits;
+                socket.is_ready = taken.state == ReadState::MoreWaits;
                 if socket.is_ready {
                     self.ready.push_back(id);
                 }
             }
+            if taken.is_turn_over {
+                return ReadState::MoreWaits;
+            }
         }
-        let is_empty = self.ready.is_empty() && !self.has_more_events;
-        if is_empty { ReadState::Emptied } else { ReadState::MoreWaits }
+        if self.ready.is_empty() { ReadState::Emptied } else { ReadState::MoreWaits }
     }
 
-    /// Reads at most so many messages of one connection; returns what it had.
+    /// Reads at most so many messages of one connection.
     fn read_connection(
         &mut self,
         id: ConnectionId,
         share: usize,
-        take: &mut impl FnMut(Incoming),
-    ) -> (Taken, ReadState) {
-        let mut had = Taken::default();
-        let from = peer_id(id);
-        while had.bytes < CONNECTION_BYTES_PER_TURN && had.messages < share {
-            let is_large = self.transport.input_bytes(id) >= READ_BYTES / 2;
+        of: &mut impl Connections,
+    ) -> Taken {
+        let mut had = Taken { messages: 0, bytes: 0, state: ReadState::Emptied, is_turn_over: false };
+        while had.bytes < CONNECTION_BYTES_PER_TURN && had.messages < share && !had.is_turn_over {
+            let is_large = of.transport().input_bytes(id) >= READ_BYTES / 2;
             let room = if is_large { CONNECTION_BYTES_PER_TURN } else { READ_BYTES };
-            let Some(socket) = socket_of(&mut self.sockets, id) else { break };
+            let Some(socket) = socket_of(&mut self.sockets, id) else { return had };
             let left_over = std::mem::take(&mut socket.left_over);
             let (input, is_last) = if left_over.is_empty() {
                 match socket.read(self.scratch.get_mut(..room).unwrap_or_default()) {
                     Input::Bytes { count, is_last } => {
                         (self.scratch.get(..count).unwrap_or_default(), is_last)
                     }
-                    Input::Nothing => return (had, ReadState::Emptied),
+                    Input::Nothing => return had,
                     Input::Closed => {
-                        self.transport.closed(id);
-                        return (had, ReadState::Emptied);
+                        of.transport().closed(id);
+                        return had;
                     }
                 }
             } else {
                 (left_over.as_slice(), false)
             };
             had.bytes += input.len();
-            let now = Instant::now();
-            let taken = self.transport.received(now, id, input, |address, message| {
-                had.messages += 1;
-                take(Incoming { now, from: from.clone(), address, message });
-                if had.messages < share { Flow::Continue } else { Flow::Stop }
-            });
-            if taken < input.len() {
-                socket.left_over = input.get(taken..).unwrap_or_default().to_vec();
-            } else if is_last || self.transport.address(id).is_none() {
-                return (had, ReadState::Emptied);
+            let received = of.received(Instant::now(), id, input, share - had.messages);
+            had.messages += received.messages;
+            had.is_turn_over = received.is_turn_over;
+            if received.bytes < input.len() {
+                socket.left_over = input.get(received.bytes..).unwrap_or_default().to_vec();
+            } else if is_last || of.transport().address(id).is_none() {
+                return had;
             }
         }
-        (had, ReadState::MoreWaits)
+        had.state = ReadState::MoreWaits;
+        had
     }
 }
 
-/// How much a connection had.
-#[derive(Clone, Copy, Default)]
+/// What a connection had.
+#[derive(Clone, Copy)]
 struct Taken {
     messages: usize,
     bytes: usize,
+    state: ReadState,
+    is_turn_over: bool,
 }
 
 /// What a read came to.

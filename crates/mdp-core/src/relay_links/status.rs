@@ -25,7 +25,7 @@ pub struct LinkState {
 pub enum LinkLoss {
     /// Its connection is gone.
     Disconnected,
-    /// The owner said nothing for long.
+    /// The other node said nothing for long.
     Silent,
     /// The origin took nothing for long.
     Stalled,
@@ -43,7 +43,7 @@ pub enum LinkLoss {
 
 impl LinkLoss {
     /// Every reason, in the order of declaration.
-    pub(crate) const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Disconnected,
         Self::Silent,
         Self::Stalled,

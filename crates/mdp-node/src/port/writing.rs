@@ -5,56 +5,58 @@ use std::{
     time::Instant,
 };
 
-use mdp_broker::{Outgoing, PeerId};
-use mdp_transport::{ConnectionId, MessageWriter, SharedFrame};
-use mdp_wire::{Token, worker::FromBroker};
+use mdp_transport::{ConnectionId, Transport};
 
-use super::{ClientPort, connection_id, interest, socket_of};
+use super::{Port, interest, socket_of};
 
 /// How much may wait for one peer before it is tried to be written, within a turn.
 const WRITE_AT_ONCE_BYTES: usize = 256 * 1024;
 
-impl ClientPort {
-    /// Puts a message into the queue of a peer. One that does not read gets no heartbeats: unread
-    /// messages prove as much, and heartbeats would pile up.
-    pub(crate) fn send(&mut self, now: Instant, to: &PeerId, message: Outgoing<SharedFrame>) {
-        let id = connection_id(to);
-        if is_heartbeat(&message) && self.transport.is_blocked(id) {
-            return;
-        }
-        let token = request_token(&message);
-        self.transport.send(id, token, |writer| encode(message, writer));
-        if self.transport.output_bytes(id) > WRITE_AT_ONCE_BYTES && !self.transport.is_blocked(id) {
-            self.write(now, id);
+impl Port {
+    /// Writes what waits for one peer, if that is much, without waiting for the end of the turn.
+    pub(crate) fn write_if_much<T>(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        transport: &mut Transport<T>,
+    ) {
+        if transport.output_bytes(id) > WRITE_AT_ONCE_BYTES && !transport.is_blocked(id) {
+            self.write(now, id, transport);
         }
     }
 
     /// Writes what waits, as far as the kernel takes it, and closes what ended.
-    pub(crate) fn flush(&mut self, now: Instant) {
-        while let Some(id) = self.transport.poll_writable() {
-            self.write(now, id);
+    pub(crate) fn flush<T>(&mut self, now: Instant, transport: &mut Transport<T>) {
+        for id in std::mem::take(&mut self.writable) {
+            if transport.is_blocked(id) {
+                self.write(now, id, transport);
+            }
         }
-        self.close_ended();
+        while let Some(id) = transport.poll_writable() {
+            self.write(now, id, transport);
+        }
+        self.close_ended(transport);
     }
 
-    pub(super) fn write(&mut self, now: Instant, id: ConnectionId) {
+    fn write<T>(&mut self, now: Instant, id: ConnectionId, transport: &mut Transport<T>) {
         loop {
-            let output = self.transport.output(id);
+            let output = transport.output(id);
             let Some(socket) = socket_of(&mut self.sockets, id).filter(|_| !output.is_empty())
             else {
                 drop(output);
-                return self.ask_for_room(id, false);
+                return self.ask_for_room(id, false, transport);
             };
             match socket.stream.write_vectored(&output) {
                 Ok(count) if count > 0 => {
                     drop(output);
-                    self.transport.transmitted(now, id, count);
+                    transport.transmitted(now, id, count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     drop(output);
-                    self.transport.blocked(now, id);
-                    return self.ask_for_room(id, true);
+                    socket.wants_room = true;
+                    transport.blocked(now, id);
+                    return self.ask_for_room(id, true, transport);
                 }
                 // Nothing can be written any more, but what the peer said last may still be there: the
                 // connection ends once that was read.
@@ -64,30 +66,29 @@ impl ClientPort {
                     if !std::mem::replace(&mut socket.is_ready, true) {
                         self.ready.push_back(id);
                     }
-                    return self.transport.blocked(now, id);
+                    return transport.blocked(now, id);
                 }
             }
         }
     }
 
     /// The poller is to tell when more can be written, or no longer. TCP always does.
-    fn ask_for_room(&mut self, id: ConnectionId, is_wanted: bool) {
+    fn ask_for_room<T>(&mut self, id: ConnectionId, is_wanted: bool, transport: &mut Transport<T>) {
         let Some(socket) = socket_of(&mut self.sockets, id) else { return };
         if socket.tells_room == is_wanted || socket.stream.may_always_tell_room() {
             return;
         }
-        let token = mio::Token(usize::try_from(id.number()).unwrap_or(usize::MAX));
-        let registry = self.poll.registry();
-        match registry.reregister(&mut socket.stream, token, interest(is_wanted)) {
+        let token = self.name.token(id.number());
+        match self.registry.reregister(&mut socket.stream, token, interest(is_wanted)) {
             Ok(()) => socket.tells_room = is_wanted,
             // It would wait for ever.
-            Err(_) => self.transport.closed(id),
+            Err(_) => transport.closed(id),
         }
     }
 
     /// Closes the sockets of connections that ended.
-    pub(super) fn close_ended(&mut self) {
-        while let Some(closing) = self.transport.poll_closing() {
+    pub(super) fn close_ended<T>(&mut self, transport: &mut Transport<T>) {
+        while let Some(closing) = transport.poll_closing() {
             let place = self.sockets.get_mut(closing.id.slot());
             let socket = place.and_then(|it| it.take_if(|socket| socket.id == closing.id));
             let Some(mut socket) = socket else { continue };
@@ -118,27 +119,4 @@ impl ClientPort {
             }
         }
     }
-}
-
-fn encode(message: Outgoing<SharedFrame>, writer: &mut MessageWriter<'_, Token>) {
-    let encoded = match message {
-        Outgoing::Client(reply) => reply.encode(writer),
-        Outgoing::Worker { version, message } => message.encode(version, writer),
-    };
-    match encoded {
-        Ok(()) => {}
-    }
-}
-
-/// The token of a request for a worker.
-const fn request_token(message: &Outgoing<SharedFrame>) -> Option<Token> {
-    match message {
-        Outgoing::Worker { message: FromBroker::Request { client, .. }, .. } => Some(*client),
-        Outgoing::Client(_)
-        | Outgoing::Worker { message: FromBroker::Heartbeat | FromBroker::Disconnect, .. } => None,
-    }
-}
-
-const fn is_heartbeat(message: &Outgoing<SharedFrame>) -> bool {
-    matches!(message, Outgoing::Worker { message: FromBroker::Heartbeat, .. })
 }

@@ -25,18 +25,23 @@ use crate::{
     interfaces::{bind_address, bound_endpoint, listen},
 };
 
-/// The key of the addresses.
-const KEY: &str = "broker.bind";
 /// How long what was sent may go unanswered by the peer's machine.
-const UNANSWERED_MAX: Duration = Duration::from_secs(10);
+pub(super) const UNANSWERED_MAX: Duration = Duration::from_secs(10);
 /// How long a connection is idle before TCP looks whether it lives, and how often, and how long.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_COUNT: u32 = 4;
-/// How many connections may wait to be accepted: after a restart, all peers come at once.
-const BACKLOG_CONNECTIONS: i32 = 4_096;
 /// How long no connection is taken when there is no room for one.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How a port listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListenerSettings {
+    /// The key of its addresses.
+    pub(crate) key: &'static str,
+    /// How many connections may wait to be accepted.
+    pub(crate) backlog_connections: i32,
+}
 
 /// Takes connections at all addresses, at each in its turn.
 #[derive(Debug)]
@@ -79,21 +84,28 @@ pub(super) enum Accepted {
 
 impl Listeners {
     /// Binds all, or none.
-    pub(super) fn bind(addresses: &[BindAddress]) -> Result<Self, BindError> {
+    pub(super) fn bind(
+        settings: &ListenerSettings,
+        addresses: &[BindAddress],
+    ) -> Result<Self, BindError> {
         debug_assert!((1..=BINDS_MAX).contains(&addresses.len()), "{addresses:?}");
         let mut listeners = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let bound = Listener::bind(address);
-            listeners.push(bound.map_err(|error| explained(error, address, &listeners))?);
+            let bound = Listener::bind(settings, address);
+            let explain = |error| explained(settings.key, error, address, &listeners);
+            listeners.push(bound.map_err(explain)?);
         }
         Ok(Self { listeners, next: 0, paused_until: None })
     }
 
-    /// The poller tells of the first one by this token, and of each other one by the one below.
-    pub(super) fn register(&mut self, registry: &Registry, first: mio::Token) -> io::Result<()> {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            let token = mio::Token(first.0.saturating_sub(index));
-            registry.register(listener.socket.source(), token, Interest::READABLE)?;
+    /// The poller tells of each one by the token of its place.
+    pub(super) fn register(
+        &mut self,
+        registry: &Registry,
+        token: impl Fn(u64) -> mio::Token,
+    ) -> io::Result<()> {
+        for (index, listener) in (0..).zip(self.listeners.iter_mut()) {
+            registry.register(listener.socket.source(), token(index), Interest::READABLE)?;
         }
         Ok(())
     }
@@ -104,7 +116,8 @@ impl Listeners {
     }
 
     /// The poller has news of this one, counted from the first; false if there is no such one.
-    pub(super) fn wake(&mut self, index: usize) -> bool {
+    pub(super) fn wake(&mut self, index: u64) -> bool {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
         let Some(listener) = self.listeners.get_mut(index) else { return false };
         listener.may_wait = true;
         true
@@ -154,10 +167,10 @@ impl Listeners {
 }
 
 impl Listener {
-    fn bind(address: &BindAddress) -> Result<Self, BindError> {
+    fn bind(settings: &ListenerSettings, address: &BindAddress) -> Result<Self, BindError> {
         let (socket, address) = match address {
-            BindAddress::Tcp(endpoint) => bind_tcp(endpoint)?,
-            BindAddress::Ipc(path) => (bind_unix(path)?, address.clone()),
+            BindAddress::Tcp(endpoint) => bind_tcp(settings, endpoint)?,
+            BindAddress::Ipc(path) => (bind_unix(settings, path)?, address.clone()),
         };
         Ok(Self { socket, address, may_wait: true })
     }
@@ -247,33 +260,42 @@ fn is_of_one(error: &io::Error) -> bool {
 }
 
 /// The same error, or, if what is in use is one of these listeners, that.
-fn explained(error: BindError, address: &BindAddress, bound: &[Listener]) -> BindError {
+fn explained(
+    key: &'static str,
+    error: BindError,
+    address: &BindAddress,
+    bound: &[Listener],
+) -> BindError {
     if !matches!(error, BindError::AddressInUse { .. } | BindError::SocketInUse { .. }) {
         return error;
     }
     match bound.iter().find(|listener| listener.socket.collides_with(address)) {
         None => error,
         Some(Listener { address: other, .. }) => BindError::OwnAddress {
-            key: KEY,
+            key,
             address: address.to_string(),
             other: other.to_string(),
         },
     }
 }
 
-fn bind_tcp(endpoint: &Endpoint) -> Result<(ListeningSocket, BindAddress), BindError> {
-    let listened = listen(endpoint, BACKLOG_CONNECTIONS, configure)
+fn bind_tcp(
+    settings: &ListenerSettings,
+    endpoint: &Endpoint,
+) -> Result<(ListeningSocket, BindAddress), BindError> {
+    let key = settings.key;
+    let listened = listen(endpoint, settings.backlog_connections, configure)
         .and_then(|socket| socket.local_addr().map(|bound| (socket, bound)));
     let (socket, bound) = listened.map_err(|error| {
         let (kind, address) = (error.kind(), endpoint.to_string());
         if kind == io::ErrorKind::AddrInUse {
-            BindError::AddressInUse { key: KEY, address }
+            BindError::AddressInUse { key, address }
         } else if kind == io::ErrorKind::PermissionDenied {
-            BindError::Forbidden { key: KEY, address }
+            BindError::Forbidden { key, address }
         } else if is_no_room(&error) {
-            BindError::NoSocket { key: KEY, address, error }
+            BindError::NoSocket { key, address, error }
         } else {
-            BindError::Unusable { key: KEY, address, error }
+            BindError::Unusable { key, address, error }
         }
     })?;
     let address = BindAddress::Tcp(bound_endpoint(endpoint, bound));
@@ -291,8 +313,8 @@ fn configure(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
-fn bind_unix(path: &SocketPath) -> Result<ListeningSocket, BindError> {
-    let (socket, file) = SocketFile::bind(path, BACKLOG_CONNECTIONS)?;
+fn bind_unix(settings: &ListenerSettings, path: &SocketPath) -> Result<ListeningSocket, BindError> {
+    let (socket, file) = SocketFile::bind(settings, path)?;
     let socket = UnixListener::from_std(socket);
     // Each peer's address names it, and it is there for as long as the process.
     let path = path.as_str().to_owned().leak();
