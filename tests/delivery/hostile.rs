@@ -1,5 +1,5 @@
-//! Peers that attack the client ports of all nodes while others call: no node ends, no reply is wrong,
-//! no call is lost, the nodes stay small, and the others hardly notice.
+//! Peers that attack all ports of all nodes while others call: no node ends, no reply is wrong, no call is
+//! lost, no link between nodes ends, the nodes stay small, and the others hardly notice.
 
 mod attack;
 mod killed;
@@ -77,27 +77,36 @@ fn call(client: &RawClient, per_second: u32, length: Duration, number: &AtomicU6
     took
 }
 
-/// The memory of a node, as it says itself.
-fn rss_bytes(node: &ClusterNode) -> f64 {
+/// The sum of all series of a metric of a node.
+fn metric(node: &ClusterNode, name: &str) -> f64 {
     let page = node.page("/metrics").expect("a node that lives shows its metrics").body;
-    let line =
-        page.lines().find(|line| line.starts_with("majordomo_process_resident_memory_bytes "));
-    line.and_then(|line| line.split(' ').next_back()?.parse().ok()).expect("it is there")
+    let series = page.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+    });
+    let values = series.map(|line| line.split(' ').next_back().unwrap().parse::<f64>().unwrap());
+    values.reduce(|one, other| one + other).expect("it is there")
 }
 
-/// Calls at all nodes while attackers are at these ports, where mmi.service has this answer.
-fn round(
-    cluster: &TestCluster,
-    clients: &mut [RawClient],
-    (ports, answer): (&[String], &str),
-) -> Durations {
+/// What is attacked.
+#[derive(Clone, Copy)]
+struct Attacked<'a> {
+    /// Where clients and workers connect, and what mmi.service answers there.
+    clients: &'a [String],
+    answer: &'a str,
+    /// Those, and where other nodes connect.
+    all: &'a [String],
+}
+
+/// Calls at all nodes while attackers are at these ports.
+fn round(cluster: &TestCluster, clients: &mut [RawClient], attacked: Attacked<'_>) -> Durations {
+    let Attacked { clients: ports, answer, all } = attacked;
     let per_second = scale().pick(PER_SECOND, PER_SECOND_FULL);
     let length = scale().pick(ROUND, ROUND_FULL);
     let (is_over, number) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut took = Durations::default();
     thread::scope(|scope| {
         for _ in 0..ATTACKERS {
-            let attacker = Attacker::new(random(), ports);
+            let attacker = Attacker::new(random(), all);
             scope.spawn(|| attacker.run(&is_over));
         }
         let killed = scope.spawn(|| kill_clients(random(), (ports, answer), &is_over));
@@ -114,8 +123,10 @@ fn round(
         ends.into_iter().for_each(|end| took.extend(&end.expect("all calls have their replies")));
     });
     for node in cluster.nodes() {
-        let bytes = rss_bytes(node);
+        let bytes = metric(node, "majordomo_process_resident_memory_bytes");
         assert!(bytes < RSS_BYTES_MAX, "{} has {bytes} bytes", node.name());
+        let lost = metric(node, "majordomo_relay_lost_links_total");
+        assert!(lost < 1.0, "{}: {lost} links between nodes were lost", node.name());
     }
     took
 }
@@ -125,8 +136,11 @@ fn attackers_harm_nobody_but_themselves() {
     let _machine = machine();
     let cluster = TestCluster::start(&[]);
     let elsewhere = NodeProcess::start(&[QUIET]);
-    let ports: Vec<String> =
-        (0..NODES).map(|node| format!("127.0.0.1:{}", cluster.node(node).ports().broker)).collect();
+    let address = |port: u16| format!("127.0.0.1:{port}");
+    let nodes = || (0..NODES).map(|node| cluster.node(node).ports());
+    let ports: Vec<String> = nodes().map(|ports| address(ports.broker)).collect();
+    let all: Vec<String> =
+        nodes().flat_map(|it| [it.broker, it.broker, it.relay, it.cluster].map(address)).collect();
     let idle = [elsewhere.endpoint().trim_start_matches("tcp://").to_owned()];
     let mut clients: Vec<RawClient> =
         (0..NODES).map(|node| RawClient::connect(cluster.node(node), Version::V01)).collect();
@@ -141,8 +155,10 @@ fn attackers_harm_nobody_but_themselves() {
         let rounds = thread::scope(|inner| {
             let run = || {
                 for _ in 0..scale().pick(1, ROUNDS_FULL) {
-                    alone.extend(&round(&cluster, &mut clients, (&idle, "404")));
-                    attacked.extend(&round(&cluster, &mut clients, (&ports, "200")));
+                    let elsewhere = Attacked { clients: &idle, answer: "404", all: &idle };
+                    let here = Attacked { clients: &ports, answer: "200", all: &all };
+                    alone.extend(&round(&cluster, &mut clients, elsewhere));
+                    attacked.extend(&round(&cluster, &mut clients, here));
                 }
             };
             inner.spawn(run).join()

@@ -13,7 +13,7 @@ use std::{
 
 use mdp_broker::{Broker, Effect, Input, Note, PeerId, Receipt};
 use mdp_raft::Stop;
-use mdp_replica::NewsState;
+use mdp_replica::{Agreement, NewsState, Replica};
 use mdp_transport::{
     self as transport, Loss, PeerAddress, SharedFrame, StreamError, TransportEvent,
 };
@@ -22,9 +22,9 @@ use thiserror::Error;
 
 use crate::{
     client_port::{ClientPort, Incoming, peer_id},
-    cluster::{Cluster, View},
     inbox::{INBOX_BATCH_MAX, Inbox, Message},
     notes,
+    pages::{self, View},
     poller::{Poller, PortName},
     port::ReadState,
     relay_port::RelayPort,
@@ -102,13 +102,13 @@ enum Phase {
 
 /// Everything that the broker thread owns.
 #[derive(Debug)]
-pub(crate) struct BrokerThread<C> {
+pub(crate) struct BrokerThread<A> {
     pub(crate) broker: Broker<SharedFrame>,
     pub(crate) poller: Poller,
     pub(crate) clients: ClientPort,
     /// `None`: the node is alone.
     pub(crate) relay: Option<RelayPort>,
-    pub(crate) cluster: C,
+    pub(crate) replica: Replica<A, SharedFrame>,
     pub(crate) inbox: Inbox,
     /// The addresses that clients are told by their network.
     pub(crate) networks: Arc<ClientNetworks>,
@@ -119,7 +119,7 @@ pub(crate) struct BrokerThread<C> {
     pub(crate) started_at: Instant,
 }
 
-impl<C: Cluster> BrokerThread<C> {
+impl<A: Agreement> BrokerThread<A> {
     /// Serves until it is drained or stopped.
     pub(crate) fn run(self) -> Result<Ending, BrokerThreadError> {
         let now = Instant::now();
@@ -132,8 +132,8 @@ impl<C: Cluster> BrokerThread<C> {
 }
 
 /// A broker thread at work.
-struct Running<C> {
-    it: BrokerThread<C>,
+struct Running<A> {
+    it: BrokerThread<A>,
     /// The frames of the message at hand; its memory is used again and again.
     frames: Vec<SharedFrame>,
     now: Instant,
@@ -145,7 +145,7 @@ struct Running<C> {
     last_lost: Option<(PeerId, PeerAddress)>,
 }
 
-impl<C: Cluster> Running<C> {
+impl<A: Agreement> Running<A> {
     fn run(mut self) -> Result<Ending, BrokerThreadError> {
         loop {
             self.it.turns.fetch_add(1, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl<C: Cluster> Running<C> {
             let clients = self.read_clients()?;
             self.tend_relay()?;
             self.run_timers(clients)?;
-            self.it.cluster.flush(self.now);
+            self.it.replica.flush(self.now);
             self.write();
             self.end_if_left();
             if let Phase::Ended(ending) = &self.phase {
@@ -220,15 +220,15 @@ impl<C: Cluster> Running<C> {
 
     fn begin_drain(&mut self, asked_at: Instant) -> Result<(), BrokerThreadError> {
         self.phase = Phase::Draining { asked_at };
-        self.it.cluster.begin_drain(self.now);
+        self.it.replica.begin_drain(self.now);
         self.handle(Input::Drain { deadline: asked_at + self.it.drain.timeout })
     }
 
     /// What the cluster agreed on and answered, before new work.
     fn read_news(&mut self) -> Result<NewsState, BrokerThreadError> {
-        let news = self.it.cluster.read_news(self.now);
+        let news = self.it.replica.read_news(self.now);
         self.run_effects()?;
-        if let Some(stop) = self.it.cluster.take_stop() {
+        if let Some(stop) = self.it.replica.take_stop() {
             self.phase = Phase::Ended(Ending::Cluster(stop));
         }
         Ok(news)
@@ -283,8 +283,8 @@ impl<C: Cluster> Running<C> {
             self.it.broker.handle_timeout(self.now);
             self.run_effects()?;
         }
-        if self.it.cluster.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.it.cluster.handle_timeout(self.now);
+        if self.it.replica.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.it.replica.handle_timeout(self.now);
             self.run_effects()?;
         }
         Ok(())
@@ -292,10 +292,10 @@ impl<C: Cluster> Running<C> {
 
     fn end_if_left(&mut self) {
         if let Phase::Leaving { asked_at, receipt } = self.phase
-            && self.it.cluster.has_left()
+            && self.it.replica.has_left()
         {
             let took = Instant::now().saturating_duration_since(asked_at);
-            let leader_moved = self.it.cluster.leader_moved();
+            let leader_moved = self.it.replica.leader_moved();
             self.phase = Phase::Ended(Ending::Drained(Drained { receipt, leader_moved, took }));
         }
     }
@@ -322,7 +322,7 @@ impl<C: Cluster> Running<C> {
             return Some(lost);
         }
         let told = self.it.relay.as_mut().and_then(|relay| relay.poll_input(self.now));
-        told.or_else(|| self.it.cluster.poll_answer())
+        told.or_else(|| self.it.replica.poll_answer())
     }
 
     /// The next client or worker whose connection is gone.
@@ -369,9 +369,9 @@ impl<C: Cluster> Running<C> {
                     relay.send_to_origin(self.now, link, message);
                 }
             }
-            Effect::Propose(entry) => self.it.cluster.propose(entry),
+            Effect::Propose(entry) => self.it.replica.propose(entry),
             Effect::Lookup { query, service, purpose } => {
-                self.it.cluster.lookup(query, service, purpose);
+                self.it.replica.lookup(query, service, purpose);
             }
             Effect::Describe { query, page, asker } => {
                 let asker = self.it.clients.address(&asker).and_then(PeerAddress::ip);
@@ -380,7 +380,8 @@ impl<C: Cluster> Running<C> {
                 let (broker, links) = (&self.it.broker, links.as_slice());
                 let (networks, now) = (&*self.it.networks, self.now);
                 let view = View { broker, connections, links, networks, asker, now };
-                self.it.cluster.describe(query, page, &view);
+                let json = pages::page(page, &self.it.replica, &view);
+                self.it.replica.answer(Input::Described { query, json });
             }
             Effect::Note(note) => {
                 if let Note::WorkerUp { peer, .. } = &note {
@@ -397,7 +398,7 @@ impl<C: Cluster> Running<C> {
                     Phase::Serving | Phase::Ended(_) => self.now,
                 };
                 self.phase = Phase::Leaving { asked_at, receipt };
-                self.it.cluster.leave(self.now);
+                self.it.replica.leave(self.now);
             }
         }
         Ok(())
@@ -417,7 +418,7 @@ impl<C: Cluster> Running<C> {
         };
         let due = [
             self.it.broker.poll_timeout(),
-            self.it.cluster.poll_timeout(),
+            self.it.replica.poll_timeout(),
             self.it.clients.poll_timeout(),
             self.it.relay.as_ref().and_then(RelayPort::poll_timeout),
             announced,

@@ -6,17 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Counters, Gauges, Page, ServiceStatus, WorkerActivity};
+use mdp_broker::{Broker, Counters, Gauges, Page, ServiceStatus, WorkerActivity};
 use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState, SoftwareVersion};
 use mdp_raft::{ClusterStatus, MemberChange, MemberStatus, Role, UpgradeState, UpgradeStatus};
 use mdp_wire::{ClientNetworks, DecodeLimits, ServiceName};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use mdp_transport::TransportTotals;
+use mdp_replica::{Agreement, Replica};
+use mdp_transport::{SharedFrame, TransportTotals};
 
 use crate::{
-    ConnectionReport, LinkState, NodeReport, WorkerReport, cluster::View, version::VERSION,
+    ConnectionReport, LinkState, NodeReport, WorkerReport, version::VERSION,
 };
 
 /// How many services one page of the directory names: writing it must not hold up the broker.
@@ -37,6 +38,23 @@ pub(crate) struct ClusterFacts<'a> {
     pub(crate) links: &'a [LinkState],
     /// The addresses that this node tells clients by their network.
     pub(crate) networks: &'a ClientNetworks,
+}
+
+/// What a page of the management interface tells about this node.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    /// The engine.
+    pub(crate) broker: &'a Broker<SharedFrame>,
+    /// The connections of clients and workers.
+    pub(crate) connections: TransportTotals,
+    /// The links with other nodes.
+    pub(crate) links: &'a [LinkState],
+    /// The addresses that this node tells clients by their network.
+    pub(crate) networks: &'a ClientNetworks,
+    /// Where the client that asked for the page connects from, if that is an IP address.
+    pub(crate) asker: Option<IpAddr>,
+    /// Now.
+    pub(crate) now: Instant,
 }
 
 impl ClusterFacts<'_> {
@@ -372,13 +390,21 @@ pub(crate) fn endpoints_page(
     })
 }
 
-/// A page of the management interface.
-pub(crate) fn page(
+/// A page of the management interface, as this node's copy of the catalog has it.
+pub(crate) fn page<A: Agreement>(
     page: Page,
-    cluster: &ClusterFacts<'_>,
+    replica: &Replica<A, SharedFrame>,
     view: &View<'_>,
-    started_at: Instant,
 ) -> Vec<u8> {
+    let status = replica.status();
+    let cluster = &ClusterFacts {
+        node: replica.node(),
+        catalog: replica.catalog(),
+        applied_index: replica.applied_index(),
+        status: status.as_ref(),
+        links: view.links,
+        networks: view.networks,
+    };
     let page = match page {
         Page::Directory => {
             let mut here: Vec<ServiceStatus> = view.broker.services().collect();
@@ -388,7 +414,7 @@ pub(crate) fn page(
         Page::Endpoints => endpoints_page(cluster, view.asker, view.broker.message_limits()),
         Page::Status => {
             let numbers = NodeNumbers {
-                uptime: view.now.saturating_duration_since(started_at),
+                uptime: view.now.saturating_duration_since(replica.started_at()),
                 gauges: view.broker.gauges(),
                 counters: view.broker.counters(),
                 connections: &view.connections,

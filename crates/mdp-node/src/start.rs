@@ -9,11 +9,13 @@ use std::{
 };
 
 use mdp_broker::{Broker, Seed};
-use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName, Refusal};
+use mdp_catalog::{
+    Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal,
+};
 use mdp_core::RelaySettings;
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
-use mdp_replica::{IsolationWatch, Membership, RaftAgreement, Replica};
-use mdp_transport::TransportLimits;
+use mdp_replica::{Agreement, IsolationWatch, Membership, RaftAgreement, Replica};
+use mdp_transport::{SharedFrame, TransportLimits};
 use mdp_wire::ClientNetworks;
 use thiserror::Error;
 use tokio::{
@@ -27,15 +29,12 @@ use crate::{
     bell::Ringer,
     broker_thread::{BrokerThread, DrainTimes, Ending},
     client_port::{ClientPort, connection_limits},
-    cluster::Cluster,
     cluster_link::{ClusterLink, LinkError},
     inbox::{Inbox, Postbox, inbox},
     limits::{self, OpenFiles},
-    local_cluster::LocalCluster,
     node::ClusterParts,
     poller::Poller,
     relay_port::RelayPort,
-    replicated_cluster::ReplicatedCluster,
     resolver::Resolver,
     version::{CALL_FORMATS, RELAY_WIRE, VERSION},
     view::NodeFacts,
@@ -212,10 +211,9 @@ impl Node {
         };
         let minority = linked.config.minority;
         config.settings.minority = minority;
-        let (parts, relay, cluster) = linked.join(&config.name, &mut view)?;
-        let incarnation = Incarnation { node: config.name.clone(), epoch: Epoch(0) };
+        let (parts, relay, replica) = linked.join(&config.name, &mut view)?;
         let shell = Shell { config, poller, clients, relay: Some(relay), inbox };
-        let thread = shell.spawn(cluster, incarnation, &view)?;
+        let thread = shell.spawn(replica, &view)?;
         Ok(Self::new(view, thread, Some(parts)))
     }
 }
@@ -234,11 +232,16 @@ fn spawn_alone(
     inbox: Inbox,
     view: &NodeView,
 ) -> Result<Thread, StartError> {
-    let advertised = view.advertised().to_owned();
-    let cluster = LocalCluster::new(config.name.clone(), advertised, Instant::now())
-        .map_err(StartError::Catalog)?;
-    let incarnation = cluster.incarnation().clone();
-    Shell { config, poller, clients, relay: None, inbox }.spawn(cluster, incarnation, view)
+    let up = NodeUp {
+        node: config.name.clone(),
+        node_id: NodeId::default(),
+        boot: Boot::default(),
+        expected_epoch: Epoch::default(),
+        endpoints: Endpoints { client: view.advertised().to_owned(), ..Endpoints::default() },
+        version: VERSION.parse().unwrap_or_default(),
+    };
+    let replica = Replica::alone(up, Instant::now()).map_err(StartError::Catalog)?;
+    Shell { config, poller, clients, relay: None, inbox }.spawn(replica, view)
 }
 
 /// What the broker thread is made of, whatever the cluster.
@@ -251,22 +254,23 @@ struct Shell {
 }
 
 impl Shell {
-    fn spawn<C: Cluster + Send + 'static>(
+    fn spawn<A: Agreement + Send + 'static>(
         self,
-        cluster: C,
-        incarnation: Incarnation,
+        replica: Replica<A, SharedFrame>,
         view: &NodeView,
     ) -> Result<Thread, StartError> {
         let Self { config, poller, clients, relay, inbox } = self;
         let seed = seed().map_err(system("read random bytes"))?;
         let now = Instant::now();
         let limits = config.settings.decode;
+        // The engine hears of its life from the replica.
+        let incarnation = Incarnation { node: config.name.clone(), epoch: Epoch(0) };
         let broker = BrokerThread {
             broker: Broker::new(incarnation, config.settings, seed, now),
             poller,
             clients,
             relay,
-            cluster,
+            replica,
             inbox,
             networks: view.shared_networks(),
             limits,
@@ -352,7 +356,7 @@ impl Linked {
         self,
         node: &NodeName,
         view: &mut NodeView,
-    ) -> Result<(ClusterParts, RelayPort, ReplicatedCluster<RaftAgreement>), StartError> {
+    ) -> Result<(ClusterParts, RelayPort, Replica<RaftAgreement, SharedFrame>), StartError> {
         let Self { config, link, relay, runtime, advertised } = self;
         let consensus_config = ConsensusConfig {
             name: node.clone(),
@@ -391,8 +395,8 @@ impl Linked {
         view.join(consensus.clone(), runtime.handle().clone(), link.counters(), relay.watch());
         let agreement =
             RaftAgreement { consensus: consensus.clone(), runtime: runtime.handle().clone() };
-        let cluster = ReplicatedCluster::new(Replica::new(agreement, feed, membership, now));
-        Ok((ClusterParts { link, consensus, runtime }, relay, cluster))
+        let replica = Replica::new(agreement, feed, membership, now);
+        Ok((ClusterParts { link, consensus, runtime }, relay, replica))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mdp_broker::{Counters, Gauges, ServiceStatus};
-use mdp_catalog::NodeName;
+use mdp_catalog::{Catalog, NodeName};
 use mdp_raft::Consensus;
 use mdp_replica::ReadTotals;
 use mdp_transport::TransportTotals;
@@ -66,6 +66,9 @@ pub struct NodeReport {
     pub relay: Option<RelayReport>,
     /// The index up to which the copy of the catalog that answers was applied.
     pub applied_index: u64,
+    /// The catalog of a node without peers, if the services were asked for. That of others is asked of
+    /// consensus.
+    pub catalog: Option<Box<Catalog>>,
     /// How long the node has been running.
     pub uptime: Duration,
     /// The services with the most waiting requests, those with the most first, at most

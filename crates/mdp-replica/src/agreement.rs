@@ -1,4 +1,4 @@
-//! [`Agreement`]: what a copy of the catalog asks of consensus.
+//! [`Agreement`]: how a copy of the catalog comes to agree with others.
 
 use std::time::Duration;
 
@@ -12,14 +12,26 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Whether leadership was handed over, sooner or later; closed: nobody knows.
 pub type HandingOver = oneshot::Receiver<bool>;
 
-/// What a copy of the catalog asks of consensus. Nothing here waits.
+/// What became of a proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    /// It is on its way. The news tell when it is true; it may be lost.
+    Sent,
+    /// It is agreed on.
+    Agreed(CatalogEntry),
+}
+
+/// How a copy of the catalog comes to agree with others. Nothing here waits.
 pub trait Agreement {
-    /// Asks to make an entry true. It may be lost.
-    fn propose(&self, entry: CatalogEntry);
+    /// Whether there are no others: then the copy is the catalog, and no question has to be asked.
+    const IS_ALONE: bool;
+
+    /// Asks to make an entry true.
+    fn propose(&self, entry: CatalogEntry) -> Proposed;
     /// Begins a round of reads, which ends in the news.
     fn read(&self, round: RoundId);
-    /// What this node knows of its cluster.
-    fn status(&self) -> ClusterStatus;
+    /// What this node knows of its cluster; `None`: there is none.
+    fn status(&self) -> Option<ClusterStatus>;
     /// This node leaves on purpose. If it leads, it begins to hand leadership over.
     fn begin_leaving(&self) -> Option<HandingOver>;
 }
@@ -33,17 +45,42 @@ pub struct RaftAgreement {
     pub runtime: Handle,
 }
 
+/// The agreement of a node without peers: what it says is so, at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Agreement for Alone {
+    const IS_ALONE: bool = true;
+
+    fn propose(&self, entry: CatalogEntry) -> Proposed {
+        Proposed::Agreed(entry)
+    }
+
+    fn read(&self, _round: RoundId) {}
+
+    fn status(&self) -> Option<ClusterStatus> {
+        None
+    }
+
+    fn begin_leaving(&self) -> Option<HandingOver> {
+        None
+    }
+}
+
 impl Agreement for RaftAgreement {
-    fn propose(&self, entry: CatalogEntry) {
+    const IS_ALONE: bool = false;
+
+    fn propose(&self, entry: CatalogEntry) -> Proposed {
         self.consensus.propose(entry);
+        Proposed::Sent
     }
 
     fn read(&self, round: RoundId) {
         self.consensus.read(round);
     }
 
-    fn status(&self) -> ClusterStatus {
-        self.consensus.status()
+    fn status(&self) -> Option<ClusterStatus> {
+        Some(self.consensus.status())
     }
 
     fn begin_leaving(&self) -> Option<HandingOver> {

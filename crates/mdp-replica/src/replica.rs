@@ -5,14 +5,16 @@ mod feed;
 use std::{collections::VecDeque, time::Instant};
 
 use mdp_broker::{Input, LookupPurpose, QueryId};
-use mdp_catalog::{Catalog, CatalogEntry, Epoch, Incarnation, NodeName, NodeState};
+use mdp_catalog::{
+    Catalog, CatalogEntry, Epoch, Incarnation, NodeName, NodeState, NodeUp, Refusal,
+};
 use mdp_raft::{ClusterStatus, News, Stop};
 use mdp_wire::ServiceName;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{self, Receiver};
 
 use self::feed::without_quorum;
 use crate::{
-    Agreement, Consistency, IsolationWatch, Membership, ReadTotals,
+    Agreement, Alone, Consistency, IsolationWatch, Membership, Proposed, ReadTotals,
     leaving::Leaving,
     reads::{LookupRefused, Reads},
 };
@@ -40,7 +42,7 @@ pub struct Peers {
     pub nodes: Vec<(NodeName, String)>,
 }
 
-/// The catalog of a node that has peers. `A` is its way to consensus, `F` a frame of the engine.
+/// A node's copy of the catalog. `A` is how it agrees with others, `F` a frame of the engine.
 #[derive(Debug)]
 pub struct Replica<A, F> {
     agreement: A,
@@ -60,6 +62,25 @@ pub struct Replica<A, F> {
     stop: Option<Stop>,
     answers: VecDeque<Input<F>>,
     started_at: Instant,
+}
+
+impl<F> Replica<Alone, F> {
+    /// The catalog of a node without peers, in which it is up.
+    ///
+    /// # Errors
+    /// No catalog takes such a node.
+    pub fn alone(up: NodeUp, now: Instant) -> Result<Self, Refusal> {
+        let membership = Membership {
+            node: up.node.clone(),
+            process: up.boot.process,
+            consistency: Consistency::Linearizable,
+            isolation: None,
+        };
+        let (_, no_news) = mpsc::channel(1);
+        let mut replica = Self::new(Alone, no_news, membership, now);
+        replica.begin_own_life(up)?;
+        Ok(replica)
+    }
 }
 
 impl<A: Agreement, F> Replica<A, F> {
@@ -87,7 +108,14 @@ impl<A: Agreement, F> Replica<A, F> {
     /// What a void life says changes nothing: the engine says it again when it has another.
     pub fn propose(&mut self, entry: CatalogEntry) {
         if self.life.is_some() && speaker(&entry) == self.life.as_ref() {
-            self.agreement.propose(entry);
+            self.agree(entry);
+        }
+    }
+
+    fn agree(&mut self, entry: CatalogEntry) {
+        match self.agreement.propose(entry) {
+            Proposed::Sent => {}
+            Proposed::Agreed(entry) => self.apply_own(entry),
         }
     }
 
@@ -117,7 +145,11 @@ impl<A: Agreement, F> Replica<A, F> {
         for _ in 0..NEWS_BATCH_MAX {
             match self.news.try_recv() {
                 Ok(news) => self.on_news(now, news),
-                Err(_) => return NewsState::Emptied,
+                Err(_) => {
+                    // The end of this life may be what leaving waits for.
+                    self.go_on_leaving(now);
+                    return NewsState::Emptied;
+                }
             }
         }
         NewsState::MoreWaits
@@ -148,11 +180,15 @@ impl<A: Agreement, F> Replica<A, F> {
                 self.agreement.read(round);
             }
         }
-        if let Some(leaving) = &mut self.leaving
+        self.go_on_leaving(now);
+    }
+
+    fn go_on_leaving(&mut self, now: Instant) {
+        while let Some(leaving) = &mut self.leaving
             && leaving.wants_proposal(now, self.life.is_some())
             && let Some(incarnation) = self.life.clone()
         {
-            self.agreement.propose(CatalogEntry::NodeGone { incarnation });
+            self.agree(CatalogEntry::NodeGone { incarnation });
         }
     }
 
@@ -167,6 +203,7 @@ impl<A: Agreement, F> Replica<A, F> {
         if let Some(leaving) = &mut self.leaving {
             leaving.end(now);
         }
+        self.go_on_leaving(now);
     }
 
     /// Whether that is done, or was given up.
@@ -189,7 +226,7 @@ impl<A: Agreement, F> Replica<A, F> {
             return None;
         }
         let epoch = self.last_epoch?;
-        let cluster = self.agreement.status().cluster_id?;
+        let cluster = self.agreement.status()?.cluster_id?;
         self.have_peers_changed = false;
         let others = self.catalog.nodes().filter(|(name, record)| {
             **name != self.membership.node
@@ -228,10 +265,23 @@ impl<A: Agreement, F> Replica<A, F> {
         self.reads.totals()
     }
 
-    /// What consensus says of the cluster.
+    /// What consensus says of the cluster; `None`: there is none.
     #[must_use]
-    pub fn status(&self) -> ClusterStatus {
+    pub fn status(&self) -> Option<ClusterStatus> {
         self.agreement.status()
+    }
+}
+
+impl<A: Agreement, F> Replica<A, F> {
+    /// Whether an answer from this copy, as it is, will do.
+    const fn may_answer_at_once(&self, purpose: LookupPurpose) -> bool {
+        match (purpose, self.membership.consistency) {
+            _ if A::IS_ALONE => true,
+            // Before anything came, this copy is not old but empty.
+            (LookupPurpose::Availability, Consistency::Local) => self.applied > 0,
+            (LookupPurpose::Availability, Consistency::Linearizable)
+            | (LookupPurpose::Proof, _) => false,
+        }
     }
 }
 
@@ -263,16 +313,6 @@ impl<A, F> Replica<A, F> {
     #[must_use]
     pub const fn started_at(&self) -> Instant {
         self.started_at
-    }
-
-    /// Whether an answer from this copy, as it is, will do.
-    fn may_answer_at_once(&self, purpose: LookupPurpose) -> bool {
-        match (purpose, self.membership.consistency) {
-            // Before anything came, this copy is not old but empty.
-            (LookupPurpose::Availability, Consistency::Local) => self.applied > 0,
-            (LookupPurpose::Availability, Consistency::Linearizable)
-            | (LookupPurpose::Proof, _) => false,
-        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! What the administration port shows and changes: a node, or what stands for one in a test.
 
-mod lone;
-
 use std::{fmt, time::Duration};
 
 use mdp_catalog::{Catalog, NodeName, NodeState};
@@ -214,7 +212,7 @@ async fn cluster_page(
         }));
     }
     let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
-    let catalog = lone::catalog(view, &report);
+    let catalog = report.catalog.as_deref().cloned().unwrap_or_default();
     let (node, applied_index) = (view.name(), report.applied_index);
     let (catalog, status, links, networks) = (&catalog, None, &[][..], view.networks());
     Ok(page(&ClusterFacts { node, catalog, applied_index, status, links, networks }))
@@ -227,7 +225,10 @@ async fn services_page(view: &NodeView) -> Result<Value, ReportError> {
         Some(consensus) => {
             consensus.with_catalog(|catalog| Directory::with_waiting(catalog, &report.services))
         }
-        None => Directory::with_waiting(&lone::catalog(view, &report), &report.services),
+        None => {
+            let catalog = report.catalog.as_deref().cloned().unwrap_or_default();
+            Directory::with_waiting(&catalog, &report.services)
+        }
     };
     let majority = view.consensus().is_none_or(|consensus| consensus.status().leader.is_some());
     let mut page = directory.page(&report.services);

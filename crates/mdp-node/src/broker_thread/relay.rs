@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
-use super::{BrokerThreadError, ReadState, Running};
-use crate::{RelayReport, cluster::Cluster, relay_port::RelayPort};
+use mdp_replica::Agreement;
 
-impl<C: Cluster> Running<C> {
+use super::{BrokerThreadError, ReadState, Running};
+use crate::{RelayReport, relay_port::RelayPort};
+
+impl<A: Agreement> Running<A> {
     /// Takes what other nodes send, as it is done with the client port.
     pub(super) fn read_relay(&mut self) -> Result<ReadState, BrokerThreadError> {
         let Self { it, now, .. } = self;
@@ -22,7 +24,7 @@ impl<C: Cluster> Running<C> {
     /// Makes links and judges them, after what came was read.
     pub(super) fn tend_relay(&mut self) -> Result<(), BrokerThreadError> {
         let Some(relay) = &mut self.it.relay else { return Ok(()) };
-        if let Some(peers) = self.it.cluster.take_peers() {
+        if let Some(peers) = self.it.replica.take_peers() {
             relay.set_peers(self.now, peers);
         }
         relay.tend(self.now);
@@ -50,7 +52,7 @@ impl<C: Cluster> Running<C> {
         let is_cut_off = |node: &mdp_catalog::NodeName| relay.is_cut_off(node);
         let services = self.it.broker.services().filter(|service| service.queued > 0);
         let unreachable = services
-            .filter(|service| self.it.cluster.is_only_offered_by(&service.name, &is_cut_off));
+            .filter(|service| self.it.replica.is_only_offered_by(&service.name, &is_cut_off));
         unreachable.map(|service| service.queued).sum()
     }
 }

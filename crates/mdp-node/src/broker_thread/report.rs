@@ -1,14 +1,15 @@
 //! What the broker thread says of itself: what is not asked for costs it nothing.
 
 use mdp_broker::{DropReason, PeerId, ServiceStatus};
+use mdp_replica::Agreement;
 
 use super::Running;
 use crate::{
     ConnectionReport, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX, REPORT_WAITING_MAX,
-    REPORT_WORKERS_MAX, ReportScope, WorkerReport, cluster::Cluster,
+    REPORT_WORKERS_MAX, ReportScope, WorkerReport,
 };
 
-impl<C: Cluster> Running<C> {
+impl<A: Agreement> Running<A> {
     pub(super) fn report(&self, scope: ReportScope) -> NodeReport {
         let broker = &self.it.broker;
         let relay = self.relay_report();
@@ -21,11 +22,18 @@ impl<C: Cluster> Running<C> {
             queued_bytes_max: broker.queued_bytes_max(),
             counters,
             connections: self.it.clients.totals(),
-            reads: self.it.cluster.read_totals(),
+            reads: self.it.replica.read_totals(),
             relay,
-            applied_index: self.it.cluster.applied_index(),
+            applied_index: self.it.replica.applied_index(),
             uptime: self.now.saturating_duration_since(self.it.started_at),
             waiting: broker.waiting_services(REPORT_WAITING_MAX),
+            catalog: match scope {
+                ReportScope::Services if A::IS_ALONE => Some(Box::new(self.it.replica.catalog().clone())),
+                ReportScope::Services
+                | ReportScope::Totals
+                | ReportScope::Workers
+                | ReportScope::Connections => None,
+            },
             services: match scope {
                 ReportScope::Services | ReportScope::Workers => self.services(),
                 ReportScope::Totals | ReportScope::Connections => Vec::new(),

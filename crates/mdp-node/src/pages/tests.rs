@@ -1,3 +1,5 @@
+mod management;
+
 use std::sync::Arc;
 
 use mdp_broker::{PeerId, WorkerStatus};

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use mdp_broker::{Input, LookupOutcome, QueryId};
-use mdp_catalog::{Catalog, CatalogChange, CatalogEntry, Incarnation, NodeState};
+use mdp_catalog::{
+    Catalog, CatalogChange, CatalogEntry, Incarnation, NodeState, NodeUp, Refusal,
+};
 use mdp_raft::{News, RoundId, Stop};
 use mdp_wire::ServiceName;
 
@@ -29,8 +31,7 @@ impl<A, F> Replica<A, F> {
 
     fn apply(&mut self, index: u64, entry: CatalogEntry) {
         match self.catalog.apply(index, entry) {
-            Ok(change) if is_about_a_life(&change) => self.on_life(change),
-            Ok(change) => self.answers.push_back(Input::Committed(change)),
+            Ok(change) => self.on_change(change),
             // Accepted there, refused here: the copies are not the same any more.
             Err(refusal) => {
                 tracing::error!(index, %refusal, "this node's copy of the catalog is wrong");
@@ -38,6 +39,36 @@ impl<A, F> Replica<A, F> {
                     reason: format!("entry {index} was refused by this node's copy: {refusal}"),
                 });
             }
+        }
+    }
+
+    /// Begins the only life of a node without peers.
+    pub(super) fn begin_own_life(&mut self, up: NodeUp) -> Result<(), Refusal> {
+        let index = self.applied.saturating_add(1);
+        let change = self.catalog.apply(index, CatalogEntry::NodeUp(up))?;
+        self.on_change(change);
+        self.on_applied(index);
+        Ok(())
+    }
+
+    /// Applies what a node without peers agreed on with itself.
+    pub(super) fn apply_own(&mut self, entry: CatalogEntry) {
+        let index = self.applied.saturating_add(1);
+        match self.catalog.apply(index, entry) {
+            Ok(change) => {
+                self.on_change(change);
+                self.on_applied(index);
+            }
+            // Harmless: a repeated or outdated word changes nothing.
+            Err(refusal) => tracing::debug!(%refusal, "the catalog refused an entry"),
+        }
+    }
+
+    fn on_change(&mut self, change: CatalogChange) {
+        if is_about_a_life(&change) {
+            self.on_life(change);
+        } else {
+            self.answers.push_back(Input::Committed(change));
         }
     }
 

@@ -26,16 +26,19 @@ struct Asked {
 struct Scripted(Rc<RefCell<Asked>>);
 
 impl Agreement for Scripted {
-    fn propose(&self, entry: CatalogEntry) {
+    const IS_ALONE: bool = false;
+
+    fn propose(&self, entry: CatalogEntry) -> Proposed {
         self.0.borrow_mut().proposals.push(entry);
+        Proposed::Sent
     }
 
     fn read(&self, round: RoundId) {
         self.0.borrow_mut().rounds.push(round);
     }
 
-    fn status(&self) -> ClusterStatus {
-        ClusterStatus {
+    fn status(&self) -> Option<ClusterStatus> {
+        Some(ClusterStatus {
             name: name("node-1"),
             node_id: NodeId(1),
             cluster_id: Some("00ff".to_owned()),
@@ -52,7 +55,7 @@ impl Agreement for Scripted {
             commit_times: Default::default(),
             upgrade: mdp_raft::UpgradeStatus::default(),
             not_ready: Vec::new(),
-        }
+        })
     }
 
     fn begin_leaving(&self) -> Option<HandingOver> {
@@ -499,4 +502,57 @@ fn service_that_others_offer_too_is_not_only_theirs() {
         .map(|name| test.replica.is_only_offered_by(&service(name), &is_node_2));
 
     assert_eq!(is_only_theirs, [true, false, false]);
+}
+
+/// A node without peers.
+fn alone() -> Replica<Alone, Vec<u8>> {
+    let CatalogEntry::NodeUp(up) = up("node-1", PROCESS, 0) else { unreachable!() };
+    let mut replica = Replica::alone(up, any_instant()).unwrap();
+    let begun = CatalogChange::NodeUp { incarnation: life("node-1", 1) };
+    assert_eq!(replica.poll_answer(), Some(Input::Committed(begun)));
+    replica
+}
+
+#[test]
+fn alone_a_proposal_is_committed_at_once_and_an_old_one_is_not() {
+    let mut replica = alone();
+    let incarnation = life("node-1", 1);
+    replica.propose(offer(&incarnation, 1, "echo"));
+    replica.propose(offer(&incarnation, 1, "late"));
+
+    let services = vec![service("echo")];
+    let change = CatalogChange::Offered { incarnation, seq: Seq(1), services };
+    assert_eq!(replica.poll_answer(), Some(Input::Committed(change)));
+    assert_eq!((replica.poll_answer(), replica.applied_index()), (None, 2));
+}
+
+#[test]
+fn alone_every_question_is_answered_at_once() {
+    let mut replica = alone();
+    replica.propose(offer(&life("node-1", 1), 1, "echo"));
+    assert!(replica.poll_answer().is_some());
+
+    replica.lookup(QueryId(1), service("echo"), LookupPurpose::Proof);
+    replica.lookup(QueryId(2), service("nothing"), LookupPurpose::Availability);
+
+    for (query, outcome) in [(1, LookupOutcome::OfferedHere), (2, LookupOutcome::NotOffered)] {
+        let answer = Input::LookedUp { query: QueryId(query), outcome };
+        assert_eq!(replica.poll_answer(), Some(answer));
+    }
+    let totals = replica.read_totals();
+    assert_eq!((totals.lookups, totals.rounds), (2, 0));
+    assert!(replica.take_peers().is_none() && replica.status().is_none());
+}
+
+#[test]
+fn alone_a_node_leaves_at_once() {
+    let (mut replica, now) = (alone(), any_instant());
+    replica.begin_drain(now);
+    assert!(!replica.has_left());
+    replica.leave(now);
+
+    assert!(replica.has_left() && !replica.leader_moved());
+    let ended = CatalogChange::NodeGone { incarnation: life("node-1", 1) };
+    assert_eq!(replica.poll_answer(), Some(Input::Committed(ended)));
+    assert_eq!(replica.poll_timeout(), None);
 }

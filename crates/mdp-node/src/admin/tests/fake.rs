@@ -170,6 +170,7 @@ impl Backend for Fake {
             reads: ReadTotals::default(),
             relay: self.status.is_some().then(relay_report),
             applied_index: 42,
+            catalog: None,
             uptime: Duration::from_millis(1_500),
             waiting: vec![ServiceStatus {
                 name: ServiceName::try_from(&b"a\"b"[..]).unwrap(),
