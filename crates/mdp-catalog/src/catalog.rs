@@ -63,6 +63,21 @@ impl Catalog {
         Self::default()
     }
 
+    /// The same with the first services only, by name.
+    #[must_use]
+    pub fn first_services(&self, services_max: usize) -> Self {
+        let first = self.offers.iter().take(services_max);
+        Self {
+            nodes: self.nodes.clone(),
+            offers: first.map(|(service, nodes)| (service.clone(), nodes.clone())).collect(),
+            cluster_version: self.cluster_version,
+            oldest_founder: self.oldest_founder,
+            retired: self.retired.clone(),
+            held_at: self.held_at,
+            mark: self.mark,
+        }
+    }
+
     /// Applies one entry at its log index. Deterministic: same catalog, same entry, same result.
     ///
     /// # Errors

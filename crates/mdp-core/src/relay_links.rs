@@ -26,6 +26,7 @@ use std::{
 
 use mdp_broker::{Input, LinkId};
 use mdp_catalog::{Epoch, NodeName};
+use mdp_mutants::{Mutant, is_on};
 use mdp_replica::Peers;
 use mdp_transport::{
     ConnectionId, ConnectionLimits, Flow, Loss, Message, PeerAddress, PongRule, SharedFrame,
@@ -41,16 +42,18 @@ use self::{backoff::Jitter, incoming::Incoming, ledger::Ledger, peer::Peer};
 
 /// How many other nodes there can be.
 pub const PEERS_MAX: usize = 64;
-/// How many bytes may wait for one origin that does not read. One message may always wait, whatever its
-/// size.
-const LINK_BYTES_MAX: usize = 16 << 20;
-/// How long an origin may take nothing while something waits for it.
+/// How many bytes may wait for one origin, and how many of the longest messages at least. One that reads may
+/// be behind by much for a moment: all workers may reply at once. One that does not read is given up
+/// after [`LINK_STALLED_AFTER`].
+const LINK_BYTES_MAX: usize = 256 << 20;
+const LINK_MESSAGES_MIN: usize = 4;
+/// How long another node may take nothing while something waits for it.
 const LINK_STALLED_AFTER: Duration = Duration::from_secs(1);
 /// How long making a link may take, from the first packet to the answer to the greeting.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_millis(500);
 /// How often an owner says something, if only that it is there.
 const PING_INTERVAL: Duration = Duration::from_millis(300);
-/// How long an owner may say nothing: its process may live although its broker thread does not.
+/// How long an owner may say nothing: one of 0.1.0 answers pings although its broker thread stands still.
 const OWNER_SILENT_MAX: Duration = Duration::from_secs(2);
 /// How long a link with a node that the catalog has given up may stay: its last replies may be on
 /// their way behind the news of its end.
@@ -64,9 +67,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// on being silent (rule 11 of 0.1.0's libzmq, at both ends).
 const CONNECTION_PING_INTERVAL: Duration = Duration::from_millis(300);
 const CONNECTION_SILENT_MAX: Duration = Duration::from_secs(1);
-/// How many connections there may be that belong to no link: those that have not greeted yet, and those
-/// that were refused.
-const VISITORS_MAX: usize = 64;
 /// How long one may stay.
 const VISIT_TIME_MAX: Duration = Duration::from_secs(3);
 /// How many bytes a message of a visitor may have: that of a greeting is far less.
@@ -160,6 +160,11 @@ pub struct RelaySettings {
     pub wire: WireRange,
     /// The addresses that clients are told by their network, for the other nodes to tell theirs.
     pub networks: Arc<ClientNetworks>,
+    /// The longest message that this node takes from its own clients and workers, in bytes.
+    pub message_bytes_max: usize,
+    /// How many connections there may be that belong to no link: those that have not greeted yet, and those
+    /// that were refused.
+    pub visitors_max: usize,
     /// Any number, for waits that are not alike on all nodes.
     pub random: u64,
 }
@@ -186,11 +191,12 @@ impl RelayLinks {
     /// No links. Other nodes are refused until [`set_peers`](Self::set_peers).
     #[must_use]
     pub fn new(now: Instant, settings: RelaySettings) -> Self {
-        let RelaySettings { node, version, wire, networks, random } = settings;
+        let limits = transport_limits(&settings);
+        let RelaySettings { node, version, wire, networks, visitors_max, random, .. } = settings;
         Self {
             me: Myself { node, version, wire, networks, life: None },
-            transport: Transport::new(now, transport_limits()),
-            incoming: Incoming::default(),
+            transport: Transport::new(now, limits),
+            incoming: Incoming::new(visitors_max),
             peers: Vec::new(),
             jitter: Jitter::new(random),
             ledger: Ledger::default(),
@@ -217,7 +223,7 @@ impl RelayLinks {
                 Some((_, endpoint)) if peer.is_at(endpoint) => peer.keep(),
                 // Another process: the old one is not there any more.
                 Some(_) => peer.end(LinkLoss::Left, &mut turn),
-                None => peer.retire(now),
+                None => peer.retire(&mut turn),
             }
         }
         self.peers.retain(|peer| !peer.is_over());
@@ -304,13 +310,18 @@ impl RelayLinks {
             match (event, peer) {
                 (TransportEvent::Opened { .. }, Some(peer)) => peer.greet(&mut turn),
                 (TransportEvent::Opened { .. }, None) => {}
+                (TransportEvent::Lost { .. }, _) if is_on(Mutant::LostLinkStays) => {}
                 (TransportEvent::Lost { why, unsent, .. }, Some(peer)) => {
+                    complain(peer.node().as_str(), &why, turn.ledger);
                     peer.fail(loss_of(&why), forwards(unsent), &mut turn);
                 }
-                (TransportEvent::Lost { why, unsent, .. }, None) => {
+                (TransportEvent::Lost { address, why, unsent, .. }, None) => {
+                    let who = incoming.name_of(id, address);
+                    complain(&who, &why, turn.ledger);
                     incoming.on_lost(id, loss_of(&why), unsent.len(), turn.ledger);
                 }
                 (TransportEvent::Refused { why, .. }, Some(peer)) => {
+                    complain(peer.node().as_str(), &why, turn.ledger);
                     peer.fail(loss_of(&why), Vec::new(), &mut turn);
                 }
                 (TransportEvent::Refused { address, why, .. }, None) => {
@@ -376,18 +387,15 @@ impl RelayLinks {
             tracing::debug!("links are given their time anew: this process stood still");
             self.incoming.rearm(now);
             self.peers.iter_mut().for_each(|peer| peer.rearm(now));
+            self.transport.rearm(now);
         }
-        if self.transport.poll_timeout().is_some_and(|at| at <= now) {
-            self.transport.handle_timeout(now, &has_unread);
-        }
+        self.transport.handle_timeout(now, &has_unread);
         self.take_events(now);
         let Self { me, transport, incoming, peers, ledger, actions, jitter, .. } = self;
         let mut turn = Turn { now, me, transport, ledger, actions };
         incoming.tend(&mut turn);
         for peer in peers.iter_mut() {
-            if !peer.connection().is_some_and(&has_unread) {
-                peer.judge(&mut turn);
-            }
+            peer.judge(&mut turn, peer.connection().is_some_and(&has_unread));
             if peer.wants_connection(now) {
                 self.session += 1;
                 peer.begin(&mut turn, self.session);
@@ -455,6 +463,14 @@ impl RelayLinks {
         states
     }
 
+    /// The other node of a link, and the wire version of everything on it.
+    #[must_use]
+    pub fn find_link(&self, link: LinkId) -> Option<(&NodeName, u16)> {
+        let outgoing = self.peers.iter().find(|peer| peer.link() == Some(link));
+        let outgoing = outgoing.and_then(|peer| Some((peer.node(), peer.wire()?)));
+        outgoing.or_else(|| self.incoming.find_link(link))
+    }
+
     /// Whether this node can send requests to every other one that takes part.
     #[must_use]
     pub fn has_all_links(&self) -> bool {
@@ -470,7 +486,8 @@ impl RelayLinks {
 }
 
 /// The limits of all connections between nodes: a link in each direction with each, and visitors.
-fn transport_limits() -> TransportLimits {
+fn transport_limits(settings: &RelaySettings) -> TransportLimits {
+    let longest = settings.message_bytes_max;
     TransportLimits {
         connection: ConnectionLimits {
             message_bytes_max: VISITOR_MESSAGE_BYTES_MAX,
@@ -483,10 +500,11 @@ fn transport_limits() -> TransportLimits {
             ping_ttl: CONNECTION_SILENT_MAX,
             ..ConnectionLimits::default()
         },
-        connections_max: 2 * PEERS_MAX + VISITORS_MAX,
-        strangers_max: VISITORS_MAX,
+        connections_max: 2 * PEERS_MAX + settings.visitors_max,
+        strangers_max: settings.visitors_max,
         incoming_bytes_max: INCOMING_BYTES_MAX,
-        outgoing_bytes_per_peer_max: LINK_BYTES_MAX,
+        outgoing_bytes_per_peer_max: LINK_BYTES_MAX
+            .max(longest.saturating_mul(LINK_MESSAGES_MIN)),
         // The engine bounds what it forwards.
         outgoing_bytes_per_dialled_max: usize::MAX,
         outgoing_bytes_max: usize::MAX,
@@ -507,6 +525,13 @@ const fn loss_of(why: &Loss) -> LinkLoss {
         | Loss::Crowded
         | Loss::Kicked => LinkLoss::Disconnected,
         Loss::Ended(_) => LinkLoss::Malformed,
+    }
+}
+
+/// Logs and counts a connection that ended because of what came.
+fn complain(who: &str, why: &Loss, ledger: &mut Ledger) {
+    if loss_of(why) == LinkLoss::Malformed && ledger.malformed(who) {
+        tracing::warn!(who, reason = %why, "a connection between nodes ends: no node sends this");
     }
 }
 

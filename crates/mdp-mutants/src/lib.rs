@@ -66,6 +66,10 @@ mutants! {
     WrongClient "wrong-client" "a reply goes to the client of another request",
     LeakedBytes "leaked-bytes" "the bytes of an answered request stay counted",
     TtlIgnored "ttl-ignored" "requests wait for ever",
+    // Links between nodes.
+    SentToldUnsent "sent-told-unsent" "requests that were sent count as not sent when a link is lost",
+    LostLinkStays "lost-link-stays" "a link stays although its connection is lost",
+    OlderGreetingWins "older-greeting-wins" "a greeting that comes late replaces a newer link",
     // The copy of the catalog that answers.
     RoundReused "round-reused" "a lookup joins a round that was under way",
     AnsweredUnapplied "answered-unapplied" "a lookup is answered before its index is applied",

@@ -439,6 +439,11 @@ impl<A: Agreement> Running<A> {
         if rang.map_err(BrokerThreadError::Wait)? {
             self.it.inbox.silence();
         }
+        let now = Instant::now();
+        self.it.clients.write_where_room(now);
+        if let Some(relay) = &mut self.it.relay {
+            relay.write_where_room(now);
+        }
         Ok(())
     }
 

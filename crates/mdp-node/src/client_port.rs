@@ -13,7 +13,7 @@ use mdp_wire::{DecodeLimits, Token, worker::FromBroker};
 use crate::{
     BindAddress, BindError,
     poller::{Poller, PortName},
-    port::{Connections, ListenerSettings, Port, ReadState},
+    port::{ConnectionShare, Connections, ListenerSettings, Port, ReadState},
 };
 
 const LISTENERS: ListenerSettings = ListenerSettings {
@@ -77,7 +77,8 @@ impl ClientPort {
         limits: TransportLimits,
         poller: &Poller,
     ) -> Result<Self, BindError> {
-        let port = Port::bind(PortName::Clients, &LISTENERS, addresses, poller)?;
+        let whose = (PortName::Clients, ConnectionShare::OF_MANY);
+        let port = Port::bind(whose, &LISTENERS, addresses, poller)?;
         Ok(Self { port, transport: Transport::new(Instant::now(), limits) })
     }
 
@@ -127,6 +128,11 @@ impl ClientPort {
     /// Writes what waits, as far as the kernel takes it, and closes what ended.
     pub(crate) fn flush(&mut self, now: Instant) {
         self.port.flush(now, &mut self.transport);
+    }
+
+    /// Writes what waited for room in the kernel; after each look at the poller.
+    pub(crate) fn write_where_room(&mut self, now: Instant) {
+        self.port.write_where_room(now, &mut self.transport);
     }
 
     /// Closes a connection on the word of a person; false if there is none with this number.

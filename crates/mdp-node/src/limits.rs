@@ -10,8 +10,13 @@ const OPEN_FILES_WANTED: u64 = 16_384;
 pub(crate) const OPEN_FILES_ALONE: u64 = 24;
 /// How many of these a node does not need.
 const OPEN_FILES_TO_SPARE: u64 = 10;
-/// What is left for probes, other nodes, the disk and libzmq, whatever clients do.
+/// What is left for probes, the disk and the connections with other nodes, whatever clients do.
 const OPEN_FILES_RESERVED: u64 = 64;
+/// One in so many open files may be a connection of a program that found a port for nodes, at each of both
+/// ports, within these bounds.
+const VISITORS_SHARE: u64 = 16;
+const VISITORS_MIN: u64 = 4;
+const VISITORS_MAX: u64 = 256;
 /// What a node with peers opens: with fewer libzmq aborts.
 pub(crate) const OPEN_FILES_WITH_PEERS: u64 = 64;
 /// More than this is not asked for, even if it is allowed.
@@ -26,12 +31,20 @@ pub(crate) struct OpenFiles {
     pub(crate) more_listeners: u64,
 }
 
-/// Raises the limit as far as this process may, and warns if that is little. Returns how many of them
-/// clients and workers may have.
+/// Who may have how many open files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    /// Clients and workers.
+    pub(crate) peers: usize,
+    /// Programs that found a port for nodes, at each of both ports.
+    pub(crate) visitors: usize,
+}
+
+/// Raises the limit as far as this process may, and warns if that is little.
 ///
 /// # Errors
 /// It is too little to start.
-pub(crate) fn raise_open_files(own: OpenFiles) -> Result<usize, StartError> {
+pub(crate) fn raise_open_files(own: OpenFiles) -> Result<Shares, StartError> {
     let needed = own.base.saturating_add(own.more_listeners);
     let limit = getrlimit(Resource::Nofile);
     let mut open_files = limit.current;
@@ -45,16 +58,20 @@ pub(crate) fn raise_open_files(own: OpenFiles) -> Result<usize, StartError> {
         return Err(StartError::FileLimit { limit, needed });
     }
     warn_if_low(open_files);
-    let left = left_for_peers(open_files.unwrap_or(OPEN_FILES_MAX), own);
-    Ok(usize::try_from(left).unwrap_or(usize::MAX))
+    Ok(shares(open_files.unwrap_or(OPEN_FILES_MAX), own))
 }
 
-/// What clients and workers may have: all but what is reserved, and where that is hardly anything, half
-/// of what the node does not need for itself.
-fn left_for_peers(open_files: u64, own: OpenFiles) -> u64 {
+/// Clients and workers may have all but what is reserved, and where that is hardly anything, half of what
+/// the node does not need for itself.
+fn shares(open_files: u64, own: OpenFiles) -> Shares {
     let open_files = open_files.saturating_sub(own.more_listeners);
+    let visitors = (open_files / VISITORS_SHARE).clamp(VISITORS_MIN, VISITORS_MAX);
+    let both_ports = if own.base == OPEN_FILES_WITH_PEERS { 2 * visitors } else { 0 };
     let spare = open_files.saturating_sub(own.base.saturating_sub(OPEN_FILES_TO_SPARE));
-    open_files.saturating_sub(OPEN_FILES_RESERVED).max(spare / 2).max(1)
+    let reserved = OPEN_FILES_RESERVED + both_ports;
+    let peers = open_files.saturating_sub(reserved).max(spare / 2).max(1);
+    let count = |files| usize::try_from(files).unwrap_or(usize::MAX);
+    Shares { peers: count(peers), visitors: count(visitors) }
 }
 
 /// The limit to ask for, if it is higher than the one in force. `None` stands for "no limit".
@@ -85,15 +102,19 @@ mod tests {
     #[test]
     fn most_open_files_are_for_clients_and_workers() {
         let left = |open_files, base, more_listeners| {
-            left_for_peers(open_files, OpenFiles { base, more_listeners })
+            shares(open_files, OpenFiles { base, more_listeners }).peers
         };
         assert_eq!(left(65_536, OPEN_FILES_ALONE, 0), 65_472);
-        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 0), 960);
-        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 15), 945);
+        assert_eq!(left(65_536, OPEN_FILES_WITH_PEERS, 0), 64_960);
+        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 0), 832);
+        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 15), 819);
         // At the least, some of both can still work.
         assert_eq!(left(OPEN_FILES_ALONE, OPEN_FILES_ALONE, 0), 5);
         assert_eq!(left(OPEN_FILES_WITH_PEERS, OPEN_FILES_WITH_PEERS, 0), 5);
         assert_eq!(left(OPEN_FILES_ALONE + 15, OPEN_FILES_ALONE, 15), 5);
+        let own = OpenFiles { base: OPEN_FILES_WITH_PEERS, more_listeners: 0 };
+        let visitors = [64, 1_024, 1 << 20].map(|open_files| shares(open_files, own).visitors);
+        assert_eq!(visitors, [4, 64, 256]);
     }
 
     #[test]

@@ -261,7 +261,7 @@ const fn state_label(state: NodeState) -> &'static str {
 }
 
 /// Who offers what, cut where it gets too long: taken from a catalog that others wait for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Directory {
     services: Vec<(ServiceName, Vec<NodeName>)>,
     is_truncated: bool,

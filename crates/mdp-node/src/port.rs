@@ -15,10 +15,13 @@ use mdp_core::Received;
 use mdp_transport::{ConnectionId, PeerAddress, Transport};
 use mio::{Interest, Registry, event::Event};
 
-pub(crate) use self::{listener::ListenerSettings, reading::ReadState};
+pub(crate) use self::{
+    listener::ListenerSettings,
+    reading::{ConnectionShare, ReadState},
+};
 use self::{
     listener::{Accepted, Listeners},
-    reading::CONNECTION_BYTES_PER_TURN,
+    reading::LARGE_READ_BYTES,
     stream::Stream,
 };
 use crate::{
@@ -60,6 +63,7 @@ pub(crate) trait Connections {
 #[derive(Debug)]
 pub(crate) struct Port {
     name: PortName,
+    share: ConnectionShare,
     registry: Registry,
     listeners: Listeners,
     /// By the slot of the connection.
@@ -93,7 +97,7 @@ struct Socket {
 impl Port {
     /// A bound port, whose sockets this poller watches.
     pub(crate) fn bind(
-        name: PortName,
+        (name, share): (PortName, ConnectionShare),
         settings: &ListenerSettings,
         addresses: &[BindAddress],
         poller: &Poller,
@@ -105,12 +109,13 @@ impl Port {
             .map_err(BindError::Poller)?;
         Ok(Self {
             name,
+            share,
             registry,
             listeners,
             sockets: Vec::new(),
             ready: VecDeque::new(),
             writable: Vec::new(),
-            scratch: vec![0; CONNECTION_BYTES_PER_TURN].into(),
+            scratch: vec![0; LARGE_READ_BYTES].into(),
             said_full_at: None,
         })
     }

@@ -17,8 +17,9 @@ use tokio::sync::watch;
 
 use crate::{
     BindAddress, BindError, Endpoint,
+    binding::is_no_room,
     poller::{Poller, PortName},
-    port::{Connections, ListenerSettings, Port, ReadState},
+    port::{ConnectionShare, Connections, ListenerSettings, Port, ReadState},
     resolver::Resolver,
 };
 
@@ -75,7 +76,8 @@ impl RelayPort {
         poller: &Poller,
     ) -> Result<Self, BindError> {
         let addresses = [BindAddress::Tcp(bind.clone())];
-        let port = Port::bind(PortName::Nodes, &LISTENERS, &addresses, poller)?;
+        let whose = (PortName::Nodes, ConnectionShare::OF_A_NODE);
+        let port = Port::bind(whose, &LISTENERS, &addresses, poller)?;
         let bound = port.addresses().find_map(BindAddress::tcp).cloned();
         let endpoint = bound.unwrap_or_else(|| bind.clone());
         let links = RelayLinks::new(Instant::now(), settings);
@@ -161,9 +163,13 @@ impl RelayPort {
         match action {
             RelayAction::Dial { connection, address } => {
                 let dialled = self.port.dial(connection, address, self.links.transport());
-                if let Err(error) = dialled {
-                    // Out of descriptors, say: it is tried again.
-                    tracing::warn!(%address, %error, "no socket for another node");
+                match dialled {
+                    Ok(()) => {}
+                    // It is tried again.
+                    Err(error) if is_no_room(&error) => {
+                        tracing::warn!(%address, %error, "no socket for another node");
+                    }
+                    Err(error) => tracing::debug!(%address, %error, "cannot connect"),
                 }
             }
             RelayAction::Locate { node, endpoint } => {
@@ -177,6 +183,11 @@ impl RelayPort {
     /// Writes what waits, as far as the kernel takes it.
     pub(crate) fn flush(&mut self, now: Instant) {
         self.port.flush(now, self.links.transport());
+    }
+
+    /// Writes what waited for room in the kernel; after each look at the poller.
+    pub(crate) fn write_where_room(&mut self, now: Instant) {
+        self.port.write_where_room(now, self.links.transport());
     }
 
     /// Whether something is to be done although the poller is silent.

@@ -178,15 +178,15 @@ impl Node {
     pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
         let binds = addresses::parse_binds(&config.bind)?;
         let cluster = config.cluster.take();
-        let open_files = limits::raise_open_files(own_files(cluster.is_some(), binds.len()))?;
+        let shares = limits::raise_open_files(own_files(cluster.is_some(), binds.len()))?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
-        let limits = transport_limits(&config, open_files);
+        let limits = transport_limits(&config, shares.peers);
         let poller = Poller::new(inbox.bell()).map_err(BindError::Poller)?;
         let clients = ClientPort::bind(&binds, limits, &poller)?;
         config.io_threads = config.io_threads.max(IO_THREADS_MIN);
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
         let linked = cluster.map(|cluster| {
-            Linked::start(&config, cluster, &networks, &postbox, &poller)
+            Linked::start(&config, cluster, &networks, shares.visitors, (&postbox, &poller))
         });
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
@@ -302,9 +302,10 @@ impl Linked {
         node: &NodeConfig,
         mut config: ClusterConfig,
         networks: &Arc<ClientNetworks>,
-        postbox: &Postbox,
-        poller: &Poller,
+        visitors_max: usize,
+        (postbox, poller): (&Postbox, &Poller),
     ) -> Result<Self, StartError> {
+        let message_bytes_max = node.settings.decode.message_bytes_max;
         let NodeConfig { name: node, io_threads, .. } = node;
         let context = Context::new(i32::from(*io_threads)).map_err(StartError::Context)?;
         let context = Arc::new(context);
@@ -332,6 +333,8 @@ impl Linked {
                 version: VERSION,
                 wire: RELAY_WIRE,
                 networks: Arc::clone(networks),
+                message_bytes_max,
+                visitors_max,
                 random,
             };
             let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());

@@ -171,7 +171,7 @@ impl Member {
             return;
         }
         match delivery.arrival {
-            Arrival::Opened => {}
+            Arrival::Opened | Arrival::Bytes(_) | Arrival::Writable => {}
             Arrival::Accepted => self.actor.on_connected(now, node),
             Arrival::Frames(frames) => self.actor.on_frames(now, frames),
             Arrival::Closed => {

@@ -15,6 +15,7 @@ mod one_reply;
 mod owner_only;
 mod raft;
 mod registrations;
+mod relay_links;
 mod reserved_names;
 mod troubles;
 mod void_epochs;
@@ -54,6 +55,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(executions::Executions::new(workload)),
         Box::new(accounts::Accounts::new(workload)),
         Box::new(bytes::Bytes),
+        Box::new(relay_links::RelayLinks),
         Box::new(no_healthy_eviction::NoHealthyEviction::new(workload, plan.lonely_max())),
         Box::new(bounds::Bounds::new(workload, plan.times.node_timeout, plan.times.drain_timeout)),
         Box::new(reserved_names::ReservedNames::default()),

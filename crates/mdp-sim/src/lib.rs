@@ -7,7 +7,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     reason = "a simulation stops at the first surprise, which no peer reaches, and each judge looks at \
@@ -29,13 +28,14 @@ mod outcome;
 mod plan;
 mod process;
 mod queue;
-mod relay;
+mod relay_port;
 mod release;
 mod rng;
 mod roster;
 mod shared;
 mod trace;
 mod truth;
+mod turn;
 mod view;
 mod wires;
 mod world;

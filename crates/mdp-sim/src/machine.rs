@@ -10,10 +10,12 @@ use std::{
 
 use mdp_broker::{Broker, Seed as BrokerSeed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName};
+use mdp_core::{RelayLinks, RelaySettings};
 use mdp_raft::{
     Consensus, ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news, simulation::Host,
 };
 use mdp_replica::{Membership, RaftAgreement, Replica};
+use mdp_wire::DecodeLimits;
 use tokio::{
     runtime::Handle,
     sync::{
@@ -28,16 +30,19 @@ use crate::{
     network::{Answering, Caller, Network, client_address, cluster_address, relay_address},
     plan::Plan,
     process::{Ending, Parts, Process},
-    relay::{Links, Notes, Turn},
+    relay_port::RelayPort,
     release::Releases,
     shared::Shared,
     truth::Truth,
-    wires::{Delivery, Wires},
+    turn::{Notes, Turn},
+    wires::{Arrival, Delivery, WireKind, Wires},
 };
 
 /// The rate of a clock that goes right, in parts per million.
 pub(crate) const TRUE_RATE: u32 = 1_000_000;
 
+/// How many connections without a link a node allows.
+const VISITORS_MAX: usize = 64;
 /// How long all members must have run a newer version before the cluster's version rises.
 const UPGRADE_SETTLE: Duration = Duration::from_secs(2);
 
@@ -188,7 +193,6 @@ impl Machine {
     /// Nothing of the process is left.
     fn end(&mut self, true_now: Instant, wires: &mut Wires) {
         self.network.answer_at(self.site, None);
-        self.network.set_frozen(self.site, false);
         self.state = State::Off;
         self.host.kill();
         wires.close_all_at(true_now, self.site);
@@ -196,12 +200,10 @@ impl Machine {
 
     pub(crate) fn pause(&self) {
         self.host.pause();
-        self.network.set_frozen(self.site, true);
     }
 
     pub(crate) fn resume(&self) {
         self.host.resume();
-        self.network.set_frozen(self.site, false);
         self.bells.ring(self.site);
     }
 
@@ -244,7 +246,13 @@ impl Machine {
     /// What arrived. Nobody is there: the other end is told so.
     pub(crate) fn put(&mut self, true_now: Instant, wires: &mut Wires, delivery: Delivery) {
         match &mut self.state {
-            State::Up(process) => process.put(delivery),
+            State::Up(process) => {
+                // The system takes a connection for a process that has not looked yet.
+                if delivery.kind == WireKind::Relay && delivery.arrival == Arrival::Opened {
+                    wires.accept(true_now, delivery.wire);
+                }
+                process.put(delivery);
+            }
             State::Off | State::Starting { .. } => {
                 wires.close(true_now, delivery.wire, delivery.side);
             }
@@ -257,7 +265,7 @@ impl Machine {
             return None;
         }
         let process = self.process()?;
-        if process.has_mail() {
+        if process.is_awake() {
             return Some(true_now);
         }
         let due = process.poll_timeout()?;
@@ -335,7 +343,7 @@ impl Machine {
             isolation: self.plan.isolation(now),
         };
         let agreement = RaftAgreement { consensus: consensus.clone(), runtime: Handle::current() };
-        let rng = Rng::new(self.host.random());
+        let relay = self.make_relay_port(now);
         let (to_replica, copy) = mpsc::channel(NEWS_MAX);
         Process::new(Parts {
             consensus,
@@ -343,10 +351,26 @@ impl Machine {
             replica: Replica::new(agreement, copy, membership, now),
             news: feed,
             to_replica,
-            links: Links::new(self.site, self.name.clone(), self.releases.now(), rng),
+            relay,
             limits,
             drain_timeout: self.plan.times.drain_timeout,
         })
+    }
+
+    fn make_relay_port(&self, now: Instant) -> RelayPort {
+        let release = self.releases.now();
+        let random = self.host.random();
+        let settings = RelaySettings {
+            node: self.name.clone(),
+            version: release.name(),
+            wire: release.relay_wire(),
+            networks: Arc::default(),
+            message_bytes_max: DecodeLimits::default().message_bytes_max,
+            visitors_max: VISITORS_MAX,
+            random,
+        };
+        let links = RelayLinks::new(now, settings);
+        RelayPort::new(self.site, links, self.plan.relay, Rng::new(random))
     }
 }
 

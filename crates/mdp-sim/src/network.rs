@@ -5,13 +5,24 @@
 
 mod calls;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use mdp_raft::{Consensus, simulation::Host};
 use mdp_wire::relay::WIRE;
 
 pub(crate) use self::calls::Caller;
 use crate::{Rng, shared::Shared};
+
+/// The host of the first site; those of the others follow.
+const FIRST_HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Where nodes take requests.
+const RELAY_PORT: u16 = 5_557;
+/// Where all connections of a site come from: nodes tell them apart by other means.
+const CALLER_PORT: u16 = 40_000;
 
 /// How long messages take, and what may happen to calls between nodes.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +52,6 @@ struct State {
     sites: usize,
     /// How often each way is cut, by sender and receiver.
     cuts: Vec<u32>,
-    /// Sites whose process stands still.
-    frozen: Vec<bool>,
     /// Who answers calls at which site.
     answering: Vec<Option<Answering>>,
     /// What every call was, in short: part of the trace.
@@ -69,7 +78,6 @@ impl Network {
             weather,
             sites,
             cuts: vec![0; sites * sites],
-            frozen: vec![false; sites],
             answering: vec![None; sites],
             digest: 0,
             calls: 0,
@@ -129,14 +137,6 @@ impl Network {
         self.state.lock().weather
     }
 
-    pub(crate) fn set_frozen(&self, site: usize, is_frozen: bool) {
-        self.state.lock().frozen[site] = is_frozen;
-    }
-
-    pub(crate) fn is_frozen(&self, site: usize) -> bool {
-        self.state.lock().frozen[site]
-    }
-
     /// From now on this answers calls to the site; `None`: nobody does.
     pub(crate) fn answer_at(&self, site: usize, answering: Option<Answering>) {
         self.state.lock().answering[site] = answering;
@@ -184,6 +184,27 @@ pub(crate) fn site_of(address: &str) -> Option<usize> {
 /// The address of a node's site, for requests.
 pub(crate) fn relay_address(site: usize) -> String {
     format!("tcp://node-{}:5557", site + 1)
+}
+
+/// What the address of a site for requests stands for.
+pub(crate) fn relay_socket(site: usize) -> SocketAddr {
+    SocketAddr::from((host(site), RELAY_PORT))
+}
+
+/// The site of an address that [`relay_socket`] made.
+pub(crate) fn site_of_socket(address: SocketAddr) -> Option<usize> {
+    let IpAddr::V4(host) = address.ip() else { return None };
+    let number = host.to_bits().checked_sub(FIRST_HOST.to_bits())?;
+    usize::try_from(number).ok()
+}
+
+/// Where connections of a site come from.
+pub(crate) fn caller_socket(site: usize) -> SocketAddr {
+    SocketAddr::from((host(site), CALLER_PORT))
+}
+
+fn host(site: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(FIRST_HOST.to_bits() + u32::try_from(site).unwrap_or(u32::MAX >> 8))
 }
 
 /// The address of a node's site, for clients and workers.

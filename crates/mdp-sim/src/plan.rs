@@ -7,12 +7,43 @@ use mdp_replica::{Consistency, IsolationWatch};
 
 use crate::{
     Rng, actors::Workload, disk::SyncTimes, faults::Appetite, network::Weather, operator::Changes,
+    wires::ByteWays,
 };
 
 /// Makes the draw of the reads independent of all others.
 const READS_SALT: u64 = 0x10ca_17ea_d510_ca15;
 /// How many of a thousand seeds have reads that may be old.
 const LOCAL_READS: u32 = 150;
+
+/// Makes the draw of what is between nodes independent of all others.
+const RELAY_SALT: u64 = 0x0b17_e5a1_a1d2_77e5;
+/// The same for the places where bytes are cut.
+const CUTS_SALT: u64 = 0x0c07_5c07_5c07_5c07;
+/// In how many of a thousand seeds bytes between nodes come in pieces.
+const CUT_BYTES: u32 = 100;
+/// In how many of a thousand seeds few bytes fit between two nodes.
+const SMALL_WINDOWS: u32 = 200;
+/// How many bytes fit otherwise.
+const WINDOW_BYTES: usize = 256 << 10;
+/// In how many of a thousand seeds a node reads few messages of others in a turn.
+const SMALL_TURNS: u32 = 100;
+/// How many it reads otherwise, as the product does.
+const MESSAGES_PER_TURN: usize = 128;
+/// In how many of a thousand seeds it takes time to look up where a node is.
+const SLOW_NAMES: u32 = 50;
+
+/// How nodes are connected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RelayPlan {
+    /// Whether bytes come in pieces.
+    pub(crate) is_cut: bool,
+    /// How many bytes may be written one way before they are read.
+    pub(crate) window_bytes: usize,
+    /// How many messages a node reads in a turn.
+    pub(crate) messages_per_turn: usize,
+    /// How long it takes at most to look up where a node is.
+    pub(crate) locate_max: Duration,
+}
 
 /// The times of nodes.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +81,22 @@ pub(crate) struct Plan {
     pub(crate) safety: Duration,
     /// What clients and workers do.
     pub(crate) workload: Workload,
+    /// How nodes are connected.
+    pub(crate) relay: RelayPlan,
+}
+
+impl RelayPlan {
+    fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ RELAY_SALT);
+        let is_cut = rng.chance(CUT_BYTES);
+        let window = *rng.pick(&[512, 4 << 10, 32 << 10]).expect("there are choices");
+        let window_bytes = if rng.chance(SMALL_WINDOWS) { window } else { WINDOW_BYTES };
+        let few = 1 + rng.below(4);
+        let messages_per_turn = if rng.chance(SMALL_TURNS) { few } else { MESSAGES_PER_TURN };
+        let is_slow = rng.chance(SLOW_NAMES);
+        let locate_max = if is_slow { Duration::from_millis(300) } else { Duration::ZERO };
+        Self { is_cut, window_bytes, messages_per_turn, locate_max }
+    }
 }
 
 impl Plan {
@@ -89,7 +136,14 @@ impl Plan {
             changes,
             safety,
             workload,
+            relay: RelayPlan::draw(seed),
         }
+    }
+
+    /// How bytes travel between nodes.
+    pub(crate) fn byte_ways(&self) -> ByteWays {
+        let cuts = self.relay.is_cut.then(|| Rng::new(self.seed ^ CUTS_SALT));
+        ByteWays { window_bytes: self.relay.window_bytes, cuts }
     }
 
     /// For how long a node that is cut off from the others keeps its workers, if not for ever.

@@ -8,11 +8,13 @@ use std::{
 use mdp_broker::{Broker, Effect, Input, Note, Outgoing, PeerId, Receipt};
 use mdp_raft::{Consensus, News, Stop};
 use mdp_replica::{NewsState, RaftAgreement, Replica};
+use mdp_transport::SharedFrame;
 use mdp_wire::{DecodeLimits, Token, decode_at_broker, worker::FromBroker};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::{
-    relay::{Ended, Links, Turn},
+    relay_port::RelayPort,
+    turn::{Ended, Turn},
     wires::{Arrival, Delivery, Frames, Side, WireId, WireKind},
 };
 
@@ -20,6 +22,8 @@ use crate::{
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether other nodes have closed their ends.
 const FLUSH_STEP: Duration = Duration::from_millis(10);
+/// The longest sleep of a broker thread.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// How a process ended by itself.
 #[derive(Clone, Debug)]
@@ -49,12 +53,12 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) consensus: Consensus,
-    pub(crate) broker: Broker<Vec<u8>>,
-    pub(crate) replica: Replica<RaftAgreement, Vec<u8>>,
+    pub(crate) broker: Broker<SharedFrame>,
+    pub(crate) replica: Replica<RaftAgreement, SharedFrame>,
     /// The news from consensus, and its way on to the replica.
     pub(crate) news: Receiver<News>,
     pub(crate) to_replica: Sender<News>,
-    pub(crate) links: Links,
+    pub(crate) relay: RelayPort,
     pub(crate) limits: DecodeLimits,
     pub(crate) drain_timeout: Duration,
 }
@@ -68,9 +72,11 @@ pub(crate) struct Process {
     peer_by_wire: BTreeMap<WireId, PeerId>,
     last_peer: u32,
     /// Peers that were found to be gone.
-    lost: VecDeque<Input<Vec<u8>>>,
+    lost: VecDeque<Input<SharedFrame>>,
     phase: Phase,
     wants_drain: bool,
+    /// When it wakes up at the latest.
+    awake_at: Option<Instant>,
 }
 
 impl Process {
@@ -84,16 +90,21 @@ impl Process {
             lost: VecDeque::new(),
             phase: Phase::Serving,
             wants_drain: false,
+            awake_at: None,
         }
     }
 
     /// Something arrived; it is read in the next turn.
     pub(crate) fn put(&mut self, delivery: Delivery) {
-        self.mail.push_back(delivery);
+        match delivery.kind {
+            WireKind::Front => self.mail.push_back(delivery),
+            WireKind::Relay => self.parts.relay.put(delivery),
+        }
     }
 
-    pub(crate) fn has_mail(&self) -> bool {
-        !self.mail.is_empty()
+    /// Whether something is to be done although nothing is due.
+    pub(crate) fn is_awake(&self) -> bool {
+        !self.mail.is_empty() || self.parts.relay.is_awake()
     }
 
     /// As SIGTERM does, with the next turn.
@@ -105,16 +116,20 @@ impl Process {
         self.wants_drain || !matches!(self.phase, Phase::Serving)
     }
 
-    pub(crate) const fn broker(&self) -> &Broker<Vec<u8>> {
+    pub(crate) const fn broker(&self) -> &Broker<SharedFrame> {
         &self.parts.broker
     }
 
-    pub(crate) const fn replica(&self) -> &Replica<RaftAgreement, Vec<u8>> {
+    pub(crate) const fn replica(&self) -> &Replica<RaftAgreement, SharedFrame> {
         &self.parts.replica
     }
 
     pub(crate) const fn consensus(&self) -> &Consensus {
         &self.parts.consensus
+    }
+
+    pub(crate) const fn relay(&self) -> &RelayPort {
+        &self.parts.relay
     }
 
     /// When the next turn is due, by the machine's clock.
@@ -123,9 +138,9 @@ impl Process {
             Phase::Flushing { look_at, .. } => Some(look_at),
             Phase::Serving | Phase::Draining | Phase::Leaving(_) | Phase::Ended(_) => None,
         };
-        let Parts { broker, replica, links, .. } = &self.parts;
-        let due = [broker.poll_timeout(), replica.poll_timeout(), links.poll_timeout(), flush];
-        due.into_iter().flatten().min()
+        let Parts { broker, replica, relay, .. } = &self.parts;
+        let due = [broker.poll_timeout(), replica.poll_timeout(), relay.poll_timeout()];
+        due.into_iter().chain([flush, self.awake_at]).flatten().min()
     }
 
     /// One turn: what came, what is due, and all that follows. Returns how the process ended, if it did.
@@ -145,15 +160,18 @@ impl Process {
         if let Some(stop) = self.parts.replica.take_stop() {
             self.phase = Phase::Ended(Ending::Stopped(stop));
         }
+        self.read_relay(turn);
         self.read_mail(turn);
         if let Some(peers) = self.parts.replica.take_peers() {
-            self.parts.links.set_peers(turn, peers);
+            self.parts.relay.set_peers(turn.now, peers);
         }
-        self.parts.links.tend(turn);
+        self.parts.relay.tend(turn);
         self.run_effects(turn);
         self.run_timers(turn);
         self.parts.replica.flush(turn.now);
         self.go_on_leaving(turn);
+        self.parts.relay.flush(turn);
+        self.awake_at = Some(turn.now + SLEEP_MAX);
         match &self.phase {
             Phase::Ended(ending) => Some(ending.clone()),
             Phase::Serving | Phase::Draining | Phase::Leaving(_) | Phase::Flushing { .. } => None,
@@ -168,18 +186,18 @@ impl Process {
         }
     }
 
+    /// Nodes first, as many clients must not make them silent.
+    fn read_relay(&mut self, turn: &mut Turn<'_>) {
+        let Parts { relay, broker, .. } = &mut self.parts;
+        let now = turn.now;
+        relay.read(turn, |input| broker.handle_input(now, input));
+        // What became of links is told when all effects have been run.
+        self.run_effects(turn);
+    }
+
     fn read_mail(&mut self, turn: &mut Turn<'_>) {
         while let Some(delivery) = self.mail.pop_front() {
-            match delivery.kind {
-                WireKind::Front => self.on_front(turn, delivery.wire, delivery.arrival),
-                WireKind::Relay => {
-                    let end = (delivery.wire, delivery.side);
-                    let input = self.parts.links.on_arrival(turn, end, delivery.arrival);
-                    if let Some(input) = input {
-                        self.parts.broker.handle_input(turn.now, input);
-                    }
-                }
-            }
+            self.on_front(turn, delivery.wire, delivery.arrival);
             self.run_effects(turn);
         }
     }
@@ -194,19 +212,20 @@ impl Process {
                 self.peer_by_wire.insert(wire, peer);
                 turn.wires.accept(turn.true_now, wire);
             }
-            Arrival::Accepted => {}
+            Arrival::Accepted | Arrival::Bytes(_) | Arrival::Writable => {}
             // A ROUTER is not told; the next thing that it sends finds nobody.
             Arrival::Closed => {
                 if let Some(peer) = self.peer_by_wire.remove(&wire) {
                     self.wire_by_peer.remove(&peer);
                 }
             }
-            Arrival::Frames(mut frames) => {
+            Arrival::Frames(frames) => {
                 // The front end is closed once the drain is over.
                 let is_deaf = matches!(self.phase, Phase::Flushing { .. });
                 let Some(from) = self.peer_by_wire.get(&wire).cloned().filter(|_| !is_deaf) else {
                     return;
                 };
+                let mut frames = frames.into_iter().map(SharedFrame::from).collect();
                 let input = match decode_at_broker(&mut frames, &self.parts.limits) {
                     Ok(message) => Input::Received { from, source: None, message },
                     Err(error) => Input::Malformed { from, error },
@@ -227,7 +246,7 @@ impl Process {
         }
     }
 
-    fn go_on_leaving(&mut self, turn: &mut Turn<'_>) {
+    fn go_on_leaving(&mut self, turn: &Turn<'_>) {
         if let Phase::Leaving(receipt) = self.phase
             && self.parts.replica.has_left()
         {
@@ -237,7 +256,7 @@ impl Process {
         if let Phase::Flushing { until, look_at, receipt } = self.phase
             && look_at <= turn.now
         {
-            let is_done = self.parts.links.say_bye(turn) || turn.now >= until;
+            let is_done = self.parts.relay.say_bye(turn.now) || turn.now >= until;
             self.phase = match is_done {
                 true => Phase::Ended(Ending::Drained(receipt)),
                 false => Phase::Flushing { until, look_at: turn.now + FLUSH_STEP, receipt },
@@ -245,7 +264,7 @@ impl Process {
         }
     }
 
-    fn handle(&mut self, turn: &mut Turn<'_>, input: Input<Vec<u8>>) {
+    fn handle(&mut self, turn: &mut Turn<'_>, input: Input<SharedFrame>) {
         self.parts.broker.handle_input(turn.now, input);
         self.run_effects(turn);
     }
@@ -256,22 +275,22 @@ impl Process {
             while let Some(effect) = self.parts.broker.poll_effect() {
                 self.run_effect(turn, effect);
             }
-            let lost = self.lost.pop_front().or_else(|| self.parts.links.poll_input());
+            let lost = self.lost.pop_front().or_else(|| self.parts.relay.poll_input(turn));
             let Some(input) = lost.or_else(|| self.parts.replica.poll_answer()) else { return };
             self.parts.broker.handle_input(turn.now, input);
         }
     }
 
-    fn run_effect(&mut self, turn: &mut Turn<'_>, effect: Effect<Vec<u8>>) {
-        let Parts { replica, links, .. } = &mut self.parts;
+    fn run_effect(&mut self, turn: &mut Turn<'_>, effect: Effect<SharedFrame>) {
+        let Parts { replica, relay, .. } = &mut self.parts;
         match effect {
             Effect::Send { to, message } => self.send(turn, to, message),
-            Effect::ToOwner { link, message } => links.send_to_owner(turn, link, message),
-            Effect::ToOrigin { link, message } => links.send_to_origin(turn, link, message),
+            Effect::ToOwner { link, message } => relay.send_to_owner(link, message),
+            Effect::ToOrigin { link, message } => relay.send_to_origin(turn.now, link, message),
             Effect::Propose(entry) => replica.propose(entry),
             Effect::Lookup { query, service, purpose } => replica.lookup(query, service, purpose),
             Effect::Describe { query, .. } => {
-                replica.answer(Input::Described { query, json: b"{}".to_vec() });
+                replica.answer(Input::Described { query, json: b"{}".as_slice().into() });
             }
             Effect::Note(note) => self.note(turn, &note),
             Effect::Drained(receipt) => {
@@ -291,7 +310,7 @@ impl Process {
         }
     }
 
-    fn send(&mut self, turn: &mut Turn<'_>, to: PeerId, message: Outgoing<Vec<u8>>) {
+    fn send(&mut self, turn: &mut Turn<'_>, to: PeerId, message: Outgoing<SharedFrame>) {
         let wire = self.wire_by_peer.get(&to).copied();
         let wire = wire.filter(|wire| turn.wires.is_open(*wire, Side::Callee));
         let Some(wire) = wire else {
@@ -310,7 +329,7 @@ impl Process {
     }
 }
 
-const fn request_token(message: &Outgoing<Vec<u8>>) -> Option<Token> {
+const fn request_token(message: &Outgoing<SharedFrame>) -> Option<Token> {
     match message {
         Outgoing::Worker { message: FromBroker::Request { client, .. }, .. } => Some(*client),
         Outgoing::Client(_)

@@ -40,6 +40,14 @@ impl Release {
         }
     }
 
+    /// What it calls itself towards other nodes, for people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::This => env!("CARGO_PKG_VERSION"),
+            Self::Next => concat!(env!("CARGO_PKG_VERSION"), "-next"),
+        }
+    }
+
     pub(crate) fn version(self) -> SoftwareVersion {
         let this: SoftwareVersion = env!("CARGO_PKG_VERSION").parse().unwrap_or_default();
         match self {

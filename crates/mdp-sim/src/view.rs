@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use mdp_broker::{Counters, Gauges};
 use mdp_catalog::{Catalog, Incarnation};
+use mdp_core::RelayTotals;
 use mdp_raft::simulation::RaftView;
 
 /// The cluster at one moment.
@@ -40,4 +41,17 @@ pub(crate) struct NodeView<'a> {
     pub(crate) gauges: Option<Gauges>,
     /// What its engine counted.
     pub(crate) counters: Option<&'a Counters>,
+    /// Its links with other nodes.
+    pub(crate) relay: Option<RelayView>,
+}
+
+/// The links of a node at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RelayView {
+    /// What they came to so far, and what waits in them.
+    pub(crate) totals: RelayTotals,
+    /// How many its engine knows.
+    pub(crate) links: usize,
+    /// How many connections there are.
+    pub(crate) connections: usize,
 }

@@ -1,17 +1,21 @@
-//! Connections: frames in order, or the end of the connection.
+//! Connections: frames or bytes in order, or the end of the connection.
 //!
 //! As with TCP, what is sent over a way that is cut waits, and arrives when the way is mended, unless
-//! the connection was given up meanwhile.
+//! the connection was given up meanwhile. Bytes that are not read fill a window, and then no more are
+//! taken.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use crate::{network::Network, queue::Queue};
+use crate::{Rng, network::Network, queue::Queue};
 
 /// How long a caller waits until its connection is taken.
 const ACCEPT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a way may be cut before both ends take the connection for lost: the time that TCP may go
+/// unanswered.
+const CUT_MAX: Duration = Duration::from_secs(10);
 
 /// The frames of a message.
 pub(crate) type Frames = Vec<Vec<u8>>;
@@ -54,17 +58,6 @@ pub(crate) enum WireKind {
     Relay,
 }
 
-impl WireKind {
-    /// How long a way may be cut before both ends take the connection for lost: for peers the time that
-    /// TCP may go unanswered, for nodes the time that libzmq's pings may.
-    const fn cut_max(self) -> Duration {
-        match self {
-            Self::Front => Duration::from_secs(10),
-            Self::Relay => Duration::from_secs(1),
-        }
-    }
-}
-
 /// What arrives at an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -72,8 +65,12 @@ pub(crate) enum Arrival {
     Opened,
     /// The callee took the connection: only at the caller.
     Accepted,
-    /// A message.
+    /// A message: only between a peer and a node.
     Frames(Frames),
+    /// Some of the bytes that were written, wherever messages begin in them: only between nodes.
+    Bytes(Vec<u8>),
+    /// More can be written than a moment ago: only between nodes.
+    Writable,
     /// The end of the connection; nothing follows.
     Closed,
 }
@@ -110,20 +107,34 @@ struct Lane {
     cut_since: Option<Instant>,
     /// What comes now comes from the end's own machine.
     is_local: bool,
+    /// How many bytes were written and are not read yet.
+    unread_bytes: usize,
+    /// Whether the writer wants to know when it can write again.
+    is_writer_waiting: bool,
+}
+
+/// How bytes travel.
+#[derive(Debug)]
+pub(crate) struct ByteWays {
+    /// How many bytes may be written one way before they are read.
+    pub(crate) window_bytes: usize,
+    /// Cuts what is written at once into pieces, at any places; `None`: it stays in one piece.
+    pub(crate) cuts: Option<Rng>,
 }
 
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Wires {
     network: Network,
+    byte_ways: ByteWays,
     wires: BTreeMap<WireId, Wire>,
     due: Queue<(WireId, Side)>,
     last: u64,
 }
 
 impl Wires {
-    pub(crate) const fn new(network: Network) -> Self {
-        Self { network, wires: BTreeMap::new(), due: Queue::new(), last: 0 }
+    pub(crate) const fn new(network: Network, byte_ways: ByteWays) -> Self {
+        Self { network, byte_ways, wires: BTreeMap::new(), due: Queue::new(), last: 0 }
     }
 
     /// Opens a connection. The callee is told, or the caller that there is nobody.
@@ -160,6 +171,50 @@ impl Wires {
         if self.is_open(id, from) {
             self.put(now, id, from.other(), Arrival::Frames(frames));
         }
+    }
+
+    /// Writes bytes from this end, as many as fit; `None`: the connection is lost. If not all fit, the
+    /// writer is told when more do. What is written to an end that was closed is gone.
+    pub(crate) fn write(
+        &mut self,
+        now: Instant,
+        id: WireId,
+        from: Side,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let wire = self.wires.get_mut(&id).filter(|wire| wire.is_open[from.at()])?;
+        let to = from.other();
+        let lane = &mut wire.lanes[to.at()];
+        if !wire.is_open[to.at()] || lane.is_local {
+            return Some(bytes.len());
+        }
+        let room = self.byte_ways.window_bytes.saturating_sub(lane.unread_bytes);
+        let (taken, rest) = bytes.split_at(bytes.len().min(room));
+        lane.is_writer_waiting |= !rest.is_empty();
+        lane.unread_bytes += taken.len();
+        let mut left = taken;
+        while !left.is_empty() {
+            let (piece, others) = left.split_at(self.byte_ways.next_piece(left.len()));
+            self.put(now, id, to, Arrival::Bytes(piece.to_vec()));
+            left = others;
+        }
+        Some(taken.len())
+    }
+
+    /// This end has read so many bytes: there is room for others.
+    pub(crate) fn read(&mut self, now: Instant, id: WireId, side: Side, count: usize) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        let lane = &mut wire.lanes[side.at()];
+        lane.unread_bytes = lane.unread_bytes.saturating_sub(count);
+        if lane.is_writer_waiting && lane.unread_bytes <= self.byte_ways.window_bytes / 2 {
+            lane.is_writer_waiting = false;
+            self.put(now, id, side.other(), Arrival::Writable);
+        }
+    }
+
+    /// Where the connection was made from.
+    pub(crate) fn caller(&self, id: WireId) -> Option<usize> {
+        self.wires.get(&id).map(|wire| wire.sites[Side::Caller.at()])
     }
 
     /// Closes this end; the other is told behind what was sent.
@@ -220,6 +275,9 @@ impl Wires {
             return;
         }
         let lane = &mut wire.lanes[to.at()];
+        if lane.is_local {
+            return;
+        }
         lane.waiting.push_back(arrival);
         lane.scheduled += 1;
         lane.last_at = lane.last_at.max(now + self.network.latency());
@@ -251,8 +309,7 @@ impl Wires {
         None
     }
 
-    /// Lets go on what can, and gives up what has been cut, or whose other end has stood still, for too
-    /// long. To be called often.
+    /// Lets go on what can, and gives up what has been cut for too long. To be called often.
     pub(crate) fn tend(&mut self, now: Instant) {
         let mut lost = Vec::new();
         for (id, wire) in &mut self.wires {
@@ -262,10 +319,8 @@ impl Wires {
             for side in [Side::Caller, Side::Callee] {
                 let (from, to) = (wire.sites[side.other().at()], wire.sites[side.at()]);
                 let is_cut = self.network.is_cut(from, to);
-                // A process that stands still answers no ping.
-                let is_still = wire.kind == WireKind::Relay && self.network.is_frozen(from);
                 let lane = &mut wire.lanes[side.at()];
-                if lane.silent_for(now, is_cut || is_still) > wire.kind.cut_max() {
+                if lane.cut_for(now, is_cut) > CUT_MAX {
                     lost.push(*id);
                 }
                 while !is_cut && lane.scheduled < lane.waiting.len() {
@@ -295,15 +350,27 @@ impl Lane {
             last_at: now,
             cut_since: None,
             is_local: false,
+            unread_bytes: 0,
+            is_writer_waiting: false,
         }
     }
 
     /// For how long nothing has come through.
-    fn silent_for(&mut self, now: Instant, is_silent: bool) -> Duration {
-        if !is_silent {
+    fn cut_for(&mut self, now: Instant, is_cut: bool) -> Duration {
+        if !is_cut {
             self.cut_since = None;
         }
-        let since = if is_silent { *self.cut_since.get_or_insert(now) } else { now };
+        let since = if is_cut { *self.cut_since.get_or_insert(now) } else { now };
         now.saturating_duration_since(since)
     }
 }
+
+impl ByteWays {
+    /// How long the first piece is of so many bytes.
+    fn next_piece(&mut self, bytes: usize) -> usize {
+        self.cuts.as_mut().map_or(bytes, |rng| 1 + rng.below(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,10 +25,10 @@ use crate::{
     plan::Plan,
     process::Ending,
     queue::Queue,
-    relay::{Ended, Notes},
     roster::{Addresses, Place, Roster},
     trace::{Trace, Who, mix},
     truth::{Agreed, Truth},
+    turn::{Ended, Notes},
     wires::{Arrival, Delivery, Wires},
 };
 
@@ -107,7 +107,7 @@ impl World {
         let machines: Vec<_> =
             (0..sites).map(|site| Machine::new(site, &plan, &network, &bells, &mut rng)).collect();
         Self {
-            wires: Wires::new(network.clone()),
+            wires: Wires::new(network.clone(), plan.byte_ways()),
             crew: Crew::new(actors, sites),
             judges: invariants::all(&plan),
             roster: Roster::new(plan.nodes, plan.changes.spares),
@@ -213,6 +213,11 @@ impl World {
                 let first = frame.first().copied().map_or(0, u64::from);
                 mix(digest, &[frame.len() as u64, first])
             }),
+            Arrival::Bytes(bytes) => {
+                let of = |byte: Option<&u8>| byte.copied().map_or(0, u64::from);
+                mix(5, &[bytes.len() as u64, of(bytes.first()), of(bytes.last())])
+            }
+            Arrival::Writable => 6,
         };
         self.trace.stir(&[delivery.wire.0, delivery.site as u64, digest]);
         self.trace.whisper(self.since(now), || {
@@ -416,7 +421,14 @@ impl World {
 }
 
 fn shown(arrival: &Arrival) -> String {
-    let Arrival::Frames(frames) = arrival else { return format!("{arrival:?}") };
-    let frames = frames.iter().map(|frame| frame.escape_ascii().to_string());
-    frames.collect::<Vec<_>>().join(" | ")
+    match arrival {
+        Arrival::Frames(frames) => {
+            let frames = frames.iter().map(|frame| frame.escape_ascii().to_string());
+            frames.collect::<Vec<_>>().join(" | ")
+        }
+        Arrival::Bytes(bytes) => format!("{} bytes: {}", bytes.len(), bytes.escape_ascii()),
+        Arrival::Opened | Arrival::Accepted | Arrival::Writable | Arrival::Closed => {
+            format!("{arrival:?}")
+        }
+    }
 }

@@ -79,14 +79,16 @@ pub enum Event {
 pub struct Connection<T> {
     side: Side,
     local: (SocketType, Box<[u8]>),
-    limits: ConnectionLimits,
     stage: Stage,
-    /// The bytes of the handshake so far.
+    /// The bytes of the handshake so far, and how many there may be.
     handshake_bytes: usize,
+    handshake_bytes_max: usize,
     decoder: Decoder,
     outgoing: Outgoing<T>,
     pongs_waiting: usize,
     liveness: Liveness,
+    /// Where the first PING since the peer was heard ends in what leaves; zero: there is none.
+    ping_end: u64,
 }
 
 #[derive(Debug)]
@@ -121,17 +123,18 @@ impl<T> Connection<T> {
         Self {
             side,
             local: (local.socket_type, routing_id.into()),
-            limits,
             stage: Stage::Greeting {
                 bytes: [0; GREETING_BYTES],
                 come: 0,
                 is_answered: side == Side::Dialling,
             },
             handshake_bytes: 0,
+            handshake_bytes_max: limits.handshake_bytes_max,
             decoder: Decoder::new(&limits),
             outgoing,
             pongs_waiting: 0,
             liveness: Liveness::new(now, &limits),
+            ping_end: 0,
         }
     }
 
@@ -150,6 +153,7 @@ impl<T> Connection<T> {
     ) -> Result<usize, Ending> {
         if !input.is_empty() {
             self.liveness.on_received(now);
+            self.ping_end = 0;
         }
         let mut at = 0;
         while at < input.len() {
@@ -223,7 +227,7 @@ impl<T> Connection<T> {
         take: &mut impl FnMut(Event) -> Flow,
     ) -> Result<(usize, Flow), Ending> {
         // What follows the READY does not count.
-        let left = self.limits.handshake_bytes_max - self.handshake_bytes;
+        let left = self.handshake_bytes_max - self.handshake_bytes;
         let allowed = rest.get(..left).unwrap_or(rest);
         let mut outcome = None;
         let read = self.decoder.decode(allowed, |decoded| {
@@ -242,8 +246,8 @@ impl<T> Connection<T> {
                 Ok((count, take(Event::Opened(peer))))
             }
             Some(Err(ending)) => Err(self.end(ending)),
-            None if self.handshake_bytes >= self.limits.handshake_bytes_max => {
-                let max = self.limits.handshake_bytes_max;
+            None if self.handshake_bytes >= self.handshake_bytes_max => {
+                let max = self.handshake_bytes_max;
                 Err(self.end(Ending::HandshakeTooLong { max }))
             }
             None => Ok((count, Flow::Continue)),
@@ -351,6 +355,11 @@ impl<T> Connection<T> {
         self.liveness.set_pong_required(is_required);
     }
 
+    /// This process stood still: the peer gets the time anew that it may be silent, and is asked at once.
+    pub fn rearm(&mut self, now: Instant) {
+        self.liveness.rearm(now);
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) has something to do, at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -370,10 +379,18 @@ impl<T> Connection<T> {
         if matches!(self.stage, Stage::Ended) {
             return Ok(());
         }
+        // A large message may be in front of it, on a slow line. Whether the peer takes anything at all is
+        // another matter.
+        if self.ping_end > self.outgoing.start() {
+            self.liveness.on_ping_waits(now);
+        }
         match self.liveness.handle_timeout(now) {
             Ok(None) => Ok(()),
             Ok(Some(liveness::SendPing { ttl_deciseconds })) => {
                 self.outgoing.put_bytes(pool, |buffer| command::put_ping(ttl_deciseconds, buffer));
+                if self.ping_end == 0 {
+                    self.ping_end = self.outgoing.end();
+                }
                 Ok(())
             }
             Err(ending) => Err(self.end(ending)),

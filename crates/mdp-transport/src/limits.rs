@@ -30,7 +30,8 @@ pub struct ConnectionLimits {
     pub handshake_timeout: Duration,
     /// The bytes that a peer may send until the end of the handshake.
     pub handshake_bytes_max: usize,
-    /// How long a peer is silent until it is asked for a sign of life.
+    /// How long a peer is silent until it is asked for a sign of life. With a promise
+    /// ([`ping_ttl`](Self::ping_ttl)) it is asked so often, silent or not.
     pub ping_interval: Duration,
     /// How long it may then go on being silent.
     pub pong_timeout: Duration,

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, io::IoSlice};
 
+use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{FrameSink, Part, Position};
 use smallvec::SmallVec;
 
@@ -84,6 +85,16 @@ impl<T> Outgoing<T> {
         usize::try_from(self.end - self.start).unwrap_or(usize::MAX)
     }
 
+    /// The position of the first byte that waits.
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The position behind the last byte that waits.
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
     /// How many messages wait of which no byte was written.
     pub(crate) fn messages(&self) -> usize {
         self.unsent.len()
@@ -113,7 +124,8 @@ impl<T> Outgoing<T> {
         tag: Option<T>,
         pool: &'a mut BufferPool,
     ) -> MessageWriter<'a, T> {
-        self.unsent.push_back((self.end, tag));
+        let begin = if is_on(Mutant::SentToldUnsent) { u64::MAX } else { self.end };
+        self.unsent.push_back((begin, tag));
         MessageWriter { outgoing: self, pool }
     }
 

@@ -37,6 +37,17 @@ impl SharedFrame {
         self.as_ref().len()
     }
 
+    /// Its bytes; copied unless the frame has an allocation of its own and no clone shares it.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Storage::Whole(bytes) => {
+                Arc::try_unwrap(bytes).unwrap_or_else(|shared| shared.to_vec())
+            }
+            Storage::Empty | Storage::Part { .. } => self.as_ref().to_vec(),
+        }
+    }
+
     /// Whether it has at least half of the bytes that it keeps in memory.
     pub(crate) fn is_most_of_its_memory(&self) -> bool {
         let kept = match &self.0 {
@@ -93,5 +104,25 @@ impl Eq for SharedFrame {}
 impl fmt::Debug for SharedFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedFrame({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_with_an_allocation_of_its_own_becomes_that() {
+        let bytes = vec![7; 100];
+        let address = bytes.as_ptr();
+        let frame = SharedFrame::from(bytes);
+        let shared = frame.clone();
+        let copied = shared.into_vec();
+        assert_ne!(copied.as_ptr(), address);
+        let taken = frame.into_vec();
+        assert_eq!(taken.as_ptr(), address);
+        assert_eq!(taken, copied);
+        assert_eq!(SharedFrame::from([7, 8].as_slice()).into_vec(), [7, 8]);
+        assert_eq!(SharedFrame::default().into_vec(), []);
     }
 }

@@ -248,6 +248,12 @@ impl<T> Transport<T> {
         self.table.get(id).map_or(0, |entry| entry.connection.input_bytes())
     }
 
+    /// How many bytes have come from a peer.
+    #[must_use]
+    pub fn bytes_in(&self, id: ConnectionId) -> u64 {
+        self.table.get(id).map_or(0, |entry| entry.traffic.bytes_in)
+    }
+
     /// Puts a message into the queue of a peer, unless that is gone. The tag comes back
     /// in [`TransportEvent::Lost`] if no byte of the message reaches the kernel.
     pub fn send(
@@ -442,6 +448,19 @@ impl<T> Transport<T> {
                 Ok(()) => {}
                 Err(ending) => self.end(id, Loss::Ended(ending)),
             }
+            self.reschedule(id);
+        }
+    }
+
+    /// This process stood still, longer than peers may: no peer was silent or took nothing meanwhile, as far
+    /// as it knows.
+    pub fn rearm(&mut self, now: Instant) {
+        let now = self.clock.awake(now);
+        let ids: Vec<_> = self.table.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let Some(entry) = self.table.get_mut(id) else { continue };
+            entry.connection.rearm(now);
+            entry.blocked_since = entry.blocked_since.map(|_| now);
             self.reschedule(id);
         }
     }

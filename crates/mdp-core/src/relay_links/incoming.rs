@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Instant};
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
-use mdp_transport::{ConnectionId, Loss, MessageWriter, PeerAddress, SharedFrame, Transport};
+use mdp_mutants::{Mutant, is_on};
+use mdp_transport::{
+    ConnectionId, Ending, Loss, MessageWriter, PeerAddress, SharedFrame, Transport,
+};
 use mdp_wire::relay::{
     AtOwner, Hello, Refusal, RefusalReason, RelayDecodeError, ToOrigin, Welcome, WireRange,
     encode_bye, encode_ping,
@@ -12,16 +15,17 @@ use mdp_wire::relay::{
 
 use super::{
     LINK_MESSAGE_BYTES_MAX, LinkLoss, Myself, PEERS_MAX, PING_INTERVAL, Tag, Turn, VISIT_TIME_MAX,
-    VISITORS_MAX,
+    complain,
     ledger::{Ledger, is_passing},
 };
 
 /// The owner's ends of links.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Incoming {
     links: Vec<Inbound>,
     /// Connections without a link.
     visitors: BTreeMap<ConnectionId, Visitor>,
+    visitors_max: usize,
     is_leaving: bool,
 }
 
@@ -50,6 +54,10 @@ struct Inbound {
 }
 
 impl Incoming {
+    pub(super) const fn new(visitors_max: usize) -> Self {
+        Self { links: Vec::new(), visitors: BTreeMap::new(), visitors_max, is_leaving: false }
+    }
+
     /// The nodes that have a link.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         self.links.iter().map(|link| &link.node)
@@ -57,6 +65,12 @@ impl Incoming {
 
     pub(super) fn has(&self, node: &NodeName) -> bool {
         self.nodes().any(|other| other == node)
+    }
+
+    /// The node of a link, and the wire version of everything on it.
+    pub(super) fn find_link(&self, link: LinkId) -> Option<(&NodeName, u16)> {
+        let found = self.links.iter().find(|inbound| inbound.link == link)?;
+        Some((&found.node, found.wire))
     }
 
     /// How many messages and bytes wait.
@@ -67,18 +81,21 @@ impl Incoming {
         })
     }
 
-    /// Another program connected; it may stay for a while, until it is known for a node. Of too many, the
-    /// oldest one has to go.
+    /// Another program connected; it may stay for a while, until it is known for a node. Of too many, one that
+    /// was refused has to go, or the oldest one.
     pub(super) fn accepted(
         &mut self,
         now: Instant,
         address: PeerAddress,
         transport: &mut Transport<Tag>,
     ) -> Option<ConnectionId> {
-        if self.visitors.len() >= VISITORS_MAX
-            && let Some((oldest, _)) = self.visitors.pop_first()
-        {
-            transport.close(oldest);
+        if self.visitors.len() >= self.visitors_max {
+            let refused = self.visitors.iter().find(|(_, visitor)| visitor.is_refused);
+            let leaves = refused.or_else(|| self.visitors.first_key_value()).map(|(id, _)| *id);
+            if let Some(id) = leaves {
+                self.visitors.remove(&id);
+                transport.close(id);
+            }
         }
         let id = transport.accepted(now, address)?;
         self.visitors.insert(id, Visitor { until: now + VISIT_TIME_MAX, is_refused: false });
@@ -202,7 +219,10 @@ impl Incoming {
         }
         match self.links.iter().find(|link| link.node == node) {
             // The greeting of an older connection, which was read later.
-            Some(link) if (hello.epoch, hello.session) <= (link.epoch, link.session) => {
+            Some(link)
+                if (hello.epoch, hello.session) <= (link.epoch, link.session)
+                    && !is_on(Mutant::OlderGreetingWins) =>
+            {
                 Err(RefusalReason::Superseded)
             }
             None if self.links.len() >= PEERS_MAX => Err(RefusalReason::TooManyLinks),
@@ -229,6 +249,15 @@ impl Incoming {
             let Ok(()) = message.encode(wire, writer);
         });
         Some(id)
+    }
+
+    /// The node that a connection belongs to, or else the host.
+    pub(super) fn name_of(&self, id: ConnectionId, address: Option<PeerAddress>) -> String {
+        let link = self.links.iter().find(|link| link.connection == id);
+        match link {
+            Some(link) => link.node.as_str().to_owned(),
+            None => address.map(host).unwrap_or_default(),
+        }
     }
 
     /// A connection is gone, with messages of which nothing was sent.
@@ -258,12 +287,12 @@ impl Incoming {
     ) {
         self.visitors.remove(&id);
         match why {
-            // Somebody looked whether the port is open.
-            Loss::Closed | Loss::Crowded => tracing::debug!(%address, "nothing was said"),
+            // A look whether the port is open, or a node that was paused or cut off while it connected.
+            Loss::Closed | Loss::Crowded | Loss::Ended(Ending::HandshakeTimeout) => {
+                tracing::debug!(%address, reason = %why, "it did not introduce itself");
+            }
             Loss::Ended(_) | Loss::Overflow | Loss::Stalled | Loss::Greedy | Loss::Kicked => {
-                if ledger.malformed(&host(address)) {
-                    tracing::warn!(%address, reason = %why, "this is no node: its connection is closed");
-                }
+                complain(&host(address), why, ledger);
             }
         }
     }

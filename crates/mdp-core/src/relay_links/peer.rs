@@ -29,6 +29,8 @@ pub(super) struct Peer {
     endpoint: String,
     stage: Stage,
     connection: Option<ConnectionId>,
+    /// How many bytes had come at the last look.
+    bytes_in: u64,
     /// Where the last attempt went.
     address: Option<SocketAddr>,
     /// The number of the attempt.
@@ -80,6 +82,7 @@ impl Peer {
             endpoint,
             stage: Stage::Waiting { until: now },
             connection: None,
+            bytes_in: 0,
             address: None,
             session: 0,
             failures: 0,
@@ -114,6 +117,11 @@ impl Peer {
         }
     }
 
+    /// The wire version of the link, if it is there.
+    pub(super) const fn wire(&self) -> Option<u16> {
+        self.stage.wire()
+    }
+
     /// Whether this is where it takes requests.
     pub(super) fn is_at(&self, endpoint: &str) -> bool {
         self.endpoint == endpoint
@@ -124,10 +132,12 @@ impl Peer {
         self.retired_at = None;
     }
 
-    /// The node does not take part any more.
-    pub(super) fn retire(&mut self, now: Instant) {
-        self.retired_at.get_or_insert(now);
-        self.is_over |= self.link().is_none();
+    /// The node does not take part any more. Without a link there is nothing to wait for.
+    pub(super) fn retire(&mut self, turn: &mut Turn<'_>) {
+        self.retired_at.get_or_insert(turn.now);
+        if self.link().is_none() {
+            self.end(LinkLoss::Left, turn);
+        }
     }
 
     pub(super) const fn is_over(&self) -> bool {
@@ -307,11 +317,24 @@ impl Peer {
         self.stage = Stage::Greeting { until };
     }
 
-    /// Ends what takes too long. Not while something may still have to be read.
-    pub(super) fn judge(&mut self, turn: &mut Turn<'_>) {
+    /// Ends what takes too long. Of one that has something unread, or whose message grows, it is not known to
+    /// be silent.
+    pub(super) fn judge(&mut self, turn: &mut Turn<'_>, has_unread: bool) {
         let now = turn.now;
         if self.retired_at.is_some_and(|at| now >= at + RETIRED_LINK_MAX) {
             self.end(LinkLoss::Left, turn);
+        }
+        let bytes_in = self.connection.map_or(0, |id| turn.transport.bytes_in(id));
+        let has_heard = std::mem::replace(&mut self.bytes_in, bytes_in) != bytes_in;
+        let is_inside = self.connection.is_some_and(|id| turn.transport.input_bytes(id) > 0);
+        let grows = has_heard && is_inside;
+        if let Stage::Up { heard_at, .. } = &mut self.stage
+            && grows
+        {
+            *heard_at = now;
+        }
+        if has_unread {
+            return;
         }
         match self.stage {
             Stage::Locating { until } | Stage::Connecting { until } | Stage::Greeting { until }

@@ -212,8 +212,8 @@ async fn cluster_page(
         }));
     }
     let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
-    let catalog = report.catalog.as_deref().cloned().unwrap_or_default();
     let (node, applied_index) = (view.name(), report.applied_index);
+    let catalog = report.catalog.unwrap_or_default();
     let (catalog, status, links, networks) = (&catalog, None, &[][..], view.networks());
     Ok(page(&ClusterFacts { node, catalog, applied_index, status, links, networks }))
 }
@@ -226,8 +226,8 @@ async fn services_page(view: &NodeView) -> Result<Value, ReportError> {
             consensus.with_catalog(|catalog| Directory::with_waiting(catalog, &report.services))
         }
         None => {
-            let catalog = report.catalog.as_deref().cloned().unwrap_or_default();
-            Directory::with_waiting(&catalog, &report.services)
+            let catalog = report.catalog.as_deref();
+            catalog.map(|it| Directory::with_waiting(it, &report.services)).unwrap_or_default()
         }
     };
     let majority = view.consensus().is_none_or(|consensus| consensus.status().leader.is_some());

@@ -28,7 +28,9 @@ impl<A: Agreement> Running<A> {
             uptime: self.now.saturating_duration_since(self.it.started_at),
             waiting: broker.waiting_services(REPORT_WAITING_MAX),
             catalog: match scope {
-                ReportScope::Services if A::IS_ALONE => Some(Box::new(self.it.replica.catalog().clone())),
+                ReportScope::Services if A::IS_ALONE => {
+                    Some(Box::new(self.it.replica.catalog().first_services(REPORT_SERVICES_MAX)))
+                }
                 ReportScope::Services
                 | ReportScope::Totals
                 | ReportScope::Workers

@@ -70,6 +70,7 @@ impl Shell {
         let sleep = if may_sleep { Duration::from_millis(20) } else { Duration::ZERO };
         let ports = &mut [(PortName::Clients, self.port.sockets())];
         self.rang |= self.poller.poll(sleep, ports).unwrap();
+        self.port.write_where_room(Instant::now());
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {

@@ -18,21 +18,39 @@ pub(crate) enum ReadState {
     MoreWaits,
 }
 
-/// How many bytes of one connection are read in a turn.
-pub(super) const CONNECTION_BYTES_PER_TURN: usize = 64 * 1024;
+/// How many bytes are read at once while a large message comes.
+pub(super) const LARGE_READ_BYTES: usize = 64 * 1024;
 /// How many bytes are read at once while no large message comes: what is read and left over when a turn
 /// ends is kept by the connection.
 const READ_BYTES: usize = 16 * 1024;
 /// How many messages and bytes of all connections are read before other things get their turn. All that
 /// are ready share the messages.
-const MESSAGES_PER_TURN: usize = 128;
-const BYTES_PER_TURN: usize = 1 << 20;
+pub(super) const MESSAGES_PER_TURN: usize = 128;
+pub(super) const BYTES_PER_TURN: usize = 1 << 20;
+
+/// What one connection may have in a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionShare {
+    /// So many bytes.
+    pub(super) bytes: usize,
+    /// So many messages at least, however many connections are ready.
+    pub(super) messages_min: usize,
+}
+
+impl ConnectionShare {
+    /// One of many clients and workers.
+    pub(crate) const OF_MANY: Self = Self { bytes: LARGE_READ_BYTES, messages_min: 1 };
+    /// Another node, which may have the requests of many clients and the replies of many workers.
+    pub(crate) const OF_A_NODE: Self =
+        Self { bytes: BYTES_PER_TURN, messages_min: MESSAGES_PER_TURN };
+}
 
 impl Port {
     /// Reads what has come, each connection in its turn.
     pub(crate) fn read(&mut self, of: &mut impl Connections) -> ReadState {
         let (mut messages, mut bytes) = (0, 0);
-        let share = MESSAGES_PER_TURN.checked_div(self.ready.len()).unwrap_or_default().max(1);
+        let share = MESSAGES_PER_TURN.checked_div(self.ready.len()).unwrap_or_default();
+        let share = share.max(self.share.messages_min);
         for _ in 0..self.ready.len() {
             if messages >= MESSAGES_PER_TURN || bytes >= BYTES_PER_TURN {
                 break;
@@ -62,9 +80,9 @@ impl Port {
         of: &mut impl Connections,
     ) -> Taken {
         let mut had = Taken { messages: 0, bytes: 0, state: ReadState::Emptied, is_turn_over: false };
-        while had.bytes < CONNECTION_BYTES_PER_TURN && had.messages < share && !had.is_turn_over {
+        while had.bytes < self.share.bytes && had.messages < share && !had.is_turn_over {
             let is_large = of.transport().input_bytes(id) >= READ_BYTES / 2;
-            let room = if is_large { CONNECTION_BYTES_PER_TURN } else { READ_BYTES };
+            let room = if is_large { LARGE_READ_BYTES } else { READ_BYTES };
             let Some(socket) = socket_of(&mut self.sockets, id) else { return had };
             let left_over = std::mem::take(&mut socket.left_over);
             let (input, is_last) = if left_over.is_empty() {

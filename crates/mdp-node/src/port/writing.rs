@@ -25,13 +25,18 @@ impl Port {
         }
     }
 
-    /// Writes what waits, as far as the kernel takes it, and closes what ended.
-    pub(crate) fn flush<T>(&mut self, now: Instant, transport: &mut Transport<T>) {
-        for id in std::mem::take(&mut self.writable) {
+    /// Writes what waited for room in the kernel. To be called after each look at the poller: what is sent
+    /// to a peer that reads must not add up.
+    pub(crate) fn write_where_room<T>(&mut self, now: Instant, transport: &mut Transport<T>) {
+        while let Some(id) = self.writable.pop() {
             if transport.is_blocked(id) {
                 self.write(now, id, transport);
             }
         }
+    }
+
+    /// Writes what waits, as far as the kernel takes it, and closes what ended.
+    pub(crate) fn flush<T>(&mut self, now: Instant, transport: &mut Transport<T>) {
         while let Some(id) = transport.poll_writable() {
             self.write(now, id, transport);
         }

@@ -13,7 +13,7 @@ use crate::{
     Rng,
     actors::Workload,
     observation::{Event, Observation, RegistrationId, RequestId},
-    view::{ClusterView, NodeView},
+    view::{ClusterView, NodeView, RelayView},
 };
 
 /// A moment to count from. Far from the beginning of the clock.
@@ -87,6 +87,7 @@ pub(super) struct Nodes {
     pub(super) applied: Vec<u64>,
     pub(super) gauges: Vec<Gauges>,
     pub(super) counters: Vec<Counters>,
+    pub(super) relay: Vec<RelayView>,
     names: Vec<NodeName>,
     lives: Vec<Incarnation>,
 }
@@ -99,6 +100,7 @@ impl Nodes {
             applied: vec![applied; 3],
             gauges: vec![Gauges::default(); 3],
             counters: vec![Counters::default(); 3],
+            relay: vec![RelayView::default(); 3],
             names: (0..3).map(name).collect(),
             lives: (0..3).map(life).collect(),
         }
@@ -117,6 +119,7 @@ impl Nodes {
             life: Some(&self.lives[number]),
             gauges: Some(self.gauges[number]),
             counters: Some(&self.counters[number]),
+            relay: Some(self.relay[number].clone()),
         };
         ClusterView { now, nodes: (0..3).map(node).collect() }
     }

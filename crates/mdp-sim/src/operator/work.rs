@@ -198,7 +198,10 @@ impl World {
                         Some(gone)
                     }
                     Some(Err(_)) => Some(Stage::Asking { at: again }),
-                    None if until <= now => Some(Stage::Asking { at: again }),
+                    // Where the asked process ended, the end of the connection tells.
+                    None if until <= now || std::sync::Arc::strong_count(&answer) == 1 => {
+                        Some(Stage::Asking { at: again })
+                    }
                     None => Some(Stage::Waiting { answer, until }),
                 }
             }

@@ -80,6 +80,7 @@ impl World {
                 life: replica.and_then(|replica| replica.life()),
                 gauges: process.map(|process| process.broker().gauges()),
                 counters: process.map(|process| process.broker().counters()),
+                relay: process.map(|process| process.relay().view()),
             }
         });
         ClusterView { now, nodes: nodes.collect() }
@@ -98,7 +99,7 @@ impl World {
         let machine = &self.machines[node];
         let Some(process) = machine.process() else { return false };
         !machine.is_paused() && !process.is_leaving() && {
-            let status = process.replica().status();
+            let status = process.consensus().status();
             status.not_ready.is_empty() && status.leader.is_some()
         }
     }
@@ -118,7 +119,7 @@ impl World {
         let nodes = self.machines.iter().map(|machine| match machine.process() {
             None => format!("{} is off", machine.name),
             Some(process) => {
-                let status = process.replica().status();
+                let status = process.consensus().status();
                 let waits: Vec<_> = status.not_ready.iter().map(|why| why.text.clone()).collect();
                 let (leader, gauges) = (status.leader, process.broker().gauges());
                 format!("{}: leader {leader:?}, waits for {waits:?}, {gauges:?}", machine.name)

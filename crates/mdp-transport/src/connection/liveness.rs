@@ -36,7 +36,7 @@ struct Open {
     has_answered: bool,
     /// Whether silence ends the connection at all.
     is_pong_required: bool,
-    /// When the answer to a PING is overdue.
+    /// When the answer to a PING is overdue, if that was written.
     pong_deadline: Option<Instant>,
     /// What the peer's last PING promised: how long it is silent at most.
     ttl: Duration,
@@ -69,7 +69,10 @@ impl Liveness {
     /// Any byte is a sign of life.
     pub(super) fn on_received(&mut self, now: Instant) {
         let Phase::Open(open) = &mut self.phase else { return };
-        open.ping_at = open.ping_at.map(|_| now + self.ping_interval);
+        // A TTL is a promise about this side: it is kept by PINGs, however much the peer says.
+        if self.ping_ttl_deciseconds == 0 {
+            open.ping_at = open.ping_at.map(|_| now + self.ping_interval);
+        }
         open.pong_deadline = None;
         open.ttl_deadline = (!open.ttl.is_zero()).then_some(now + open.ttl);
     }
@@ -84,6 +87,22 @@ impl Liveness {
     pub(super) const fn on_pong(&mut self) {
         if let Phase::Open(open) = &mut self.phase {
             open.has_answered = true;
+        }
+    }
+
+    /// This process stood still, and may not have read what the peer said: it is asked again.
+    pub(super) fn rearm(&mut self, now: Instant) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        open.ping_at = open.ping_at.map(|_| now);
+        open.pong_deadline = None;
+        open.ttl_deadline = (!open.ttl.is_zero()).then_some(now + open.ttl);
+    }
+
+    /// The last PING still waits to be written: the peer can not have answered it.
+    pub(super) fn on_ping_waits(&mut self, now: Instant) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        if open.pong_deadline.is_some_and(|at| at <= now) {
+            open.pong_deadline = Some(now + self.pong_timeout);
         }
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use mdp_wire::{FrameSink as _, Part, Position};
 
 use super::*;
-use crate::{NotZmtp3, SharedFrame, StreamError};
+use crate::{NotZmtp3, PongRule, SharedFrame, StreamError};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,6 +41,21 @@ impl Subject {
         let mut subject = Self::accepting();
         let events = subject.receive(&dealer(minor)).unwrap();
         assert!(matches!(events.as_slice(), [Event::Opened(_)]));
+        subject.written();
+        subject
+    }
+
+    /// The same, by the rules that hold between nodes.
+    fn node() -> Self {
+        let limits = ConnectionLimits {
+            ping_interval: SECOND * 3 / 10,
+            pong_timeout: SECOND,
+            pong_rule: PongRule::Always,
+            ping_ttl: SECOND,
+            ..ConnectionLimits::default()
+        };
+        let mut subject = Self::with(limits, Side::Accepting, SocketType::Router, &[]);
+        subject.receive(&dealer(1)).unwrap();
         subject.written();
         subject
     }
@@ -317,7 +332,9 @@ fn only_a_peer_that_answered_before_has_to_answer_again() {
     assert_eq!(subject.written(), ping.repeat(4));
     // It answers, and then does not.
     subject.receive(pong).unwrap();
-    assert_eq!(subject.pass(SECOND * 14), Ok(()));
+    assert_eq!(subject.pass(SECOND * 5), Ok(()));
+    assert_eq!(subject.written(), ping);
+    assert_eq!(subject.pass(SECOND * 9), Ok(()));
     assert_eq!(subject.pass(SECOND), Err(Ending::PongTimeout));
     // Any message is as good as an answer.
     let mut subject = Subject::open(1);
@@ -333,19 +350,36 @@ fn only_a_peer_that_answered_before_has_to_answer_again() {
 
 #[test]
 fn peer_that_is_known_to_answer_has_to_from_the_first_ping_on_and_is_promised_the_same() {
-    let limits = ConnectionLimits {
-        ping_interval: SECOND * 3 / 10,
-        pong_timeout: SECOND,
-        pong_rule: PongRule::Always,
-        ping_ttl: SECOND,
-        ..ConnectionLimits::default()
-    };
-    let mut subject = Subject::with(limits, Side::Accepting, SocketType::Router, &[]);
-    subject.receive(&dealer(1)).unwrap();
+    let mut subject = Subject::node();
+    for _ in 0..3 {
+        assert_eq!(subject.pass(SECOND * 3 / 10), Ok(()));
+        assert_eq!(subject.written(), b"\x04\x07\x04PING\x00\x0a");
+    }
+    assert_eq!(subject.pass(SECOND * 4 / 10), Err(Ending::PongTimeout));
+}
+
+#[test]
+fn promise_of_a_ttl_is_kept_however_much_the_peer_says() {
+    let mut subject = Subject::node();
+    let mut pings = Vec::new();
+    for _ in 0..30 {
+        assert_eq!(subject.pass(SECOND / 10), Ok(()));
+        subject.receive(b"\x00\x00").unwrap();
+        pings.extend(subject.written());
+    }
+    assert_eq!(pings, b"\x04\x07\x04PING\x00\x0a".repeat(10));
+}
+
+#[test]
+fn ping_that_waits_behind_a_large_message_can_not_be_answered_yet() {
+    let mut subject = Subject::node();
+    subject.send(1, &[&[7; 1 << 20]]);
+    for _ in 0..20 {
+        assert_eq!(subject.pass(SECOND / 2), Ok(()));
+        subject.connection.transmitted(1 << 10, &mut subject.pool);
+    }
     subject.written();
-    assert_eq!(subject.pass(SECOND), Ok(()));
-    assert_eq!(subject.written(), b"\x04\x07\x04PING\x00\x0a".repeat(3));
-    assert_eq!(subject.pass(SECOND * 3 / 10), Err(Ending::PongTimeout));
+    assert_eq!(subject.pass(SECOND), Err(Ending::PongTimeout));
 }
 
 #[test]

@@ -235,6 +235,7 @@ fn silent_peer_is_pinged_and_one_that_stops_answering_is_lost() {
     assert_eq!(receive(&mut port, seconds(6), id, b"\x04\x05\x04PONG"), [] as [usize; 0]);
     for second in 7..=20 {
         port.handle_timeout(seconds(second), |_| false);
+        port.transmitted(seconds(second), id, port.output_bytes(id));
         assert_eq!(port.poll_event(), None, "{second}");
     }
     port.handle_timeout(seconds(21), |_| false);

@@ -27,7 +27,7 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         name: "mdp-transport",
-        ours: &["mdp-wire"],
+        ours: &["mdp-mutants", "mdp-wire"],
         outside: Outside::Only(&["smallvec", "thiserror"]),
     },
     Member { name: "mdp-mutants", ours: &[], outside: Outside::Only(&[]) },

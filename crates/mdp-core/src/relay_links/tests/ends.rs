@@ -151,6 +151,23 @@ fn node_that_is_given_up_for_a_moment_keeps_its_link() {
 }
 
 #[test]
+fn node_that_leaves_the_catalog_before_it_has_a_link_keeps_no_connection() {
+    let mut network = Network::new();
+    let (one, other) = (network.start("node-1", 1), network.start("node-2", 1));
+    network.node_mut(other).is_paused = true;
+    let nodes = [network.address(other)];
+    network.join(one, &nodes);
+    network.until("an attempt", |network| network.node(one).dialled.len() == 1);
+    assert!(!network.node_mut(one).links.transport().is_empty());
+
+    network.join(one, &[]);
+
+    assert!(network.node_mut(one).links.transport().is_empty());
+    network.pass(HANDSHAKE_TIME_MAX * 4);
+    assert_eq!(network.node(one).dialled.len(), 1);
+}
+
+#[test]
 fn last_words_arrive_before_the_link_ends() {
     let (mut network, one, other) = pair();
     let owner = network.node(one).to_owner().unwrap();

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use mdp_wire::relay::{AtOrigin, Hello, RefusalReason, WireRange};
 
-use super::{network::StrangerAt, *};
+use super::{
+    network::{StrangerAt, VISITORS_MAX},
+    *,
+};
 
 fn hello(node: &str, epoch: u64, session: u64) -> Hello {
     Hello {
@@ -218,7 +221,7 @@ fn endless_message_of_a_stranger_is_cut_short() {
 
     network.until("it is closed", |network| network.is_closed(dealer));
 
-    assert_eq!(network.node(at).links.totals().malformed, 0, "the connection had introduced itself");
+    assert_eq!(network.node(at).links.totals().malformed, 1);
     assert!(network.node(at).told.is_empty());
 }
 
@@ -239,6 +242,17 @@ fn silent_connections_are_closed_and_do_not_keep_nodes_out() {
 }
 
 #[test]
+fn connection_that_says_nothing_is_closed_without_a_complaint() {
+    let (mut network, at) = alone(WIRE);
+    let silent = network.raw_stranger(at, &[]);
+
+    network.until("it is closed", |network| network.is_closed(silent));
+
+    let node = network.node(at);
+    assert_eq!((node.links.totals().malformed, node.links.ledger.complaints()), (0, Vec::new()));
+}
+
+#[test]
 fn node_that_never_answers_is_given_up_and_tried_again() {
     let (mut network, at) = alone(WIRE);
     let deaf = network.start("node-2", 1);
@@ -252,4 +266,25 @@ fn node_that_never_answers_is_given_up_and_tried_again() {
     let took = network.now - begun;
     assert!(took >= HANDSHAKE_TIME_MAX * 2 && took < Duration::from_secs(3), "{took:?}");
     assert!(network.node(at).told.is_empty());
+}
+
+#[test]
+fn node_that_leaves_the_catalog_while_it_is_greeted_leaves_nothing_behind() {
+    for is_dialled_only in [true, false] {
+        let (mut network, at) = alone(WIRE);
+        let other = network.start("node-2", 1);
+        // It accepts and says nothing, or introduces itself and does not answer the greeting.
+        network.node_mut(other).is_paused = is_dialled_only;
+        network.node_mut(other).is_dazed = !is_dialled_only;
+        let nodes = [network.address(other)];
+        network.join(at, &nodes);
+        network.settle();
+        assert!(!network.node_mut(at).links.transport().is_empty());
+
+        network.join(at, &[]);
+        network.settle();
+        assert!(network.node_mut(at).links.transport().is_empty());
+        network.pass(Duration::from_secs(5));
+        assert_eq!(network.node(at).links.totals().malformed, 0);
+    }
 }

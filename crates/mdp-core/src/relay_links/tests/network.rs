@@ -8,6 +8,8 @@ use mdp_wire::relay::{WIRE, WireRange};
 
 use super::{super::*, name};
 
+/// How many connections without a link a node allows.
+pub(super) const VISITORS_MAX: usize = 64;
 /// How many bytes the network holds for an end that does not read.
 pub(super) const WINDOW_BYTES: usize = 64 << 10;
 /// How long anything may take that must happen.
@@ -85,6 +87,9 @@ pub(super) struct Network {
     cables: Vec<Cable>,
     random: u64,
     last_port: u16,
+    /// How many bytes of a connection arrive in a step of a slow network.
+    pub(super) bytes_per_step: Option<usize>,
+    step_left: BTreeMap<(usize, usize), usize>,
 }
 
 impl Node {
@@ -165,7 +170,8 @@ impl Network {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let (nodes, strangers, cables) = (Vec::new(), Vec::new(), Vec::new());
-        Self { now, nodes, strangers, cables, random: 7, last_port: 0 }
+        let (bytes_per_step, step_left) = (None, BTreeMap::new());
+        Self { now, nodes, strangers, cables, random: 7, last_port: 0, bytes_per_step, step_left }
     }
 
     pub(super) fn start(&mut self, node: &str, epoch: u64) -> NodeAt {
@@ -186,6 +192,8 @@ impl Network {
             version: "0.0.1",
             wire,
             networks: Arc::default(),
+            message_bytes_max: 1 << 20,
+            visitors_max: VISITORS_MAX,
             random: epoch,
         };
         self.nodes.push(Node {
@@ -339,6 +347,12 @@ impl Network {
         self.settle();
     }
 
+    /// Lets time pass, in which so much arrives as a slow network lets through.
+    pub(super) fn step(&mut self, time: Duration) {
+        self.step_left.clear();
+        self.pass(time);
+    }
+
     /// Time passes, and no thread runs.
     pub(super) fn stand_still(&mut self, time: Duration) {
         self.now += time;
@@ -400,7 +414,8 @@ impl Network {
     fn unread_of(&self, at: usize) -> Vec<ConnectionId> {
         let ends = self.cables.iter().flat_map(|cable| [0, 1].map(|end| (cable, end)));
         let unread = ends.filter(|(cable, end)| {
-            cable.owners[*end] == Owner::Node(at) && !cable.is_cut && !cable.bytes[*end].is_empty()
+            let is_here = self.bytes_per_step.is_none() && !cable.is_cut;
+            cable.owners[*end] == Owner::Node(at) && is_here && !cable.bytes[*end].is_empty()
         });
         unread.filter_map(|(cable, end)| cable.ids[end]).collect()
     }
@@ -420,7 +435,15 @@ impl Network {
     }
 
     fn read(&mut self, at: usize, cable: usize, end: usize) -> bool {
-        let count = 1 + self.random() % READ_BYTES;
+        let mut count = 1 + self.random() % READ_BYTES;
+        if let Some(bytes) = self.bytes_per_step {
+            let left = self.step_left.entry((cable, end)).or_insert(bytes);
+            count = count.min(*left);
+            *left -= count.min(self.cables[cable].bytes[end].len());
+        }
+        if count == 0 {
+            return false;
+        }
         let (node, cable) = (&mut self.nodes[at], &mut self.cables[cable]);
         let Some(id) = cable.ids[end].filter(|_| !cable.is_cut) else { return false };
         if cable.bytes[end].is_empty() {
