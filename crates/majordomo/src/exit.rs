@@ -89,7 +89,6 @@ impl Exit {
             | StartError::AddressInUse(_)
             | StartError::Bind(_) => Self::Usage,
             StartError::FileLimit { .. }
-            | StartError::Context(_)
             | StartError::Catalog(_)
             | StartError::System { .. } => Self::Failure,
         }

@@ -1,11 +1,43 @@
 //! What a node decides, without I/O.
 //!
 //! The crate opens no socket, reads no clock, starts no thread and draws no randomness: a shell
-//! moves bytes between sockets and [`RelayLinks`], says what time it is, and looks up names.
+//! moves bytes between sockets and [`RelayLinks`] or [`ClusterLinks`], says what time it is, and looks up names.
 
+mod backoff;
+mod cluster_links;
 mod relay_links;
 
+use std::net::SocketAddr;
+
+pub use cluster_links::{
+    CALL_BYTES_MAX, CALLS_PER_PEER_MAX, Call, CallReply, CallTag, CallerId, ClusterAction,
+    ClusterLinks, DialError, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX, IncomingCall,
+    LinkTotals, PeerKey,
+};
 pub use relay_links::{
     LinkLoss, LinkState, Located, PEERS_MAX, Received, RelayAction, RelayLinks, RelaySettings,
     RelayTotals, Tag,
 };
+
+/// The address to connect to while the current one does not answer: the one after it, or the first.
+fn next_address(addresses: &[SocketAddr], current: Option<SocketAddr>) -> Option<SocketAddr> {
+    let after_current = addresses.iter().skip_while(|address| Some(**address) != current).nth(1);
+    after_current.or_else(|| addresses.first()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_name_take_turns() {
+        let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|a| a.parse().unwrap());
+
+        assert_eq!(next_address(&[], Some(a)), None);
+        assert_eq!(next_address(&[a, b], None), Some(a));
+        assert_eq!(next_address(&[a, b], Some(a)), Some(b));
+        assert_eq!(next_address(&[a, b], Some(b)), Some(a));
+        assert_eq!(next_address(&[a, b], Some(c)), Some(a));
+        assert_eq!(next_address(&[a], Some(a)), Some(a));
+    }
+}

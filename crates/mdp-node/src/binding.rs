@@ -1,14 +1,8 @@
-//! Binding a socket to a configured address.
+//! Why a configured address can not be bound.
 
 use std::io;
 
 use thiserror::Error;
-
-use crate::{
-    Endpoint, SocketError,
-    interfaces::{bind_address, bound_endpoint},
-    zeromq::{Socket, SocketOption},
-};
 
 /// An address could not be bound.
 #[derive(Debug, Error)]
@@ -35,18 +29,6 @@ pub enum BindError {
         address: String,
     },
     /// Any other reason.
-    #[error(
-        "{key} = \"{address}\": {error}; the host must be an address or interface of this machine, or *"
-    )]
-    Refused {
-        /// The key that it was configured by.
-        key: &'static str,
-        /// The address.
-        address: String,
-        /// What libzmq says.
-        error: SocketError,
-    },
-    /// Any other reason, as the system says it.
     #[error(
         "{key} = \"{address}\": {error}; the host must be an address or interface of this machine, or *"
     )]
@@ -128,9 +110,6 @@ pub enum BindError {
     /// What waits for connections could not be made.
     #[error("cannot wait for connections: {0}")]
     Poller(io::Error),
-    /// The socket could not be made.
-    #[error("cannot make a socket: {0}")]
-    Socket(SocketError),
 }
 
 /// Whether the system has no room for another socket: then no address is to blame.
@@ -139,33 +118,4 @@ pub(crate) fn is_no_room(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .iter()
         .any(|one| error.raw_os_error() == Some(one.raw_os_error()))
-}
-
-/// Binds a socket to the address of this key. Returns what was bound, with its real port.
-pub(crate) fn bind(
-    socket: &Socket,
-    key: &'static str,
-    endpoint: &Endpoint,
-) -> Result<Endpoint, BindError> {
-    let address = endpoint.to_string();
-    let resolved = match bind_address(endpoint) {
-        Ok(resolved) => resolved,
-        Err(error) => return Err(BindError::Unusable { key, address, error }),
-    };
-    // libzmq knows by itself what to do for every interface if there is no version 6.
-    let of_libzmq =
-        if endpoint.is_any() { address.clone() } else { Endpoint::from(resolved).to_string() };
-    let bound = socket
-        .set(SocketOption::Ipv6, i32::from(resolved.is_ipv6()))
-        .and_then(|()| socket.bind(&of_libzmq));
-    match bound {
-        Ok(()) => {}
-        Err(SocketError::ADDRESS_IN_USE) => return Err(BindError::AddressInUse { key, address }),
-        Err(SocketError::FORBIDDEN) => return Err(BindError::Forbidden { key, address }),
-        Err(error) => return Err(BindError::Refused { key, address, error }),
-    }
-    let bound = socket.last_endpoint().map_err(BindError::Socket)?;
-    let port = bound.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    let port = port.unwrap_or_else(|| endpoint.port());
-    Ok(bound_endpoint(endpoint, resolved).at_port(port))
 }

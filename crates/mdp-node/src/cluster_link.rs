@@ -1,15 +1,11 @@
-//! How nodes call each other: requests and answers over ZeroMQ, on a thread of its own.
+//! How nodes call each other: sockets around [`ClusterLinks`], on a thread of its own.
 //!
-//! The thread `mdp-cluster` owns a ROUTER, where the calls of other nodes arrive, and a DEALER for
-//! each other node and [`Lane`]. A request is two frames, a correlation id and its bytes; its
-//! answer carries the same id. An id is forgotten when the call's time is up, so that an answer
-//! that comes later, or from an earlier connection, meets nobody.
+//! The thread `mdp-cluster` owns the port where the calls of other nodes arrive, and the connections to
+//! theirs. It moves bytes, looks up names on the runtime, and hands outcomes to the tasks that wait for
+//! them; what a call comes to is decided in `mdp-core`.
 
-mod calls;
 mod counters;
-mod incoming;
 mod link_thread;
-mod peer;
 
 use std::{
     io,
@@ -22,48 +18,27 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mdp_core::{CALL_BYTES_MAX, Call, ClusterLinks, PeerKey};
 use mdp_raft::{BoxFuture, CallError, Lane, Transport};
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub(crate) use self::counters::LinkCounters;
 pub use self::counters::LinkTotals;
-use self::{
-    incoming::Incoming,
-    link_thread::{Command, LinkThread},
-};
+use self::link_thread::{Command, LinkThread, Reply};
 use crate::{
-    BindError, Endpoint,
+    BindAddress, BindError, Endpoint,
     bell::{Ringer, bell},
-    zeromq::{Context, Frame, Socket, SocketOption},
+    poller::{Poller, PortName},
+    port::{ConnectionShare, ListenerSettings, Port},
 };
 
 /// How many commands may wait for the thread: calls, and answers to the calls of others.
 const COMMANDS_MAX: usize = 4_096;
-/// How many calls of others may be in progress. More are dropped: they would be answered too late.
-const INCOMING_CALLS_MAX: usize = 256;
-/// How many calls to one node on one lane may have no answer yet.
-pub(crate) const CALLS_PER_PEER_MAX: usize = 128;
-/// The longest request or answer.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
-
-/// How many messages libzmq keeps for a node that does not read: what waits long is worthless.
-const SEND_MESSAGES_MAX: i32 = 256;
-/// No limit to what libzmq keeps until it is read here: calls without an answer are limited. A
-/// connection that is pinged, has reached such a limit and then ends can make libzmq 4.3 abort the
-/// process (docs/decisions/0017).
-const RECEIVE_MESSAGES_MAX: i32 = 0;
-/// How often a connection is pinged.
-const HEARTBEAT_MILLISECONDS: i32 = 300;
-/// How long a pinged connection may be silent, on either side.
-const HEARTBEAT_TIMEOUT_MILLISECONDS: i32 = 1_000;
-/// How long a connection may take to introduce itself.
-const HANDSHAKE_MILLISECONDS_MAX: i32 = 1_000;
-/// How long making a connection may take.
-const CONNECT_MILLISECONDS_MAX: i32 = 500;
-/// How soon a lost connection is made anew, and how late at most.
-const RECONNECT_MILLISECONDS_MIN: i32 = 50;
-const RECONNECT_MILLISECONDS_MAX: i32 = 500;
+/// Each connection is read by turns, for any program can be behind one.
+const NODES: (PortName, ConnectionShare) = (PortName::Nodes, ConnectionShare::OF_MANY);
+const LISTENERS: ListenerSettings =
+    ListenerSettings { key: "cluster.bind", backlog_connections: 128 };
 
 /// How late the thread may be with the end of a call's time, until the caller goes on without it.
 const THREAD_LAG_MAX: Duration = Duration::from_millis(50);
@@ -101,25 +76,32 @@ impl ClusterLink {
     /// Binds the address; when this returns, other nodes can connect. Their requests are dropped
     /// until [`serve`](Self::serve).
     pub(crate) fn start(
-        context: &Arc<Context>,
         bind: &Endpoint,
+        visitors_max: usize,
+        random: u64,
         runtime: Handle,
     ) -> Result<Self, LinkError> {
         let system = |what| move |error| LinkError::System { what, error };
         let counters = Arc::new(LinkCounters::default());
         let (ringer, bell) = bell().map_err(system("make a bell"))?;
+        let poller = Poller::new(bell.descriptor()).map_err(system("make a poller"))?;
         let (commands, queue) = sync_channel(COMMANDS_MAX);
         let caller = LinkCaller { commands, ringer };
-        let incoming = Incoming::bind(context, bind).map_err(LinkError::Bind)?;
-        let endpoint = incoming.endpoint().clone();
+        let addresses = [BindAddress::Tcp(bind.clone())];
+        let port = Port::bind(NODES, &LISTENERS, &addresses, &poller);
+        let port = port.map_err(LinkError::Bind)?;
+        let bound = port.addresses().find_map(BindAddress::tcp).cloned();
+        let endpoint = bound.unwrap_or_else(|| bind.clone());
         let is_stopped = Arc::new(AtomicBool::new(false));
         let thread = LinkThread {
-            context: Arc::clone(context),
+            poller,
+            port,
+            links: ClusterLinks::new(Instant::now(), visitors_max, random),
             runtime,
             caller: caller.clone(),
             queue,
             bell,
-            incoming,
+            answer: None,
             counters: Arc::clone(&counters),
             is_stopped: Arc::clone(&is_stopped),
         };
@@ -195,14 +177,19 @@ impl Transport for LinkCaller {
     ) -> BoxFuture<'static, Result<Vec<u8>, CallError>> {
         let (caller, endpoint) = (self.clone(), endpoint.to_owned());
         Box::pin(async move {
-            if request.len() > MESSAGE_BYTES_MAX {
+            if request.len() > CALL_BYTES_MAX {
                 let bytes = request.len();
-                tracing::warn!(bytes, MESSAGE_BYTES_MAX, "a request is too long for the link");
+                tracing::warn!(bytes, CALL_BYTES_MAX, "a request is too long for the link");
+                return Err(CallError::Unreachable);
+            }
+            if !can_be_called(&endpoint) {
+                tracing::debug!(endpoint, "no address to call");
                 return Err(CallError::Unreachable);
             }
             let deadline = Instant::now() + timeout;
             let (reply, answer) = oneshot::channel();
-            caller.post(Command::Call { endpoint, lane, request, deadline, reply })?;
+            let call = Call { request, deadline, reply: Reply(reply) };
+            caller.post(Command::Call { peer: PeerKey { endpoint, lane }, call })?;
             // The thread knows why a request could not be sent, and says it when its time is up.
             match tokio::time::timeout_at((deadline + THREAD_LAG_MAX).into(), answer).await {
                 Ok(Ok(outcome)) => outcome,
@@ -213,23 +200,10 @@ impl Transport for LinkCaller {
     }
 }
 
-/// The id that an answer has in common with its request, as a frame.
-fn correlation_of(frame: &Frame) -> Option<u64> {
-    Some(u64::from_le_bytes(frame.as_ref().try_into().ok()?))
-}
-
-/// The options that both kinds of sockets have.
-fn configure(socket: &Socket) -> Result<(), crate::SocketError> {
-    for (option, value) in [
-        (SocketOption::Linger, 0),
-        (SocketOption::SendHighWaterMark, SEND_MESSAGES_MAX),
-        (SocketOption::ReceiveHighWaterMark, RECEIVE_MESSAGES_MAX),
-        (SocketOption::HandshakeInterval, HANDSHAKE_MILLISECONDS_MAX),
-    ] {
-        socket.set(option, value)?;
-    }
-    socket.set_io_threads(crate::zeromq::IoThreads::CLUSTER)?;
-    socket.set_frame_bytes_max(i64::try_from(MESSAGE_BYTES_MAX).unwrap_or(i64::MAX))
+/// Whether this is the address of a node.
+fn can_be_called(endpoint: &str) -> bool {
+    let endpoint = endpoint.parse::<Endpoint>();
+    endpoint.is_ok_and(|endpoint| !endpoint.is_wildcard() && endpoint.port() != 0)
 }
 
 #[cfg(test)]

@@ -35,8 +35,6 @@ pub struct NodeConfig {
     pub drain_timeout: Duration,
     /// How long a draining node goes on as before, so that a load balancer can notice.
     pub drain_announce: Duration,
-    /// How many threads libzmq uses for I/O; a node with peers has at least two.
-    pub io_threads: u8,
     /// The cluster that the node belongs to; `None`: it is alone, and opens no port for others.
     pub cluster: Option<ClusterConfig>,
 }
@@ -94,7 +92,6 @@ impl NodeConfig {
             max_connections: 65_536,
             drain_timeout: Duration::from_secs(20),
             drain_announce: Duration::ZERO,
-            io_threads: 1,
             cluster: None,
         }
     }

@@ -292,15 +292,6 @@ const fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
-/// The address to connect to while the current one does not answer: the one after it, or the first.
-pub(crate) fn next_address(
-    addresses: &[SocketAddr],
-    current: Option<SocketAddr>,
-) -> Option<SocketAddr> {
-    let after_current = addresses.iter().skip_while(|address| Some(**address) != current).nth(1);
-    after_current.or_else(|| addresses.first()).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,17 +377,5 @@ mod tests {
         assert_eq!(endpoint.to_string(), "tcp://[fe80::1%2]:5");
         assert_eq!(endpoint.zoned(), Some(("fe80::1".parse().unwrap(), "2")));
         assert_eq!(endpoint.to_string().parse(), Ok(endpoint));
-    }
-
-    #[test]
-    fn addresses_of_a_name_take_turns() {
-        let [a, b, c] = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|a| a.parse().unwrap());
-
-        assert_eq!(next_address(&[], Some(a)), None);
-        assert_eq!(next_address(&[a, b], None), Some(a));
-        assert_eq!(next_address(&[a, b], Some(a)), Some(b));
-        assert_eq!(next_address(&[a, b], Some(b)), Some(a));
-        assert_eq!(next_address(&[a, b], Some(c)), Some(a));
-        assert_eq!(next_address(&[a], Some(a)), Some(a));
     }
 }

@@ -45,7 +45,6 @@ mod resolver;
 mod start;
 mod version;
 mod view;
-mod zeromq;
 
 pub use admin::{AdminPort, AdminPortError, AdminServer, RemoteChanges};
 pub use bind_address::{BINDS_MAX, BindAddress, SocketPath};
@@ -65,9 +64,8 @@ pub use mdp_replica::{Consistency, ReadTotals};
 pub use mdp_transport::TransportTotals;
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
 pub use start::StartError;
-pub use version::{VERSION, libzmq_version};
+pub use version::VERSION;
 pub use view::{
     NodeReport, NodeView, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX, REPORT_WAITING_MAX,
     REPORT_WORKERS_MAX, RelayReport, ReportError, ReportScope,
 };
-pub use zeromq::SocketError;

@@ -17,7 +17,7 @@ const OPEN_FILES_RESERVED: u64 = 64;
 const VISITORS_SHARE: u64 = 16;
 const VISITORS_MIN: u64 = 4;
 const VISITORS_MAX: u64 = 256;
-/// What a node with peers opens: with fewer libzmq aborts.
+/// What a node with peers opens before its first client: its log, and the connections of a few nodes.
 pub(crate) const OPEN_FILES_WITH_PEERS: u64 = 64;
 /// More than this is not asked for, even if it is allowed.
 const OPEN_FILES_MAX: u64 = 1 << 20;

@@ -8,6 +8,7 @@ mod writing;
 
 use std::{
     collections::VecDeque,
+    io,
     time::{Duration, Instant},
 };
 
@@ -47,6 +48,11 @@ pub(crate) trait Connections {
     /// Takes a new connection; `None`: there is no room for it.
     fn accepted(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
         self.transport().accepted(now, address)
+    }
+
+    /// Takes the end of a connection that can not be made, or is broken.
+    fn failed(&mut self, id: ConnectionId, _error: io::ErrorKind) {
+        self.transport().closed(id);
     }
 
     /// Takes bytes of a connection: at most so many messages.
@@ -90,6 +96,8 @@ struct Socket {
     wants_room: bool,
     /// Whether the poller tells when more can be written.
     tells_room: bool,
+    /// Why nothing can be written any more, if so.
+    failure: Option<io::ErrorKind>,
     /// Bytes that were read when a turn was over.
     left_over: Vec<u8>,
 }
@@ -214,6 +222,7 @@ impl Port {
                 is_closing: false,
                 wants_room: false,
                 tells_room,
+                failure: None,
                 left_over: Vec::new(),
             });
         }

@@ -9,9 +9,7 @@ use std::{
 };
 
 use mdp_broker::{Broker, Seed};
-use mdp_catalog::{
-    Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal,
-};
+use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal};
 use mdp_core::RelaySettings;
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{Agreement, IsolationWatch, Membership, RaftAgreement, Replica};
@@ -25,7 +23,7 @@ use tokio::{
 
 use crate::{
     BINDS_MAX, BindAddress, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError,
-    Node, NodeConfig, NodeView, SocketError, addresses,
+    Node, NodeConfig, NodeView, addresses,
     bell::Ringer,
     broker_thread::{BrokerThread, DrainTimes, Ending},
     client_port::{ClientPort, connection_limits},
@@ -38,15 +36,12 @@ use crate::{
     resolver::Resolver,
     version::{CALL_FORMATS, RELAY_WIRE, VERSION},
     view::NodeFacts,
-    zeromq::{Context, library_has_curve, library_version},
 };
 
 /// How many threads run consensus, besides those that write to the disk.
 const RUNTIME_THREADS: usize = 2;
 /// One in so many connections may not have introduced itself.
 const STRANGERS_SHARE: usize = 4;
-/// A node that has peers keeps one thread of libzmq for them.
-const IO_THREADS_MIN: u8 = 2;
 
 /// The node could not start.
 #[derive(Debug, Error)]
@@ -97,9 +92,6 @@ pub enum StartError {
         /// What is needed.
         needed: u64,
     },
-    /// libzmq could not be set up.
-    #[error("cannot set up libzmq: {0}")]
-    Context(SocketError),
     /// The catalog refused this node.
     #[error("the catalog refused this node: {0}")]
     Catalog(Refusal),
@@ -123,11 +115,9 @@ impl StartError {
             | Self::AdvertiseNowhere { .. }
             | Self::AddressInUse(_) => true,
             Self::Bind(error) => !matches!(error, BindError::NoSocket { .. }),
-            Self::Storage(_)
-            | Self::FileLimit { .. }
-            | Self::Context(_)
-            | Self::Catalog(_)
-            | Self::System { .. } => false,
+            Self::Storage(_) | Self::FileLimit { .. } | Self::Catalog(_) | Self::System { .. } => {
+                false
+            }
         }
     }
 }
@@ -139,15 +129,13 @@ impl From<BindError> for StartError {
                 Self::AddressInUse(error)
             }
             BindError::Forbidden { .. }
-            | BindError::Refused { .. }
             | BindError::Unusable { .. }
             | BindError::OwnAddress { .. }
             | BindError::NoSocket { .. }
             | BindError::UnknownSocket { .. }
             | BindError::Path { .. }
             | BindError::NotASocket { .. }
-            | BindError::Poller(_)
-            | BindError::Socket(_) => Self::Bind(error),
+            | BindError::Poller(_) => Self::Bind(error),
         }
     }
 }
@@ -183,7 +171,6 @@ impl Node {
         let limits = transport_limits(&config, shares.peers);
         let poller = Poller::new(inbox.bell()).map_err(BindError::Poller)?;
         let clients = ClientPort::bind(&binds, limits, &poller)?;
-        config.io_threads = config.io_threads.max(IO_THREADS_MIN);
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
         let linked = cluster.map(|cluster| {
             Linked::start(&config, cluster, &networks, shares.visitors, (&postbox, &poller))
@@ -306,9 +293,7 @@ impl Linked {
         (postbox, poller): (&Postbox, &Poller),
     ) -> Result<Self, StartError> {
         let message_bytes_max = node.settings.decode.message_bytes_max;
-        let NodeConfig { name: node, io_threads, .. } = node;
-        let context = Context::new(i32::from(*io_threads)).map_err(StartError::Context)?;
-        let context = Arc::new(context);
+        let node = &node.name;
         let bind = addresses::parse("cluster.bind", &config.bind)?;
         let relay_bind = match config.relay_bind.as_str() {
             "" => addresses::default_relay(&bind),
@@ -323,10 +308,10 @@ impl Linked {
             .enable_all()
             .build()
             .map_err(system("start the threads of consensus"))?;
-        let link = ClusterLink::start(&context, &bind, runtime.handle().clone())?;
-        let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
         let Seed(random) = seed().map_err(system("read random bytes"))?;
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let link = ClusterLink::start(&bind, visitors_max, random, runtime.handle().clone())?;
+        let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
         let bind_relay = |endpoint: Endpoint| {
             let settings = RelaySettings {
                 node: node.clone(),
@@ -437,10 +422,7 @@ fn isolation(config: &ClusterConfig, now: Instant) -> Option<IsolationWatch> {
 }
 
 fn log_start(name: &NodeName, clients: &ClientPort, advertised: &str) {
-    let (major, minor, patch) = library_version();
-    let curve = library_has_curve();
     tracing::debug!(node = %name, advertised, "bound");
-    tracing::debug!(major, minor, patch, curve, "libzmq");
     for bound in clients.addresses().filter_map(BindAddress::tcp).filter(|it| !it.is_loopback()) {
         tracing::warn!(
             endpoint = %bound,

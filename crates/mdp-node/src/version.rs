@@ -2,8 +2,6 @@
 
 use mdp_wire::relay::WireRange;
 
-use crate::zeromq::library_version;
-
 /// Its version.
 #[cfg(not(feature = "test-next"))]
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -21,10 +19,3 @@ pub const VERSION: &str = "0.2.0";
 pub(crate) const CALL_FORMATS: WireRange = mdp_raft::NEXT_FORMATS;
 #[cfg(feature = "test-next")]
 pub(crate) const RELAY_WIRE: WireRange = mdp_wire::relay::NEXT_WIRE;
-
-/// The version of the libzmq that is linked.
-#[must_use]
-pub fn libzmq_version() -> String {
-    let (major, minor, patch) = library_version();
-    format!("{major}.{minor}.{patch}")
-}

@@ -61,8 +61,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
 /// The first line: what runs here, and by which configuration.
 fn log_start(file: Option<&Path>) {
     let config = file.map_or_else(|| "none".into(), Path::to_string_lossy);
-    let libzmq = mdp_node::libzmq_version();
-    tracing::info!(version = mdp_node::VERSION, libzmq, %config, "majordomo starts");
+    tracing::info!(version = mdp_node::VERSION, %config, "majordomo starts");
 }
 
 /// Serves until a signal and the drain after it.

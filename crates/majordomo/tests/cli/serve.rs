@@ -285,7 +285,7 @@ fn first_line_says_what_runs_and_every_line_who_says_it() {
 
         let log = broker.process.seen();
         let first = log.lines().next().unwrap();
-        for part in ["majordomo starts", env!("CARGO_PKG_VERSION"), "libzmq", "4.", "m.toml"] {
+        for part in ["majordomo starts", env!("CARGO_PKG_VERSION"), "m.toml"] {
             assert!(first.contains(part), "{part}: {first}");
         }
         assert!(log.lines().all(|line| line.contains(node)), "{log}");

@@ -91,8 +91,12 @@ impl Port {
                         (self.scratch.get(..count).unwrap_or_default(), is_last)
                     }
                     Input::Nothing => return had,
-                    Input::Closed => {
+                    Input::Closed(None) => {
                         of.transport().closed(id);
+                        return had;
+                    }
+                    Input::Closed(Some(error)) => {
+                        of.failed(id, error);
                         return had;
                     }
                 }
@@ -131,14 +135,16 @@ enum Input {
         is_last: bool,
     },
     Nothing,
-    Closed,
+    /// Nothing follows, because of an error if so.
+    Closed(Option<io::ErrorKind>),
 }
 
 impl Socket {
     fn read(&mut self, buffer: &mut [u8]) -> Input {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => return Input::Closed,
+                // The error is told once: a write may have had it.
+                Ok(0) => return Input::Closed(self.failure),
                 // A short read emptied the socket, and the poller tells of what comes next. Only the
                 // end of a stream that is closing is still to be seen.
                 Ok(count) => {
@@ -149,7 +155,7 @@ impl Socket {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Nothing,
-                Err(_) => return Input::Closed,
+                Err(error) => return Input::Closed(Some(error.kind())),
             }
         }
     }

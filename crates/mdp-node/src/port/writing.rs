@@ -65,8 +65,9 @@ impl Port {
                 }
                 // Nothing can be written any more, but what the peer said last may still be there: the
                 // connection ends once that was read.
-                Ok(_) | Err(_) => {
+                written @ (Ok(_) | Err(_)) => {
                     drop(output);
+                    socket.failure = written.err().map(|error| error.kind());
                     socket.is_closing = true;
                     if !std::mem::replace(&mut socket.is_ready, true) {
                         self.ready.push_back(id);

@@ -124,7 +124,7 @@ const RESERVED: &[(&str, &[&str])] = &[
         "zmq",
         &["cluster-tests", "majordomo", "mdp-bench", "mdp-client", "mdp-node", "mdp-transport"],
     ),
-    ("zmq-sys", &["mdp-bench", "mdp-node"]),
+    ("zmq-sys", &["mdp-bench"]),
     ("tokio", &["majordomo", "mdp-client", "mdp-node", "mdp-raft", "mdp-replica", "mdp-sim"]),
     ("config", &["majordomo"]),
     ("clap", &["majordomo", "mdp-bench"]),
