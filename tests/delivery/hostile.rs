@@ -80,9 +80,9 @@ fn call(client: &RawClient, per_second: u32, length: Duration, number: &AtomicU6
 /// The sum of all series of a metric of a node.
 fn metric(node: &ClusterNode, name: &str) -> f64 {
     let page = node.page("/metrics").expect("a node that lives shows its metrics").body;
-    let series = page.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-    });
+    let series = page
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
     let values = series.map(|line| line.split(' ').next_back().unwrap().parse::<f64>().unwrap());
     values.reduce(|one, other| one + other).expect("it is there")
 }

@@ -88,9 +88,9 @@ impl Exit {
             | StartError::AdvertiseNowhere { .. }
             | StartError::AddressInUse(_)
             | StartError::Bind(_) => Self::Usage,
-            StartError::FileLimit { .. }
-            | StartError::Catalog(_)
-            | StartError::System { .. } => Self::Failure,
+            StartError::FileLimit { .. } | StartError::Catalog(_) | StartError::System { .. } => {
+                Self::Failure
+            }
         }
     }
 

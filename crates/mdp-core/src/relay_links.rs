@@ -252,8 +252,7 @@ impl RelayLinks {
         &mut self,
         now: Instant,
         id: ConnectionId,
-        input: &[u8],
-        messages_max: usize,
+        (input, messages_max): (&[u8], usize),
         mut take: impl FnMut(Input<SharedFrame>),
     ) -> Received {
         let mut received = Received::default();
@@ -299,7 +298,6 @@ impl RelayLinks {
     fn take_events(&mut self, now: Instant) {
         let Self { me, transport, incoming, peers, ledger, actions, .. } = self;
         while let Some(event) = transport.poll_event() {
-
             let mut turn = Turn { now, me, transport, ledger, actions };
             let id = match &event {
                 TransportEvent::Opened { id }
@@ -357,7 +355,11 @@ impl RelayLinks {
         link: LinkId,
         message: ToOrigin<SharedFrame>,
     ) -> Option<ConnectionId> {
-        self.incoming.send(now, link, message, &mut self.transport, &mut self.ledger)
+        let Some(id) = self.incoming.send(now, link, message, &mut self.transport) else {
+            self.ledger.add_undelivered(1);
+            return None;
+        };
+        Some(id)
     }
 
     /// What the engine is to be told of links. All effects must have been run before.
@@ -503,8 +505,7 @@ fn transport_limits(settings: &RelaySettings) -> TransportLimits {
         connections_max: 2 * PEERS_MAX + settings.visitors_max,
         strangers_max: settings.visitors_max,
         incoming_bytes_max: INCOMING_BYTES_MAX,
-        outgoing_bytes_per_peer_max: LINK_BYTES_MAX
-            .max(longest.saturating_mul(LINK_MESSAGES_MIN)),
+        outgoing_bytes_per_peer_max: LINK_BYTES_MAX.max(longest.saturating_mul(LINK_MESSAGES_MIN)),
         // The engine bounds what it forwards.
         outgoing_bytes_per_dialled_max: usize::MAX,
         outgoing_bytes_max: usize::MAX,

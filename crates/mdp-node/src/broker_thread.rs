@@ -154,13 +154,13 @@ impl<A: Agreement> Running<A> {
                 // This process stood still: what came meanwhile is read before any deadline counts.
                 self.timers_ran_at = self.now;
             }
-            self.read_inbox()?;
-            let news = self.read_news()?;
+            self.read_inbox();
+            let news = self.read_news();
             // Nodes first: many clients must not make them silent.
-            let relay = self.read_relay()?;
-            let clients = self.read_clients()?;
-            self.tend_relay()?;
-            self.run_timers(clients)?;
+            let relay = self.read_relay();
+            let clients = self.read_clients();
+            self.tend_relay();
+            self.run_timers(clients);
             self.it.replica.flush(self.now);
             self.write();
             self.end_if_left();
@@ -181,11 +181,11 @@ impl<A: Agreement> Running<A> {
         }
     }
 
-    fn read_inbox(&mut self) -> Result<(), BrokerThreadError> {
+    fn read_inbox(&mut self) {
         for _ in 0..INBOX_BATCH_MAX {
             match self.it.inbox.take() {
-                None => return Ok(()),
-                Some(Message::Drain) => self.handle_drain()?,
+                None => return,
+                Some(Message::Drain) => self.handle_drain(),
                 Some(Message::Stop) => self.phase = Phase::Ended(Ending::Stopped),
                 Some(Message::Report { scope, reply }) => {
                     // Whoever asked may have gone.
@@ -201,42 +201,38 @@ impl<A: Agreement> Running<A> {
             }
         }
         self.it.inbox.ring_again();
-        Ok(())
     }
 
-    fn handle_drain(&mut self) -> Result<(), BrokerThreadError> {
+    fn handle_drain(&mut self) {
         match self.phase {
             Phase::Serving if self.it.drain.announce.is_zero() => self.begin_drain(self.now),
-            Phase::Serving => {
-                self.phase = Phase::Announcing { asked_at: self.now };
-                Ok(())
-            }
+            Phase::Serving => self.phase = Phase::Announcing { asked_at: self.now },
             Phase::Announcing { .. }
             | Phase::Draining { .. }
             | Phase::Leaving { .. }
-            | Phase::Ended(_) => Ok(()),
+            | Phase::Ended(_) => {}
         }
     }
 
-    fn begin_drain(&mut self, asked_at: Instant) -> Result<(), BrokerThreadError> {
+    fn begin_drain(&mut self, asked_at: Instant) {
         self.phase = Phase::Draining { asked_at };
         self.it.replica.begin_drain(self.now);
-        self.handle(Input::Drain { deadline: asked_at + self.it.drain.timeout })
+        self.handle(Input::Drain { deadline: asked_at + self.it.drain.timeout });
     }
 
     /// What the cluster agreed on and answered, before new work.
-    fn read_news(&mut self) -> Result<NewsState, BrokerThreadError> {
+    fn read_news(&mut self) -> NewsState {
         let news = self.it.replica.read_news(self.now);
-        self.run_effects()?;
+        self.run_effects();
         if let Some(stop) = self.it.replica.take_stop() {
             self.phase = Phase::Ended(Ending::Cluster(stop));
         }
-        Ok(news)
+        news
     }
 
     /// Takes new connections and reads a batch; what the engine decided about it leaves together, with
     /// one write for each connection.
-    fn read_clients(&mut self) -> Result<ReadState, BrokerThreadError> {
+    fn read_clients(&mut self) -> ReadState {
         let Self { it, frames, .. } = self;
         it.clients.accept(self.now);
         let (broker, limits) = (&mut it.broker, &it.limits);
@@ -251,8 +247,8 @@ impl<A: Agreement> Running<A> {
             broker.handle_input(now, input);
         });
         self.now = Instant::now();
-        self.run_effects()?;
-        Ok(if self.it.poller.has_more() { ReadState::MoreWaits } else { state })
+        self.run_effects();
+        if self.it.poller.has_more() { ReadState::MoreWaits } else { state }
     }
 
     /// Writes what waits for clients, workers and other nodes: one write for each connection.
@@ -263,31 +259,30 @@ impl<A: Agreement> Running<A> {
         }
     }
 
-    fn run_timers(&mut self, clients: ReadState) -> Result<(), BrokerThreadError> {
+    fn run_timers(&mut self, clients: ReadState) {
         let is_starved =
             self.now.saturating_duration_since(self.timers_ran_at) > TIMERS_STARVED_MAX;
         if clients == ReadState::MoreWaits && !is_starved {
-            return Ok(());
+            return;
         }
         self.now = Instant::now();
         self.timers_ran_at = self.now;
         self.drops.look(self.now, &mut self.it.broker);
         self.it.clients.handle_timeout(self.now);
-        self.run_effects()?;
+        self.run_effects();
         if let Phase::Announcing { asked_at } = self.phase
             && self.now >= asked_at + self.it.drain.announce
         {
-            self.begin_drain(asked_at)?;
+            self.begin_drain(asked_at);
         }
         if self.it.broker.poll_timeout().is_some_and(|at| at <= self.now) {
             self.it.broker.handle_timeout(self.now);
-            self.run_effects()?;
+            self.run_effects();
         }
         if self.it.replica.poll_timeout().is_some_and(|at| at <= self.now) {
             self.it.replica.handle_timeout(self.now);
-            self.run_effects()?;
+            self.run_effects();
         }
-        Ok(())
     }
 
     fn end_if_left(&mut self) {
@@ -300,18 +295,18 @@ impl<A: Agreement> Running<A> {
         }
     }
 
-    fn handle(&mut self, input: Input<SharedFrame>) -> Result<(), BrokerThreadError> {
+    fn handle(&mut self, input: Input<SharedFrame>) {
         self.it.broker.handle_input(self.now, input);
-        self.run_effects()
+        self.run_effects();
     }
 
     /// Runs what the engine decided, then tells it what came of that, until both are done.
-    fn run_effects(&mut self) -> Result<(), BrokerThreadError> {
+    fn run_effects(&mut self) {
         loop {
             while let Some(effect) = self.it.broker.poll_effect() {
-                self.run_effect(effect)?;
+                self.run_effect(effect);
             }
-            let Some(input) = self.poll_input() else { return Ok(()) };
+            let Some(input) = self.poll_input() else { return };
             self.it.broker.handle_input(self.now, input);
         }
     }
@@ -356,7 +351,7 @@ impl<A: Agreement> Running<A> {
         self.it.clients.address(peer).or_else(|| lost.map(|(_, address)| *address))
     }
 
-    fn run_effect(&mut self, effect: Effect<SharedFrame>) -> Result<(), BrokerThreadError> {
+    fn run_effect(&mut self, effect: Effect<SharedFrame>) {
         match effect {
             Effect::Send { to, message } => self.it.clients.send(self.now, &to, message),
             Effect::ToOwner { link, message } => {
@@ -401,7 +396,6 @@ impl<A: Agreement> Running<A> {
                 self.it.replica.leave(self.now);
             }
         }
-        Ok(())
     }
 
     /// Sleeps until something may have to be done.
@@ -466,8 +460,8 @@ impl<A: Agreement> Running<A> {
         loop {
             self.now = Instant::now();
             // What comes now goes back, for there are no workers any more.
-            self.read_clients()?;
-            self.read_relay()?;
+            self.read_clients();
+            self.read_relay();
             let are_nodes_done = self.say_bye();
             self.write();
             if self.it.clients.is_all_written() && are_nodes_done {

@@ -16,9 +16,7 @@ use serde_json::{Map, Value, json};
 use mdp_replica::{Agreement, Replica};
 use mdp_transport::{SharedFrame, TransportTotals};
 
-use crate::{
-    ConnectionReport, LinkState, NodeReport, WorkerReport, version::VERSION,
-};
+use crate::{ConnectionReport, LinkState, NodeReport, WorkerReport, version::VERSION};
 
 /// How many services one page of the directory names: writing it must not hold up the broker.
 pub(crate) const DIRECTORY_SERVICES_MAX: usize = 10_000;

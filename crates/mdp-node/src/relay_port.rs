@@ -3,10 +3,8 @@
 use std::time::Instant;
 
 use mdp_broker::{Input, LinkId};
-use mdp_core::{
-    LinkState, Received, RelayAction, RelayLinks, RelaySettings, RelayTotals, Tag,
-};
 use mdp_catalog::NodeName;
+use mdp_core::{LinkState, Received, RelayAction, RelayLinks, RelaySettings, RelayTotals, Tag};
 use mdp_replica::Peers;
 use mdp_transport::{ConnectionId, PeerAddress, SharedFrame, Transport};
 use mdp_wire::{
@@ -62,7 +60,7 @@ impl<F: FnMut(Input<SharedFrame>)> Connections for Reading<'_, F> {
         input: &[u8],
         messages_max: usize,
     ) -> Received {
-        self.links.received(now, id, input, messages_max, &mut self.take)
+        self.links.received(now, id, (input, messages_max), &mut self.take)
     }
 }
 
@@ -105,11 +103,7 @@ impl RelayPort {
     }
 
     /// Takes new connections and reads what has come; what is for the engine is handed out.
-    pub(crate) fn read(
-        &mut self,
-        now: Instant,
-        take: impl FnMut(Input<SharedFrame>),
-    ) -> ReadState {
+    pub(crate) fn read(&mut self, now: Instant, take: impl FnMut(Input<SharedFrame>)) -> ReadState {
         let mut reading = Reading { links: &mut self.links, take };
         self.port.accept(now, LIMIT, &mut reading);
         self.port.read(&mut reading)

@@ -21,8 +21,9 @@ const RELAY_SALT: u64 = 0x0b17_e5a1_a1d2_77e5;
 const CUTS_SALT: u64 = 0x0c07_5c07_5c07_5c07;
 /// In how many of a thousand seeds bytes between nodes come in pieces.
 const CUT_BYTES: u32 = 100;
-/// In how many of a thousand seeds few bytes fit between two nodes.
-const SMALL_WINDOWS: u32 = 200;
+/// In how many of a thousand seeds few bytes fit between two nodes: less than a few messages, because
+/// no more than credit allows are on their way at the same time.
+const SMALL_WINDOWS: u32 = 250;
 /// How many bytes fit otherwise.
 const WINDOW_BYTES: usize = 256 << 10;
 /// In how many of a thousand seeds a node reads few messages of others in a turn.
@@ -89,7 +90,7 @@ impl RelayPlan {
     fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ RELAY_SALT);
         let is_cut = rng.chance(CUT_BYTES);
-        let window = *rng.pick(&[512, 4 << 10, 32 << 10]).expect("there are choices");
+        let window = *rng.pick(&[64, 96, 384]).expect("there are choices");
         let window_bytes = if rng.chance(SMALL_WINDOWS) { window } else { WINDOW_BYTES };
         let few = 1 + rng.below(4);
         let messages_per_turn = if rng.chance(SMALL_TURNS) { few } else { MESSAGES_PER_TURN };

@@ -105,7 +105,7 @@ impl RelayPort {
                 (Arrival::Bytes(mut bytes), Some(id)) => {
                     let messages_max = self.plan.messages_per_turn - messages;
                     let received =
-                        self.links.received(turn.now, id, &bytes, messages_max, &mut take);
+                        self.links.received(turn.now, id, (&bytes, messages_max), &mut take);
                     turn.wires.read(turn.true_now, wire, delivery.side, received.bytes);
                     messages += received.messages;
                     if received.bytes < bytes.len() {

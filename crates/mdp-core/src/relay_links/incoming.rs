@@ -186,7 +186,8 @@ impl Incoming {
         let link = turn.ledger.up(LinkRole::Owner, &node, (&hello.version, wire));
         let (epoch, session, sent_at) = (hello.epoch, hello.session, turn.now);
         let (connection, has_said_bye) = (id, false);
-        let inbound = Inbound { connection, link, node, epoch, session, wire, sent_at, has_said_bye };
+        let inbound =
+            Inbound { connection, link, node, epoch, session, wire, sent_at, has_said_bye };
         self.links.push(inbound);
     }
 
@@ -230,19 +231,15 @@ impl Incoming {
         }
     }
 
-    /// Sends a message. Returns the connection that it waits on.
+    /// Sends a message. Returns the connection that it waits on; `None`: the link is gone.
     pub(super) fn send(
         &mut self,
         now: Instant,
         link: LinkId,
         message: ToOrigin<SharedFrame>,
         transport: &mut Transport<Tag>,
-        ledger: &mut Ledger,
     ) -> Option<ConnectionId> {
-        let Some(inbound) = self.links.iter_mut().find(|other| other.link == link) else {
-            ledger.add_undelivered(1);
-            return None;
-        };
+        let inbound = self.links.iter_mut().find(|other| other.link == link)?;
         inbound.sent_at = now;
         let (id, wire) = (inbound.connection, inbound.wire);
         transport.send(id, Some(Tag::ToOrigin), |writer| {

@@ -151,12 +151,7 @@ impl Peer {
     }
 
     /// The attempt failed, or the link is gone, with these requests of which nothing was sent.
-    pub(super) fn fail(
-        &mut self,
-        loss: LinkLoss,
-        mut unsent: Vec<ForwardId>,
-        turn: &mut Turn<'_>,
-    ) {
+    pub(super) fn fail(&mut self, loss: LinkLoss, mut unsent: Vec<ForwardId>, turn: &mut Turn<'_>) {
         if let Some(connection) = self.connection.take() {
             unsent.extend(forwards(turn.transport.close(connection)));
         }

@@ -5,30 +5,30 @@ use std::time::Instant;
 
 use mdp_replica::Agreement;
 
-use super::{BrokerThreadError, ReadState, Running};
+use super::{ReadState, Running};
 use crate::{RelayReport, relay_port::RelayPort};
 
 impl<A: Agreement> Running<A> {
     /// Takes what other nodes send, as it is done with the client port.
-    pub(super) fn read_relay(&mut self) -> Result<ReadState, BrokerThreadError> {
+    pub(super) fn read_relay(&mut self) -> ReadState {
         let Self { it, now, .. } = self;
-        let Some(relay) = &mut it.relay else { return Ok(ReadState::Emptied) };
+        let Some(relay) = &mut it.relay else { return ReadState::Emptied };
         let broker = &mut it.broker;
         let state = relay.read(*now, |input| broker.handle_input(*now, input));
         self.now = Instant::now();
         // What became of links is told when all effects have been run.
-        self.run_effects()?;
-        Ok(state)
+        self.run_effects();
+        state
     }
 
     /// Makes links and judges them, after what came was read.
-    pub(super) fn tend_relay(&mut self) -> Result<(), BrokerThreadError> {
-        let Some(relay) = &mut self.it.relay else { return Ok(()) };
+    pub(super) fn tend_relay(&mut self) {
+        let Some(relay) = &mut self.it.relay else { return };
         if let Some(peers) = self.it.replica.take_peers() {
             relay.set_peers(self.now, peers);
         }
         relay.tend(self.now);
-        self.run_effects()
+        self.run_effects();
     }
 
     /// Tells other nodes that this one is gone; true if they know.

@@ -271,11 +271,9 @@ fn explained(
     }
     match bound.iter().find(|listener| listener.socket.collides_with(address)) {
         None => error,
-        Some(Listener { address: other, .. }) => BindError::OwnAddress {
-            key,
-            address: address.to_string(),
-            other: other.to_string(),
-        },
+        Some(Listener { address: other, .. }) => {
+            BindError::OwnAddress { key, address: address.to_string(), other: other.to_string() }
+        }
     }
 }
 

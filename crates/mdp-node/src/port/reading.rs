@@ -79,7 +79,8 @@ impl Port {
         share: usize,
         of: &mut impl Connections,
     ) -> Taken {
-        let mut had = Taken { messages: 0, bytes: 0, state: ReadState::Emptied, is_turn_over: false };
+        let mut had =
+            Taken { messages: 0, bytes: 0, state: ReadState::Emptied, is_turn_over: false };
         while had.bytes < self.share.bytes && had.messages < share && !had.is_turn_over {
             let is_large = of.transport().input_bytes(id) >= READ_BYTES / 2;
             let room = if is_large { LARGE_READ_BYTES } else { READ_BYTES };

@@ -9,9 +9,7 @@ use std::{
 use mdp_broker::LinkRole;
 use mdp_catalog::{Epoch, NodeName};
 use mdp_core::LinkLoss;
-use mdp_wire::relay::{
-    AtOrigin, AtOwner, Forward, ForwardId, Hello, Load, WIRE, Welcome,
-};
+use mdp_wire::relay::{AtOrigin, AtOwner, Forward, ForwardId, Hello, Load, WIRE, Welcome};
 use tokio::runtime::{self, Runtime};
 
 use super::*;
@@ -109,24 +107,28 @@ impl End {
     }
 
     fn link(&self, wanted: LinkRole) -> Option<LinkId> {
-        self.told.iter().rev().find_map(|input| match *input {
-            Input::LinkUp { link, role } if role == wanted => Some(link),
-            _ => None,
+        self.told.iter().rev().find_map(|input| {
+            let Input::LinkUp { link, role } = *input else { return None };
+            (role == wanted).then_some(link)
         })
     }
 
     fn requests(&self) -> Vec<u64> {
-        let request = |input: &Input<SharedFrame>| match input {
-            Input::FromOrigin { message: ToOwner::Forward(forward), .. } => Some(forward.id.0),
-            _ => None,
+        let request = |input: &Input<SharedFrame>| {
+            let Input::FromOrigin { message: ToOwner::Forward(forward), .. } = input else {
+                return None;
+            };
+            Some(forward.id.0)
         };
         self.told.iter().filter_map(request).collect()
     }
 
     fn answers(&self) -> Vec<u64> {
-        let answer = |input: &Input<SharedFrame>| match input {
-            Input::FromOwner { message: ToOrigin::Reply { id, .. }, .. } => Some(id.0),
-            _ => None,
+        let answer = |input: &Input<SharedFrame>| {
+            let Input::FromOwner { message: ToOrigin::Reply { id, .. }, .. } = input else {
+                return None;
+            };
+            Some(id.0)
         };
         self.told.iter().filter_map(answer).collect()
     }
@@ -392,9 +394,9 @@ fn claimed_routing_ids_take_nothing_from_a_node() {
         dealer
     });
     until("two links", &mut [&mut end], |ends| ends[0].told.len() == 2);
-    let link_of = |input: &Input<SharedFrame>| match input {
-        Input::LinkUp { link, .. } => *link,
-        other => panic!("{other:?}"),
+    let link_of = |input: &Input<SharedFrame>| {
+        let Input::LinkUp { link, .. } = input else { panic!("{input:?}") };
+        *link
     };
     let links: Vec<_> = end.told.iter().map(link_of).collect();
     for (id, link) in (1..).zip(&links) {

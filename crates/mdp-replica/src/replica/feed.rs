@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use mdp_broker::{Input, LookupOutcome, QueryId};
-use mdp_catalog::{
-    Catalog, CatalogChange, CatalogEntry, Incarnation, NodeState, NodeUp, Refusal,
-};
+use mdp_catalog::{Catalog, CatalogChange, CatalogEntry, Incarnation, NodeState, NodeUp, Refusal};
 use mdp_raft::{News, RoundId, Stop};
 use mdp_wire::ServiceName;
 

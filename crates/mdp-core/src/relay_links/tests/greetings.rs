@@ -229,8 +229,7 @@ fn endless_message_of_a_stranger_is_cut_short() {
 fn silent_connections_are_closed_and_do_not_keep_nodes_out() {
     let (mut network, at) = alone(WIRE);
     network.join(at, &[]);
-    let silent: Vec<_> =
-        (0..3 * VISITORS_MAX).map(|_| network.raw_stranger(at, &[])).collect();
+    let silent: Vec<_> = (0..3 * VISITORS_MAX).map(|_| network.raw_stranger(at, &[])).collect();
     network.pass(Duration::from_millis(10));
     let open = silent.iter().filter(|it| !network.is_closed(**it)).count();
     assert!(open <= VISITORS_MAX, "{open}");

@@ -216,13 +216,15 @@ fn network_that_is_cut_is_noticed_by_both_sides_and_found_again() {
     network.cut(one, other);
     let begun = network.now;
     network.until("both notice", |network| {
-        let gone = |at| network.node(at).to_owner().is_none() && network.node(at).to_origin().is_none();
+        let gone =
+            |at| network.node(at).to_owner().is_none() && network.node(at).to_origin().is_none();
         gone(one) && gone(other)
     });
     assert!(network.now - begun < SECOND * 2, "{:?}", network.now - begun);
 
     network.until("other links", |network| {
-        let there = |at| network.node(at).to_owner().is_some() && network.node(at).to_origin().is_some();
+        let there =
+            |at| network.node(at).to_owner().is_some() && network.node(at).to_origin().is_some();
         there(one) && there(other)
     });
 }
@@ -270,7 +272,12 @@ fn message_that_takes_long_ends_no_link() {
 
     let mut steps = 0..2_000;
     while network.node(one).answers().is_empty() {
-        assert!(steps.next().is_some(), "it never comes: {:?} {:?}", network.node(one).links.totals(), network.node(other).links.totals());
+        assert!(
+            steps.next().is_some(),
+            "it never comes: {:?} {:?}",
+            network.node(one).links.totals(),
+            network.node(other).links.totals()
+        );
         network.step(Duration::from_millis(100));
     }
 

@@ -461,7 +461,7 @@ impl Network {
             return true;
         }
         let told = &mut node.told;
-        let received = node.links.received(self.now, id, &bytes, 32, |input| told.push(input));
+        let received = node.links.received(self.now, id, (&bytes, 32), |input| told.push(input));
         cable.bytes[end].drain(..received.bytes);
         node.take_inputs(self.now);
         true
@@ -528,12 +528,7 @@ impl Network {
 }
 
 /// Writes what waits, as far as the network takes it, and closes what ended.
-fn write(
-    now: Instant,
-    transport: &mut Transport<Tag>,
-    owner: Owner,
-    cables: &mut [Cable],
-) -> bool {
+fn write(now: Instant, transport: &mut Transport<Tag>, owner: Owner, cables: &mut [Cable]) -> bool {
     let mut any = false;
     for cable in cables.iter_mut() {
         for end in [0, 1] {
@@ -558,9 +553,9 @@ fn write(
     while transport.poll_writable().is_some() {}
     while let Some(closing) = transport.poll_closing() {
         let mine = |cable: &Cable| {
-            [0, 1].into_iter().find(|end| {
-                cable.owners[*end] == owner && cable.ids[*end] == Some(closing.id)
-            })
+            [0, 1]
+                .into_iter()
+                .find(|end| cable.owners[*end] == owner && cable.ids[*end] == Some(closing.id))
         };
         for cable in cables.iter_mut() {
             if let Some(end) = mine(cable) {
