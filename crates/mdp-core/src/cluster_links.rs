@@ -9,6 +9,7 @@
 //! [`ClusterLinks::poll_action`] says: it connects, looks up names, and hands out the outcomes of calls.
 
 mod calls;
+mod complaints;
 mod incoming;
 mod peer;
 mod totals;
@@ -27,7 +28,7 @@ use mdp_transport::{
 
 pub use self::{
     calls::{Call, CallReply},
-    incoming::{CallerId, IncomingCall},
+    incoming::{CallerId, IncomingCall, IncomingLimits},
     totals::LinkTotals,
 };
 use self::{incoming::Incoming, peer::Peer};
@@ -39,16 +40,14 @@ pub const CALL_BYTES_MAX: usize = 64 << 20;
 pub const CALLS_PER_PEER_MAX: usize = 128;
 /// How many bytes the requests among them may have that were not written yet. One may always wait.
 const UNWRITTEN_BYTES_PER_PEER_MAX: usize = 128 << 20;
-/// How many calls of others may be in progress. More are dropped: they would be answered too late.
+/// How many calls of others may be in progress; half as many of one connection. More are dropped: they would
+/// be answered too late.
 pub const INCOMING_CALLS_MAX: usize = 256;
 /// How many bytes the requests of all of them may take. One may always be in.
 pub const INCOMING_CALLS_BYTES_MAX: usize = 128 << 20;
 
 /// How many connections this node makes: one on each lane to each other node.
 const DIALLED_MAX: usize = 2 * PEERS_MAX;
-/// How many connections of others are kept because they brought calls: twice as many, since a node that
-/// comes back may do so before its old connections are known to be lost.
-const CALLERS_MAX: usize = 4 * PEERS_MAX;
 /// How many bytes of unfinished messages of all connections may be allocated: those of four of the
 /// longest.
 const INCOMING_BYTES_MAX: usize = 4 * CALL_BYTES_MAX;
@@ -153,14 +152,14 @@ pub struct ClusterLinks<R> {
 }
 
 impl<R: CallReply> ClusterLinks<R> {
-    /// No connections. Others may make so many that brought no call yet; `random` is any number, for waits
-    /// that are not alike on all nodes.
+    /// No connections. Others may make so many; `random` is any number, for waits that are not alike on
+    /// all nodes.
     #[must_use]
-    pub fn new(now: Instant, visitors_max: usize, random: u64) -> Self {
+    pub fn new(now: Instant, limits: IncomingLimits, random: u64) -> Self {
         Self {
-            transport: Transport::new(now, transport_limits(visitors_max)),
+            transport: Transport::new(now, transport_limits(limits)),
             peers: BTreeMap::new(),
-            incoming: Incoming::new(visitors_max),
+            incoming: Incoming::new(limits),
             totals: LinkTotals::default(),
             actions: VecDeque::new(),
             jitter: Jitter::new(random),
@@ -258,15 +257,16 @@ impl<R: CallReply> ClusterLinks<R> {
                 peer.on_answer(&mut turn, u64::from_le_bytes(correlation), body);
             }
             None => {
-                let call = incoming.on_request(totals, (id, correlation), body, allocated_bytes);
+                let turn = (now, totals);
+                let call = incoming.on_request(turn, (id, correlation), body, allocated_bytes);
                 actions.extend(call.map(ClusterAction::Serve));
             }
         }
     }
 
     /// Sends the answer to a call of another node.
-    pub fn answer(&mut self, caller: CallerId, answer: Vec<u8>) {
-        self.incoming.answer(caller, answer, &mut self.transport);
+    pub fn answer(&mut self, now: Instant, caller: CallerId, answer: Vec<u8>) {
+        self.incoming.answer(now, caller, answer, &mut self.transport);
     }
 
     /// Takes what happened to connections.
@@ -364,7 +364,8 @@ fn split(message: Message) -> Option<([u8; CORRELATION_BYTES], SharedFrame)> {
     frames.next().is_none().then_some((correlation, body))
 }
 
-fn transport_limits(visitors_max: usize) -> TransportLimits {
+fn transport_limits(incoming: IncomingLimits) -> TransportLimits {
+    let IncomingLimits { visitors_max, callers_max } = incoming;
     TransportLimits {
         connection: ConnectionLimits {
             message_bytes_max: CALL_BYTES_MAX + CORRELATION_BYTES,
@@ -377,7 +378,7 @@ fn transport_limits(visitors_max: usize) -> TransportLimits {
             ping_ttl: SILENT_MAX,
             ..ConnectionLimits::default()
         },
-        connections_max: DIALLED_MAX + CALLERS_MAX + visitors_max,
+        connections_max: DIALLED_MAX + callers_max + visitors_max,
         strangers_max: visitors_max,
         incoming_bytes_max: INCOMING_BYTES_MAX,
         outgoing_bytes_per_peer_max: ANSWERS_BYTES_PER_CALLER_MAX,

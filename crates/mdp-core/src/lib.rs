@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 pub use cluster_links::{
     CALL_BYTES_MAX, CALLS_PER_PEER_MAX, Call, CallReply, CallTag, CallerId, ClusterAction,
     ClusterLinks, DialError, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX, IncomingCall,
-    LinkTotals, PeerKey,
+    IncomingLimits, LinkTotals, PeerKey,
 };
 pub use relay_links::{
     LinkLoss, LinkState, Located, PEERS_MAX, Received, RelayAction, RelayLinks, RelaySettings,

@@ -11,7 +11,6 @@
 //! no bound of its own, since the engine keeps every request that it forwarded, and counts them and their
 //! bytes.
 
-mod backoff;
 mod incoming;
 mod ledger;
 mod peer;
@@ -38,7 +37,8 @@ use mdp_wire::{
 };
 
 pub use self::status::{LinkLoss, LinkState, RelayTotals};
-use self::{backoff::Jitter, incoming::Incoming, ledger::Ledger, peer::Peer};
+use self::{incoming::Incoming, ledger::Ledger, peer::Peer};
+use crate::backoff::Jitter;
 
 /// How many other nodes there can be.
 pub const PEERS_MAX: usize = 64;

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_core::{CALL_BYTES_MAX, Call, ClusterLinks, PeerKey};
+use mdp_core::{CALL_BYTES_MAX, Call, ClusterLinks, IncomingLimits, PeerKey};
 use mdp_raft::{BoxFuture, CallError, Lane, Transport};
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::oneshot};
@@ -77,7 +77,7 @@ impl ClusterLink {
     /// until [`serve`](Self::serve).
     pub(crate) fn start(
         bind: &Endpoint,
-        visitors_max: usize,
+        limits: IncomingLimits,
         random: u64,
         runtime: Handle,
     ) -> Result<Self, LinkError> {
@@ -96,7 +96,7 @@ impl ClusterLink {
         let thread = LinkThread {
             poller,
             port,
-            links: ClusterLinks::new(Instant::now(), visitors_max, random),
+            links: ClusterLinks::new(Instant::now(), limits, random),
             runtime,
             caller: caller.clone(),
             queue,

@@ -1,5 +1,6 @@
 //! The operating system's limit of open files: every connection is one.
 
+use mdp_core::IncomingLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::StartError;
@@ -17,8 +18,16 @@ const OPEN_FILES_RESERVED: u64 = 64;
 const VISITORS_SHARE: u64 = 16;
 const VISITORS_MIN: u64 = 4;
 const VISITORS_MAX: u64 = 256;
+/// One in so many may be a connection that brought calls of a node, within these bounds: there are two of each
+/// node, so that the least is right for eight.
+const CALLERS_SHARE: u64 = 16;
+const CALLERS_MIN: u64 = 16;
+const CALLERS_MAX: u64 = 256;
 /// What a node with peers opens before its first client: its log, and the connections of a few nodes.
 pub(crate) const OPEN_FILES_WITH_PEERS: u64 = 64;
+/// How many of these are for connections that others make to the ports for nodes: the least that both may
+/// take.
+const OPEN_FILES_FOR_INCOMING: u64 = 2 * VISITORS_MIN + CALLERS_MIN;
 /// More than this is not asked for, even if it is allowed.
 const OPEN_FILES_MAX: u64 = 1 << 20;
 
@@ -36,8 +45,9 @@ pub(crate) struct OpenFiles {
 pub(crate) struct Shares {
     /// Clients and workers.
     pub(crate) peers: usize,
-    /// Programs that found a port for nodes, at each of both ports.
-    pub(crate) visitors: usize,
+    /// Connections at each of both ports for nodes that brought nothing yet, and at the one for calls those
+    /// that did.
+    pub(crate) incoming: IncomingLimits,
 }
 
 /// Raises the limit as far as this process may, and warns if that is little.
@@ -62,16 +72,28 @@ pub(crate) fn raise_open_files(own: OpenFiles) -> Result<Shares, StartError> {
 }
 
 /// Clients and workers may have all but what is reserved, and where that is hardly anything, half of what
-/// the node does not need for itself.
+/// is not needed for the node itself and for the connections of others to its ports for nodes.
 fn shares(open_files: u64, own: OpenFiles) -> Shares {
     let open_files = open_files.saturating_sub(own.more_listeners);
     let visitors = (open_files / VISITORS_SHARE).clamp(VISITORS_MIN, VISITORS_MAX);
-    let both_ports = if own.base == OPEN_FILES_WITH_PEERS { 2 * visitors } else { 0 };
-    let spare = open_files.saturating_sub(own.base.saturating_sub(OPEN_FILES_TO_SPARE));
+    let callers = (open_files / CALLERS_SHARE).clamp(CALLERS_MIN, CALLERS_MAX);
+    let both_ports = if has_peers(own) { 2 * visitors + callers } else { 0 };
+    let spare = open_files.saturating_sub(itself(own) + both_ports);
     let reserved = OPEN_FILES_RESERVED + both_ports;
     let peers = open_files.saturating_sub(reserved).max(spare / 2).max(1);
     let count = |files| usize::try_from(files).unwrap_or(usize::MAX);
-    Shares { peers: count(peers), visitors: count(visitors) }
+    let incoming = IncomingLimits { visitors_max: count(visitors), callers_max: count(callers) };
+    Shares { peers: count(peers), incoming }
+}
+
+const fn has_peers(own: OpenFiles) -> bool {
+    own.base == OPEN_FILES_WITH_PEERS
+}
+
+/// What a node needs without any connection of others, and with one address for clients and workers.
+const fn itself(own: OpenFiles) -> u64 {
+    let incoming = if has_peers(own) { OPEN_FILES_FOR_INCOMING } else { 0 };
+    own.base.saturating_sub(OPEN_FILES_TO_SPARE + incoming)
 }
 
 /// The limit to ask for, if it is higher than the one in force. `None` stands for "no limit".
@@ -105,16 +127,36 @@ mod tests {
             shares(open_files, OpenFiles { base, more_listeners }).peers
         };
         assert_eq!(left(65_536, OPEN_FILES_ALONE, 0), 65_472);
-        assert_eq!(left(65_536, OPEN_FILES_WITH_PEERS, 0), 64_960);
-        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 0), 832);
-        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 15), 819);
+        assert_eq!(left(65_536, OPEN_FILES_WITH_PEERS, 0), 64_704);
+        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 0), 768);
+        assert_eq!(left(1_024, OPEN_FILES_WITH_PEERS, 15), 756);
         // At the least, some of both can still work.
         assert_eq!(left(OPEN_FILES_ALONE, OPEN_FILES_ALONE, 0), 5);
         assert_eq!(left(OPEN_FILES_WITH_PEERS, OPEN_FILES_WITH_PEERS, 0), 5);
         assert_eq!(left(OPEN_FILES_ALONE + 15, OPEN_FILES_ALONE, 15), 5);
         let own = OpenFiles { base: OPEN_FILES_WITH_PEERS, more_listeners: 0 };
-        let visitors = [64, 1_024, 1 << 20].map(|open_files| shares(open_files, own).visitors);
-        assert_eq!(visitors, [4, 64, 256]);
+        let incoming = [64, 1_024, 1 << 20].map(|open_files| shares(open_files, own).incoming);
+        assert_eq!(incoming.map(|limits| limits.visitors_max), [4, 64, 256]);
+        assert_eq!(incoming.map(|limits| limits.callers_max), [16, 64, 256]);
+    }
+
+    #[test]
+    fn all_shares_together_are_no_more_than_the_open_files() {
+        for (base, more_listeners) in
+            [(OPEN_FILES_ALONE, 0), (OPEN_FILES_WITH_PEERS, 0), (OPEN_FILES_WITH_PEERS, 15)]
+        {
+            let own = OpenFiles { base, more_listeners };
+            for open_files in [64, 79, 100, 256, 1_024, 65_536, 1 << 20] {
+                if open_files < base + more_listeners {
+                    continue;
+                }
+                let Shares { peers, incoming } = shares(open_files, own);
+                let IncomingLimits { visitors_max, callers_max } = incoming;
+                let of_nodes = if has_peers(own) { 2 * visitors_max + callers_max } else { 0 };
+                let sum = itself(own) + more_listeners + (peers + of_nodes) as u64;
+                assert!(sum <= open_files, "{sum} of {open_files}, {own:?}");
+            }
+        }
     }
 
     #[test]

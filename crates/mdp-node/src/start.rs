@@ -10,7 +10,7 @@ use std::{
 
 use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal};
-use mdp_core::RelaySettings;
+use mdp_core::{IncomingLimits, RelaySettings};
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{Agreement, IsolationWatch, Membership, RaftAgreement, Replica};
 use mdp_transport::{SharedFrame, TransportLimits};
@@ -173,7 +173,7 @@ impl Node {
         let clients = ClientPort::bind(&binds, limits, &poller)?;
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
         let linked = cluster.map(|cluster| {
-            Linked::start(&config, cluster, &networks, shares.visitors, (&postbox, &poller))
+            Linked::start(&config, cluster, &networks, shares.incoming, (&postbox, &poller))
         });
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
@@ -289,7 +289,7 @@ impl Linked {
         node: &NodeConfig,
         mut config: ClusterConfig,
         networks: &Arc<ClientNetworks>,
-        visitors_max: usize,
+        incoming: IncomingLimits,
         (postbox, poller): (&Postbox, &Poller),
     ) -> Result<Self, StartError> {
         let message_bytes_max = node.settings.decode.message_bytes_max;
@@ -310,7 +310,7 @@ impl Linked {
             .map_err(system("start the threads of consensus"))?;
         let Seed(random) = seed().map_err(system("read random bytes"))?;
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let link = ClusterLink::start(&bind, visitors_max, random, runtime.handle().clone())?;
+        let link = ClusterLink::start(&bind, incoming, random, runtime.handle().clone())?;
         let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
         let bind_relay = |endpoint: Endpoint| {
             let settings = RelaySettings {
@@ -319,7 +319,7 @@ impl Linked {
                 wire: RELAY_WIRE,
                 networks: Arc::clone(networks),
                 message_bytes_max,
-                visitors_max,
+                visitors_max: incoming.visitors_max,
                 random,
             };
             let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());

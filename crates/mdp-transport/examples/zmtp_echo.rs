@@ -101,7 +101,7 @@ fn write(
         let slices = connection.output();
         let count = stream.write_vectored(&slices)?;
         drop(slices);
-        connection.transmitted(count, pool);
+        connection.transmitted(Instant::now(), count, pool);
     }
     Ok(())
 }

@@ -330,9 +330,14 @@ impl<T> Connection<T> {
         self.decoder.buffered_bytes()
     }
 
-    /// The kernel took this many bytes of the output.
-    pub fn transmitted(&mut self, count: usize, pool: &mut BufferPool) {
+    /// The kernel took this many bytes of the output. If a PING was among them, its answer is due from
+    /// now on: a large message may have been in front of it, on a slow line.
+    pub fn transmitted(&mut self, now: Instant, count: usize, pool: &mut BufferPool) {
+        let start = self.outgoing.start();
         self.outgoing.transmitted(count, pool);
+        if start < self.ping_end && self.ping_end <= self.outgoing.start() {
+            self.liveness.on_ping_written(now);
+        }
         if self.outgoing.bytes() <= PONGS_BEHIND_BYTES_MAX {
             self.pongs_waiting = 0;
         }
@@ -352,11 +357,14 @@ impl<T> Connection<T> {
     /// Whether a peer that stops answering PINGs ends the connection. It does by default, if it has
     /// answered one before.
     pub const fn set_pong_required(&mut self, is_required: bool) {
+        // The next PING is the first one that counts.
+        self.ping_end = 0;
         self.liveness.set_pong_required(is_required);
     }
 
     /// This process stood still: the peer gets the time anew that it may be silent, and is asked at once.
     pub fn rearm(&mut self, now: Instant) {
+        self.ping_end = 0;
         self.liveness.rearm(now);
     }
 
@@ -378,11 +386,6 @@ impl<T> Connection<T> {
     pub fn handle_timeout(&mut self, now: Instant, pool: &mut BufferPool) -> Result<(), Ending> {
         if matches!(self.stage, Stage::Ended) {
             return Ok(());
-        }
-        // A large message may be in front of it, on a slow line. Whether the peer takes anything at all is
-        // another matter.
-        if self.ping_end > self.outgoing.start() {
-            self.liveness.on_ping_waits(now);
         }
         match self.liveness.handle_timeout(now) {
             Ok(None) => Ok(()),

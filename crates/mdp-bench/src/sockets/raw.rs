@@ -192,7 +192,9 @@ impl RawSockets {
         while entry.connection.output_bytes() > 0 {
             let written = streams.write(index, &entry.connection.output());
             match written {
-                Output::Written(count) => entry.connection.transmitted(count, pool),
+                Output::Written(count) => {
+                    entry.connection.transmitted(Instant::now(), count, pool);
+                }
                 Output::Blocked | Output::Closed => return,
             }
         }

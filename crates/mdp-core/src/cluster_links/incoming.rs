@@ -1,7 +1,7 @@
 //! The calls of other nodes, and the connections that they come by.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,12 +13,9 @@ use mdp_transport::{ConnectionId, Ending, Loss, PeerAddress, SharedFrame, Transp
 use mdp_wire::{FrameSink as _, Part, Position};
 
 use super::{
-    CALLERS_MAX, CORRELATION_BYTES, CallTag, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX,
-    LinkTotals,
+    CORRELATION_BYTES, CallTag, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX, LinkTotals,
+    complaints::Complaints,
 };
-
-/// How many complaints are remembered, so that each is logged once; of more, the oldest are forgotten.
-const COMPLAINTS_MAX: usize = 64;
 
 /// A call of another node.
 #[derive(Debug)]
@@ -38,64 +35,115 @@ pub struct CallerId {
     _permit: Permit,
 }
 
-/// What all calls of others take that are in progress.
+/// What some calls of others take that are in progress.
 #[derive(Debug, Default)]
 struct InProgress {
     calls: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// One call's part of it.
+impl InProgress {
+    /// Whether there is room for another call. One has room whatever its size.
+    fn has_room(&self, bytes: usize, share: Share) -> bool {
+        // Only one thread adds calls; those that take them away can only make room meanwhile.
+        let (calls, taken) =
+            (self.calls.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire));
+        let has_bytes = taken.saturating_add(bytes) <= INCOMING_CALLS_BYTES_MAX / share.0;
+        calls == 0 || (calls < INCOMING_CALLS_MAX / share.0 && has_bytes)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.calls.fetch_sub(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    fn is_none(&self) -> bool {
+        self.calls.load(Ordering::Acquire) == 0
+    }
+}
+
+/// The part of all that may be in progress, as its divisor. One connection can not keep out the calls of all
+/// others, such as heartbeats, and neither can all programs together that were never answered.
+#[derive(Clone, Copy, Debug)]
+struct Share(usize);
+
+impl Share {
+    const ALL: Self = Self(1);
+    const OF_ONE_CONNECTION: Self = Self(2);
+    const OF_VISITORS: Self = Self(4);
+}
+
+/// One call's part of everything that it counts for.
 #[derive(Debug)]
 struct Permit {
-    of: Arc<InProgress>,
+    of: Vec<Arc<InProgress>>,
     bytes: usize,
 }
 
 impl Permit {
-    /// Takes a part, if there is room. One call has room whatever its size.
-    fn take(of: &Arc<InProgress>, bytes: usize) -> Option<Self> {
-        // Only one thread takes permits; those that give them back can only make room meanwhile.
-        let (calls, taken) = (of.calls.load(Ordering::Acquire), of.bytes.load(Ordering::Acquire));
-        let has_room =
-            calls < INCOMING_CALLS_MAX && taken.saturating_add(bytes) <= INCOMING_CALLS_BYTES_MAX;
-        (calls == 0 || has_room).then(|| {
-            of.calls.fetch_add(1, Ordering::AcqRel);
-            of.bytes.fetch_add(bytes, Ordering::AcqRel);
-            Self { of: Arc::clone(of), bytes }
+    /// Takes a part of each, if all have room.
+    fn take<const N: usize>(of: [(&Arc<InProgress>, Share); N], bytes: usize) -> Option<Self> {
+        let has_room = of.iter().all(|(in_progress, share)| in_progress.has_room(bytes, *share));
+        has_room.then(|| {
+            let of = of.map(|(in_progress, _)| Arc::clone(in_progress));
+            of.iter().for_each(|in_progress| in_progress.add(bytes));
+            Self { of: of.into(), bytes }
         })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.of.calls.fetch_sub(1, Ordering::AcqRel);
-        self.of.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.of.iter().for_each(|in_progress| in_progress.subtract(self.bytes));
     }
+}
+
+/// How many connections of other programs are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncomingLimits {
+    /// Those that brought no call yet that was answered.
+    pub visitors_max: usize,
+    /// The others: two for each other node, and as many more, since a node that comes back may do so before
+    /// its old connections are known to be lost.
+    pub callers_max: usize,
+}
+
+/// A connection that brought a call that was answered.
+#[derive(Debug)]
+struct Caller {
+    called_at: Instant,
+    in_progress: Arc<InProgress>,
 }
 
 /// The connections that other nodes made.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// Those that brought no call yet that was answered: any program can be behind them.
-    visitors: BTreeSet<ConnectionId>,
-    visitors_max: usize,
-    /// The others.
-    callers: BTreeSet<ConnectionId>,
+    limits: IncomingLimits,
+    /// Those that brought no call yet that was answered, and their calls: any program can be behind them.
+    visitors: BTreeMap<ConnectionId, Arc<InProgress>>,
+    /// The others. Any program can be behind them too, but it has to be busier than nodes are.
+    callers: BTreeMap<ConnectionId, Caller>,
     in_progress: Arc<InProgress>,
+    in_progress_of_visitors: Arc<InProgress>,
     is_serving: bool,
-    complaints: VecDeque<(String, &'static str)>,
+    complaints: Complaints,
 }
 
 impl Incoming {
-    pub(super) fn new(visitors_max: usize) -> Self {
+    pub(super) fn new(limits: IncomingLimits) -> Self {
         Self {
-            visitors: BTreeSet::new(),
-            visitors_max,
-            callers: BTreeSet::new(),
+            limits,
+            visitors: BTreeMap::new(),
+            callers: BTreeMap::new(),
             in_progress: Arc::default(),
+            in_progress_of_visitors: Arc::default(),
             is_serving: false,
-            complaints: VecDeque::new(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -103,33 +151,78 @@ impl Incoming {
         self.is_serving = true;
     }
 
-    /// Another program connected. Of too many that brought no call, the oldest one has to go.
+    /// Another program connected. Of too many that brought no call, one has to go.
     pub(super) fn accepted(
         &mut self,
         now: Instant,
         address: PeerAddress,
         transport: &mut Transport<CallTag>,
     ) -> Option<ConnectionId> {
-        if self.visitors.len() >= self.visitors_max
-            && let Some(oldest) = self.visitors.pop_first()
+        if self.visitors.len() >= self.limits.visitors_max
+            && let Some(id) = self.visitor_to_end(transport)
         {
-            transport.close(oldest);
+            self.visitors.remove(&id);
+            transport.close(id);
         }
         let id = transport.accepted(now, address)?;
-        self.visitors.insert(id);
+        self.visitors.insert(id, Arc::default());
         Some(id)
+    }
+
+    /// The oldest of those that did not introduce themselves, while they are most: a crowd of them ends no
+    /// node that did. Otherwise the oldest of the others: a crowd of those lets newcomers say who they are.
+    fn visitor_to_end(&self, transport: &Transport<CallTag>) -> Option<ConnectionId> {
+        let is_stranger = |id: &&ConnectionId| transport.peer(**id).is_none();
+        let strangers = self.visitors.keys().filter(is_stranger).count();
+        let are_strangers_most = strangers > self.visitors.len() / 2;
+        let mut oldest_first = self.visitors.keys();
+        oldest_first.find(|id| is_stranger(id) == are_strangers_most).copied()
+    }
+
+    /// The connection is one of those that brought a call that was answered. Of too many, the one goes that
+    /// brought none for the longest time, so that each node always gets in.
+    fn promote(
+        &mut self,
+        connection: ConnectionId,
+        now: Instant,
+        transport: &mut Transport<CallTag>,
+    ) {
+        let Some(in_progress) = self.visitors.remove(&connection) else { return };
+        if self.callers.len() >= self.limits.callers_max {
+            let idlest = self
+                .callers
+                .iter()
+                .min_by_key(|(_, caller)| (!caller.in_progress.is_none(), caller.called_at));
+            if let Some(id) = idlest.map(|(id, _)| *id) {
+                self.callers.remove(&id);
+                transport.close(id);
+            }
+        }
+        self.callers.insert(connection, Caller { called_at: now, in_progress });
     }
 
     /// Takes a request; `None`: it is dropped.
     pub(super) fn on_request(
-        &self,
-        totals: &mut LinkTotals,
+        &mut self,
+        turn: (Instant, &mut LinkTotals),
         (connection, correlation): (ConnectionId, [u8; CORRELATION_BYTES]),
         request: SharedFrame,
         allocated_bytes: usize,
     ) -> Option<IncomingCall> {
+        let (now, totals) = turn;
         totals.received += 1;
-        let permit = Permit::take(&self.in_progress, allocated_bytes);
+        let all = (&self.in_progress, Share::ALL);
+        let permit = if let Some(caller) = self.callers.get_mut(&connection) {
+            caller.called_at = now;
+            let one = (&caller.in_progress, Share::OF_ONE_CONNECTION);
+            Permit::take([all, one], allocated_bytes)
+        } else {
+            self.visitors.get(&connection).and_then(|in_progress| {
+                let visitors = (&self.in_progress_of_visitors, Share::OF_VISITORS);
+                let one = (in_progress, Share::OF_ONE_CONNECTION);
+                Permit::take([all, visitors, one], allocated_bytes)
+            })
+        };
         let Some(permit) = permit.filter(|_| self.is_serving) else {
             totals.dropped += 1;
             return None;
@@ -141,15 +234,14 @@ impl Incoming {
     /// Sends an answer; one whose caller is gone comes back with the news of that.
     pub(super) fn answer(
         &mut self,
+        now: Instant,
         caller: CallerId,
         answer: Vec<u8>,
         transport: &mut Transport<CallTag>,
     ) {
         let CallerId { connection, correlation, _permit: permit } = caller;
         drop(permit);
-        if self.callers.len() < CALLERS_MAX && self.visitors.remove(&connection) {
-            self.callers.insert(connection);
-        }
+        self.promote(connection, now, transport);
         transport.send(connection, Some(CallTag::Answer), |writer| {
             let Ok(()) = writer.put(Part::Bytes(&correlation), Position::More);
             let Ok(()) = writer.put(Part::Frame(answer.into()), Position::Last);
@@ -164,19 +256,22 @@ impl Incoming {
         why: &Loss,
         unsent: usize,
     ) {
-        self.forget(id);
+        let was_caller = self.forget(id);
         totals.lost_answers = totals.lost_answers.saturating_add(unsent as u64);
         let Some(address) = address else { return };
         match why {
+            Loss::Ended(ending) if is_silence(ending) && was_caller => {
+                tracing::info!(%address, reason = %why, "a connection of another node ended");
+            }
+            Loss::Ended(ending) if is_silence(ending) => {
+                tracing::debug!(%address, reason = %why, "a connection without a call ended");
+            }
             Loss::Closed | Loss::Crowded | Loss::Kicked => {
                 tracing::debug!(%address, reason = %why, "a connection of another node ended");
             }
-            Loss::Ended(ending) if is_silence(ending) => {
-                tracing::info!(%address, reason = %why, "a connection of another node ended");
-            }
             Loss::Ended(_) | Loss::Overflow | Loss::Stalled | Loss::Greedy => {
                 totals.malformed += u64::from(matches!(why, Loss::Ended(_)));
-                if self.is_new_complaint(host(address), why.label()) {
+                if self.complaints.is_new(address, why.label()) {
                     tracing::warn!(%address, reason = %why, "a connection of another node is closed");
                 }
             }
@@ -193,39 +288,26 @@ impl Incoming {
         self.forget(id);
         match why {
             // Looks whether the port is open.
-            Loss::Closed | Loss::Crowded => tracing::debug!(%address, "nothing was said"),
+            Loss::Closed | Loss::Crowded | Loss::Ended(Ending::HandshakeTimeout) => {
+                tracing::debug!(%address, reason = %why, "nothing was said");
+            }
             Loss::Ended(_) | Loss::Overflow | Loss::Stalled | Loss::Greedy | Loss::Kicked => {
                 totals.malformed += 1;
-                if self.is_new_complaint(host(address), why.label()) {
+                if self.complaints.is_new(address, why.label()) {
                     tracing::warn!(%address, reason = %why, "this is no node: its connection is closed");
                 }
             }
         }
     }
 
-    fn forget(&mut self, id: ConnectionId) {
+    /// Returns whether it had brought a call that was answered.
+    fn forget(&mut self, id: ConnectionId) -> bool {
         self.visitors.remove(&id);
-        self.callers.remove(&id);
-    }
-
-    fn is_new_complaint(&mut self, who: String, what: &'static str) -> bool {
-        if self.complaints.iter().any(|(other, label)| *other == who && *label == what) {
-            return false;
-        }
-        self.complaints.push_back((who, what));
-        if self.complaints.len() > COMPLAINTS_MAX {
-            self.complaints.pop_front();
-        }
-        true
+        self.callers.remove(&id).is_some()
     }
 }
 
 /// Whether a connection ended because nothing was heard of the other side.
 pub(super) const fn is_silence(ending: &Ending) -> bool {
     matches!(ending, Ending::PongTimeout | Ending::TtlExpired | Ending::HandshakeTimeout)
-}
-
-/// The machine, whatever port it uses.
-fn host(address: PeerAddress) -> String {
-    address.ip().map_or_else(|| address.to_string(), |ip| ip.to_string())
 }

@@ -1,12 +1,13 @@
 //! One other node on one lane: the connection to it, and the calls that go there.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use mdp_raft::CallError;
-use mdp_transport::{ConnectionId, Ending, Loss, PeerAddress, SharedFrame, Transport};
+use mdp_transport::{ConnectionId, Ending, Loss, PeerAddress, SharedFrame, SocketType, Transport};
 use mdp_wire::{FrameSink as _, Part, Position};
 
 use super::{
@@ -37,7 +38,7 @@ pub(super) struct Peer<R> {
     calls: Calls<R>,
     stage: Stage,
     connection: Option<ConnectionId>,
-    /// What its endpoint stood for when that was asked last.
+    /// What its endpoint stood for when it last stood for anything.
     addresses: Vec<SocketAddr>,
     /// Where the last attempt went.
     address: Option<SocketAddr>,
@@ -61,8 +62,8 @@ enum Stage {
     Closed { until: Instant },
     /// Its address is looked up.
     Locating { until: Instant },
-    /// It is being made.
-    Connecting { until: Instant },
+    /// It is being made; so many bytes waited when that began.
+    Connecting { until: Instant, first_bytes: usize },
     /// Both sides introduce themselves; the transport knows for how long at most.
     Introducing,
     /// Requests can be sent.
@@ -109,9 +110,18 @@ impl<R: CallReply> Peer<R> {
             turn.totals.refused += 1;
             return turn.finish(call.reply, Err(CallError::Busy));
         }
+        if self.calls.len() == 0 && !self.is_waiting(turn.now) {
+            // What kept earlier calls from being sent was long ago.
+            self.obstacle = CallError::Timeout;
+        }
         self.used_at = turn.now;
         self.calls.push(id, call);
         self.send(turn);
+    }
+
+    /// Whether the last attempt failed a moment ago.
+    fn is_waiting(&self, now: Instant) -> bool {
+        matches!(self.stage, Stage::Closed { until } if until > now)
     }
 
     /// Takes an answer.
@@ -169,10 +179,12 @@ impl<R: CallReply> Peer<R> {
             Stage::Closed { until } if until <= now && self.calls.has_waiting() => self.begin(turn),
             // Whether there is an address is not known.
             Stage::Locating { until } if until <= now => self.fail(turn, CallError::Timeout),
-            Stage::Connecting { until } if until <= now && !is_unread => {
-                // The kernel takes the first bytes when there is a connection.
-                let is_made =
-                    self.connection.is_some_and(|id| turn.transport.output_bytes(id) == 0);
+            Stage::Connecting { until, first_bytes } if until <= now && !is_unread => {
+                // The kernel takes the first bytes when there is a connection. Others may wait by now.
+                let is_made = self.connection.is_some_and(|id| {
+                    let transport = &turn.transport;
+                    transport.bytes_in(id) > 0 || transport.output_bytes(id) < first_bytes
+                });
                 if is_made {
                     self.stage = Stage::Introducing;
                 } else {
@@ -188,40 +200,56 @@ impl<R: CallReply> Peer<R> {
         self.send(turn);
     }
 
-    /// Begins an attempt. A name is not looked up with each one.
+    /// Begins an attempt. It waits for a name server only if there never was an address: a slow or dead
+    /// one keeps no node away that is where it was.
     fn begin(&mut self, turn: &mut Turn<'_, R>) {
-        if turn.now >= self.locate_at {
-            self.locate_at = turn.now + LOCATE_TIME_MAX;
-            self.stage = Stage::Locating { until: self.locate_at };
-            turn.actions.push_back(ClusterAction::Locate { peer: self.key.clone() });
-        } else if self.addresses.is_empty() {
-            self.stage = Stage::Closed { until: self.locate_at };
-        } else {
+        let is_asked = self.locate(turn);
+        if !self.addresses.is_empty() {
             self.dial(turn);
+        } else if is_asked {
+            self.stage = Stage::Locating { until: self.locate_at };
+        } else {
+            self.stage = Stage::Closed { until: self.locate_at };
         }
     }
 
-    /// Takes what its endpoint stands for now.
+    /// Has its endpoint looked up, unless that is under way or was done a moment ago.
+    fn locate(&mut self, turn: &mut Turn<'_, R>) -> bool {
+        let is_due = turn.now >= self.locate_at;
+        if is_due {
+            self.locate_at = turn.now + LOCATE_TIME_MAX;
+            turn.actions.push_back(ClusterAction::Locate { peer: self.key.clone() });
+        }
+        is_due
+    }
+
+    /// Takes what its endpoint stands for now. What it stood for is kept if that is nothing: the name
+    /// server may have failed, and not the node.
     pub(super) fn on_located(&mut self, turn: &mut Turn<'_, R>, addresses: &[SocketAddr]) {
-        let Stage::Locating { .. } = self.stage else { return };
         self.locate_at = turn.now + LOCATE_AGAIN_AFTER;
-        self.addresses = addresses.iter().copied().take(ADDRESSES_MAX).collect();
-        if self.addresses.is_empty() {
+        if addresses.is_empty() {
             if !std::mem::replace(&mut self.has_warned_of_name, true) {
                 let endpoint = &self.key.endpoint;
                 tracing::warn!(endpoint, "the name of a node has no address; it is tried again");
             }
-            self.obstacle = CallError::NoAddress;
-            self.stage = Stage::Closed { until: self.locate_at };
+            if self.addresses.is_empty() {
+                self.obstacle = CallError::NoAddress;
+                self.stage = Stage::Closed { until: self.locate_at };
+            }
             return;
         }
         self.has_warned_of_name = false;
-        self.dial(turn);
+        self.addresses = addresses.iter().copied().take(ADDRESSES_MAX).collect();
+        if let Stage::Locating { .. } = self.stage {
+            self.dial(turn);
+        }
     }
 
-    /// Connects to the address after the one that was tried last.
+    /// Connects to the address after the one that was tried last; after a loss, to the one that worked.
     fn dial(&mut self, turn: &mut Turn<'_, R>) {
-        let Some(address) = crate::next_address(&self.addresses, self.address) else { return };
+        let worked = self.address.filter(|at| self.failures == 0 && self.addresses.contains(at));
+        let next = worked.or_else(|| crate::next_address(&self.addresses, self.address));
+        let Some(address) = next else { return };
         self.address = Some(address);
         self.dial_error = None;
         let Some(connection) = turn.transport.dialled(turn.now, PeerAddress::from(address)) else {
@@ -229,7 +257,8 @@ impl<R: CallReply> Peer<R> {
         };
         tracing::debug!(endpoint = self.key.endpoint, %address, "connecting");
         self.connection = Some(connection);
-        self.stage = Stage::Connecting { until: turn.now + CONNECT_TIME_MAX };
+        let first_bytes = turn.transport.output_bytes(connection);
+        self.stage = Stage::Connecting { until: turn.now + CONNECT_TIME_MAX, first_bytes };
         turn.actions.push_back(ClusterAction::Dial { connection, address });
     }
 
@@ -238,8 +267,15 @@ impl<R: CallReply> Peer<R> {
         self.dial_error = Some(error);
     }
 
-    /// The connection is there.
+    /// The connection is there. Nodes take calls at a ROUTER; one that is something else may even be this
+    /// side itself: TCP can connect a port with itself.
     pub(super) fn on_opened(&mut self, turn: &mut Turn<'_, R>) {
+        let peer = self.connection.and_then(|id| turn.transport.peer(id));
+        if peer.is_none_or(|peer| peer.socket_type != SocketType::Router) {
+            turn.totals.malformed += 1;
+            self.complain("its socket is no ROUTER");
+            return self.fail(turn, CallError::Unreachable);
+        }
         self.stage = Stage::Open;
         self.failures = 0;
         self.obstacle = CallError::Timeout;
@@ -250,7 +286,7 @@ impl<R: CallReply> Peer<R> {
     pub(super) fn on_lost(&mut self, turn: &mut Turn<'_, R>, why: &Loss, unsent: Vec<CallTag>) {
         let endpoint = &self.key.endpoint;
         tracing::debug!(endpoint, reason = %why, "the connection to a node is lost");
-        self.complain(turn, why);
+        self.count_wrong(turn, why);
         turn.totals.sent += self.calls.take_back(unsent);
         self.fail(turn, CallError::Unreachable);
     }
@@ -263,20 +299,24 @@ impl<R: CallReply> Peer<R> {
             (None, Loss::Ended(Ending::HandshakeTimeout)) => CallError::Timeout,
             (Some(DialError::Failed) | None, _) => CallError::Unreachable,
         };
-        self.complain(turn, why);
+        self.count_wrong(turn, why);
         self.fail(turn, obstacle);
     }
 
-    /// Says once if what is there speaks something else than a node.
-    fn complain(&mut self, turn: &mut Turn<'_, R>, why: &Loss) {
+    /// Counts what is there if it speaks something else than a node.
+    fn count_wrong(&mut self, turn: &mut Turn<'_, R>, why: &Loss) {
         let Loss::Ended(ending) = why else { return };
-        if is_silence(ending) {
-            return;
+        if !is_silence(ending) {
+            turn.totals.malformed += 1;
+            self.complain(ending);
         }
-        turn.totals.malformed += 1;
+    }
+
+    /// Says once that what is there is no node.
+    fn complain(&mut self, reason: impl Display) {
         if !std::mem::replace(&mut self.has_warned_of_program, true) {
             let endpoint = &self.key.endpoint;
-            tracing::warn!(endpoint, reason = %ending, "what is there is no node; it is tried again");
+            tracing::warn!(endpoint, %reason, "what is there is no node; it is tried again");
         }
     }
 
@@ -306,7 +346,7 @@ impl<R: CallReply> Peer<R> {
     pub(super) fn poll_timeout(&self) -> Instant {
         let stage = match self.stage {
             Stage::Closed { until } => self.calls.has_waiting().then_some(until),
-            Stage::Locating { until } | Stage::Connecting { until } => Some(until),
+            Stage::Locating { until } | Stage::Connecting { until, .. } => Some(until),
             Stage::Introducing | Stage::Open => None,
         };
         let idle = self.used_at + IDLE_MAX;

@@ -19,6 +19,10 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 /// How many connections without a call a node takes.
 const VISITORS_MAX: usize = 64;
+/// How many with one.
+const CALLERS_MAX: usize = 32;
+const LIMITS: IncomingLimits =
+    IncomingLimits { visitors_max: VISITORS_MAX, callers_max: CALLERS_MAX };
 /// How many bytes a stream takes that are not read.
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -93,6 +97,10 @@ struct Net {
     streams: Vec<Stream>,
     places: BTreeMap<SocketAddr, Place>,
     names: BTreeMap<String, Vec<SocketAddr>>,
+    /// Whether no look-up is answered.
+    is_name_server_dead: bool,
+    /// Where connections were made to, in order.
+    dialled: Vec<SocketAddr>,
     calls: u32,
 }
 
@@ -119,10 +127,12 @@ impl Net {
             streams: Vec::new(),
             places: BTreeMap::new(),
             names: BTreeMap::new(),
+            is_name_server_dead: false,
+            dialled: Vec::new(),
             calls: 0,
         };
         for number in 0..nodes {
-            let mut links = ClusterLinks::new(net.now, VISITORS_MAX, seed + number as u64);
+            let mut links = ClusterLinks::new(net.now, LIMITS, seed + number as u64);
             links.begin_serving();
             net.nodes.push(Node {
                 links,
@@ -273,13 +283,16 @@ impl Net {
                 ClusterAction::Locate { peer } => {
                     let node = &mut self.nodes[index];
                     node.lookups += 1;
+                    if self.is_name_server_dead {
+                        continue;
+                    }
                     let addresses = self.names.get(&peer.endpoint).cloned().unwrap_or_default();
                     node.links.handle_located(now, &peer, &addresses);
                 }
                 ClusterAction::Serve(call) => {
                     let node = &mut self.nodes[index];
                     match node.service {
-                        Service::Echo => node.answer(call),
+                        Service::Echo => node.answer(now, call),
                         Service::Hold => node.held.push(call),
                     }
                 }
@@ -291,6 +304,7 @@ impl Net {
     }
 
     fn dial(&mut self, index: usize, connection: ConnectionId, to: SocketAddr) {
+        self.dialled.push(to);
         let here = End::Node(index, connection);
         let from = PeerAddress::from(address(index));
         match self.places.get(&to).copied() {
@@ -394,8 +408,8 @@ impl Net {
 }
 
 impl Node {
-    fn answer(&mut self, call: IncomingCall) {
+    fn answer(&mut self, now: Instant, call: IncomingCall) {
         let answer = [b"re:".as_slice(), &call.request].concat();
-        self.links.answer(call.caller, answer);
+        self.links.answer(now, call.caller, answer);
     }
 }

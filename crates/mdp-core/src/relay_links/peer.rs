@@ -7,7 +7,7 @@ use std::{
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
-use mdp_transport::{ConnectionId, PeerAddress, SharedFrame, Transport};
+use mdp_transport::{ConnectionId, PeerAddress, SharedFrame, SocketType, Transport};
 use mdp_wire::{
     ServiceName,
     relay::{AtOrigin, ForwardId, Hello, Refusal, RefusalReason, ToOwner, Welcome, WireRange},
@@ -15,11 +15,17 @@ use mdp_wire::{
 
 use super::{
     HANDSHAKE_TIME_MAX, LINK_MESSAGE_BYTES_MAX, LinkLoss, Located, OWNER_SILENT_MAX,
-    RETIRED_LINK_MAX, RelayAction, Tag, Turn, backoff::Jitter, forwards, ledger::is_passing,
+    RETIRED_LINK_MAX, RelayAction, Tag, Turn, forwards, ledger::is_passing,
 };
+use crate::backoff::Jitter;
 
 /// When a look-up that says nothing is given up.
 const LOCATE_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long an attempt waits for a look-up if the node was found before: a slow or dead name server keeps
+/// no node away that is where it was.
+const LOCATE_PATIENCE: Duration = Duration::from_millis(100);
+/// How many addresses of one name are tried.
+const ADDRESSES_MAX: usize = 16;
 
 /// Another node, as the owner of requests.
 #[derive(Debug)]
@@ -31,8 +37,12 @@ pub(super) struct Peer {
     connection: Option<ConnectionId>,
     /// How many bytes had come at the last look.
     bytes_in: u64,
+    /// What its endpoint stood for when it last stood for anything.
+    addresses: Vec<SocketAddr>,
     /// Where the last attempt went.
     address: Option<SocketAddr>,
+    /// When the look-up that is under way is given up, if there is one.
+    locate_end: Option<Instant>,
     /// The number of the attempt.
     session: u64,
     /// Attempts that failed since the last link.
@@ -51,7 +61,7 @@ enum Stage {
     Failed { at: Instant },
     /// The next attempt is made then.
     Waiting { until: Instant },
-    /// Its address is looked up.
+    /// Its address is looked up; then it is connected to where it was, if it ever was anywhere.
     Locating { until: Instant },
     /// Its connection is being made.
     Connecting { until: Instant },
@@ -83,7 +93,9 @@ impl Peer {
             stage: Stage::Waiting { until: now },
             connection: None,
             bytes_in: 0,
+            addresses: Vec::new(),
             address: None,
+            locate_end: None,
             session: 0,
             failures: 0,
             retired_at: None,
@@ -296,6 +308,15 @@ impl Peer {
         let (Stage::Connecting { until }, Some(connection)) = (self.stage, self.connection) else {
             return;
         };
+        // Nodes take requests at a ROUTER; TCP can connect a port with itself, which is none.
+        let peer = turn.transport.peer(connection);
+        if peer.is_none_or(|peer| peer.socket_type != SocketType::Router) {
+            if turn.ledger.malformed(self.node.as_str()) {
+                let (node, endpoint) = (&self.node, &self.endpoint);
+                tracing::warn!(%node, endpoint, "what is there is no node; it is tried again");
+            }
+            return self.fail(LinkLoss::Malformed, Vec::new(), turn);
+        }
         let Some((cluster, epoch)) = &turn.me.life else { return };
         let hello = Hello {
             wire: turn.me.wire,
@@ -332,6 +353,9 @@ impl Peer {
             return;
         }
         match self.stage {
+            Stage::Locating { until } if now >= until && !self.addresses.is_empty() => {
+                self.dial(turn);
+            }
             Stage::Locating { until } | Stage::Connecting { until } | Stage::Greeting { until }
                 if now >= until =>
             {
@@ -357,25 +381,45 @@ impl Peer {
     /// Begins an attempt, whose number is `session`.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>, session: u64) {
         self.session = session;
-        let (node, endpoint) = (self.node.clone(), self.endpoint.clone());
-        turn.actions.push_back(RelayAction::Locate { node, endpoint });
-        self.stage = Stage::Locating { until: turn.now + LOCATE_TIME_MAX };
+        let now = turn.now;
+        let under_way = self.locate_end.filter(|end| now < *end);
+        let locate_end = under_way.unwrap_or(now + LOCATE_TIME_MAX);
+        self.locate_end = Some(locate_end);
+        if under_way.is_none() {
+            let (node, endpoint) = (self.node.clone(), self.endpoint.clone());
+            turn.actions.push_back(RelayAction::Locate { node, endpoint });
+        }
+        let patience = now + LOCATE_PATIENCE;
+        let until = if self.addresses.is_empty() { locate_end } else { patience };
+        self.stage = Stage::Locating { until };
     }
 
-    /// Takes where it is now. Of several addresses, the one after that which was tried last has its turn.
+    /// Takes where it is now. What it was is kept if that is nowhere: the name server may have failed, and
+    /// not the node.
     pub(super) fn on_located(&mut self, turn: &mut Turn<'_>, located: &Located) {
-        let Stage::Locating { .. } = self.stage else { return };
         if located.endpoint != self.endpoint {
             return;
         }
-        let Some(address) = next_address(&located.addresses, self.address) else {
+        self.locate_end = None;
+        if located.addresses.is_empty() {
             if !std::mem::replace(&mut self.has_warned, true) {
                 let (node, endpoint) = (&self.node, &self.endpoint);
                 tracing::warn!(%node, endpoint, "a node has no address; it is tried again");
             }
+        } else {
+            self.has_warned = false;
+            self.addresses = located.addresses.iter().copied().take(ADDRESSES_MAX).collect();
+        }
+        if let Stage::Locating { .. } = self.stage {
+            self.dial(turn);
+        }
+    }
+
+    /// Connects. Of several addresses, the one after that which was tried last has its turn.
+    fn dial(&mut self, turn: &mut Turn<'_>) {
+        let Some(address) = crate::next_address(&self.addresses, self.address) else {
             return self.fail(LinkLoss::Disconnected, Vec::new(), turn);
         };
-        self.has_warned = false;
         self.address = Some(address);
         let Some(connection) = turn.transport.dialled(turn.now, PeerAddress::from(address)) else {
             return self.fail(LinkLoss::Disconnected, Vec::new(), turn);
@@ -396,17 +440,15 @@ impl Peer {
     pub(super) fn rearm(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Failed { .. } | Stage::Waiting { .. } => {}
-            Stage::Locating { until } => *until = now + LOCATE_TIME_MAX,
+            Stage::Locating { until } if self.addresses.is_empty() => {
+                *until = now + LOCATE_TIME_MAX;
+                self.locate_end = Some(*until);
+            }
+            Stage::Locating { until } => *until = now + LOCATE_PATIENCE,
             Stage::Connecting { until } | Stage::Greeting { until } => {
                 *until = now + HANDSHAKE_TIME_MAX;
             }
             Stage::Up { heard_at, .. } => *heard_at = now,
         }
     }
-}
-
-/// The address to connect to while the current one does not answer: the one after it, or the first.
-fn next_address(addresses: &[SocketAddr], current: Option<SocketAddr>) -> Option<SocketAddr> {
-    let after_current = addresses.iter().skip_while(|address| Some(**address) != current).nth(1);
-    after_current.or_else(|| addresses.first()).copied()
 }

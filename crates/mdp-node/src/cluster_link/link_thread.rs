@@ -23,6 +23,7 @@ use super::{Answer, LinkCaller, counters::LinkCounters};
 use crate::{
     Endpoint,
     bell::Bell,
+    binding::is_no_room,
     poller::{Poller, PortName},
     port::{Connections, Port, ReadState},
 };
@@ -168,7 +169,7 @@ impl LinkThread {
             let Ok(command) = self.queue.try_recv() else { return QueueState::Emptied };
             match command {
                 Command::Call { peer, call } => self.links.call(now, peer, call),
-                Command::Answer { caller, answer } => self.links.answer(caller, answer),
+                Command::Answer { caller, answer } => self.links.answer(now, caller, answer),
                 Command::Located { peer, addresses } => {
                     self.links.handle_located(now, &peer, &addresses);
                 }
@@ -184,18 +185,24 @@ impl LinkThread {
     fn run_actions(&mut self, now: Instant) {
         while let Some(action) = self.links.poll_action() {
             match action {
-                ClusterAction::Dial { connection, address } => {
-                    let dialled = self.port.dial(connection, address, self.links.transport());
-                    if let Err(error) = dialled {
-                        tracing::debug!(%address, %error, "a node can not be connected to");
-                        self.links.dial_failed(connection, dial_error(error.kind()));
-                    }
-                }
+                ClusterAction::Dial { connection, address } => self.dial(connection, address),
                 ClusterAction::Locate { peer } => self.locate(now, peer),
                 ClusterAction::Serve(call) => self.serve(call),
                 ClusterAction::Finish { reply, outcome } => reply.finish(outcome),
             }
         }
+    }
+
+    /// Begins to connect to a node. If that fails, it is tried again.
+    fn dial(&mut self, connection: ConnectionId, address: SocketAddr) {
+        let dialled = self.port.dial(connection, address, self.links.transport());
+        let Err(error) = dialled else { return };
+        if is_no_room(&error) {
+            tracing::warn!(%address, %error, "no socket for another node");
+        } else {
+            tracing::debug!(%address, %error, "a node can not be connected to");
+        }
+        self.links.dial_failed(connection, dial_error(error.kind()));
     }
 
     /// Answers a call on a thread of the runtime.

@@ -506,7 +506,7 @@ fn service_that_others_offer_too_is_not_only_theirs() {
 
 /// A node without peers.
 fn alone() -> Replica<Alone, Vec<u8>> {
-    let CatalogEntry::NodeUp(up) = up("node-1", PROCESS, 0) else { unreachable!() };
+    let CatalogEntry::NodeUp(up) = up("node-1", PROCESS, 0) else { panic!("it is one") };
     let mut replica = Replica::alone(up, any_instant()).unwrap();
     let begun = CatalogChange::NodeUp { incarnation: life("node-1", 1) };
     assert_eq!(replica.poll_answer(), Some(Input::Committed(begun)));

@@ -36,7 +36,7 @@ struct Open {
     has_answered: bool,
     /// Whether silence ends the connection at all.
     is_pong_required: bool,
-    /// When the answer to a PING is overdue, if that was written.
+    /// When the answer to a PING is overdue, if one was written since the peer was heard.
     pong_deadline: Option<Instant>,
     /// What the peer's last PING promised: how long it is silent at most.
     ttl: Duration,
@@ -98,10 +98,10 @@ impl Liveness {
         open.ttl_deadline = (!open.ttl.is_zero()).then_some(now + open.ttl);
     }
 
-    /// The last PING still waits to be written: the peer can not have answered it.
-    pub(super) fn on_ping_waits(&mut self, now: Instant) {
+    /// The first PING since the peer was heard was written: the peer can not have answered it before.
+    pub(super) fn on_ping_written(&mut self, now: Instant) {
         let Phase::Open(open) = &mut self.phase else { return };
-        if open.pong_deadline.is_some_and(|at| at <= now) {
+        if open.has_answered && open.is_pong_required && open.pong_deadline.is_none() {
             open.pong_deadline = Some(now + self.pong_timeout);
         }
     }
@@ -143,9 +143,6 @@ impl Liveness {
             return Ok(None);
         }
         open.ping_at = Some(now + self.ping_interval);
-        if open.has_answered && open.is_pong_required && open.pong_deadline.is_none() {
-            open.pong_deadline = Some(now + self.pong_timeout);
-        }
         Ok(Some(SendPing { ttl_deciseconds: self.ping_ttl_deciseconds }))
     }
 }

@@ -75,7 +75,7 @@ impl Subject {
     fn written(&mut self) -> Vec<u8> {
         let bytes: Vec<u8> =
             self.connection.output().iter().flat_map(|slice| slice.to_vec()).collect();
-        self.connection.transmitted(bytes.len(), &mut self.pool);
+        self.connection.transmitted(self.now, bytes.len(), &mut self.pool);
         assert_eq!(self.connection.output_bytes(), 0);
         bytes
     }
@@ -376,10 +376,38 @@ fn ping_that_waits_behind_a_large_message_can_not_be_answered_yet() {
     subject.send(1, &[&[7; 1 << 20]]);
     for _ in 0..20 {
         assert_eq!(subject.pass(SECOND / 2), Ok(()));
-        subject.connection.transmitted(1 << 10, &mut subject.pool);
+        subject.connection.transmitted(subject.now, 1 << 10, &mut subject.pool);
     }
     subject.written();
     assert_eq!(subject.pass(SECOND), Err(Ending::PongTimeout));
+}
+
+#[test]
+fn answer_to_a_ping_is_due_from_when_the_ping_was_written() {
+    let mut subject = Subject::node();
+    assert_eq!(subject.pass(SECOND * 3 / 10), Ok(()));
+    assert_eq!(subject.connection.output_bytes(), 9);
+    // All but its last byte.
+    subject.connection.transmitted(subject.now, 8, &mut subject.pool);
+    assert_eq!(subject.pass(SECOND * 9 / 10), Ok(()));
+    subject.written();
+    assert_eq!(subject.pass(SECOND * 99 / 100), Ok(()));
+    // Later PINGs put nothing off.
+    subject.written();
+    assert_eq!(subject.pass(SECOND / 100), Err(Ending::PongTimeout));
+}
+
+#[test]
+fn peer_that_gets_its_time_anew_has_to_answer_the_next_ping() {
+    let mut subject = Subject::node();
+    assert_eq!(subject.pass(SECOND * 3 / 10), Ok(()));
+    subject.written();
+    assert_eq!(subject.pass(SECOND / 2), Ok(()));
+    subject.connection.rearm(subject.now);
+    assert_eq!(subject.pass(Duration::ZERO), Ok(()));
+    subject.written();
+    assert_eq!(subject.pass(SECOND * 99 / 100), Ok(()));
+    assert_eq!(subject.pass(SECOND / 100), Err(Ending::PongTimeout));
 }
 
 #[test]
@@ -415,6 +443,6 @@ fn messages_of_which_nothing_was_written_come_back() {
     subject.send(1, &[b"one"]);
     subject.send(2, &[b"two"]);
     subject.send(3, &[b"three"]);
-    subject.connection.transmitted(6, &mut subject.pool);
+    subject.connection.transmitted(subject.now, 6, &mut subject.pool);
     assert_eq!(subject.connection.into_unsent().collect::<Vec<u32>>(), [3]);
 }

@@ -87,7 +87,7 @@ impl<T> Transport<T> {
         let Some(entry) = self.table.get_mut(id) else { return };
         let before = entry.connection.output_bytes();
         let messages = entry.connection.output_messages();
-        entry.connection.transmitted(count, &mut self.pool);
+        entry.connection.transmitted(now, count, &mut self.pool);
         let after = entry.connection.output_bytes();
         self.outgoing_bytes -= before - after;
         self.outgoing_messages -= messages - entry.connection.output_messages();
@@ -99,6 +99,7 @@ impl<T> Transport<T> {
         } else if entry.blocked_since.is_some() && count > 0 {
             entry.blocked_since = Some(now);
         }
+        self.reschedule(id);
     }
 
     /// The kernel takes no more for now.

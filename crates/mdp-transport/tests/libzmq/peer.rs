@@ -133,7 +133,7 @@ impl Peer {
             let Ok(count) = written else { return };
             drop(slices);
             self.passed[1] += count;
-            self.connection.transmitted(count, &mut self.pool);
+            self.connection.transmitted(Instant::now(), count, &mut self.pool);
         }
     }
 

@@ -132,7 +132,7 @@ impl Pair {
     pub(crate) fn pass_to_omq(&mut self) -> Result<(), Failure> {
         let piece = self.piece();
         let mut bytes = first_bytes(&self.ours.output(), piece);
-        self.ours.transmitted(bytes.len(), &mut self.pool);
+        self.ours.transmitted(self.now, bytes.len(), &mut self.pool);
         self.patch_minor(0, &mut bytes);
         let outcome = self.omq.handle_input(bytes.into());
         while let Some(event) = self.omq.poll_event() {
@@ -169,7 +169,7 @@ impl Pair {
         let mut bytes = Vec::new();
         while self.ours.output_bytes() > 0 {
             let more = first_bytes(&self.ours.output(), usize::MAX);
-            self.ours.transmitted(more.len(), &mut self.pool);
+            self.ours.transmitted(self.now, more.len(), &mut self.pool);
             bytes.extend(more);
         }
         bytes

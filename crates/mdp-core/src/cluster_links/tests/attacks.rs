@@ -4,10 +4,17 @@ use super::*;
 
 /// What a libzmq DEALER says first, with a routing id.
 fn introduction(routing_id: &[u8]) -> Vec<u8> {
+    introduction_as(b"DEALER", routing_id)
+}
+
+/// The same of a DEALER or ROUTER.
+fn introduction_as(socket_type: &[u8; 6], routing_id: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1];
     bytes.extend(b"NULL");
     bytes.resize(64, 0);
-    let mut ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0".to_vec();
+    let mut ready = b"\x05READY\x0bSocket-Type\0\0\0\x06".to_vec();
+    ready.extend(socket_type);
+    ready.extend(b"\x08Identity\0\0\0");
     ready.push(u8::try_from(routing_id.len()).unwrap());
     ready.extend(routing_id);
     bytes.extend([4, u8::try_from(ready.len()).unwrap()]);
@@ -146,19 +153,116 @@ fn crowd_of_connections_does_not_end_those_of_nodes() {
 
 #[test]
 fn peers_that_were_answered_have_a_limit_too() {
-    let mut net = Net::new(7, 1);
+    let mut net = Net::new(7, 2);
     for _ in 0..CALLERS_MAX + 2 * VISITORS_MAX {
         let stream = dealer(&mut net, b"");
         net.write_raw(stream, &request(b"12345678", b"x"));
         net.pass(Duration::ZERO);
     }
-    assert_eq!(net.connections(0), CALLERS_MAX + VISITORS_MAX);
+    assert_eq!(net.connections(0), CALLERS_MAX);
+    // A node gets in among them and stays, because it is not the idlest one.
+    let mut called_at = None;
+    for _ in 0..2 * CALLERS_MAX {
+        let node = net.call(1, &endpoint(0), b"node", SECOND);
+        let stream = dealer(&mut net, b"");
+        net.write_raw(stream, &request(b"12345678", b"x"));
+        net.pass(10 * MILLISECOND);
+        assert!(net.outcome(1, &node).unwrap().is_ok());
+        let connection = net.nodes[1].links.transport.connections().next().map(|it| it.id);
+        assert_eq!(*called_at.get_or_insert(connection), connection);
+    }
+    assert_eq!(net.connections(0), CALLERS_MAX);
     // There is room for connections that this node makes, and a newcomer is served.
     assert!(!net.nodes[0].links.transport.is_full());
     let stream = dealer(&mut net, b"");
     net.write_raw(stream, &request(b"12345678", b"newcomer"));
     net.pass(Duration::ZERO);
     assert!(contains(&net.read_raw(stream), b"re:newcomer"));
+}
+
+#[test]
+fn caller_with_a_call_in_progress_outlives_the_idle_ones() {
+    let mut net = Net::new(11, 1);
+    let busy = dealer(&mut net, b"");
+    net.write_raw(busy, &request(b"12345678", b"x"));
+    net.pass(10 * MILLISECOND);
+    net.nodes[0].service = Service::Hold;
+    net.write_raw(busy, &request(b"12345678", b"long"));
+    net.pass(10 * MILLISECOND);
+    net.nodes[0].service = Service::Echo;
+    for _ in 0..2 * CALLERS_MAX {
+        let stream = dealer(&mut net, b"");
+        net.write_raw(stream, &request(b"12345678", b"x"));
+        net.pass(10 * MILLISECOND);
+    }
+    assert_eq!(net.connections(0), CALLERS_MAX);
+    assert!(!net.is_closed(busy));
+}
+
+#[test]
+fn crowd_that_says_nothing_ends_no_visitor_that_introduced_itself() {
+    let mut net = Net::new(12, 1);
+    let known: Vec<usize> = (0..10).map(|_| dealer(&mut net, b"")).collect();
+    for _ in 0..3 * VISITORS_MAX {
+        net.connect_raw(0).unwrap();
+        net.turn();
+    }
+    assert_eq!(net.connections(0), VISITORS_MAX);
+    assert!(known.iter().all(|stream| !net.is_closed(*stream)));
+    // And a crowd that introduced itself does not keep newcomers from doing so.
+    for _ in 0..3 * VISITORS_MAX {
+        dealer(&mut net, b"");
+    }
+    let newcomer = net.connect_raw(0).unwrap();
+    for _ in 0..10 {
+        net.connect_raw(0).unwrap();
+        net.turn();
+    }
+    assert!(!net.is_closed(newcomer));
+}
+
+#[test]
+fn connection_that_says_nothing_is_no_complaint() {
+    let mut net = Net::new(13, 1);
+    let stream = net.connect_raw(0).unwrap();
+    net.pass(2 * SECOND);
+    assert!(net.is_closed(stream));
+    assert_eq!(net.totals(0).malformed, 0);
+}
+
+#[test]
+fn what_is_no_router_is_no_node() {
+    let mut net = Net::new(14, 1);
+    net.place(5, Place::Raw);
+    let caller = net.call(0, &endpoint(5), b"x", 40 * MILLISECOND);
+    net.turn();
+    // As if a port were connected with itself.
+    net.write_raw(0, &introduction(b""));
+    net.pass(10 * MILLISECOND);
+    assert!(net.is_closed(0));
+    net.pass(30 * MILLISECOND);
+    assert_eq!(net.outcome(0, &caller), Some(Err(CallError::Unreachable)));
+    assert_eq!((net.totals(0).sent, net.totals(0).malformed), (0, 1));
+}
+
+#[test]
+fn connection_whose_bytes_were_written_is_made_whatever_waits_since() {
+    let mut net = Net::new(15, 1);
+    net.place(5, Place::Raw);
+    net.call(0, &endpoint(5), b"x", 5 * SECOND);
+    net.turn();
+    // The whole greeting, so that a READY waits that is not written: nothing is read there.
+    net.write_raw(0, &introduction(b"")[..64]);
+    net.streams[0].is_closed[1] = true;
+    net.turn();
+    let id = net.nodes[0].links.transport.connections().next().unwrap().id;
+    assert!(net.nodes[0].links.transport.output_bytes(id) > 0);
+    net.streams[0].is_closed[1] = false;
+    net.streams[0].is_stuck[0] = true;
+    net.pass(700 * MILLISECOND);
+    assert_eq!(net.dialled.len(), 1);
+    net.pass(SECOND);
+    assert!(net.dialled.len() > 1, "its introduction has a deadline");
 }
 
 #[test]
@@ -171,7 +275,7 @@ fn peer_that_reads_no_answers_is_given_up() {
     }
     net.pass(10 * MILLISECOND);
     for call in std::mem::take(&mut net.nodes[0].held) {
-        net.nodes[0].links.answer(call.caller, vec![7; 30 << 20]);
+        net.nodes[0].links.answer(net.now, call.caller, vec![7; 30 << 20]);
         net.turn();
     }
     assert!(net.is_closed(stream), "more waits for it than may");
@@ -185,7 +289,7 @@ fn answer_that_was_not_asked_for_meets_no_call() {
     net.place(5, Place::Raw);
     let caller = net.call(0, &endpoint(5), b"x", SECOND);
     net.turn();
-    net.write_raw(0, &introduction(b""));
+    net.write_raw(0, &introduction_as(b"ROUTER", b""));
     net.write_raw(0, &request(&[9; 8], b"wrong"));
     net.write_raw(0, &request(&1_u64.to_le_bytes(), b"right"));
     net.write_raw(0, &request(&1_u64.to_le_bytes(), b"again"));

@@ -49,7 +49,7 @@ fn late_answer_meets_no_call() {
     assert_eq!(net.outcome(0, &caller), Some(Err(CallError::Timeout)));
 
     let call = net.nodes[1].held.pop().unwrap();
-    net.nodes[1].answer(call);
+    net.nodes[1].answer(net.now, call);
     net.pass(SECOND);
 
     let totals = net.totals(0);
@@ -127,6 +127,11 @@ fn no_more_nodes_are_called_than_there_can_be() {
 #[test]
 fn calls_of_others_are_bounded_in_number() {
     let mut net = Net::new(7, 4);
+    for from in 1..4 {
+        net.call(from, &endpoint(0), b"known", SECOND);
+        net.call_on((from, Lane::Bulk), &endpoint(0), b"known".to_vec(), SECOND);
+    }
+    net.pass(SECOND);
     net.nodes[0].service = Service::Hold;
     for from in 1..4 {
         for _ in 0..CALLS_PER_PEER_MAX {
@@ -137,12 +142,12 @@ fn calls_of_others_are_bounded_in_number() {
     assert_eq!(net.nodes[0].held.len(), INCOMING_CALLS_MAX);
     let all = 3 * CALLS_PER_PEER_MAX;
     let totals = net.totals(0);
-    assert_eq!(totals.received, all as u64);
+    assert_eq!(totals.received, all as u64 + 6);
     assert_eq!(totals.dropped, (all - INCOMING_CALLS_MAX) as u64);
 
     // Whether a call was answered or given up, its place is free.
     let call = net.nodes[0].held.pop().unwrap();
-    net.nodes[0].answer(call);
+    net.nodes[0].answer(net.now, call);
     net.nodes[0].held.pop();
     for _ in 0..3 {
         net.call_on((1, Lane::Bulk), &endpoint(0), vec![1], 10 * SECOND);
@@ -155,9 +160,14 @@ fn calls_of_others_are_bounded_in_number() {
 fn calls_of_others_are_bounded_in_bytes() {
     const BYTES: usize = 20 << 20;
     let mut net = Net::new(8, 2);
+    for lane in [Lane::Control, Lane::Bulk] {
+        net.call_on((0, lane), &endpoint(1), b"known".to_vec(), SECOND);
+    }
+    net.pass(SECOND);
     net.nodes[1].service = Service::Hold;
-    for _ in 0..8 {
-        net.call(0, &endpoint(1), &vec![7; BYTES], 60 * SECOND);
+    for number in 0..8 {
+        let lane = if number % 2 == 0 { Lane::Control } else { Lane::Bulk };
+        net.call_on((0, lane), &endpoint(1), vec![7; BYTES], 60 * SECOND);
         net.pass(10 * MILLISECOND);
     }
     net.pass(SECOND);
@@ -172,9 +182,75 @@ fn calls_of_others_are_bounded_in_bytes() {
 }
 
 #[test]
+fn one_connection_leaves_half_of_the_room_to_others() {
+    const BYTES: usize = 20 << 20;
+    let mut net = Net::new(11, 3);
+    for from in [1, 2] {
+        net.call(from, &endpoint(0), b"known", SECOND);
+    }
+    net.pass(SECOND);
+    net.nodes[0].service = Service::Hold;
+    for _ in 0..CALLS_PER_PEER_MAX {
+        net.call(1, &endpoint(0), b"x", SECOND);
+    }
+    // Their time is up for the one that calls, and not for the one that answers.
+    net.pass(2 * SECOND);
+    for _ in 0..CALLS_PER_PEER_MAX {
+        net.call(1, &endpoint(0), b"x", SECOND);
+    }
+    net.pass(SECOND);
+    assert_eq!(net.nodes[0].held.len(), INCOMING_CALLS_MAX / 2);
+    assert_eq!(net.totals(0).dropped, CALLS_PER_PEER_MAX as u64);
+    net.call(2, &endpoint(0), b"heartbeat", SECOND);
+    net.pass(10 * MILLISECOND);
+    assert_eq!(net.nodes[0].held.pop().unwrap().request, b"heartbeat");
+
+    net.nodes[0].held.clear();
+    for _ in 0..6 {
+        net.call(1, &endpoint(0), &vec![7; BYTES], 60 * SECOND);
+        net.pass(10 * MILLISECOND);
+    }
+    net.pass(SECOND);
+    assert_eq!(net.nodes[0].held.len(), INCOMING_CALLS_BYTES_MAX / 2 / BYTES);
+}
+
+#[test]
+fn connections_without_an_answer_leave_three_quarters_of_the_room_to_others() {
+    let mut net = Net::new(12, 4);
+    net.call(1, &endpoint(0), b"known", SECOND);
+    net.pass(SECOND);
+    net.nodes[0].service = Service::Hold;
+    for from in [2, 3] {
+        for _ in 0..CALLS_PER_PEER_MAX {
+            net.call(from, &endpoint(0), b"x", SECOND);
+        }
+    }
+    net.pass(SECOND);
+    assert_eq!(net.nodes[0].held.len(), INCOMING_CALLS_MAX / 4);
+    for _ in 0..CALLS_PER_PEER_MAX {
+        net.call(1, &endpoint(0), b"x", SECOND);
+    }
+    net.pass(SECOND);
+    assert_eq!(net.nodes[0].held.len(), INCOMING_CALLS_MAX / 4 + CALLS_PER_PEER_MAX);
+}
+
+#[test]
+fn old_obstacle_is_not_told_to_a_later_call() {
+    let mut net = Net::new(13, 1);
+    net.names.insert(endpoint(9), vec![address(9)]);
+    let first = net.call(0, &endpoint(9), b"x", SECOND);
+    net.pass(5 * SECOND);
+    net.place(9, Place::Hole);
+    let second = net.call(0, &endpoint(9), b"x", 400 * MILLISECOND);
+    net.pass(SECOND);
+    assert_eq!(net.outcome(0, &first), Some(Err(CallError::Refused)));
+    assert_eq!(net.outcome(0, &second), Some(Err(CallError::Timeout)));
+}
+
+#[test]
 fn calls_are_dropped_before_they_are_served() {
     let mut net = Net::new(9, 2);
-    net.nodes[1].links = ClusterLinks::new(net.now, VISITORS_MAX, 1);
+    net.nodes[1].links = ClusterLinks::new(net.now, LIMITS, 1);
     let early = net.call(0, &endpoint(1), b"early", SECOND);
     net.pass(2 * SECOND);
     assert_eq!(net.outcome(0, &early), Some(Err(CallError::Timeout)));
@@ -195,7 +271,7 @@ fn answer_to_a_caller_that_is_gone_is_counted() {
     net.cut(1);
     net.pass(10 * MILLISECOND);
     let call = net.nodes[1].held.pop().unwrap();
-    net.nodes[1].answer(call);
+    net.nodes[1].answer(net.now, call);
     net.pass(10 * MILLISECOND);
     assert_eq!(net.totals(1).lost_answers, 1);
 }

@@ -68,6 +68,85 @@ fn node_that_moved_is_found() {
 }
 
 #[test]
+fn dead_name_server_keeps_no_node_away_that_is_where_it_was() {
+    let mut net = Net::new(11, 2);
+    let name = "tcp://node:5556";
+    net.names.insert(name.to_owned(), vec![address(1)]);
+    let first = net.call(0, name, b"first", SECOND);
+    net.pass(5 * SECOND);
+    assert!(net.outcome(0, &first).unwrap().is_ok());
+
+    net.is_name_server_dead = true;
+    net.cut(1);
+    let second = net.call(0, name, b"second", SECOND);
+    net.pass(200 * MILLISECOND);
+    assert_eq!(net.outcome(0, &second), Some(Ok(b"re:second".to_vec())));
+    // While it can not be reached, it is asked for once, and tried on.
+    net.places.clear();
+    net.cut(1);
+    let third = net.call(0, name, b"third", 10 * SECOND);
+    net.pass(5 * SECOND);
+    net.place(1, Place::Node(1));
+    net.pass(SECOND);
+    assert_eq!(net.outcome(0, &third), Some(Ok(b"re:third".to_vec())));
+    assert_eq!(net.nodes[0].lookups, 2);
+}
+
+#[test]
+fn name_that_stands_for_nothing_any_more_is_where_it_was() {
+    let mut net = Net::new(12, 2);
+    let name = "tcp://node:5556";
+    net.names.insert(name.to_owned(), vec![address(1)]);
+    net.call(0, name, b"first", SECOND);
+    net.pass(2 * SECOND);
+    net.names.clear();
+    let place = net.places.remove(&address(1)).unwrap();
+    net.cut(1);
+    let lost = net.call(0, name, b"lost", 5 * SECOND);
+    net.pass(5 * SECOND);
+    assert_eq!(net.outcome(0, &lost), Some(Err(CallError::Refused)));
+    net.places.insert(address(1), place);
+    let caller = net.call(0, name, b"again", SECOND);
+    net.pass(SECOND);
+    assert_eq!(net.outcome(0, &caller), Some(Ok(b"re:again".to_vec())));
+}
+
+#[test]
+fn look_up_that_is_answered_after_it_was_given_up_counts() {
+    let mut net = Net::new(13, 2);
+    let name = "tcp://node:5556";
+    net.is_name_server_dead = true;
+    let caller = net.call(0, name, b"x", 60 * SECOND);
+    net.pass(15 * SECOND);
+    let key = PeerKey { endpoint: name.to_owned(), lane: Lane::Control };
+    net.nodes[0].links.handle_located(net.now, &key, &[address(1)]);
+    net.pass(SECOND);
+    assert_eq!(net.outcome(0, &caller), Some(Ok(b"re:x".to_vec())));
+}
+
+#[test]
+fn lost_connection_is_made_again_to_the_address_that_worked() {
+    let mut net = Net::new(14, 2);
+    let name = "tcp://node:5556";
+    net.place(7, Place::Hole);
+    net.names.insert(name.to_owned(), vec![address(9), address(1), address(7)]);
+    net.call(0, name, b"first", 10 * SECOND);
+    net.pass(5 * SECOND);
+    assert_eq!(net.dialled, [address(9), address(1)]);
+    net.cut(1);
+    let second = net.call(0, name, b"second", SECOND);
+    net.pass(200 * MILLISECOND);
+    assert_eq!(net.outcome(0, &second), Some(Ok(b"re:second".to_vec())));
+    assert_eq!(net.dialled, [address(9), address(1), address(1)]);
+    // If that is not there any more, the next one has its turn.
+    net.places.remove(&address(1));
+    net.cut(1);
+    net.call(0, name, b"third", SECOND);
+    net.pass(SECOND);
+    assert_eq!(net.dialled[3..5], [address(1), address(7)]);
+}
+
+#[test]
 fn request_of_which_nothing_was_written_goes_by_the_next_connection_and_the_others_are_not_repeated()
  {
     let mut net = Net::new(6, 2);

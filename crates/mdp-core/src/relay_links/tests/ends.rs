@@ -109,6 +109,29 @@ fn addresses_of_a_name_take_turns() {
 }
 
 #[test]
+fn dead_name_server_keeps_no_node_away_that_is_where_it_was() {
+    for is_empty in [false, true] {
+        let (mut network, one, other) = pair();
+        let link = network.node(one).to_owner();
+        let lookups = network.node(one).lookups;
+        let node = network.node_mut(one);
+        node.is_name_server_dead = !is_empty;
+        // Or what it says is that the name stands for nothing.
+        let host = network.address(other).1.trim_start_matches("tcp://").to_owned();
+        network.node_mut(one).names.insert(host, Vec::new());
+        network.cut(one, other);
+        network.until("it is given up", |network| network.node(one).to_owner() != link);
+        let begun = network.now;
+
+        network.until("another link", |network| network.node(one).to_owner().is_some());
+
+        let took = network.now - begun;
+        assert!(took < SECOND, "{took:?}");
+        assert_eq!(network.node(one).lookups, lookups + 1);
+    }
+}
+
+#[test]
 fn name_that_stands_for_nothing_holds_up_no_other_node() {
     let mut network = Network::new();
     let (one, other) = (network.start("node-1", 1), network.start("node-2", 1));

@@ -63,6 +63,8 @@ pub(super) struct Node {
     pub(super) told: Vec<Input<SharedFrame>>,
     /// What names stand for, and how often was asked.
     pub(super) names: BTreeMap<String, Vec<SocketAddr>>,
+    pub(super) is_name_server_dead: bool,
+    pub(super) lookups: usize,
     pub(super) dialled: Vec<SocketAddr>,
 }
 
@@ -206,6 +208,8 @@ impl Network {
             is_gone: false,
             told: Vec::new(),
             names: BTreeMap::new(),
+            is_name_server_dead: false,
+            lookups: 0,
             dialled: Vec::new(),
         });
         NodeAt(self.nodes.len() - 1)
@@ -470,6 +474,10 @@ impl Network {
     fn act(&mut self, at: usize, action: RelayAction) {
         match action {
             RelayAction::Locate { node, endpoint } => {
+                self.nodes[at].lookups += 1;
+                if self.nodes[at].is_name_server_dead {
+                    return;
+                }
                 let host = endpoint.trim_start_matches("tcp://");
                 let known = self.nodes[at].names.get(host).cloned();
                 let addresses = known.unwrap_or_else(|| host.parse().into_iter().collect());

@@ -147,7 +147,7 @@ impl<'a> Subject<'a> {
         }
         drop(slices);
         self.listener.receive(*START, &offered);
-        self.connection.transmitted(offered.len(), &mut self.pool);
+        self.connection.transmitted(self.now, offered.len(), &mut self.pool);
         self.transmitted += offered.len() as u64;
         assert_eq!(self.connection.output_bytes(), waiting - offered.len());
         self.check();
