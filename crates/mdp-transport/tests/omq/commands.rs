@@ -87,8 +87,9 @@ fn ping_of_ours_is_answered_by_omq() {
         assert!(pair.ours.output_bytes() > 0);
         pair.exchange().unwrap();
     }
-    // It answered, so it has to go on: the next PING does not reach it.
+    // It answered, so it has to go on: the next PING is written and does not reach it.
     assert_eq!(ping(&mut pair), Ok(()));
+    assert!(!pair.our_bytes().is_empty());
     pair.now += limits.pong_timeout;
     let outcome = pair.ours.handle_timeout(pair.now, &mut pair.pool);
     assert_eq!(outcome, Err(Ending::PongTimeout));
