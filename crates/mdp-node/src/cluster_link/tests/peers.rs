@@ -86,26 +86,40 @@ fn this_node_calls_one_of_the_last_release() {
     router.set_router_mandatory(true).unwrap();
     router.bind("tcp://127.0.0.1:*").unwrap();
     let endpoint = router.get_last_endpoint().unwrap().unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
     let node = thread::spawn(move || {
-        for _ in 0..6 {
-            let frames = router.recv_multipart(0).unwrap();
+        router.set_rcvtimeo(50).unwrap();
+        while !over.load(Ordering::Relaxed) {
+            let Ok(frames) = router.recv_multipart(0) else { continue };
             let [peer, id, request] = frames.as_slice() else { panic!("{frames:?}") };
             let answer = [b"re:".as_slice(), request].concat();
-            router.send_multipart([peer.as_slice(), id, &answer], 0).unwrap();
+            // A caller that is gone calls again.
+            match router.send_multipart([peer.as_slice(), id, &answer], 0) {
+                Ok(()) | Err(zmq::Error::EHOSTUNREACH) => {}
+                Err(error) => panic!("{error}"),
+            }
         }
     });
+    // On a machine that has no time for a second a connection ends, and with it a call: callers try again.
+    let answered = |request: &[u8]| {
+        let patience = Duration::from_secs(4);
+        let mut attempts = (0..5).map(|_| call(&runtime, &a, &endpoint, request, patience));
+        attempts.find_map(Result::ok).expect("one of five calls is answered")
+    };
     for round in 0..3 {
         for size in [0, 1 << 20] {
             let request = vec![7; size];
-            let answer = call(&runtime, &a, &endpoint, &request, DEADLINE).unwrap();
+            let answer = answered(&request);
             assert!(answer.strip_prefix(b"re:".as_slice()) == Some(&request), "{size}");
         }
         if round < 2 {
             thread::sleep(Duration::from_millis(1_200));
         }
     }
+    is_over.store(true, Ordering::Relaxed);
     node.join().unwrap();
-    until("all is counted", || a.counters().totals().sent == 6);
+    until("all is counted", || a.counters().totals().sent >= 6);
 }
 
 #[test]
