@@ -157,7 +157,9 @@ fn not_ready(
     (has_leader, change): (bool, Option<&MemberChange>),
     lag: u64,
 ) -> Vec<NotReady> {
-    let mut reasons: Vec<NotReady> = hub.waiting_for().into_iter().collect();
+    // What it waited for before it was a member: the log may say so while seeds are still asked.
+    let before = hub.waiting_for().filter(|_| !hub.is_member());
+    let mut reasons: Vec<NotReady> = before.into_iter().collect();
     let mut add = |code, text: String| {
         if reasons.iter().all(|reason| reason.code != code) {
             reasons.push(NotReady { code, text });

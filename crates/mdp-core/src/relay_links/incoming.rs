@@ -19,6 +19,9 @@ use super::{
     ledger::{Ledger, is_passing},
 };
 
+/// How many messages of a connection without a link are answered; what it says after that is not.
+const REFUSALS_MAX: u32 = 8;
+
 /// The owner's ends of links.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -34,8 +37,8 @@ pub(super) struct Incoming {
 struct Visitor {
     /// Until when it may stay.
     until: Instant,
-    /// Whether it was told that it gets no link: nothing that it says after that is answered.
-    is_refused: bool,
+    /// How often it was told that it gets no link.
+    refusals: u32,
 }
 
 /// A link whose origin is another node.
@@ -90,7 +93,7 @@ impl Incoming {
         transport: &mut Transport<Tag>,
     ) -> Option<ConnectionId> {
         if self.visitors.len() >= self.visitors_max {
-            let refused = self.visitors.iter().find(|(_, visitor)| visitor.is_refused);
+            let refused = self.visitors.iter().find(|(_, visitor)| visitor.refusals > 0);
             let leaves = refused.or_else(|| self.visitors.first_key_value()).map(|(id, _)| *id);
             if let Some(id) = leaves {
                 self.visitors.remove(&id);
@@ -98,7 +101,7 @@ impl Incoming {
             }
         }
         let id = transport.accepted(now, address)?;
-        self.visitors.insert(id, Visitor { until: now + VISIT_TIME_MAX, is_refused: false });
+        self.visitors.insert(id, Visitor { until: now + VISIT_TIME_MAX, refusals: 0 });
         Some(id)
     }
 
@@ -130,7 +133,7 @@ impl Incoming {
             tracing::warn!(node = %gone.node, error, "a node says what no node says; its link ends");
         }
         turn.ledger.down(gone.link, &gone.node, LinkLoss::Malformed, Vec::new());
-        let visitor = Visitor { until: turn.now + VISIT_TIME_MAX, is_refused: false };
+        let visitor = Visitor { until: turn.now + VISIT_TIME_MAX, refusals: 0 };
         self.visitors.insert(gone.connection, visitor);
         self.refuse(turn, gone.connection, RefusalReason::Malformed);
     }
@@ -142,7 +145,7 @@ impl Incoming {
         id: ConnectionId,
         frames: &mut Vec<SharedFrame>,
     ) {
-        if self.visitors.get(&id).is_none_or(|visitor| visitor.is_refused) {
+        if self.visitors.get(&id).is_none_or(|visitor| visitor.refusals >= REFUSALS_MAX) {
             return;
         }
         match AtOwner::decode(turn.me.wire, frames) {
@@ -195,7 +198,7 @@ impl Incoming {
     /// while.
     fn refuse(&mut self, turn: &mut Turn<'_>, id: ConnectionId, reason: RefusalReason) {
         if let Some(visitor) = self.visitors.get_mut(&id) {
-            visitor.is_refused = true;
+            visitor.refusals += 1;
         }
         let (version, node) = (turn.me.version.to_owned(), turn.me.node.as_str().to_owned());
         let refusal = Refusal { reason, version, node };

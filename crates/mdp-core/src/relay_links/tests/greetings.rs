@@ -164,7 +164,7 @@ fn newer_link_of_a_node_takes_the_place_of_its_older_one() {
 }
 
 #[test]
-fn messages_without_a_greeting_and_garbage_are_refused_once_and_counted() {
+fn messages_without_a_greeting_and_garbage_are_refused_and_counted() {
     let (mut network, at) = alone(WIRE);
     network.join(at, &[]);
     let late = network.stranger(at);
@@ -174,8 +174,6 @@ fn messages_without_a_greeting_and_garbage_are_refused_once_and_counted() {
         let dealer = network.stranger(at);
         say_frames(&mut network, dealer, &[garbage, b"x"]);
         assert_eq!(refusal(&mut network, dealer), RefusalReason::Malformed);
-        // A greeting after that comes too late.
-        say(&mut network, dealer, &hello("node-2", 1, 1));
     }
     network.pass(Duration::from_millis(100));
     assert_eq!(network.node(at).links.totals().malformed, 3);
@@ -286,4 +284,19 @@ fn node_that_leaves_the_catalog_while_it_is_greeted_leaves_nothing_behind() {
         network.pass(Duration::from_secs(5));
         assert_eq!(network.node(at).links.totals().malformed, 0);
     }
+}
+
+#[test]
+fn refusals_of_a_connection_have_a_limit() {
+    let (mut network, at) = alone(WIRE);
+    network.join(at, &[]);
+    let dealer = network.stranger(at);
+    for _ in 0..20 {
+        say_frames(&mut network, dealer, &[b"\x0c\x01\0\x05\0\0\0\0\0\0\0"]);
+    }
+    for _ in 0..8 {
+        assert_eq!(refusal(&mut network, dealer), RefusalReason::NotLinked);
+    }
+    network.pass(Duration::from_secs(1));
+    assert_eq!(network.unheard(dealer), 0);
 }

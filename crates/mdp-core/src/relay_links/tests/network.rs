@@ -314,6 +314,11 @@ impl Network {
         self.strangers[at.0].heard.pop_front().unwrap()
     }
 
+    /// How many messages to a stranger were not looked at.
+    pub(super) fn unheard(&self, at: StrangerAt) -> usize {
+        self.strangers[at.0].heard.len()
+    }
+
     pub(super) fn is_closed(&self, at: StrangerAt) -> bool {
         self.strangers[at.0].is_closed
     }
