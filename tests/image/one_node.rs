@@ -57,21 +57,15 @@ fn one_node_without_any_right_answers_a_call_and_drains() {
 }
 
 #[test]
-fn healthcheck_of_the_image_becomes_healthy_and_libzmq_has_curve() {
+fn healthcheck_of_the_image_becomes_healthy() {
     let Some(_machine) = machine() else { return };
     let network = Network::create();
-    let debug = ["--env", "MAJORDOMO__LOG__LEVEL=debug", "--network", &network.name];
-    let node = Started::run(&[&CONFINED[..], &debug].concat(), &image(), &[]);
+    let in_network = ["--network", &network.name];
+    let node = Started::run(&[&CONFINED[..], &in_network].concat(), &image(), &[]);
 
     node.container.wait_until("healthy", |container| {
         container.inspect("{{.State.Health.Status}}") == "healthy"
     });
-
-    let log = node.container.log();
-    assert!(
-        log.lines().any(|line| line.contains("libzmq") && line.contains("curve=true")),
-        "{log}"
-    );
 }
 
 /// A wrong check would call everything healthy.
