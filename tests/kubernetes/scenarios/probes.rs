@@ -61,8 +61,8 @@ impl Stopped {
         let task = found.unwrap_or_else(|| panic!("no thread {name}")).file_name();
         let mut strace = Command::new("strace");
         // Its next wait for sockets takes two minutes longer.
-        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=poll,ppoll"]);
-        strace.args(["-e", "inject=poll,ppoll:delay_enter=120s", "-p"]).arg(task);
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait,epoll_pwait"]);
+        strace.args(["-e", "inject=epoll_wait,epoll_pwait:delay_enter=120s", "-p"]).arg(task);
         Self(strace.stderr(Stdio::null()).spawn().unwrap())
     }
 }
