@@ -16,6 +16,7 @@ mod totals;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ pub use self::{
     totals::LinkTotals,
 };
 use self::{incoming::Incoming, peer::Peer};
-use crate::{Received, backoff::Jitter, relay_links::PEERS_MAX};
+use crate::{Connections, Received, backoff::Jitter, relay_links::PEERS_MAX};
 
 /// How many bytes the longest request or answer may have.
 pub const CALL_BYTES_MAX: usize = 64 << 20;
@@ -84,8 +85,7 @@ pub enum CallTag {
 /// What the shell is to do.
 #[derive(Debug)]
 pub enum ClusterAction<R> {
-    /// Connect to an address. A connection that can not be made is closed, after
-    /// [`ClusterLinks::dial_failed`].
+    /// Connect to an address. A connection that can not be made has [failed](Connections::failed).
     Dial {
         /// What the transport calls it.
         connection: ConnectionId,
@@ -119,7 +119,7 @@ pub struct PeerKey {
 
 /// Why a connection can not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DialError {
+enum DialError {
     /// No program listens at the address.
     Refused,
     /// Anything else: there is no route, say, or no descriptor.
@@ -168,11 +168,6 @@ impl<R: CallReply> ClusterLinks<R> {
         }
     }
 
-    /// The connections, for the shell: it writes what waits there, and says when one is closed.
-    pub const fn transport(&mut self) -> &mut Transport<CallTag> {
-        &mut self.transport
-    }
-
     /// From now on calls of other nodes are handed out; those before are dropped.
     pub const fn begin_serving(&mut self) {
         self.incoming.begin_serving();
@@ -196,18 +191,6 @@ impl<R: CallReply> ClusterLinks<R> {
         peers.insert(key, peer);
     }
 
-    /// Another program connected. `None`: there is no room for it.
-    pub fn accepted(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
-        self.incoming.accepted(now, address, &mut self.transport)
-    }
-
-    /// Says why a connection can not be made that is closed because of it.
-    pub fn dial_failed(&mut self, id: ConnectionId, error: DialError) {
-        if let Some(peer) = self.peers.values_mut().find(|peer| peer.is_on(id)) {
-            peer.on_dial_failed(error);
-        }
-    }
-
     /// Takes what an endpoint stands for now. Nothing: it stands for nothing, or that is not known.
     pub fn handle_located(&mut self, now: Instant, key: &PeerKey, addresses: &[SocketAddr]) {
         let Self { transport, peers, totals, actions, jitter, .. } = self;
@@ -215,33 +198,6 @@ impl<R: CallReply> ClusterLinks<R> {
         if let Some(peer) = peers.get_mut(key) {
             peer.on_located(&mut turn, addresses);
         }
-    }
-
-    /// Takes bytes that were read: at most so many messages.
-    pub fn received(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        input: &[u8],
-        messages_max: usize,
-    ) -> Received {
-        let mut received = Received::default();
-        while let Some(rest) = input.get(received.bytes..).filter(|rest| !rest.is_empty())
-            && received.messages < messages_max
-        {
-            let mut next = None;
-            received.bytes += self.transport.received(now, id, rest, |_, message| {
-                next = Some(message);
-                Flow::Stop
-            });
-            // What ends a connection comes after what it said before.
-            if let Some(message) = next {
-                received.messages += 1;
-                self.on_message(now, id, message);
-            }
-            self.take_events(now);
-        }
-        received
     }
 
     fn on_message(&mut self, now: Instant, id: ConnectionId, message: Message) {
@@ -347,6 +303,53 @@ impl<R: CallReply> ClusterLinks<R> {
     #[must_use]
     pub const fn totals(&self) -> LinkTotals {
         self.totals
+    }
+}
+
+impl<R: CallReply> Connections for ClusterLinks<R> {
+    type Tag = CallTag;
+
+    fn transport(&mut self) -> &mut Transport<CallTag> {
+        &mut self.transport
+    }
+
+    fn accepted(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
+        self.incoming.accepted(now, address, &mut self.transport)
+    }
+
+    fn failed(&mut self, id: ConnectionId, error: io::ErrorKind) {
+        let is_refused = error == io::ErrorKind::ConnectionRefused;
+        let error = if is_refused { DialError::Refused } else { DialError::Failed };
+        if let Some(peer) = self.peers.values_mut().find(|peer| peer.is_on(id)) {
+            peer.on_dial_failed(error);
+        }
+        self.transport.closed(id);
+    }
+
+    fn received(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        input: &[u8],
+        messages_max: usize,
+    ) -> Received {
+        let mut received = Received::default();
+        while let Some(rest) = input.get(received.bytes..).filter(|rest| !rest.is_empty())
+            && received.messages < messages_max
+        {
+            let mut next = None;
+            received.bytes += self.transport.received(now, id, rest, |_, message| {
+                next = Some(message);
+                Flow::Stop
+            });
+            // What ends a connection comes after what it said before.
+            if let Some(message) = next {
+                received.messages += 1;
+                self.on_message(now, id, message);
+            }
+            self.take_events(now);
+        }
+        received
     }
 }
 

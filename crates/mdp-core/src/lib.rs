@@ -5,18 +5,20 @@
 
 mod backoff;
 mod cluster_links;
+mod connections;
 mod relay_links;
 
 use std::net::SocketAddr;
 
 pub use cluster_links::{
     CALL_BYTES_MAX, CALLS_PER_PEER_MAX, Call, CallReply, CallTag, CallerId, ClusterAction,
-    ClusterLinks, DialError, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX, IncomingCall,
-    IncomingLimits, LinkTotals, PeerKey,
+    ClusterLinks, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX, IncomingCall, IncomingLimits,
+    LinkTotals, PeerKey,
 };
+pub use connections::{Connections, Received};
 pub use relay_links::{
-    LinkLoss, LinkState, Located, PEERS_MAX, Received, RelayAction, RelayLinks, RelaySettings,
-    RelayTotals, Tag,
+    LinkLoss, LinkState, Located, PEERS_MAX, RelayAction, RelayLinks, RelaySettings, RelayTotals,
+    Tag,
 };
 
 /// The address to connect to while the current one does not answer: the one after it, or the first.

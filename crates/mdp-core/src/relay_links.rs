@@ -38,7 +38,7 @@ use mdp_wire::{
 
 pub use self::status::{LinkLoss, LinkState, RelayTotals};
 use self::{incoming::Incoming, ledger::Ledger, peer::Peer};
-use crate::backoff::Jitter;
+use crate::{Received, backoff::Jitter};
 
 /// How many other nodes there can be.
 pub const PEERS_MAX: usize = 64;
@@ -135,18 +135,6 @@ pub struct Located {
     pub endpoint: String,
     /// What that stands for now. Empty: for nothing, or nobody knows.
     pub addresses: Vec<SocketAddr>,
-}
-
-/// What some bytes came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// How many of them were taken; the others come again.
-    pub bytes: usize,
-    /// How many messages they completed.
-    pub messages: usize,
-    /// Whether nothing more may be read before all effects of the engine were run and
-    /// [`RelayLinks::poll_input`] has nothing left: a link came or went.
-    pub is_turn_over: bool,
 }
 
 /// What a node with peers makes its links with.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use mdp_broker::{Outgoing, PeerId};
-use mdp_core::Received;
+use mdp_core::{Connections, Received};
 use mdp_transport::{
     ConnectionId, ConnectionLimits, ConnectionStatus, Flow, Message, MessageWriter, PeerAddress,
     SharedFrame, Transport, TransportEvent, TransportLimits, TransportTotals,
@@ -13,7 +13,7 @@ use mdp_wire::{DecodeLimits, Token, worker::FromBroker};
 use crate::{
     BindAddress, BindError,
     poller::{Poller, PortName},
-    port::{ConnectionShare, Connections, ListenerSettings, Port, ReadState},
+    port::{ConnectionShare, ListenerSettings, Port, ReadState},
 };
 
 const LISTENERS: ListenerSettings = ListenerSettings {

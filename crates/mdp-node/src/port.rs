@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_core::Received;
-use mdp_transport::{ConnectionId, PeerAddress, Transport};
+use mdp_core::Connections;
+use mdp_transport::{ConnectionId, Transport};
 use mio::{Interest, Registry, event::Event};
 
 pub(crate) use self::{
@@ -36,34 +36,6 @@ const ACCEPTS_PER_TURN: usize = 64;
 const FULL_SAID_EVERY: Duration = Duration::from_secs(10);
 /// What the poller calls the first listener; the others are below it, those of connections far below.
 const FIRST_LISTENER: u64 = (1 << 62) - 1;
-
-/// What the connections of a port belong to.
-pub(crate) trait Connections {
-    /// What messages that leave are called.
-    type Tag;
-
-    /// The state of all connections.
-    fn transport(&mut self) -> &mut Transport<Self::Tag>;
-
-    /// Takes a new connection; `None`: there is no room for it.
-    fn accepted(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
-        self.transport().accepted(now, address)
-    }
-
-    /// Takes the end of a connection that can not be made, or is broken.
-    fn failed(&mut self, id: ConnectionId, _error: io::ErrorKind) {
-        self.transport().closed(id);
-    }
-
-    /// Takes bytes of a connection: at most so many messages.
-    fn received(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        input: &[u8],
-        messages_max: usize,
-    ) -> Received;
-}
 
 /// The sockets of one port.
 #[derive(Debug)]

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use mdp_broker::{Input, LinkId};
 use mdp_catalog::NodeName;
-use mdp_core::{LinkState, Received, RelayAction, RelayLinks, RelaySettings, RelayTotals, Tag};
+use mdp_core::{
+    Connections, LinkState, Received, RelayAction, RelayLinks, RelaySettings, RelayTotals, Tag,
+};
 use mdp_replica::Peers;
 use mdp_transport::{ConnectionId, PeerAddress, SharedFrame, Transport};
 use mdp_wire::{
@@ -17,7 +19,7 @@ use crate::{
     BindAddress, BindError, Endpoint,
     binding::is_no_room,
     poller::{Poller, PortName},
-    port::{ConnectionShare, Connections, ListenerSettings, Port, ReadState},
+    port::{ConnectionShare, ListenerSettings, Port, ReadState},
     resolver::Resolver,
 };
 
@@ -156,7 +158,8 @@ impl RelayPort {
     fn run_action(&mut self, now: Instant, action: RelayAction) {
         match action {
             RelayAction::Dial { connection, address } => {
-                let dialled = self.port.dial(connection, address, self.links.transport());
+                let mut reading = Reading { links: &mut self.links, take: drop };
+                let dialled = self.port.dial(connection, address, &mut reading);
                 match dialled {
                     Ok(()) => {}
                     // It is tried again.

@@ -320,8 +320,7 @@ impl Net {
             Some(Place::Hole) => {}
             None => {
                 let links = &mut self.nodes[index].links;
-                links.dial_failed(connection, DialError::Refused);
-                links.transport().closed(connection);
+                links.failed(connection, io::ErrorKind::ConnectionRefused);
             }
         }
     }

@@ -12,11 +12,11 @@ use std::{
 };
 
 use mdp_core::{
-    CALL_BYTES_MAX, Call, CallReply, CallTag, CallerId, ClusterAction, ClusterLinks, DialError,
-    IncomingCall, LinkTotals, PeerKey, Received,
+    CALL_BYTES_MAX, Call, CallReply, CallerId, ClusterAction, ClusterLinks, Connections,
+    IncomingCall, LinkTotals, PeerKey,
 };
 use mdp_raft::CallError;
-use mdp_transport::{ConnectionId, PeerAddress, Transport};
+use mdp_transport::ConnectionId;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Answer, LinkCaller, counters::LinkCounters};
@@ -25,7 +25,7 @@ use crate::{
     bell::Bell,
     binding::is_no_room,
     poller::{Poller, PortName},
-    port::{Connections, Port, ReadState},
+    port::{Port, ReadState},
 };
 
 /// How many commands are taken in one turn.
@@ -102,33 +102,6 @@ enum QueueState {
     MoreWaits,
 }
 
-impl Connections for ClusterLinks<Reply> {
-    type Tag = CallTag;
-
-    fn transport(&mut self) -> &mut Transport<CallTag> {
-        Self::transport(self)
-    }
-
-    fn accepted(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
-        Self::accepted(self, now, address)
-    }
-
-    fn received(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        input: &[u8],
-        messages_max: usize,
-    ) -> Received {
-        Self::received(self, now, id, input, messages_max)
-    }
-
-    fn failed(&mut self, id: ConnectionId, error: io::ErrorKind) {
-        self.dial_failed(id, dial_error(error));
-        Self::transport(self).closed(id);
-    }
-}
-
 impl LinkThread {
     /// Carries calls until it is told to stop.
     pub(super) fn run(mut self) {
@@ -195,14 +168,13 @@ impl LinkThread {
 
     /// Begins to connect to a node. If that fails, it is tried again.
     fn dial(&mut self, connection: ConnectionId, address: SocketAddr) {
-        let dialled = self.port.dial(connection, address, self.links.transport());
+        let dialled = self.port.dial(connection, address, &mut self.links);
         let Err(error) = dialled else { return };
         if is_no_room(&error) {
             tracing::warn!(%address, %error, "no socket for another node");
         } else {
             tracing::debug!(%address, %error, "a node can not be connected to");
         }
-        self.links.dial_failed(connection, dial_error(error.kind()));
     }
 
     /// Answers a call on a thread of the runtime.
@@ -243,15 +215,6 @@ impl LinkThread {
         }
         self.port.write_where_room(Instant::now(), self.links.transport());
         Ok(())
-    }
-}
-
-/// What the error of a connection means.
-const fn dial_error(error: io::ErrorKind) -> DialError {
-    if matches!(error, io::ErrorKind::ConnectionRefused) {
-        DialError::Refused
-    } else {
-        DialError::Failed
     }
 }
 

@@ -2,27 +2,28 @@
 
 use std::{io, net::SocketAddr};
 
-use mdp_transport::{ConnectionId, Transport};
+use mdp_core::Connections;
+use mdp_transport::ConnectionId;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::{Port, listener::UNANSWERED_MAX, stream::Stream};
 
 impl Port {
-    /// Begins to connect to an address; if that fails, now or later, the connection is closed.
-    pub(crate) fn dial<T>(
+    /// Begins to connect to an address; if that fails, now or later, the connection has failed.
+    pub(crate) fn dial(
         &mut self,
         id: ConnectionId,
         address: SocketAddr,
-        transport: &mut Transport<T>,
+        of: &mut impl Connections,
     ) -> io::Result<()> {
         match begin(address) {
             Ok(stream) => {
-                self.add(id, Stream::Tcp(stream), transport);
+                self.add(id, Stream::Tcp(stream), of.transport());
                 Ok(())
             }
             Err(error) => {
-                transport.closed(id);
+                of.failed(id, error.kind());
                 Err(error)
             }
         }

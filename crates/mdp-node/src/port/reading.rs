@@ -5,9 +5,10 @@ use std::{
     time::Instant,
 };
 
+use mdp_core::Connections;
 use mdp_transport::ConnectionId;
 
-use super::{Connections, Port, Socket, socket_of};
+use super::{Port, Socket, socket_of};
 
 /// Whether everything was read that was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
