@@ -38,7 +38,7 @@ use mdp_wire::{
 
 pub use self::status::{LinkLoss, LinkState, RelayTotals};
 use self::{incoming::Incoming, ledger::Ledger, peer::Peer};
-use crate::{Received, backoff::Jitter};
+use crate::{Connections, Received, backoff::Jitter};
 
 /// How many other nodes there can be.
 pub const PEERS_MAX: usize = 64;
@@ -157,6 +157,36 @@ pub struct RelaySettings {
     pub random: u64,
 }
 
+/// The links while they are read.
+#[derive(Debug)]
+pub struct ReadingLinks<'a, F> {
+    links: &'a mut RelayLinks,
+    take: F,
+}
+
+impl<F: FnMut(Instant, Input<SharedFrame>)> Connections for ReadingLinks<'_, F> {
+    type Tag = Tag;
+
+    fn transport(&mut self) -> &mut Transport<Tag> {
+        self.links.transport()
+    }
+
+    fn accepted(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
+        self.links.accepted(now, address)
+    }
+
+    fn received(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        input: &[u8],
+        messages_max: usize,
+    ) -> Received {
+        let take = &mut self.take;
+        self.links.received(now, id, (input, messages_max), |input| take(now, input))
+    }
+}
+
 /// This node's ends of all links.
 #[derive(Debug)]
 pub struct RelayLinks {
@@ -198,6 +228,14 @@ impl RelayLinks {
     /// The connections, for the shell: it writes what waits there, and says when one is closed.
     pub const fn transport(&mut self) -> &mut Transport<Tag> {
         &mut self.transport
+    }
+
+    /// What the shell brings bytes to; what is for the engine is handed out.
+    pub const fn reading<F>(&mut self, take: F) -> ReadingLinks<'_, F>
+    where
+        F: FnMut(Instant, Input<SharedFrame>),
+    {
+        ReadingLinks { links: self, take }
     }
 
     /// From now on there are these nodes, and no others.

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_core::{CALL_BYTES_MAX, Call, ClusterLinks, IncomingLimits, PeerKey};
+use mdp_core::{CALL_BYTES_MAX, Call, ClusterLinks, IncomingLimits, PeerKey, PortName};
 use mdp_raft::{BoxFuture, CallError, Lane, Transport};
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::oneshot};
@@ -29,7 +29,7 @@ use self::link_thread::{Command, LinkThread, Reply};
 use crate::{
     BindAddress, BindError, Endpoint,
     bell::{Ringer, bell},
-    poller::{Poller, PortName},
+    poller::Poller,
     port::{ConnectionShare, ListenerSettings, Port},
 };
 
@@ -37,8 +37,11 @@ use crate::{
 const COMMANDS_MAX: usize = 4_096;
 /// Each connection is read by turns, for any program can be behind one.
 const NODES: (PortName, ConnectionShare) = (PortName::Nodes, ConnectionShare::OF_MANY);
-const LISTENERS: ListenerSettings =
-    ListenerSettings { key: "cluster.bind", backlog_connections: 128 };
+const LISTENERS: ListenerSettings = ListenerSettings {
+    key: "cluster.bind",
+    backlog_connections: 128,
+    limit: "there are more of other nodes than a cluster can have",
+};
 
 /// How late the thread may be with the end of a call's time, until the caller goes on without it.
 const THREAD_LAG_MAX: Duration = Duration::from_millis(50);

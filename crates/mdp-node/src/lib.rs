@@ -26,21 +26,18 @@ mod bell;
 mod bind_address;
 mod binding;
 mod broker_thread;
-mod client_port;
 mod cluster_link;
 mod config;
-mod connections;
 mod endpoint;
 mod inbox;
 mod interfaces;
 mod limits;
 mod node;
 mod notes;
-mod pages;
 mod poller;
 mod port;
+mod ports;
 mod rate_limiter;
-mod relay_port;
 mod resolver;
 mod start;
 mod version;
@@ -52,10 +49,12 @@ pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
 pub use cluster_link::LinkTotals;
 pub use config::{ClusterConfig, NodeConfig};
-pub use connections::{ConnectionReport, WorkerReport};
 pub use endpoint::{Endpoint, EndpointError};
 pub use mdp_catalog::{NodeId, NodeName};
-pub use mdp_core::{LinkLoss, LinkState, RelayTotals};
+pub use mdp_core::{
+    ConnectionReport, LinkLoss, LinkState, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX,
+    REPORT_WAITING_MAX, REPORT_WORKERS_MAX, RelayReport, RelayTotals, ReportScope, WorkerReport,
+};
 pub use mdp_raft::{
     ChangeError, ClusterStatus, Consensus, MemberChange, MemberStatus, NotReady, Recovered, Role,
     Seed, Stop, StorageError, UpgradeState, UpgradeStatus, recover,
@@ -65,7 +64,4 @@ pub use mdp_transport::TransportTotals;
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
 pub use start::StartError;
 pub use version::VERSION;
-pub use view::{
-    NodeReport, NodeView, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX, REPORT_WAITING_MAX,
-    REPORT_WORKERS_MAX, RelayReport, ReportError, ReportScope,
-};
+pub use view::{NodeView, ReportError};

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use mdp_core::{Drained, NodeEnding};
 use mdp_raft::{Consensus, Stop};
 use serde::Serialize;
 use thiserror::Error;
@@ -18,7 +19,6 @@ use tokio::{
 
 use crate::{
     BrokerThreadError, NodeView,
-    broker_thread::{Drained, Ending},
     cluster_link::ClusterLink,
     inbox::{Message, Postbox},
     start::Thread,
@@ -203,9 +203,9 @@ impl Node {
     pub fn wait(mut self) -> Result<DrainReceipt, NodeError> {
         let Some(thread) = self.thread.take() else { return Err(NodeError::Stopped) };
         let outcome = match thread.join() {
-            Ok(Ok(Ending::Drained(drained))) => Ok(drained.into()),
-            Ok(Ok(Ending::Stopped)) => Err(NodeError::Stopped),
-            Ok(Ok(Ending::Cluster(stop))) => Err(NodeError::Cluster(stop)),
+            Ok(Ok(NodeEnding::Drained(drained))) => Ok(drained.into()),
+            Ok(Ok(NodeEnding::Stopped)) => Err(NodeError::Stopped),
+            Ok(Ok(NodeEnding::Cluster(stop))) => Err(NodeError::Cluster(stop)),
             Ok(Err(error)) => Err(NodeError::BrokerThread(error)),
             Err(_) => Err(NodeError::Panicked),
         };

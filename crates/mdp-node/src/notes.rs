@@ -1,81 +1,14 @@
 //! The engine's notes as log events: service names and peers, never bodies.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Instant};
 
-use mdp_broker::{Broker, DROPPED_SERVICES_MAX, DropReason, HeldRequest, Note, PeerId, WorkerEnd};
-use mdp_transport::{Ending, Loss, Mechanism, NotZmtp3, PeerAddress, SharedFrame};
+use mdp_broker::{HeldRequest, Note, PeerId, WorkerEnd};
+use mdp_core::NodeEvent;
+use mdp_transport::{Ending, Loss, Mechanism, NotZmtp3, PeerAddress};
 use mdp_wire::{RequestId, ServiceName};
 use tracing::field::DisplayValue;
 
 use crate::rate_limiter::{Admission, RateLimiter};
-
-/// How often it is said that messages were dropped.
-const DROPS_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What was dropped, as far as it was said: one line for each reason now and then, however much it is.
-#[derive(Debug, Default)]
-pub(crate) struct DropLog {
-    logged_at: Option<Instant>,
-    said: BTreeMap<DropReason, u64>,
-}
-
-impl DropLog {
-    /// Says what was dropped since the last time, unless that was a moment ago: the first of a burst
-    /// at once, the others together.
-    pub(crate) fn look(&mut self, now: Instant, broker: &mut Broker<SharedFrame>) {
-        let news = self.news(now, &broker.counters().dropped);
-        if news.is_empty() {
-            return;
-        }
-        let services = broker.take_dropped_services();
-        for (reason, count) in news {
-            let services = services.get(&reason).map(|names| tracing::field::display(List(names)));
-            tracing::warn!(reason = reason.label(), count, services, "messages dropped");
-        }
-    }
-
-    fn news(
-        &mut self,
-        now: Instant,
-        dropped: &BTreeMap<DropReason, u64>,
-    ) -> Vec<(DropReason, u64)> {
-        let is_due =
-            self.logged_at.is_none_or(|at| now.saturating_duration_since(at) >= DROPS_INTERVAL);
-        if !is_due {
-            return Vec::new();
-        }
-        let mut news = Vec::new();
-        for (reason, count) in dropped {
-            let said = self.said.entry(*reason).or_default();
-            if *count > *said {
-                news.push((*reason, *count - *said));
-                *said = *count;
-            }
-        }
-        if !news.is_empty() {
-            self.logged_at = Some(now);
-        }
-        news
-    }
-}
-
-/// Some names; the engine gives no more than a few.
-struct List<'a>(&'a [ServiceName]);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, name) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{name}")?;
-        }
-        if self.0.len() == DROPPED_SERVICES_MAX { f.write_str(",..") } else { Ok(()) }
-    }
-}
 
 /// An event whose source may have had too many lines: then `debug` alone shows it.
 macro_rules! event {
@@ -94,8 +27,18 @@ pub(crate) struct NoteLog {
 }
 
 impl NoteLog {
-    /// Logs a note. `address` is that of its peer, if the note is about one that is still connected.
-    pub(crate) fn log(&mut self, now: Instant, note: &Note, address: Option<PeerAddress>) {
+    /// Logs what happened.
+    pub(crate) fn log(&mut self, now: Instant, event: &NodeEvent<'_>) {
+        match event {
+            NodeEvent::Note { note, address } => self.log_note(now, note, *address),
+            NodeEvent::Refused { address, why } => self.log_refused(now, *address, why),
+            NodeEvent::Lost { peer, address, why } => self.log_lost(now, peer, *address, why),
+            // The links say so themselves, with what they know of it.
+            NodeEvent::LinkUp { .. } | NodeEvent::LinkDown { .. } => {}
+        }
+    }
+
+    fn log_note(&mut self, now: Instant, note: &Note, address: Option<PeerAddress>) {
         let address = address.map(tracing::field::display);
         match note {
             Note::ServiceUp { service } => {
@@ -168,7 +111,7 @@ impl NoteLog {
 
     /// Logs a connection that ended before its peer had introduced itself. Ports are scanned and probed
     /// all the time: a peer that only closes is no news.
-    pub(crate) fn log_refused(&mut self, now: Instant, address: PeerAddress, why: &Loss) {
+    fn log_refused(&mut self, now: Instant, address: PeerAddress, why: &Loss) {
         if *why == Loss::Closed {
             tracing::debug!(%address, "connection closed before a word");
             return;
@@ -179,13 +122,7 @@ impl NoteLog {
     }
 
     /// Logs a peer that is lost; one that closed its connection is no news.
-    pub(crate) fn log_lost(
-        &mut self,
-        now: Instant,
-        peer: &PeerId,
-        address: PeerAddress,
-        why: &Loss,
-    ) {
+    fn log_lost(&mut self, now: Instant, peer: &PeerId, address: PeerAddress, why: &Loss) {
         match why {
             Loss::Closed => tracing::debug!(%peer, %address, "peer gone"),
             Loss::Overflow => {
@@ -214,18 +151,6 @@ fn fields_of(
     let client = held.and_then(|held| held.client.as_ref()).map(tracing::field::display);
     let request = held.and_then(|held| held.id).map(tracing::field::display);
     (client, request, held.map(|held| held.attempt))
-}
-
-/// Whom a note is about.
-pub(crate) const fn peer_of(note: &Note) -> Option<&PeerId> {
-    match note {
-        Note::WorkerUp { peer, .. }
-        | Note::WorkerDown { peer, .. }
-        | Note::UndelimitedReply { peer, .. }
-        | Note::BadAnswer { peer, .. }
-        | Note::RegistrationRefused { peer, .. } => Some(peer),
-        Note::ServiceUp { .. } | Note::ServiceDown { .. } | Note::Paused { .. } => None,
-    }
 }
 
 /// What one network may have lines for: an address of version 4, the upper half of one of version 6.
@@ -263,32 +188,5 @@ const fn advice(why: &Loss) -> Option<&'static str> {
         | Ending::TtlExpired
         | Ending::PongTimeout
         | Ending::AlreadyEnded => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn drops_are_told_once_and_not_all_the_time() {
-        let (mut log, now) = (DropLog::default(), Instant::now());
-        let dropped = |count| BTreeMap::from([(DropReason::Expired, count)]);
-
-        assert_eq!(log.news(now, &dropped(0)), []);
-        // The first of a burst is told at once.
-        let first = now + DROPS_INTERVAL / 2;
-        assert_eq!(log.news(first, &dropped(1)), [(DropReason::Expired, 1)]);
-        assert_eq!(log.news(first + DROPS_INTERVAL / 2, &dropped(5)), []);
-        assert_eq!(log.news(first + DROPS_INTERVAL, &dropped(7)), [(DropReason::Expired, 6)]);
-        assert_eq!(log.news(first + DROPS_INTERVAL * 2, &dropped(7)), []);
-        assert_eq!(log.news(first + DROPS_INTERVAL * 2, &dropped(8)), [(DropReason::Expired, 1)]);
-    }
-
-    #[test]
-    fn a_few_services_are_named_and_the_line_says_that_there_may_be_more() {
-        let names = ["a", "b", "c"].map(|name| ServiceName::try_from(name).unwrap());
-        assert_eq!(List(&names[..2]).to_string(), "a,b");
-        assert_eq!(List(&names).to_string(), "a,b,c,..");
     }
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use mdp_core::PortName;
 use mio::{Events, Interest, Registry, Token, unix::SourceFd};
 
 use crate::port::Port;
@@ -16,37 +17,26 @@ const EVENTS_MAX: usize = 1_024;
 const PORT_SHIFT: u32 = 62;
 const BELL: Token = Token(usize::MAX);
 
-/// Which of a thread's ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PortName {
-    /// Where clients and workers connect.
-    Clients,
-    /// Where the other nodes connect, and what connects to them.
-    Nodes,
+const fn prefix(port: PortName) -> usize {
+    match port {
+        PortName::Clients => 0,
+        PortName::Nodes => 1,
+    }
 }
 
-impl PortName {
-    const fn number(self) -> usize {
-        match self {
-            Self::Clients => 0,
-            Self::Nodes => 1,
-        }
-    }
+/// The token of something that a port calls by this number.
+pub(crate) const fn token(port: PortName, number: u64) -> Token {
+    #[expect(clippy::cast_possible_truncation, reason = "only 64-bit systems are supported")]
+    let number = number as usize;
+    Token((prefix(port) << PORT_SHIFT) | (number & ((1 << PORT_SHIFT) - 1)))
+}
 
-    /// The token of something that the port calls by this number.
-    pub(crate) const fn token(self, number: u64) -> Token {
-        #[expect(clippy::cast_possible_truncation, reason = "only 64-bit systems are supported")]
-        let number = number as usize;
-        Token((self.number() << PORT_SHIFT) | (number & ((1 << PORT_SHIFT) - 1)))
-    }
-
-    /// What the port calls what this token stands for, if it is of this port.
-    const fn number_of(self, token: Token) -> Option<u64> {
-        if token.0 >> PORT_SHIFT == self.number() {
-            Some((token.0 & ((1 << PORT_SHIFT) - 1)) as u64)
-        } else {
-            None
-        }
+/// What a port calls what this token stands for, if it is of this port.
+const fn number_of(port: PortName, token: Token) -> Option<u64> {
+    if token.0 >> PORT_SHIFT == prefix(port) {
+        Some((token.0 & ((1 << PORT_SHIFT) - 1)) as u64)
+    } else {
+        None
     }
 }
 
@@ -94,7 +84,7 @@ impl Poller {
                 continue;
             }
             for (name, port) in ports.iter_mut() {
-                if let Some(number) = name.number_of(event.token()) {
+                if let Some(number) = number_of(*name, event.token()) {
                     port.wake(number, event);
                 }
             }
@@ -124,11 +114,11 @@ mod tests {
         let highest = (1 << PORT_SHIFT) - 1;
         for name in [PortName::Clients, PortName::Nodes] {
             for number in [0, 1, 1 << 40, highest] {
-                let token = name.token(number);
+                let token = token(name, number);
                 assert_ne!(token, BELL);
                 for other in [PortName::Clients, PortName::Nodes] {
                     let expected = (other == name).then_some(number);
-                    assert_eq!(other.number_of(token), expected);
+                    assert_eq!(number_of(other, token), expected);
                 }
             }
         }

@@ -12,14 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_core::Connections;
+use mdp_core::{Connections, PortName};
 use mdp_transport::{ConnectionId, Transport};
 use mio::{Interest, Registry, event::Event};
 
-pub(crate) use self::{
-    listener::ListenerSettings,
-    reading::{ConnectionShare, ReadState},
-};
+pub(crate) use self::{listener::ListenerSettings, reading::ConnectionShare};
 use self::{
     listener::{Accepted, Listeners},
     reading::LARGE_READ_BYTES,
@@ -27,7 +24,7 @@ use self::{
 };
 use crate::{
     BindAddress, BindError,
-    poller::{Poller, PortName},
+    poller::{Poller, token},
 };
 
 /// How many connections are taken in a turn.
@@ -42,6 +39,8 @@ const FIRST_LISTENER: u64 = (1 << 62) - 1;
 pub(crate) struct Port {
     name: PortName,
     share: ConnectionShare,
+    /// What is said when no more connections are taken.
+    limit: &'static str,
     registry: Registry,
     listeners: Listeners,
     /// By the slot of the connection.
@@ -85,11 +84,12 @@ impl Port {
         let mut listeners = Listeners::bind(settings, addresses)?;
         let registry = poller.registry().map_err(BindError::Poller)?;
         listeners
-            .register(&registry, |index| name.token(FIRST_LISTENER - index))
+            .register(&registry, |index| token(name, FIRST_LISTENER - index))
             .map_err(BindError::Poller)?;
         Ok(Self {
             name,
             share,
+            limit: settings.limit,
             registry,
             listeners,
             sockets: Vec::new(),
@@ -138,13 +138,14 @@ impl Port {
         self.listeners.poll_timeout()
     }
 
-    /// Takes connections that wait. `limit` says what allows no more of them, if so.
-    pub(crate) fn accept(&mut self, now: Instant, limit: &str, of: &mut impl Connections) {
+    /// Takes connections that wait.
+    pub(crate) fn accept(&mut self, now: Instant, of: &mut impl Connections) {
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.listeners.is_due(now) {
                 return;
             }
             if of.transport().is_full() {
+                let limit = self.limit;
                 self.say_full(now, of.transport().totals().connections, &limit);
                 return self.listeners.pause(now);
             }
@@ -177,7 +178,7 @@ impl Port {
     fn add<T>(&mut self, id: ConnectionId, mut stream: Stream, transport: &mut Transport<T>) {
         self.close_ended(transport);
         let tells_room = stream.may_always_tell_room();
-        let (token, interest) = (self.name.token(id.number()), interest(tells_room));
+        let (token, interest) = (token(self.name, id.number()), interest(tells_room));
         if self.registry.register(&mut stream, token, interest).is_err() {
             transport.closed(id);
             return;

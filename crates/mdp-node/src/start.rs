@@ -10,11 +10,13 @@ use std::{
 
 use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal};
-use mdp_core::{IncomingLimits, RelaySettings};
+use mdp_core::{
+    DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings,
+};
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{Agreement, IsolationWatch, Membership, RaftAgreement, Replica};
-use mdp_transport::{SharedFrame, TransportLimits};
-use mdp_wire::ClientNetworks;
+use mdp_transport::{ConnectionLimits, SharedFrame, TransportLimits};
+use mdp_wire::{ClientNetworks, DecodeLimits};
 use thiserror::Error;
 use tokio::{
     runtime::{self, Runtime},
@@ -25,14 +27,13 @@ use crate::{
     BINDS_MAX, BindAddress, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError,
     Node, NodeConfig, NodeView, addresses,
     bell::Ringer,
-    broker_thread::{BrokerThread, DrainTimes, Ending},
-    client_port::{ClientPort, connection_limits},
+    broker_thread::BrokerThread,
     cluster_link::{ClusterLink, LinkError},
     inbox::{Inbox, Postbox, inbox},
     limits::{self, OpenFiles},
     node::ClusterParts,
     poller::Poller,
-    relay_port::RelayPort,
+    ports::{NodePort, Ports},
     resolver::Resolver,
     version::{CALL_FORMATS, RELAY_WIRE, VERSION},
     view::NodeFacts,
@@ -154,7 +155,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 /// A thread that serves.
-pub(crate) type Thread = JoinHandle<Result<Ending, BrokerThreadError>>;
+pub(crate) type Thread = JoinHandle<Result<NodeEnding, BrokerThreadError>>;
 
 impl Node {
     /// Starts a node; when this returns, it accepts connections. Whether it has joined its cluster
@@ -168,39 +169,41 @@ impl Node {
         let cluster = config.cluster.take();
         let shares = limits::raise_open_files(own_files(cluster.is_some(), binds.len()))?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
-        let limits = transport_limits(&config, shares.peers);
+        let connections = transport_limits(&config, shares.peers);
         let poller = Poller::new(inbox.bell()).map_err(BindError::Poller)?;
-        let clients = ClientPort::bind(&binds, limits, &poller)?;
+        let mut ports = Ports::bind(&binds, poller)?;
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
         let linked = cluster.map(|cluster| {
-            Linked::start(&config, cluster, &networks, shares.incoming, (&postbox, &poller))
+            Linked::start(&config, cluster, &networks, shares.incoming, (&postbox, ports.poller()))
         });
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
-        let bound = addresses::to_tell(clients.addresses());
+        let bound = addresses::to_tell(ports.clients().addresses());
         let advertised = addresses::for_clients(&config.advertise, bound, told)?;
-        log_start(&config.name, &clients, &advertised);
+        log_start(&config.name, &ports, &advertised);
         let mut view = NodeView::new(
             NodeFacts {
                 name: config.name.clone(),
-                endpoints: clients.addresses().map(ToString::to_string).collect(),
+                endpoints: ports.clients().addresses().map(ToString::to_string).collect(),
                 advertised,
                 networks,
                 cluster_endpoint: linked.as_ref().map(|linked| linked.link.endpoint().to_string()),
-                relay_endpoint: linked.as_ref().map(|linked| linked.relay.endpoint().to_string()),
+                relay_endpoint: linked.as_ref().map(|linked| linked.port.endpoint().to_string()),
                 drain_timeout: config.drain_timeout,
             },
             postbox,
         );
         let Some(linked) = linked else {
-            let thread = spawn_alone(config, poller, clients, inbox, &view)?;
+            let begun = Begun { config, ports, links: None, connections, inbox };
+            let thread = begun.spawn_alone(&view)?;
             return Ok(Self::new(view, thread, None));
         };
         let minority = linked.config.minority;
         config.settings.minority = minority;
-        let (parts, relay, replica) = linked.join(&config.name, &mut view)?;
-        let shell = Shell { config, poller, clients, relay: Some(relay), inbox };
-        let thread = shell.spawn(replica, &view)?;
+        let (parts, (port, links), replica) = linked.join(&config.name, &mut view)?;
+        ports.add_nodes(port);
+        let begun = Begun { config, ports, links: Some(links), connections, inbox };
+        let thread = begun.spawn(replica, &view)?;
         Ok(Self::new(view, thread, Some(parts)))
     }
 }
@@ -212,62 +215,55 @@ fn own_files(has_peers: bool, binds: usize) -> OpenFiles {
     OpenFiles { base, more_listeners }
 }
 
-fn spawn_alone(
+/// What a node is made of, whatever the cluster.
+struct Begun {
     config: NodeConfig,
-    poller: Poller,
-    clients: ClientPort,
-    inbox: Inbox,
-    view: &NodeView,
-) -> Result<Thread, StartError> {
-    let up = NodeUp {
-        node: config.name.clone(),
-        node_id: NodeId::default(),
-        boot: Boot::default(),
-        expected_epoch: Epoch::default(),
-        endpoints: Endpoints { client: view.advertised().to_owned(), ..Endpoints::default() },
-        version: VERSION.parse().unwrap_or_default(),
-    };
-    let replica = Replica::alone(up, Instant::now()).map_err(StartError::Catalog)?;
-    Shell { config, poller, clients, relay: None, inbox }.spawn(replica, view)
-}
-
-/// What the broker thread is made of, whatever the cluster.
-struct Shell {
-    config: NodeConfig,
-    poller: Poller,
-    clients: ClientPort,
-    relay: Option<RelayPort>,
+    ports: Ports,
+    links: Option<RelayLinks>,
+    connections: TransportLimits,
     inbox: Inbox,
 }
 
-impl Shell {
+impl Begun {
+    fn spawn_alone(self, view: &NodeView) -> Result<Thread, StartError> {
+        let up = NodeUp {
+            node: self.config.name.clone(),
+            node_id: NodeId::default(),
+            boot: Boot::default(),
+            expected_epoch: Epoch::default(),
+            endpoints: Endpoints { client: view.advertised().to_owned(), ..Endpoints::default() },
+            version: VERSION.parse().unwrap_or_default(),
+        };
+        let replica = Replica::alone(up, Instant::now()).map_err(StartError::Catalog)?;
+        self.spawn(replica, view)
+    }
+
     fn spawn<A: Agreement + Send + 'static>(
         self,
         replica: Replica<A, SharedFrame>,
         view: &NodeView,
     ) -> Result<Thread, StartError> {
-        let Self { config, poller, clients, relay, inbox } = self;
+        let Self { config, ports, links, connections, inbox } = self;
         let seed = seed().map_err(system("read random bytes"))?;
         let now = Instant::now();
-        let limits = config.settings.decode;
         // The engine hears of its life from the replica.
         let incarnation = Incarnation { node: config.name.clone(), epoch: Epoch(0) };
-        let broker = BrokerThread {
+        let messages = config.settings.decode;
+        let parts = NodeParts {
             broker: Broker::new(incarnation, config.settings, seed, now),
-            poller,
-            clients,
-            relay,
             replica,
-            inbox,
+            links,
+            connections,
+            messages,
             networks: view.shared_networks(),
-            limits,
             drain: DrainTimes {
                 timeout: config.drain_timeout,
                 announce: config.drain_announce.min(config.drain_timeout),
             },
-            turns: view.turns_counter(),
-            started_at: now,
+            version: VERSION,
         };
+        let core = NodeCore::new(now, parts);
+        let broker = BrokerThread { core, ports, inbox, turns: view.turns_counter() };
         thread::Builder::new()
             .name("mdp-broker".to_owned())
             .spawn(move || broker.run())
@@ -275,11 +271,15 @@ impl Shell {
     }
 }
 
+/// What a node has once it takes part.
+type Joined = (ClusterParts, (NodePort, RelayLinks), Replica<RaftAgreement, SharedFrame>);
+
 /// A node that other nodes can connect to, and that does not take part yet.
 struct Linked {
     config: ClusterConfig,
     link: ClusterLink,
-    relay: RelayPort,
+    port: NodePort,
+    links: RelayLinks,
     runtime: Runtime,
     advertised: Endpoint,
 }
@@ -312,20 +312,21 @@ impl Linked {
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let link = ClusterLink::start(&bind, incoming, random, runtime.handle().clone())?;
         let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
-        let bind_relay = |endpoint: Endpoint| {
-            let settings = RelaySettings {
-                node: node.clone(),
-                version: VERSION,
-                wire: RELAY_WIRE,
-                networks: Arc::clone(networks),
-                message_bytes_max,
-                visitors_max: incoming.visitors_max,
-                random,
-            };
-            let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
-            RelayPort::bind(&endpoint, settings, resolver, poller)
+        let settings = RelaySettings {
+            node: node.clone(),
+            version: VERSION,
+            wire: RELAY_WIRE,
+            networks: Arc::clone(networks),
+            message_bytes_max,
+            visitors_max: incoming.visitors_max,
+            random,
         };
-        let relay = match bind_relay(relay_bind.clone()) {
+        let links = RelayLinks::new(Instant::now(), settings);
+        let bind_relay = |endpoint: Endpoint| {
+            let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
+            NodePort::bind(&endpoint, resolver, poller)
+        };
+        let port = match bind_relay(relay_bind.clone()) {
             Err(BindError::AddressInUse { address, .. }) if config.relay_bind.is_empty() => {
                 tracing::warn!(
                     address,
@@ -336,16 +337,12 @@ impl Linked {
             }
             bound => bound,
         }?;
-        Ok(Self { config, link, relay, runtime, advertised })
+        Ok(Self { config, link, port, links, runtime, advertised })
     }
 
     /// Opens the data directory and takes part.
-    fn join(
-        self,
-        node: &NodeName,
-        view: &mut NodeView,
-    ) -> Result<(ClusterParts, RelayPort, Replica<RaftAgreement, SharedFrame>), StartError> {
-        let Self { config, link, relay, runtime, advertised } = self;
+    fn join(self, node: &NodeName, view: &mut NodeView) -> Result<Joined, StartError> {
+        let Self { config, link, port, links, runtime, advertised } = self;
         let consensus_config = ConsensusConfig {
             name: node.clone(),
             data_dir: config.data_dir.clone(),
@@ -353,7 +350,7 @@ impl Linked {
             endpoints: Endpoints {
                 client: view.advertised().to_owned(),
                 cluster: advertised.to_string(),
-                relay: advertised.at_port(relay.endpoint().port()).to_string(),
+                relay: advertised.at_port(port.endpoint().port()).to_string(),
             },
             version: VERSION.parse().unwrap_or_default(),
             formats: CALL_FORMATS,
@@ -380,11 +377,20 @@ impl Linked {
             consistency: config.consistency,
             isolation: isolation(&config, now),
         };
-        view.join(consensus.clone(), runtime.handle().clone(), link.counters(), relay.watch());
+        view.join(consensus.clone(), runtime.handle().clone(), link.counters(), port.watch());
         let agreement =
             RaftAgreement { consensus: consensus.clone(), runtime: runtime.handle().clone() };
         let replica = Replica::new(agreement, feed, membership, now);
-        Ok((ClusterParts { link, consensus, runtime }, relay, replica))
+        Ok((ClusterParts { link, consensus, runtime }, (port, links), replica))
+    }
+}
+
+/// The limits of each connection that follow from those of the decoder.
+fn connection_limits(decode: &DecodeLimits) -> ConnectionLimits {
+    ConnectionLimits {
+        message_bytes_max: decode.message_bytes_max,
+        message_frames_max: decode.frames_max,
+        ..ConnectionLimits::default()
     }
 }
 
@@ -421,9 +427,11 @@ fn isolation(config: &ClusterConfig, now: Instant) -> Option<IsolationWatch> {
     }
 }
 
-fn log_start(name: &NodeName, clients: &ClientPort, advertised: &str) {
+fn log_start(name: &NodeName, ports: &Ports, advertised: &str) {
     tracing::debug!(node = %name, advertised, "bound");
-    for bound in clients.addresses().filter_map(BindAddress::tcp).filter(|it| !it.is_loopback()) {
+    for bound in
+        ports.clients().addresses().filter_map(BindAddress::tcp).filter(|it| !it.is_loopback())
+    {
         tracing::warn!(
             endpoint = %bound,
             "other machines can connect, and there is no transport security yet: use it in trusted \

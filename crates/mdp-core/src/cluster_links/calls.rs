@@ -181,7 +181,7 @@ const fn request_id(tag: CallTag) -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use super::{super::tests::start, *};
+    use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn answer_meets_its_call_once() {
-        let now = start();
+        let now = crate::any_instant();
         let mut calls = calls(1, now);
         assert_eq!(handed_over(&mut calls, now), [0]);
         assert_eq!(calls.note_unwritten(0), 1);
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn request_that_was_not_written_goes_to_the_next_connection_and_no_other_does() {
-        let now = start();
+        let now = crate::any_instant();
         let mut calls = calls(4, now);
         assert_eq!(calls.hand_over(now).map(|(id, _)| id), Some(0));
         assert_eq!(calls.hand_over(now).map(|(id, _)| id), Some(1));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn call_whose_time_is_up_or_whose_caller_gave_up_is_not_sent() {
-        let now = start();
+        let now = crate::any_instant();
         let mut calls = calls(1, now);
         let later = now + 3 * SECOND;
         calls.push(7, Call { request: vec![7], deadline: later, reply: "abandoned" });
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn expired_call_tells_whether_it_was_written() {
-        let now = start();
+        let now = crate::any_instant();
         let mut calls = calls(2, now);
         assert!(calls.hand_over(now).is_some());
         calls.note_unwritten(0);

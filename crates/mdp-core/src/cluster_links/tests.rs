@@ -104,11 +104,6 @@ struct Net {
     calls: u32,
 }
 
-#[expect(clippy::disallowed_methods, reason = "an instant can not be made from nothing")]
-pub(super) fn start() -> Instant {
-    Instant::now()
-}
-
 fn address(number: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, u8::try_from(number).unwrap()], 5556))
 }
@@ -121,7 +116,7 @@ impl Net {
     /// So many nodes that answer each other.
     fn new(seed: u64, nodes: usize) -> Self {
         let mut net = Self {
-            now: start(),
+            now: crate::any_instant(),
             random: seed,
             nodes: Vec::new(),
             streams: Vec::new(),

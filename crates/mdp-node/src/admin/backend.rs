@@ -3,15 +3,15 @@
 use std::{fmt, time::Duration};
 
 use mdp_catalog::{Catalog, NodeName, NodeState};
+use mdp_core::pages::{self, ClusterFacts, Directory, NodeNumbers};
 use mdp_raft::{BoxFuture, ChangeError, ClusterStatus, Consensus, UpgradeChange};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::change::MemberChange;
 use crate::{
-    DrainReceipt, LinkTotals, NodeReport, NodeView, ReportError, ReportScope,
-    pages::{self, ClusterFacts, Directory, NodeNumbers},
-    view::{REPORT_CONNECTIONS_MAX, REPORT_WORKERS_MAX},
+    DrainReceipt, LinkTotals, NodeReport, NodeView, REPORT_CONNECTIONS_MAX, REPORT_WORKERS_MAX,
+    ReportError, ReportScope, VERSION,
 };
 
 /// How long the broker thread may take for a report.
@@ -151,7 +151,7 @@ impl Backend for NodeView {
                 Page::Status => {
                     let report = self.report(ReportScope::Totals, REPORT_TIMEOUT).await?;
                     let cluster = cluster_page(self, pages::cluster_page).await?;
-                    Ok(pages::with_numbers(cluster, &NodeNumbers::of(&report)))
+                    Ok(pages::with_numbers(cluster, &NodeNumbers::of(&report, VERSION)))
                 }
                 Page::Upgrade => cluster_page(self, pages::upgrade_page).await,
                 Page::Services => services_page(self).await,
@@ -208,14 +208,16 @@ async fn cluster_page(
             let applied_index = status.applied_index;
             let (node, status, links) = (view.name(), Some(&status), links.as_slice());
             let networks = view.networks();
-            page(&ClusterFacts { node, catalog, applied_index, status, links, networks })
+            let version = VERSION;
+            page(&ClusterFacts { version, node, catalog, applied_index, status, links, networks })
         }));
     }
     let report = view.report(ReportScope::Services, REPORT_TIMEOUT).await?;
     let (node, applied_index) = (view.name(), report.applied_index);
     let catalog = report.catalog.unwrap_or_default();
     let (catalog, status, links, networks) = (&catalog, None, &[][..], view.networks());
-    Ok(page(&ClusterFacts { node, catalog, applied_index, status, links, networks }))
+    let version = VERSION;
+    Ok(page(&ClusterFacts { version, node, catalog, applied_index, status, links, networks }))
 }
 
 async fn services_page(view: &NodeView) -> Result<Value, ReportError> {

@@ -13,27 +13,19 @@ use std::{
 
 use mdp_core::{
     CALL_BYTES_MAX, Call, CallReply, CallerId, ClusterAction, ClusterLinks, Connections,
-    IncomingCall, LinkTotals, PeerKey,
+    IncomingCall, LinkTotals, PeerKey, PortName, ReadState,
 };
 use mdp_raft::CallError;
 use mdp_transport::ConnectionId;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Answer, LinkCaller, counters::LinkCounters};
-use crate::{
-    Endpoint,
-    bell::Bell,
-    binding::is_no_room,
-    poller::{Poller, PortName},
-    port::{Port, ReadState},
-};
+use crate::{Endpoint, bell::Bell, binding::is_no_room, poller::Poller, port::Port};
 
 /// How many commands are taken in one turn.
 const COMMANDS_PER_TURN: usize = 256;
 /// The longest sleep: time that passes without a turn counts as a pause of this process.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// What is said when no more connections are taken.
-const LIMIT: &str = "there are more of other nodes than a cluster can have";
 
 /// Where the outcome of a call goes.
 pub(super) type Outcome = Result<Vec<u8>, CallError>;
@@ -122,7 +114,7 @@ impl LinkThread {
     fn turn(&mut self) -> io::Result<()> {
         let now = Instant::now();
         let queue = self.read_queue(now);
-        self.port.accept(now, LIMIT, &mut self.links);
+        self.port.accept(now, &mut self.links);
         let connections = self.port.read(&mut self.links);
         let now = Instant::now();
         let port = &self.port;

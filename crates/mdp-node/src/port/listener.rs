@@ -41,6 +41,8 @@ pub(crate) struct ListenerSettings {
     pub(crate) key: &'static str,
     /// How many connections may wait to be accepted.
     pub(crate) backlog_connections: i32,
+    /// What is said when no more connections are taken.
+    pub(crate) limit: &'static str,
 }
 
 /// Takes connections at all addresses, at each in its turn.

@@ -5,19 +5,10 @@ use std::{
     time::Instant,
 };
 
-use mdp_core::Connections;
+use mdp_core::{Connections, ReadState};
 use mdp_transport::ConnectionId;
 
 use super::{Port, Socket, socket_of};
-
-/// Whether everything was read that was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadState {
-    /// Nothing is left.
-    Emptied,
-    /// Something may be left.
-    MoreWaits,
-}
 
 /// How many bytes are read at once while a large message comes.
 pub(super) const LARGE_READ_BYTES: usize = 64 * 1024;

@@ -8,6 +8,7 @@ use std::{
 use mdp_transport::{ConnectionId, Transport};
 
 use super::{Port, interest, socket_of};
+use crate::poller::token;
 
 /// How much may wait for one peer before it is tried to be written, within a turn.
 const WRITE_AT_ONCE_BYTES: usize = 256 * 1024;
@@ -84,7 +85,7 @@ impl Port {
         if socket.tells_room == is_wanted || socket.stream.may_always_tell_room() {
             return;
         }
-        let token = self.name.token(id.number());
+        let token = token(self.name, id.number());
         match self.registry.reregister(&mut socket.stream, token, interest(is_wanted)) {
             Ok(()) => socket.tells_room = is_wanted,
             // It would wait for ever.

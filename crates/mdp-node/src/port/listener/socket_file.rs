@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn backlog(backlog_connections: i32) -> ListenerSettings {
-        ListenerSettings { key: "broker.bind", backlog_connections }
+        ListenerSettings { key: "broker.bind", backlog_connections, limit: "" }
     }
 
     #[test]

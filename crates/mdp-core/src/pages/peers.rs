@@ -1,47 +1,37 @@
-//! The connections of clients and workers, for a person: who is connected from where, and does what.
+//! The pages about workers and connections.
 
-use std::time::Duration;
-
-use mdp_broker::{PeerStatus, WorkerStatus};
-use mdp_transport::{PeerAddress, PeerIntroduction, Traffic};
-use mdp_wire::ServiceName;
+use mdp_broker::WorkerActivity;
 use serde_json::{Value, json};
 
-use crate::pages::milliseconds;
+use super::{milliseconds, truncated};
+use crate::{ConnectionReport, WorkerReport};
 
-/// One worker of a node, and where it connects from.
-#[derive(Clone, Debug)]
-pub struct WorkerReport {
-    /// What it is and does.
-    pub status: WorkerStatus,
-    /// Where it connects from.
-    pub address: Option<PeerAddress>,
+/// The page of `/api/v1/workers`: the workers of this node, in this order.
+pub fn workers_page(workers: &[WorkerReport], is_truncated: bool) -> Value {
+    let workers: Vec<Value> = workers
+        .iter()
+        .map(|WorkerReport { status: worker, address }| {
+            json!({
+                "service": worker.service.to_string(),
+                "connection": worker.peer.number(),
+                "address": address.map(|address| address.to_string()),
+                "version": worker.version.to_string(),
+                "state": match worker.activity {
+                    WorkerActivity::Registering => "registering",
+                    WorkerActivity::Idle => "idle",
+                    WorkerActivity::Busy => "busy",
+                },
+                "silent_ms": milliseconds(worker.silent_for),
+            })
+        })
+        .collect();
+    truncated("workers", workers, is_truncated)
 }
 
-/// One connection of a client or worker.
-#[derive(Clone, Debug)]
-pub struct ConnectionReport {
-    /// Its number, which no other connection of this process ever has.
-    pub id: u64,
-    /// Where it comes from.
-    pub address: PeerAddress,
-    /// For how long it has been there.
-    pub connected_for: Duration,
-    /// What the peer said of itself; `None`: nothing yet.
-    pub introduction: Option<PeerIntroduction>,
-    /// Bytes and messages so far.
-    pub traffic: Traffic,
-    /// The bytes that wait for it.
-    pub outgoing_bytes: usize,
-    /// What it is to the engine.
-    pub peer: PeerStatus,
-}
-
-impl WorkerReport {
-    /// What a list of workers is ordered by.
-    pub(crate) fn order(&self) -> (&ServiceName, u64) {
-        (&self.status.service, self.status.peer.number())
-    }
+/// The page of `/api/v1/connections`, in this order.
+pub fn connections_page(connections: &[ConnectionReport], is_truncated: bool) -> Value {
+    let connections = connections.iter().map(ConnectionReport::to_json).collect();
+    truncated("connections", connections, is_truncated)
 }
 
 impl ConnectionReport {
@@ -54,7 +44,7 @@ impl ConnectionReport {
         }
     }
 
-    pub(crate) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let introduction = self.introduction.as_ref();
         json!({
             "id": self.id,
@@ -86,7 +76,11 @@ fn routing_id(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use mdp_transport::{Mechanism, SocketType};
+    use std::time::Duration;
+
+    use mdp_broker::PeerStatus;
+    use mdp_transport::{Mechanism, PeerAddress, PeerIntroduction, SocketType, Traffic};
+    use mdp_wire::ServiceName;
 
     use super::*;
 

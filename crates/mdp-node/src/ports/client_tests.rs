@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use mdp_broker::Outgoing;
-use mdp_transport::{Loss, SharedFrame};
-use mdp_wire::{Version, worker::FromBroker};
+use mdp_broker::{Outgoing, PeerId};
+use mdp_core::{Clients, peer_id};
+use mdp_transport::{Loss, SharedFrame, TransportEvent, TransportLimits};
+use mdp_wire::{Token, Version, worker::FromBroker};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
@@ -18,9 +19,9 @@ use crate::bell::{Bell, Ringer, bell};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A port, and everything that came.
-struct Shell {
-    poller: Poller,
-    port: ClientPort,
+struct Server {
+    ports: Ports,
+    clients: Clients,
     ringer: Ringer,
     bell: Bell,
     rang: bool,
@@ -29,7 +30,7 @@ struct Shell {
     refused: Vec<Loss>,
 }
 
-impl Shell {
+impl Server {
     fn new() -> Self {
         Self::with(TransportLimits::default())
     }
@@ -42,21 +43,24 @@ impl Shell {
         let (ringer, bell) = bell().unwrap();
         let addresses = [address.parse().unwrap()];
         let poller = Poller::new(bell.descriptor()).unwrap();
-        let port = ClientPort::bind(&addresses, limits, &poller).unwrap();
+        let ports = Ports::bind(&addresses, poller).unwrap();
+        let clients = Clients::new(Instant::now(), limits);
         let (messages, lost, refused) = (Vec::new(), Vec::new(), Vec::new());
-        Self { poller, port, ringer, bell, rang: false, messages, lost, refused }
+        Self { ports, clients, ringer, bell, rang: false, messages, lost, refused }
     }
 
     fn turn(&mut self) {
         let now = Instant::now();
-        self.port.accept(now);
+        self.ports.resume_writing(now, PortName::Clients, self.clients.transport());
         let messages = &mut self.messages;
-        let state = self.port.read(|incoming| {
+        let mut reading = self.clients.reading(|incoming| {
             let frames = incoming.message.frames.iter().map(|f| f.as_ref().to_vec()).collect();
             messages.push((incoming.from, frames));
         });
-        self.port.handle_timeout(now);
-        while let Some(event) = self.port.poll_event() {
+        let state = self.ports.read(now, PortName::Clients, &mut reading);
+        let ports = &self.ports;
+        self.clients.handle_timeout(now, |id| ports.has_unread(PortName::Clients, id));
+        while let Some(event) = self.clients.poll_event() {
             match event {
                 TransportEvent::Opened { .. } => {}
                 TransportEvent::Lost { id, why, unsent, .. } => {
@@ -65,12 +69,9 @@ impl Shell {
                 TransportEvent::Refused { why, .. } => self.refused.push(why),
             }
         }
-        self.port.flush(now);
-        let may_sleep = state == ReadState::Emptied && !self.port.is_awake();
-        let sleep = if may_sleep { Duration::from_millis(20) } else { Duration::ZERO };
-        let ports = &mut [(PortName::Clients, self.port.sockets())];
-        self.rang |= self.poller.poll(sleep, ports).unwrap();
-        self.port.write_where_room(Instant::now());
+        self.ports.flush(now, PortName::Clients, self.clients.transport());
+        let until = (state == ReadState::Emptied).then(|| now + Duration::from_millis(20));
+        self.rang |= self.ports.wait(until).unwrap();
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -82,7 +83,7 @@ impl Shell {
     }
 
     fn address(&self) -> String {
-        self.port.addresses().next().unwrap().to_string()
+        self.ports.clients().addresses().next().unwrap().to_string()
     }
 
     fn raw(&self) -> StdStream {
@@ -90,11 +91,11 @@ impl Shell {
     }
 }
 
-fn dealer(context: &zmq::Context, shell: &Shell) -> zmq::Socket {
+fn dealer(context: &zmq::Context, server: &Server) -> zmq::Socket {
     let dealer = context.socket(zmq::DEALER).unwrap();
     dealer.set_linger(0).unwrap();
     dealer.set_rcvtimeo(10_000).unwrap();
-    dealer.connect(&shell.address()).unwrap();
+    dealer.connect(&server.address()).unwrap();
     dealer
 }
 
@@ -110,17 +111,17 @@ fn request(token: u8, body: &[u8]) -> Outgoing<SharedFrame> {
 
 #[test]
 fn frames_of_every_size_pass_unchanged() {
-    let (context, mut shell) = (zmq::Context::new(), Shell::new());
-    let dealer = dealer(&context, &shell);
+    let (context, mut server) = (zmq::Context::new(), Server::new());
+    let dealer = dealer(&context, &server);
     for size in [0, 1, 29, 33, 64, 254, 255, 256, 8_192, 65_535, 65_536, 1 << 20] {
         let bytes: Vec<u8> = (0..size).map(|i: usize| u8::try_from(i % 251).unwrap()).collect();
         dealer.send_multipart([b"first", bytes.as_slice()], 0).unwrap();
-        shell.until("a message", |shell| !shell.messages.is_empty());
-        let (peer, frames) = shell.messages.pop().unwrap();
+        server.until("a message", |server| !server.messages.is_empty());
+        let (peer, frames) = server.messages.pop().unwrap();
         assert_eq!(frames, [b"first".as_slice(), &bytes]);
 
-        shell.port.send(Instant::now(), &peer, request(7, &bytes));
-        shell.until("all is written", |shell| shell.port.is_all_written());
+        server.clients.send(&peer, request(7, &bytes));
+        server.until("all is written", |server| server.clients.is_all_written());
         let expected: Vec<&[u8]> = vec![b"MDPW02", b"\x02", &[7; 16], b"", &bytes];
         assert_eq!(dealer.recv_multipart(0).unwrap(), expected);
     }
@@ -128,40 +129,40 @@ fn frames_of_every_size_pass_unchanged() {
 
 #[test]
 fn connection_that_is_closed_is_known_at_once_and_its_messages_came_before() {
-    let (context, mut shell) = (zmq::Context::new(), Shell::new());
-    let dealer = dealer(&context, &shell);
+    let (context, mut server) = (zmq::Context::new(), Server::new());
+    let dealer = dealer(&context, &server);
     dealer.set_linger(-1).unwrap();
     dealer.send("hello", 0).unwrap();
     drop(dealer);
-    shell.until("it is lost", |shell| !shell.lost.is_empty());
-    assert_eq!(shell.messages.len(), 1);
-    assert_eq!(shell.lost, [(shell.messages[0].0.clone(), Loss::Closed, vec![])]);
+    server.until("it is lost", |server| !server.lost.is_empty());
+    assert_eq!(server.messages.len(), 1);
+    assert_eq!(server.lost, [(server.messages[0].0.clone(), Loss::Closed, vec![])]);
 
-    let gone = shell.lost[0].0.clone();
-    shell.port.send(Instant::now(), &gone, request(1, b"x"));
-    shell.until("it is lost once more", |shell| shell.lost.len() == 2);
-    assert_eq!(shell.lost[1].2, [Token::from_bytes([1; 16])], "nobody has it");
+    let gone = server.lost[0].0.clone();
+    server.clients.send(&gone, request(1, b"x"));
+    server.until("it is lost once more", |server| server.lost.len() == 2);
+    assert_eq!(server.lost[1].2, [Token::from_bytes([1; 16])], "nobody has it");
 }
 
 #[test]
 fn routing_ids_name_nobody() {
-    let (context, mut shell) = (zmq::Context::new(), Shell::new());
+    let (context, mut server) = (zmq::Context::new(), Server::new());
     let dealers = [0, 1].map(|_| {
         let dealer = context.socket(zmq::DEALER).unwrap();
         dealer.set_linger(0).unwrap();
         dealer.set_rcvtimeo(10_000).unwrap();
         dealer.set_identity(b"E961-3292").unwrap();
-        dealer.connect(&shell.address()).unwrap();
+        dealer.connect(&server.address()).unwrap();
         dealer
     });
     for (number, dealer) in dealers.iter().enumerate() {
         dealer.send(format!("from {number}").as_str(), 0).unwrap();
     }
-    shell.until("both", |shell| shell.messages.len() == 2);
-    for (peer, frames) in shell.messages.clone() {
-        shell.port.send(Instant::now(), &peer, request(1, &frames[0]));
+    server.until("both", |server| server.messages.len() == 2);
+    for (peer, frames) in server.messages.clone() {
+        server.clients.send(&peer, request(1, &frames[0]));
     }
-    shell.until("all is written", |shell| shell.port.is_all_written());
+    server.until("all is written", |server| server.clients.is_all_written());
     for (number, dealer) in dealers.iter().enumerate() {
         let frames = dealer.recv_multipart(0).unwrap();
         assert_eq!(frames.last().unwrap(), format!("from {number}").as_bytes());
@@ -170,54 +171,55 @@ fn routing_ids_name_nobody() {
 
 #[test]
 fn flood_of_one_connection_leaves_the_others_their_turn() {
-    let mut shell = Shell::new();
+    let mut server = Server::new();
     let context = zmq::Context::new();
-    let (flood, other) = (dealer(&context, &shell), dealer(&context, &shell));
+    let (flood, other) = (dealer(&context, &server), dealer(&context, &server));
     flood.set_linger(-1).unwrap();
     for connected in [&flood, &other] {
         connected.send("hello", 0).unwrap();
     }
-    shell.until("both are there", |shell| shell.messages.len() == 2);
-    shell.messages.clear();
+    server.until("both are there", |server| server.messages.len() == 2);
+    server.messages.clear();
     for _ in 0..900 {
         flood.send("", 0).unwrap();
     }
     other.send("me", 0).unwrap();
-    let of_other = |shell: &Shell| shell.messages.iter().position(|(_, m)| m == &[b"me".to_vec()]);
-    shell.until("the other one's", |shell| of_other(shell).is_some());
-    shell.until("all of the flood", |shell| shell.messages.len() == 901);
+    let of_other =
+        |server: &Server| server.messages.iter().position(|(_, m)| m == &[b"me".to_vec()]);
+    server.until("the other one's", |server| of_other(server).is_some());
+    server.until("all of the flood", |server| server.messages.len() == 901);
 }
 
 #[test]
 fn peer_that_reads_nothing_is_given_up() {
     let limits = TransportLimits { outgoing_bytes_per_peer_max: 1 << 20, ..Default::default() };
-    let (context, mut shell) = (zmq::Context::new(), Shell::with(limits));
+    let (context, mut server) = (zmq::Context::new(), Server::with(limits));
     let dealer = context.socket(zmq::DEALER).unwrap();
     dealer.set_linger(0).unwrap();
     dealer.set_rcvhwm(1).unwrap();
-    dealer.connect(&shell.address()).unwrap();
+    dealer.connect(&server.address()).unwrap();
     dealer.send("hello", 0).unwrap();
-    shell.until("it is there", |shell| shell.messages.len() == 1);
-    let peer = shell.messages[0].0.clone();
+    server.until("it is there", |server| server.messages.len() == 1);
+    let peer = server.messages[0].0.clone();
     let body = vec![7; 100_000];
     for token in 0..=200 {
-        shell.port.send(Instant::now(), &peer, request(token, &body));
-        shell.turn();
+        server.clients.send(&peer, request(token, &body));
+        server.turn();
     }
-    shell.until("it is lost", |shell| !shell.lost.is_empty());
-    let (_, why, unsent) = &shell.lost[0];
+    server.until("it is lost", |server| !server.lost.is_empty());
+    let (_, why, unsent) = &server.lost[0];
     assert_eq!(*why, Loss::Overflow);
     assert!(!unsent.is_empty() && !unsent.contains(&Token::from_bytes([0; 16])));
-    assert!(shell.port.is_all_written());
+    assert!(server.clients.is_all_written());
 }
 
 #[test]
 fn stranger_that_speaks_something_else_is_refused_with_a_reason() {
-    let mut shell = Shell::new();
-    let mut raw = shell.raw();
+    let mut server = Server::new();
+    let mut raw = server.raw();
     raw.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    shell.until("it is refused", |shell| !shell.refused.is_empty());
-    assert_eq!(shell.refused[0].label(), "http");
+    server.until("it is refused", |server| !server.refused.is_empty());
+    assert_eq!(server.refused[0].label(), "http");
     raw.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut answer = Vec::new();
     // A reset would do as well.
@@ -225,30 +227,30 @@ fn stranger_that_speaks_something_else_is_refused_with_a_reason() {
         Ok(_) | Err(_) => {}
     }
     let refused: Vec<_> =
-        shell.port.totals().refused_by_reason().filter(|(_, count)| *count > 0).collect();
+        server.clients.totals().refused_by_reason().filter(|(_, count)| *count > 0).collect();
     assert_eq!(refused, [("http", 1)]);
 }
 
 #[test]
 fn connections_beyond_the_limit_wait_in_the_kernel() {
     let limits = TransportLimits { connections_max: 2, ..TransportLimits::default() };
-    let (context, mut shell) = (zmq::Context::new(), Shell::with(limits));
-    let dealers = [0, 1, 2].map(|_| dealer(&context, &shell));
+    let (context, mut server) = (zmq::Context::new(), Server::with(limits));
+    let dealers = [0, 1, 2].map(|_| dealer(&context, &server));
     for dealer in &dealers {
         dealer.send("hello", 0).unwrap();
     }
-    shell.until("two", |shell| shell.messages.len() == 2);
-    assert_eq!(shell.port.totals().connections, 2);
+    server.until("two", |server| server.messages.len() == 2);
+    assert_eq!(server.clients.totals().connections, 2);
     let [first, second, third] = dealers;
     drop((first, second));
-    shell.until("the third", |shell| shell.messages.len() == 3);
+    server.until("the third", |server| server.messages.len() == 3);
     drop(third);
 }
 
 /// A port at a Unix socket, and a peer of it that has introduced itself and sent one message.
-fn local_peer(folder: &TempDir) -> (Shell, UnixStream) {
+fn local_peer(folder: &TempDir) -> (Server, UnixStream) {
     let path = folder.path().join("clients");
-    let mut shell = Shell::at(&format!("ipc://{}", path.display()), TransportLimits::default());
+    let mut server = Server::at(&format!("ipc://{}", path.display()), TransportLimits::default());
     let mut raw = UnixStream::connect(&path).unwrap();
     let mut greeting = [0; 64];
     greeting[0] = 0xff;
@@ -258,15 +260,15 @@ fn local_peer(folder: &TempDir) -> (Shell, UnixStream) {
     raw.write_all(&greeting).unwrap();
     raw.write_all(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER").unwrap();
     raw.write_all(b"\0\x05hello").unwrap();
-    shell.until("it is there", |shell| shell.messages.len() == 1);
-    (shell, raw)
+    server.until("it is there", |server| server.messages.len() == 1);
+    (server, raw)
 }
 
 /// A read of a Unix socket ends behind what a descriptor was sent with.
 #[test]
 fn what_was_sent_behind_a_descriptor_is_read_without_more_news() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut shell, mut raw) = local_peer(&folder);
+    let (mut server, mut raw) = local_peer(&folder);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptor = std::fs::File::open("/dev/null").unwrap();
@@ -276,62 +278,60 @@ fn what_was_sent_behind_a_descriptor_is_read_without_more_news() {
     sendmsg(&raw, &first, &mut control, SendFlags::empty()).unwrap();
     raw.write_all(b"\0\x06second").unwrap();
 
-    shell.until("both", |shell| shell.messages.len() == 3);
+    server.until("both", |server| server.messages.len() == 3);
 }
 
 #[test]
 fn local_peer_that_reads_wakes_nobody_unless_something_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut shell, mut raw) = local_peer(&folder);
-    let peer = shell.messages[0].0.clone();
-    shell.port.send(Instant::now(), &peer, request(1, b"small"));
-    shell.until("all is written", |shell| shell.port.is_all_written());
+    let (mut server, mut raw) = local_peer(&folder);
+    let peer = server.messages[0].0.clone();
+    server.clients.send(&peer, request(1, b"small"));
+    server.until("all is written", |server| server.clients.is_all_written());
     raw.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = vec![0; 1 << 20];
     assert!(raw.read(&mut buffer).unwrap() > 0);
-    let ports = &mut [(PortName::Clients, shell.port.sockets())];
-    shell.poller.poll(Duration::ZERO, ports).unwrap();
-    assert_eq!(shell.poller.events(), 0);
+    server.ports.wait(None).unwrap();
+    assert_eq!(server.ports.poller().events(), 0);
 
-    shell.port.send(Instant::now(), &peer, request(2, &vec![7; 4 << 20]));
-    shell.turn();
-    assert!(!shell.port.is_all_written());
+    server.clients.send(&peer, request(2, &vec![7; 4 << 20]));
+    server.turn();
+    assert!(!server.clients.is_all_written());
     raw.set_nonblocking(true).unwrap();
     let deadline = Instant::now() + DEADLINE;
-    while !shell.port.is_all_written() {
+    while !server.clients.is_all_written() {
         assert!(Instant::now() < deadline, "nobody tells that there is room");
         // All that is there.
         match raw.read(&mut buffer) {
             Ok(count) => assert!(count > 0),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
-        shell.turn();
+        server.turn();
     }
 }
 
 #[test]
 fn bell_is_heard_once_each_time() {
-    let mut shell = Shell::new();
+    let mut server = Server::new();
     for _ in 0..3 {
-        shell.ringer.ring();
-        shell.until("the bell", |shell| shell.rang);
-        shell.bell.silence();
-        shell.rang = false;
+        server.ringer.ring();
+        server.until("the bell", |server| server.rang);
+        server.bell.silence();
+        server.rang = false;
     }
-    shell.turn();
-    assert!(!shell.rang);
+    server.turn();
+    assert!(!server.rang);
 }
 
 #[test]
 fn address_in_use_and_foreign_address_are_told_apart() {
-    let shell = Shell::new();
+    let server = Server::new();
     let (_ringer, bell) = bell().unwrap();
-    let poller = Poller::new(bell.descriptor()).unwrap();
     let bind = |address: &str| {
         let addresses = [address.parse().unwrap()];
-        ClientPort::bind(&addresses, TransportLimits::default(), &poller).unwrap_err()
+        Ports::bind(&addresses, Poller::new(bell.descriptor()).unwrap()).unwrap_err()
     };
-    let in_use = bind(&shell.address());
+    let in_use = bind(&server.address());
     assert!(matches!(in_use, BindError::AddressInUse { .. }), "{in_use}");
     assert!(in_use.to_string().starts_with("broker.bind = \"tcp://127.0.0.1:"), "{in_use}");
     for foreign in ["192.0.2.1:5555", "nosuchif:5555"] {
@@ -343,15 +343,20 @@ fn address_in_use_and_foreign_address_are_told_apart() {
 #[test]
 fn second_address_of_what_the_node_listens_at_is_not_blamed_on_another_program() {
     let (_ringer, bell) = bell().unwrap();
-    let poller = Poller::new(bell.descriptor()).unwrap();
     let bind = |addresses: &[String]| {
         let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        ClientPort::bind(&addresses, TransportLimits::default(), &poller)
+        Ports::bind(&addresses, Poller::new(bell.descriptor()).unwrap())
     };
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
     let path = |name: &str| format!("ipc://{}/{name}", folder.path().display());
-    let port = bind(&["127.0.0.1:0".to_owned()]).unwrap().addresses().next().unwrap().to_string();
+    let port = bind(&["127.0.0.1:0".to_owned()])
+        .unwrap()
+        .clients()
+        .addresses()
+        .next()
+        .unwrap()
+        .to_string();
     let by_interface = port.replace("127.0.0.1", "lo");
 
     for (first, second) in [(path("x"), path("link/x")), (port, by_interface)] {
@@ -365,13 +370,11 @@ fn second_address_of_what_the_node_listens_at_is_not_blamed_on_another_program()
 #[test]
 fn every_interface_means_both_versions() {
     let (_ringer, bell) = bell().unwrap();
-    let poller = Poller::new(bell.descriptor()).unwrap();
     let bind = |address: &str| {
         let addresses = [address.parse().unwrap()];
-        let limits = TransportLimits::default();
-        let port = ClientPort::bind(&addresses, limits, &poller).unwrap();
-        let bound = port.addresses().find_map(BindAddress::tcp).unwrap().clone();
-        (port, bound)
+        let ports = Ports::bind(&addresses, Poller::new(bell.descriptor()).unwrap()).unwrap();
+        let bound = ports.clients().addresses().find_map(BindAddress::tcp).unwrap().clone();
+        (ports, bound)
     };
     let (_any, bound) = bind("*:0");
     let number = bound.port();

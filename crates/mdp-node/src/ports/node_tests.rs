@@ -6,10 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::LinkRole;
-use mdp_catalog::{Epoch, NodeName};
-use mdp_core::LinkLoss;
-use mdp_wire::relay::{AtOrigin, AtOwner, Forward, ForwardId, Hello, Load, WIRE, Welcome};
+use mdp_broker::{Input, LinkId, LinkRole};
+use mdp_catalog::Epoch;
+use mdp_core::{LinkLoss, RelayAction, RelayLinks, RelaySettings};
+use mdp_replica::Peers;
+use mdp_transport::SharedFrame;
+use mdp_wire::{
+    ServiceName,
+    relay::{AtOrigin, AtOwner, Forward, ForwardId, Hello, Load, ToOrigin, ToOwner, WIRE, Welcome},
+};
 use tokio::runtime::{self, Runtime};
 
 use super::*;
@@ -21,8 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What one node needs besides its links.
 struct End {
     name: NodeName,
-    port: RelayPort,
-    poller: Poller,
+    ports: Ports,
+    links: RelayLinks,
     bell: Bell,
     _runtime: Runtime,
     /// What the engine was told, in order.
@@ -68,40 +73,66 @@ impl End {
             random: 7,
         };
         let resolver = Resolver::new(runtime.handle().clone(), ringer);
-        let port = RelayPort::bind(&bind.parse().unwrap(), settings, resolver, &poller).unwrap();
-        Self { name: name(node), port, poller, bell, _runtime: runtime, told: Vec::new() }
+        let port = NodePort::bind(&bind.parse().unwrap(), resolver, &poller).unwrap();
+        let mut ports = Ports::bind(&["127.0.0.1:0".parse().unwrap()], poller).unwrap();
+        ports.add_nodes(port);
+        let links = RelayLinks::new(Instant::now(), settings);
+        Self { name: name(node), ports, links, bell, _runtime: runtime, told: Vec::new() }
     }
 
     fn address(&self) -> (NodeName, String) {
-        (self.name.clone(), self.port.endpoint().to_string())
+        (self.name.clone(), self.endpoint().to_string())
     }
 
     /// It takes part in the cluster, together with these.
     fn join(&mut self, nodes: &[(NodeName, String)]) {
         let (cluster, epoch, nodes) = ("c".to_owned(), Epoch(1), nodes.to_vec());
-        self.port.set_peers(Instant::now(), Peers { cluster, epoch, nodes });
+        self.links.set_peers(Instant::now(), Peers { cluster, epoch, nodes });
     }
 
-    /// A turn of the broker thread, without the engine.
+    fn endpoint(&self) -> &Endpoint {
+        self.ports.nodes.as_ref().unwrap().endpoint()
+    }
+
+    /// A turn of a node, without the engine.
     fn turn(&mut self) {
         let now = Instant::now();
+        self.ports.resume_writing(now, PortName::Nodes, self.links.transport());
         let told = &mut self.told;
-        let state = self.port.read(now, |input| told.push(input));
+        let mut reading = self.links.reading(|_, input| told.push(input));
+        let state = self.ports.read(now, PortName::Nodes, &mut reading);
         self.take_inputs(now);
-        self.port.tend(now);
+        self.tend(now);
         self.take_inputs(now);
-        self.port.flush(now);
-        let is_busy = state == ReadState::MoreWaits || self.port.is_awake();
-        let sleep = if is_busy { Duration::ZERO } else { Duration::from_millis(1) };
-        let ports = &mut [(PortName::Nodes, self.port.sockets())];
-        if self.poller.poll(sleep, ports).unwrap() {
+        self.ports.flush(now, PortName::Nodes, self.links.transport());
+        let is_busy = state == ReadState::MoreWaits || self.links.is_awake();
+        let until = (!is_busy).then(|| now + Duration::from_millis(1));
+        if self.ports.wait(until).unwrap() {
             self.bell.silence();
         }
-        self.port.write_where_room(Instant::now());
+    }
+
+    fn tend(&mut self, now: Instant) {
+        let Self { ports, links, .. } = self;
+        while let Some(located) = ports.take_located() {
+            links.handle_located(now, &located);
+        }
+        links.tend(now, |id| ports.has_unread(PortName::Nodes, id));
+        while let Some(action) = links.poll_action() {
+            match action {
+                RelayAction::Dial { connection, address } => {
+                    ports.dial(connection, address, &mut links.reading(|_, _| {}));
+                }
+                RelayAction::Locate { node, endpoint } => {
+                    let located = ports.locate(node, endpoint);
+                    located.iter().for_each(|located| links.handle_located(now, located));
+                }
+            }
+        }
     }
 
     fn take_inputs(&mut self, now: Instant) {
-        while let Some(input) = self.port.poll_input(now) {
+        while let Some(input) = self.links.poll_input(now) {
             self.told.push(input);
         }
     }
@@ -173,8 +204,9 @@ fn requests_and_replies_pass_in_order_both_ways_whatever_their_size() {
     let size_of = |id: u64| sizes[usize::try_from(id).unwrap() % sizes.len()];
     for end in [&mut one, &mut other] {
         let link = end.link(LinkRole::Origin).unwrap();
-        let now = Instant::now();
-        all.iter().for_each(|id| end.port.send_to_owner(now, link, forward(*id, size_of(*id))));
+        for id in &all {
+            end.links.send_to_owner(link, forward(*id, size_of(*id)));
+        }
     }
     until("all requests come", &mut [&mut one, &mut other], |ends| {
         ends.iter().all(|end| end.requests() == all)
@@ -182,16 +214,18 @@ fn requests_and_replies_pass_in_order_both_ways_whatever_their_size() {
     for end in [&mut one, &mut other] {
         let link = end.link(LinkRole::Owner).unwrap();
         let now = Instant::now();
-        all.iter().for_each(|id| end.port.send_to_origin(now, link, reply(*id, size_of(*id))));
+        for id in &all {
+            end.links.send_to_origin(now, link, reply(*id, size_of(*id)));
+        }
     }
     until("all replies come", &mut [&mut one, &mut other], |ends| {
         ends.iter().all(|end| end.answers() == all)
     });
     let link = one.link(LinkRole::Owner).unwrap();
     let now = Instant::now();
-    one.port.send_to_origin(now, link, reply(1_000, 64 << 20));
+    one.links.send_to_origin(now, link, reply(1_000, 64 << 20));
     one.turn();
-    one.port.send_to_origin(now, link, ToOrigin::Load(Load::default()));
+    one.links.send_to_origin(now, link, ToOrigin::Load(Load::default()));
     until("the longest comes", &mut [&mut one, &mut other], |ends| {
         ends[1].answers().last() == Some(&1_000)
     });
@@ -206,7 +240,7 @@ fn node_that_ends_is_known_at_once_and_found_again_at_the_same_port() {
     let begun = Instant::now();
     until("both links end", &mut [&mut one], |ends| ends[0].downs() == 2);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    let totals = one.port.totals();
+    let totals = one.links.totals();
     assert_eq!(totals.lost.get(&LinkLoss::Disconnected), Some(&2), "{totals:?}");
 
     let before = one.link(LinkRole::Origin);
@@ -220,7 +254,7 @@ fn node_that_ends_is_known_at_once_and_found_again_at_the_same_port() {
 #[test]
 fn name_of_a_host_is_looked_up() {
     let (mut one, mut other) = (End::new("node-1"), End::at("node-2", "*:0"));
-    let port = other.port.endpoint().port();
+    let port = other.endpoint().port();
     other.join(&[]);
     let host = rustix::system::uname();
     let host = host.nodename().to_str().unwrap().to_owned();
@@ -296,7 +330,7 @@ fn origin_of_0_1_0_is_served_and_lives_on() {
     dealer.send_multipart(frames(|sink| request.encode(1, sink)), 0).unwrap();
     until("a request of 16 MiB", &mut [&mut end], |ends| ends[0].requests() == [1]);
     let link = end.link(LinkRole::Owner).unwrap();
-    end.port.send_to_origin(Instant::now(), link, reply(1, 16 << 20));
+    end.links.send_to_origin(Instant::now(), link, reply(1, 16 << 20));
 
     let (mut heard, begun) = (Vec::new(), Instant::now());
     until("three seconds pass", &mut [&mut end], |_| {
@@ -347,7 +381,7 @@ fn owner_of_0_1_0_is_used_and_lives_on_until_it_says_no_more() {
     send(frames(|sink| welcome.encode::<Vec<u8>, _>(sink)));
     until("a link", &mut [&mut end], |ends| ends[0].link(LinkRole::Origin).is_some());
     let link = end.link(LinkRole::Origin).unwrap();
-    end.port.send_to_owner(Instant::now(), link, forward(5, 100));
+    end.links.send_to_owner(link, forward(5, 100));
     let begun = Instant::now();
     let mut pinged = Instant::now();
     until("three seconds pass", &mut [&mut end], |ends| {
@@ -368,7 +402,7 @@ fn owner_of_0_1_0_is_used_and_lives_on_until_it_says_no_more() {
     let silent_since = Instant::now();
     until("it is given up", &mut [&mut end], |ends| ends[0].downs() == 1);
     assert!(silent_since.elapsed() > Duration::from_millis(1_500), "{:?}", silent_since.elapsed());
-    assert_eq!(end.port.totals().lost.get(&LinkLoss::Silent), Some(&1));
+    assert_eq!(end.links.totals().lost.get(&LinkLoss::Silent), Some(&1));
 }
 
 #[test]
@@ -400,7 +434,7 @@ fn claimed_routing_ids_take_nothing_from_a_node() {
     };
     let links: Vec<_> = end.told.iter().map(link_of).collect();
     for (id, link) in (1..).zip(&links) {
-        end.port.send_to_origin(Instant::now(), *link, reply(id, 10));
+        end.links.send_to_origin(Instant::now(), *link, reply(id, 10));
     }
     let mut replies: Vec<Vec<u64>> = vec![Vec::new(); 2];
     until("each has its own", &mut [&mut end], |_| {

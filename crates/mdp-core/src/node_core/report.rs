@@ -1,17 +1,19 @@
-//! What the broker thread says of itself: what is not asked for costs it nothing.
+//! What a node says of itself: what is not asked for costs it nothing.
 
 use mdp_broker::{DropReason, PeerId, ServiceStatus};
 use mdp_replica::Agreement;
 
-use super::Running;
+use super::NodeCore;
 use crate::{
     ConnectionReport, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX, REPORT_WAITING_MAX,
     REPORT_WORKERS_MAX, ReportScope, WorkerReport,
 };
 
-impl<A: Agreement> Running<A> {
-    pub(super) fn report(&self, scope: ReportScope) -> NodeReport {
-        let broker = &self.it.broker;
+impl<A: Agreement> NodeCore<A> {
+    /// What this node says of itself.
+    #[must_use]
+    pub fn report(&self, scope: ReportScope) -> NodeReport {
+        let broker = &self.broker;
         let relay = self.relay_report();
         let mut counters = broker.counters().clone();
         if let Some(undelivered) = relay.as_ref().map(|relay| relay.totals.undelivered) {
@@ -21,15 +23,15 @@ impl<A: Agreement> Running<A> {
             gauges: broker.gauges(),
             queued_bytes_max: broker.queued_bytes_max(),
             counters,
-            connections: self.it.clients.totals(),
-            reads: self.it.replica.read_totals(),
+            connections: self.clients.totals(),
+            reads: self.replica.read_totals(),
             relay,
-            applied_index: self.it.replica.applied_index(),
-            uptime: self.now.saturating_duration_since(self.it.started_at),
+            applied_index: self.replica.applied_index(),
+            uptime: self.now.saturating_duration_since(self.started_at),
             waiting: broker.waiting_services(REPORT_WAITING_MAX),
             catalog: match scope {
                 ReportScope::Services if A::IS_ALONE => {
-                    Some(Box::new(self.it.replica.catalog().first_services(REPORT_SERVICES_MAX)))
+                    Some(Box::new(self.replica.catalog().first_services(REPORT_SERVICES_MAX)))
                 }
                 ReportScope::Services
                 | ReportScope::Totals
@@ -54,7 +56,7 @@ impl<A: Agreement> Running<A> {
     }
 
     fn services(&self) -> Vec<ServiceStatus> {
-        let broker = &self.it.broker;
+        let broker = &self.broker;
         // Those with waiting requests are never left out for others.
         let waiting = broker.waiting_services(REPORT_SERVICES_MAX).into_iter();
         let others = broker.services().filter(|service| service.queued == 0);
@@ -62,14 +64,14 @@ impl<A: Agreement> Running<A> {
     }
 
     fn workers(&self) -> Vec<WorkerReport> {
-        let workers = self.it.broker.workers().take(REPORT_WORKERS_MAX);
+        let workers = self.broker.workers().take(REPORT_WORKERS_MAX);
         workers
-            .map(|status| WorkerReport { address: self.it.clients.address(&status.peer), status })
+            .map(|status| WorkerReport { address: self.clients.address(&status.peer), status })
             .collect()
     }
 
     fn peers(&self) -> Vec<ConnectionReport> {
-        let mut connections: Vec<_> = self.it.clients.connections().collect();
+        let mut connections: Vec<_> = self.clients.connections().collect();
         // Places in the table are used again: what is left out shall be the newest.
         connections.sort_unstable_by_key(|connection| connection.id);
         connections
@@ -82,7 +84,7 @@ impl<A: Agreement> Running<A> {
                 introduction: connection.peer.cloned(),
                 traffic: connection.traffic,
                 outgoing_bytes: connection.outgoing_bytes,
-                peer: self.it.broker.peer_status(&PeerId::from(connection.id.number())),
+                peer: self.broker.peer_status(&PeerId::from(connection.id.number())),
             })
             .collect()
     }

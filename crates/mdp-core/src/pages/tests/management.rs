@@ -1,6 +1,7 @@
 //! The pages of the management interface, as a node alone and one with peers write them.
 
 use mdp_broker::{Effect, Input, Seed, Settings};
+use mdp_catalog::SoftwareVersion;
 use mdp_raft::{News, RoundId};
 use mdp_replica::{Alone, Consistency, HandingOver, Membership, Proposed};
 use mdp_wire::{AtBroker, ServiceFrame, worker::ToBroker};
@@ -20,7 +21,7 @@ fn own_life(endpoint: &str) -> NodeUp {
 }
 
 fn alone(endpoint: &str) -> Replica<Alone, SharedFrame> {
-    let mut replica = Replica::alone(own_life(endpoint), Instant::now()).unwrap();
+    let mut replica = Replica::alone(own_life(endpoint), crate::any_instant()).unwrap();
     assert!(matches!(replica.poll_answer(), Some(Input::Committed(_))));
     replica
 }
@@ -30,7 +31,7 @@ fn incarnation() -> Incarnation {
 }
 
 fn broker() -> Broker<SharedFrame> {
-    Broker::new(incarnation(), Settings::default(), Seed([1; 32]), Instant::now())
+    Broker::new(incarnation(), Settings::default(), Seed([1; 32]), crate::any_instant())
 }
 
 /// A broker whose cluster heard of its worker for `echo`.
@@ -45,7 +46,7 @@ fn serving(replica: &mut Replica<Alone, SharedFrame>) -> Broker<SharedFrame> {
             message: ToBroker::Ready { service: echo },
         },
     };
-    broker.handle_input(Instant::now(), input);
+    broker.handle_input(crate::any_instant(), input);
     loop {
         while let Some(effect) = broker.poll_effect() {
             if let Effect::Propose(entry) = effect {
@@ -53,7 +54,7 @@ fn serving(replica: &mut Replica<Alone, SharedFrame>) -> Broker<SharedFrame> {
             }
         }
         match replica.poll_answer() {
-            Some(answer) => broker.handle_input(Instant::now(), answer),
+            Some(answer) => broker.handle_input(crate::any_instant(), answer),
             None => return broker,
         }
     }
@@ -75,12 +76,13 @@ fn page_for<A: Agreement>(
     networks: &ClientNetworks,
 ) -> Value {
     let view = View {
+        version: VERSION,
         broker,
         connections: TransportTotals::default(),
         links: &[],
         networks,
         asker: Some([10, 1, 2, 3].into()),
-        now: Instant::now(),
+        now: crate::any_instant(),
     };
     serde_json::from_slice(&super::page(page, replica, &view)).unwrap()
 }
@@ -195,7 +197,7 @@ impl Agreement for Silent {
 
 #[test]
 fn status_page_is_that_of_the_copy_and_of_consensus() {
-    let now = Instant::now();
+    let now = crate::any_instant();
     let (news, feed) = mpsc::channel(1);
     let membership = Membership {
         node: name("node-1"),

@@ -2,11 +2,16 @@ mod management;
 
 use std::sync::Arc;
 
-use mdp_broker::{PeerId, WorkerStatus};
+use mdp_broker::{PeerId, WorkerActivity, WorkerStatus};
 use mdp_catalog::{Boot, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeUp, Seq};
-use mdp_wire::{NetworkAddress, Version};
+use mdp_raft::{MemberChange, MemberStatus, Role, UpgradeStatus};
+use mdp_wire::{NetworkAddress, ServiceName, Version};
 
 use super::*;
+use crate::WorkerReport;
+
+/// The version of the program in these tests.
+const VERSION: &str = "0.1.0";
 
 fn name(text: &str) -> NodeName {
     text.parse().unwrap()
@@ -77,6 +82,7 @@ fn cluster_page_names_members_and_all_that_had_a_life() {
     let links = [LinkState { node: name("node-2"), to: true, from: false, networks: None }];
 
     let page = cluster_page(&ClusterFacts {
+        version: VERSION,
         node: &node,
         catalog: &catalog,
         applied_index: 10,
@@ -129,6 +135,7 @@ fn change_of_members_in_progress_is_shown_without_a_leader() {
     let node = name("node-1");
 
     let page = cluster_page(&ClusterFacts {
+        version: VERSION,
         node: &node,
         catalog: &catalog,
         applied_index: 1,
@@ -163,6 +170,7 @@ fn members_that_are_unheard_are_not_up_and_what_is_known_without_a_leader_is_old
     let node = name("node-1");
 
     let page = cluster_page(&ClusterFacts {
+        version: VERSION,
         node: &node,
         catalog: &catalog,
         applied_index: 3,
@@ -186,6 +194,7 @@ fn node_alone_leads_itself() {
     let node = name("node-1");
 
     let page = cluster_page(&ClusterFacts {
+        version: VERSION,
         node: &node,
         catalog: &catalog,
         applied_index: 1,
@@ -299,6 +308,7 @@ fn told(asker: Option<[u8; 4]>, known: [Option<ClientNetworks>; 2]) -> Vec<(Stri
     };
     let links: Vec<LinkState> = ["node-2", "node-3"].into_iter().zip(known).map(state).collect();
     let facts = ClusterFacts {
+        version: VERSION,
         node: &name("node-1"),
         catalog: &catalog,
         applied_index: 3,
