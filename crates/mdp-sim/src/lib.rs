@@ -26,6 +26,7 @@ mod observation;
 mod operator;
 mod outcome;
 mod plan;
+mod port;
 mod process;
 mod queue;
 mod relay_port;

@@ -3,16 +3,15 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io::IoSlice,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
-use mdp_core::{Located, RelayAction, RelayLinks};
+use mdp_core::{Connections, Located, Received, RelayAction, RelayLinks, Tag};
 use mdp_replica::Peers;
-use mdp_transport::{ConnectionId, PeerAddress, SharedFrame};
+use mdp_transport::{ConnectionId, PeerAddress, SharedFrame, Transport};
 use mdp_wire::{
     ServiceName,
     relay::{ToOrigin, ToOwner},
@@ -20,52 +19,64 @@ use mdp_wire::{
 
 use crate::{
     Rng,
-    network::{caller_socket, relay_socket, site_of, site_of_socket},
+    network::{relay_socket, site_of, site_of_socket},
     plan::RelayPlan,
+    port::{Port, ReadLimits},
     turn::{Ended, Turn},
     view::RelayView,
-    wires::{Arrival, Delivery, Side, WireId, WireKind},
+    wires::{Delivery, WireKind},
 };
 
 /// A process's ends of all connections with other nodes.
 #[derive(Debug)]
 pub(crate) struct RelayPort {
-    site: usize,
+    port: Port,
     links: RelayLinks,
-    plan: RelayPlan,
+    /// How long it takes at most to look up where a node is.
+    locate_max: Duration,
     rng: Rng,
-    sockets: BTreeMap<ConnectionId, Socket>,
-    connections: BTreeMap<WireId, ConnectionId>,
-    /// What came and was not read yet.
-    unread: VecDeque<Delivery>,
-    /// Connections that more can be written to than when it was tried last.
-    writable: Vec<ConnectionId>,
     /// What is being looked up, and when the answer comes.
     locating: VecDeque<(Instant, Located)>,
     /// The links that the engine knows.
     told: BTreeMap<LinkId, (LinkRole, NodeName)>,
 }
 
-/// An end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Socket {
-    wire: WireId,
-    side: Side,
-    /// Whether the other machine has taken the connection.
-    is_connected: bool,
+/// The links while their connections are read.
+struct Reading<'a, F> {
+    links: &'a mut RelayLinks,
+    take: F,
+}
+
+impl<F: FnMut(Input<SharedFrame>)> Connections for Reading<'_, F> {
+    type Tag = Tag;
+
+    fn transport(&mut self) -> &mut Transport<Tag> {
+        self.links.transport()
+    }
+
+    fn accepted(&mut self, now: Instant, address: PeerAddress) -> Option<ConnectionId> {
+        self.links.accepted(now, address)
+    }
+
+    fn received(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        input: &[u8],
+        messages_max: usize,
+    ) -> Received {
+        self.links.received(now, id, (input, messages_max), &mut self.take)
+    }
 }
 
 impl RelayPort {
     pub(crate) const fn new(site: usize, links: RelayLinks, plan: RelayPlan, rng: Rng) -> Self {
+        let limits = ReadLimits::of_nodes(plan.messages_per_turn);
         Self {
-            site,
+            port: Port::new(WireKind::Relay, site, limits),
             links,
-            plan,
+            locate_max: plan.locate_max,
             rng,
-            sockets: BTreeMap::new(),
-            connections: BTreeMap::new(),
-            unread: VecDeque::new(),
-            writable: Vec::new(),
             locating: VecDeque::new(),
             told: BTreeMap::new(),
         }
@@ -73,12 +84,12 @@ impl RelayPort {
 
     /// Something arrived; it is read in the next turn.
     pub(crate) fn put(&mut self, delivery: Delivery) {
-        self.unread.push_back(delivery);
+        self.port.put(delivery);
     }
 
     /// Whether something is to be done although nothing comes and nothing is due.
     pub(crate) fn is_awake(&self) -> bool {
-        !self.unread.is_empty() || !self.writable.is_empty() || self.links.is_awake()
+        self.port.is_awake() || self.links.is_awake()
     }
 
     /// When something is to be done, news or not.
@@ -94,63 +105,9 @@ impl RelayPort {
 
     /// Takes new connections and reads what has come, as much as belongs into one turn; what is for the
     /// engine is handed out.
-    pub(crate) fn read(&mut self, turn: &mut Turn<'_>, mut take: impl FnMut(Input<SharedFrame>)) {
-        let mut messages = 0;
-        while messages < self.plan.messages_per_turn
-            && let Some(delivery) = self.unread.pop_front()
-        {
-            let wire = delivery.wire;
-            match (delivery.arrival, self.connections.get(&wire).copied()) {
-                (Arrival::Opened, _) => self.take_connection(turn, wire),
-                (Arrival::Bytes(mut bytes), Some(id)) => {
-                    let messages_max = self.plan.messages_per_turn - messages;
-                    let received =
-                        self.links.received(turn.now, id, (&bytes, messages_max), &mut take);
-                    turn.wires.read(turn.true_now, wire, delivery.side, received.bytes);
-                    messages += received.messages;
-                    if received.bytes < bytes.len() {
-                        bytes.drain(..received.bytes);
-                        let arrival = Arrival::Bytes(bytes);
-                        self.unread.push_front(Delivery { arrival, ..delivery });
-                    }
-                    if received.is_turn_over {
-                        return;
-                    }
-                }
-                (Arrival::Accepted | Arrival::Writable, Some(id)) => {
-                    if let Some(socket) = self.sockets.get_mut(&id) {
-                        socket.is_connected = true;
-                    }
-                    self.writable.push(id);
-                }
-                (Arrival::Closed, Some(id)) => self.links.transport().closed(id),
-                // Of a connection that was closed here meanwhile.
-                (
-                    Arrival::Accepted
-                    | Arrival::Bytes(_)
-                    | Arrival::Writable
-                    | Arrival::Closed
-                    | Arrival::Frames(_),
-                    _,
-                ) => {}
-            }
-        }
-    }
-
-    fn take_connection(&mut self, turn: &mut Turn<'_>, wire: WireId) {
-        let Some(caller) = turn.wires.caller(wire) else { return };
-        let address = PeerAddress::from(caller_socket(caller));
-        match self.links.accepted(turn.now, address) {
-            Some(id) => {
-                self.add(id, Socket { wire, side: Side::Callee, is_connected: true });
-            }
-            None => turn.wires.close(turn.true_now, wire, Side::Callee),
-        }
-    }
-
-    fn add(&mut self, id: ConnectionId, socket: Socket) {
-        self.connections.insert(socket.wire, id);
-        self.sockets.insert(id, socket);
+    pub(crate) fn read(&mut self, turn: &mut Turn<'_>, take: impl FnMut(Input<SharedFrame>)) {
+        let Self { port, links, .. } = self;
+        port.read(&mut turn.io(), &mut Reading { links, take });
     }
 
     pub(crate) fn send_to_owner(
@@ -208,11 +165,8 @@ impl RelayPort {
         while let Some((_, located)) = self.locating.pop_front_if(|(at, _)| *at <= turn.now) {
             self.links.handle_located(turn.now, &located);
         }
-        let Self { links, unread, sockets, .. } = self;
-        links.tend(turn.now, |id| {
-            let socket = sockets.get(&id);
-            socket.is_some_and(|socket| unread.iter().any(|other| other.wire == socket.wire))
-        });
+        let Self { links, port, .. } = self;
+        links.tend(turn.now, |id| port.has_unread(id));
         while let Some(action) = self.links.poll_action() {
             self.run_action(turn, action);
         }
@@ -224,11 +178,11 @@ impl RelayPort {
             RelayAction::Locate { node, endpoint } => {
                 let addresses = site_of(&endpoint).map(relay_socket).into_iter().collect();
                 let located = Located { node, endpoint, addresses };
-                if self.plan.locate_max.is_zero() {
+                if self.locate_max.is_zero() {
                     return self.links.handle_located(turn.now, &located);
                 }
                 // One after the other, as a thread that looks them up answers.
-                let took = self.rng.duration(Duration::ZERO, self.plan.locate_max);
+                let took = self.rng.duration(Duration::ZERO, self.locate_max);
                 let before = self.locating.back().map_or(turn.now, |(at, _)| *at);
                 self.locating.push_back((before.max(turn.now) + took, located));
             }
@@ -237,49 +191,12 @@ impl RelayPort {
 
     fn dial(&mut self, turn: &mut Turn<'_>, id: ConnectionId, address: SocketAddr) {
         let Some(to) = site_of_socket(address) else { return self.links.transport().closed(id) };
-        let wire = turn.wires.open(turn.true_now, WireKind::Relay, self.site, to);
-        self.add(id, Socket { wire, side: Side::Caller, is_connected: false });
+        self.port.dial(&mut turn.io(), id, to);
     }
 
     /// Writes what waits, as much as fits, and closes what ended.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
-        for id in std::mem::take(&mut self.writable) {
-            if self.links.transport().is_blocked(id) {
-                self.write(turn, id);
-            }
-        }
-        while let Some(id) = self.links.transport().poll_writable() {
-            self.write(turn, id);
-        }
-        while let Some(closing) = self.links.transport().poll_closing() {
-            let Some(socket) = self.sockets.remove(&closing.id) else { continue };
-            self.connections.remove(&socket.wire);
-            let last_words = joined(&closing.output());
-            turn.wires.write(turn.true_now, socket.wire, socket.side, &last_words);
-            turn.wires.close(turn.true_now, socket.wire, socket.side);
-        }
-    }
-
-    fn write(&mut self, turn: &mut Turn<'_>, id: ConnectionId) {
-        let Some(Socket { wire, side, is_connected }) = self.sockets.get(&id).copied() else {
-            return;
-        };
-        let transport = self.links.transport();
-        loop {
-            let output = joined(&transport.output(id));
-            if output.is_empty() {
-                return;
-            }
-            let taken = match is_connected {
-                true => turn.wires.write(turn.true_now, wire, side, &output),
-                false => Some(0),
-            };
-            match taken {
-                // A connection that is lost ends once all that came before was read.
-                None | Some(0) => return transport.blocked(turn.now, id),
-                Some(count) => transport.transmitted(turn.now, id, count),
-            }
-        }
+        self.port.flush(&mut turn.io(), self.links.transport());
     }
 
     /// Tells every origin that nothing follows; true when all are gone.
@@ -289,11 +206,7 @@ impl RelayPort {
 
     /// What it came to so far, and what there is now.
     pub(crate) fn view(&self) -> RelayView {
-        let (links, connections) = (self.told.len(), self.sockets.len());
+        let (links, connections) = (self.told.len(), self.port.connections());
         RelayView { totals: self.links.totals(), links, connections }
     }
-}
-
-fn joined(pieces: &[IoSlice<'_>]) -> Vec<u8> {
-    pieces.iter().map(|piece| &**piece).collect::<Vec<_>>().concat()
 }

@@ -6,6 +6,7 @@ use mdp_broker::WorkerEnd;
 use mdp_catalog::NodeName;
 
 use crate::{
+    port::Io,
     truth::Truth,
     wires::{WireId, Wires},
 };
@@ -21,6 +22,13 @@ pub(crate) struct Turn<'a> {
     pub(crate) notes: &'a mut Notes,
     /// Hears what the node hears.
     pub(crate) truth: &'a mut Truth,
+}
+
+impl Turn<'_> {
+    /// What ports move bytes by.
+    pub(crate) fn io(&mut self) -> Io<'_> {
+        Io { now: self.now, true_now: self.true_now, wires: self.wires }
+    }
 }
 
 /// What is told of a turn.
