@@ -1,14 +1,15 @@
 //! The clients and workers of a run: their connections, and what they want.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Instant,
-};
+mod dealer;
 
+use std::{collections::BTreeMap, time::Instant};
+
+use self::dealer::Dealer;
 use crate::{
     actor::{Actor, ActorAction},
     observation::{Event, Observation, RegistrationId},
-    wires::{Arrival, Delivery, Side, WireId, WireKind, Wires},
+    port::Io,
+    wires::{Delivery, WireId, Wires},
 };
 
 /// Everybody who is not a node.
@@ -24,16 +25,8 @@ pub(crate) struct Crew {
 #[derive(Debug)]
 struct Member {
     actor: Box<dyn Actor>,
-    connection: Option<Connection>,
+    dealer: Option<Dealer>,
     condition: Condition,
-    /// What came while it stood still.
-    missed: VecDeque<Delivery>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Connection {
-    wire: WireId,
-    node: usize,
 }
 
 /// How an actor's process is.
@@ -49,9 +42,8 @@ impl Crew {
     pub(crate) fn new(actors: Vec<Box<dyn Actor>>, first_site: usize) -> Self {
         let members = actors.into_iter().map(|actor| Member {
             actor,
-            connection: None,
+            dealer: None,
             condition: Condition::Dead,
-            missed: VecDeque::new(),
         });
         Self { members: members.collect(), first_site, registrations: BTreeMap::new() }
     }
@@ -82,10 +74,9 @@ impl Crew {
     /// Kills its process; its connection ends as the system ends it.
     pub(crate) fn kill(&mut self, now: Instant, wires: &mut Wires, actor: usize) {
         let member = &mut self.members[actor];
-        if let Some(connection) = member.connection.take() {
-            wires.close(now, connection.wire, Side::Caller);
+        if let Some(dealer) = member.dealer.take() {
+            dealer.close(&mut Io { now, true_now: now, wires });
         }
-        member.missed.clear();
         member.condition = Condition::Dead;
         member.actor.die(now);
     }
@@ -97,13 +88,10 @@ impl Crew {
         }
     }
 
-    pub(crate) fn thaw(&mut self, now: Instant, actor: usize) {
+    pub(crate) fn thaw(&mut self, actor: usize) {
         let member = &mut self.members[actor];
         if member.condition == Condition::Frozen {
             member.condition = Condition::Alive;
-            for delivery in std::mem::take(&mut member.missed) {
-                member.take(now, delivery);
-            }
         }
     }
 
@@ -111,20 +99,18 @@ impl Crew {
         self.members.iter_mut().for_each(|member| member.actor.settle(now, until));
     }
 
-    /// Something arrived at an actor.
-    pub(crate) fn put(&mut self, now: Instant, delivery: Delivery) {
+    /// Something arrived at an actor's machine. Its process reads it, unless that stands still.
+    pub(crate) fn put(&mut self, delivery: Delivery) {
         let member = &mut self.members[delivery.site - self.first_site];
-        match member.condition {
-            Condition::Alive => member.take(now, delivery),
-            Condition::Frozen => member.missed.push_back(delivery),
-            Condition::Dead => {}
+        if let Some(dealer) = &mut member.dealer {
+            dealer.put(delivery);
         }
     }
 
-    /// When somebody has something to do.
-    pub(crate) fn next_at(&self) -> Option<Instant> {
+    /// When a member has something to do.
+    pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
         let alive = self.members.iter().filter(|member| member.condition == Condition::Alive);
-        alive.filter_map(|member| member.actor.poll_timeout()).min()
+        alive.filter_map(|member| member.next_at(now)).min()
     }
 
     /// Does what is due and what actors want; what they observed, with their numbers.
@@ -134,11 +120,13 @@ impl Crew {
         wires: &mut Wires,
         seen: &mut Vec<(usize, Observation)>,
     ) {
+        let io = &mut Io { now, true_now: now, wires };
         for (number, member) in self.members.iter_mut().enumerate() {
-            if member.condition == Condition::Alive
-                && member.actor.poll_timeout().is_some_and(|at| at <= now)
-            {
-                member.actor.on_timeout(now);
+            if member.condition == Condition::Alive {
+                member.read(io);
+                if member.actor.poll_timeout().is_some_and(|at| at <= now) {
+                    member.actor.on_timeout(now);
+                }
             }
             while let Some(action) = member.actor.poll_action() {
                 match action {
@@ -150,10 +138,11 @@ impl Crew {
                     action @ (ActorAction::Connect { .. }
                     | ActorAction::Close
                     | ActorAction::Send(_)) => {
-                        member.act(now, wires, self.first_site + number, action);
+                        member.act(io, self.first_site + number, action);
                     }
                 }
             }
+            member.flush(io);
         }
     }
 }
@@ -162,45 +151,62 @@ impl Member {
     /// The registration that its actor begins by what was observed, and the connection of that.
     fn registration_begun_by(&self, observation: &Observation) -> Option<(WireId, RegistrationId)> {
         let Event::ReadySent { id, .. } = observation.event else { return None };
-        self.connection.as_ref().map(|connection| (connection.wire, id))
+        self.dealer.as_ref().map(|dealer| (dealer.wire, id))
     }
 
-    fn take(&mut self, now: Instant, delivery: Delivery) {
-        let Some(Connection { wire, node }) = self.connection else { return };
-        if wire != delivery.wire {
-            return;
+    fn next_at(&self, now: Instant) -> Option<Instant> {
+        if self.dealer.as_ref().is_some_and(Dealer::is_awake) {
+            return Some(now);
         }
-        match delivery.arrival {
-            Arrival::Opened | Arrival::Bytes(_) | Arrival::Writable => {}
-            Arrival::Accepted => self.actor.on_connected(now, node),
-            Arrival::Frames(frames) => self.actor.on_frames(now, frames),
-            Arrival::Closed => {
-                self.connection = None;
-                self.actor.on_closed(now);
-            }
+        let due = self.dealer.as_ref().and_then(Dealer::poll_timeout);
+        self.actor.poll_timeout().into_iter().chain(due).min()
+    }
+
+    /// Reads what has come, and tells the actor.
+    fn read(&mut self, io: &mut Io<'_>) {
+        let Some(dealer) = &mut self.dealer else { return };
+        let news = dealer.read(io);
+        if news.is_open {
+            self.actor.on_connected(io.now, dealer.node);
+        }
+        for frames in news.messages {
+            self.actor.on_frames(io.now, frames);
+        }
+        if news.is_over {
+            self.close(io);
+            self.actor.on_closed(io.now);
         }
     }
 
-    fn act(&mut self, now: Instant, wires: &mut Wires, site: usize, action: ActorAction) {
+    fn act(&mut self, io: &mut Io<'_>, site: usize, action: ActorAction) {
         match action {
             ActorAction::Connect { node } => {
-                self.close(now, wires);
-                let wire = wires.open(now, WireKind::Front, site, node);
-                self.connection = Some(Connection { wire, node });
+                self.close(io);
+                self.dealer = Some(Dealer::dial(io, site, node));
             }
-            ActorAction::Close => self.close(now, wires),
+            ActorAction::Close => self.close(io),
             ActorAction::Send(frames) => {
-                if let Some(connection) = self.connection {
-                    wires.send(now, connection.wire, Side::Caller, frames);
+                if let Some(dealer) = &mut self.dealer {
+                    dealer.send(frames);
                 }
             }
             ActorAction::Observe(_) => {}
         }
     }
 
-    fn close(&mut self, now: Instant, wires: &mut Wires) {
-        if let Some(connection) = self.connection.take() {
-            wires.close(now, connection.wire, Side::Caller);
+    fn flush(&mut self, io: &mut Io<'_>) {
+        if self.condition == Condition::Alive
+            && let Some(dealer) = &mut self.dealer
+        {
+            dealer.flush(io);
+        }
+    }
+
+    /// Closes the connection, if there is one, behind what was sent.
+    fn close(&mut self, io: &mut Io<'_>) {
+        if let Some(mut dealer) = self.dealer.take() {
+            dealer.flush(io);
+            dealer.close(io);
         }
     }
 }

@@ -16,6 +16,7 @@
 mod actor;
 mod actors;
 mod campaign;
+mod client_port;
 mod crew;
 mod disk;
 mod faults;

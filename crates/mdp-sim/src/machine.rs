@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     Rng,
+    client_port::ClientPort,
     disk::{Disk, Unsynced},
     network::{Answering, Caller, Network, client_address, cluster_address, relay_address},
     plan::Plan,
@@ -35,7 +36,7 @@ use crate::{
     shared::Shared,
     truth::Truth,
     turn::{Notes, Turn},
-    wires::{Arrival, Delivery, WireKind, Wires},
+    wires::{Arrival, Delivery, Wires},
 };
 
 /// The rate of a clock that goes right, in parts per million.
@@ -248,7 +249,7 @@ impl Machine {
         match &mut self.state {
             State::Up(process) => {
                 // The system takes a connection for a process that has not looked yet.
-                if delivery.kind == WireKind::Relay && delivery.arrival == Arrival::Opened {
+                if delivery.arrival == Arrival::Opened {
                     wires.accept(true_now, delivery.wire);
                 }
                 process.put(delivery);
@@ -330,7 +331,7 @@ impl Machine {
     fn make_process(&self, consensus: Consensus, feed: Receiver<News>) -> Process {
         let now = self.host.now().into_std();
         let settings = self.plan.settings.clone();
-        let limits = settings.decode;
+        let clients = ClientPort::new(now, self.site, settings.decode);
         let mut seed = [0; 32];
         for part in seed.chunks_mut(8) {
             part.copy_from_slice(&self.host.random().to_le_bytes());
@@ -351,8 +352,8 @@ impl Machine {
             replica: Replica::new(agreement, copy, membership, now),
             news: feed,
             to_replica,
+            clients,
             relay,
-            limits,
             drain_timeout: self.plan.times.drain_timeout,
         })
     }

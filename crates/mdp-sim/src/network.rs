@@ -19,6 +19,8 @@ use crate::{Rng, shared::Shared};
 
 /// The host of the first site; those of the others follow.
 const FIRST_HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Where nodes take clients and workers.
+const CLIENT_PORT: u16 = 5_555;
 /// Where nodes take requests.
 const RELAY_PORT: u16 = 5_557;
 /// Where all connections of a site come from: nodes tell them apart by other means.
@@ -189,6 +191,11 @@ pub(crate) fn relay_address(site: usize) -> String {
 /// What the address of a site for requests stands for.
 pub(crate) fn relay_socket(site: usize) -> SocketAddr {
     SocketAddr::from((host(site), RELAY_PORT))
+}
+
+/// Where a site takes clients and workers.
+pub(crate) fn client_socket(site: usize) -> SocketAddr {
+    SocketAddr::from((host(site), CLIENT_PORT))
 }
 
 /// The site of an address that [`relay_socket`] made.

@@ -6,14 +6,28 @@ use mdp_broker::{Minority, Settings};
 use mdp_replica::{Consistency, IsolationWatch};
 
 use crate::{
-    Rng, actors::Workload, disk::SyncTimes, faults::Appetite, network::Weather, operator::Changes,
-    wires::ByteWays,
+    Rng,
+    actors::Workload,
+    disk::SyncTimes,
+    faults::Appetite,
+    network::Weather,
+    operator::Changes,
+    wires::{ByteWays, Ways},
 };
 
 /// Makes the draw of the reads independent of all others.
 const READS_SALT: u64 = 0x10ca_17ea_d510_ca15;
 /// How many of a thousand seeds have reads that may be old.
 const LOCAL_READS: u32 = 150;
+
+/// Makes the draw of what is between peers and nodes independent of all others.
+const FRONT_SALT: u64 = 0x0f20_a7c1_1e47_5b17;
+/// The same for the places where their bytes are cut.
+const FRONT_CUTS_SALT: u64 = 0x0fc0_75fc_075f_c075;
+/// In how many of a thousand seeds their bytes come in pieces.
+const FRONT_CUT_BYTES: u32 = 250;
+/// In how many of a thousand seeds few bytes fit between a peer and a node.
+const FRONT_SMALL_WINDOWS: u32 = 100;
 
 /// Makes the draw of what is between nodes independent of all others.
 const RELAY_SALT: u64 = 0x0b17_e5a1_a1d2_77e5;
@@ -32,6 +46,15 @@ const SMALL_TURNS: u32 = 100;
 const MESSAGES_PER_TURN: usize = 128;
 /// In how many of a thousand seeds it takes time to look up where a node is.
 const SLOW_NAMES: u32 = 50;
+
+/// How clients and workers are connected with nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrontPlan {
+    /// Whether bytes come in pieces.
+    pub(crate) is_cut: bool,
+    /// How many bytes may be written one way before they are read.
+    pub(crate) window_bytes: usize,
+}
 
 /// How nodes are connected.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +105,20 @@ pub(crate) struct Plan {
     pub(crate) safety: Duration,
     /// What clients and workers do.
     pub(crate) workload: Workload,
+    /// How clients and workers are connected with nodes.
+    pub(crate) front: FrontPlan,
     /// How nodes are connected.
     pub(crate) relay: RelayPlan,
+}
+
+impl FrontPlan {
+    fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ FRONT_SALT);
+        let is_cut = rng.chance(FRONT_CUT_BYTES);
+        let window = *rng.pick(&[64, 200, 1_000]).expect("there are choices");
+        let window_bytes = if rng.chance(FRONT_SMALL_WINDOWS) { window } else { WINDOW_BYTES };
+        Self { is_cut, window_bytes }
+    }
 }
 
 impl RelayPlan {
@@ -137,14 +172,21 @@ impl Plan {
             changes,
             safety,
             workload,
+            front: FrontPlan::draw(seed),
             relay: RelayPlan::draw(seed),
         }
     }
 
-    /// How bytes travel between nodes.
-    pub(crate) fn byte_ways(&self) -> ByteWays {
-        let cuts = self.relay.is_cut.then(|| Rng::new(self.seed ^ CUTS_SALT));
-        ByteWays { window_bytes: self.relay.window_bytes, cuts }
+    /// How bytes travel.
+    pub(crate) fn ways(&self) -> Ways {
+        let Self { seed, front, relay, .. } = self;
+        let cuts = |is_cut: bool, salt| is_cut.then(|| Rng::new(seed ^ salt));
+        let (front_cuts, relay_cuts) =
+            (cuts(front.is_cut, FRONT_CUTS_SALT), cuts(relay.is_cut, CUTS_SALT));
+        Ways {
+            front: ByteWays { window_bytes: front.window_bytes, cuts: front_cuts },
+            relay: ByteWays { window_bytes: relay.window_bytes, cuts: relay_cuts },
+        }
     }
 
     /// For how long a node that is cut off from the others keeps its workers, if not for ever.

@@ -37,6 +37,9 @@ pub(crate) struct ReadLimits {
 }
 
 impl ReadLimits {
+    /// Of many clients and workers, as the product reads them.
+    pub(crate) const OF_MANY: Self = Self { messages: 128, messages_min: 1, bytes: 64 << 10 };
+
     /// Of nodes, which may have the requests of many clients and the replies of many workers.
     pub(crate) const fn of_nodes(messages: usize) -> Self {
         Self { messages, messages_min: messages, bytes: 1 << 20 }
@@ -107,7 +110,7 @@ impl Port {
         // What comes of a connection that was closed here meanwhile is for no one.
         let Some(socket) = self.sockets.get_mut(&wire) else { return };
         match arrival {
-            Arrival::Opened | Arrival::Frames(_) => {}
+            Arrival::Opened => {}
             Arrival::Accepted | Arrival::Writable => {
                 socket.is_connected = true;
                 self.writable.extend(socket.id);
@@ -225,10 +228,11 @@ impl Port {
     }
 
     /// Begins to connect to a site.
-    pub(crate) fn dial(&mut self, io: &mut Io<'_>, id: ConnectionId, to: usize) {
+    pub(crate) fn dial(&mut self, io: &mut Io<'_>, id: ConnectionId, to: usize) -> WireId {
         let wire = io.wires.open(io.true_now, self.kind, self.site, to);
         self.wires.insert(id, wire);
         self.sockets.insert(wire, Socket::new(Some(id), Side::Caller));
+        wire
     }
 
     /// Writes what waits, as much as fits, and closes what ended.

@@ -1,21 +1,18 @@
 //! One process of a node: engine, replica and links, driven as the node's broker thread drives them.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use mdp_broker::{Broker, Effect, Input, Note, Outgoing, PeerId, Receipt};
+use mdp_broker::{Broker, Effect, Input, Note, Receipt};
 use mdp_raft::{Consensus, News, Stop};
 use mdp_replica::{NewsState, RaftAgreement, Replica};
 use mdp_transport::SharedFrame;
-use mdp_wire::{DecodeLimits, Token, decode_at_broker, worker::FromBroker};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::{
+    client_port::ClientPort,
     relay_port::RelayPort,
     turn::{Ended, Turn},
-    wires::{Arrival, Delivery, Frames, Side, WireId, WireKind},
+    wires::{Delivery, WireKind},
 };
 
 /// How long the last messages may wait for other nodes after a drain.
@@ -58,8 +55,8 @@ pub(crate) struct Parts {
     /// The news from consensus, and its way on to the replica.
     pub(crate) news: Receiver<News>,
     pub(crate) to_replica: Sender<News>,
+    pub(crate) clients: ClientPort,
     pub(crate) relay: RelayPort,
-    pub(crate) limits: DecodeLimits,
     pub(crate) drain_timeout: Duration,
 }
 
@@ -67,12 +64,6 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 pub(crate) struct Process {
     parts: Parts,
-    mail: VecDeque<Delivery>,
-    wire_by_peer: BTreeMap<PeerId, WireId>,
-    peer_by_wire: BTreeMap<WireId, PeerId>,
-    last_peer: u32,
-    /// Peers that were found to be gone.
-    lost: VecDeque<Input<SharedFrame>>,
     phase: Phase,
     wants_drain: bool,
     /// When it wakes up at the latest.
@@ -81,30 +72,20 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) const fn new(parts: Parts) -> Self {
-        Self {
-            parts,
-            mail: VecDeque::new(),
-            wire_by_peer: BTreeMap::new(),
-            peer_by_wire: BTreeMap::new(),
-            last_peer: 0,
-            lost: VecDeque::new(),
-            phase: Phase::Serving,
-            wants_drain: false,
-            awake_at: None,
-        }
+        Self { parts, phase: Phase::Serving, wants_drain: false, awake_at: None }
     }
 
     /// Something arrived; it is read in the next turn.
     pub(crate) fn put(&mut self, delivery: Delivery) {
         match delivery.kind {
-            WireKind::Front => self.mail.push_back(delivery),
+            WireKind::Front => self.parts.clients.put(delivery),
             WireKind::Relay => self.parts.relay.put(delivery),
         }
     }
 
     /// Whether something is to be done although nothing is due.
     pub(crate) fn is_awake(&self) -> bool {
-        !self.mail.is_empty() || self.parts.relay.is_awake()
+        self.parts.clients.is_awake() || self.parts.relay.is_awake()
     }
 
     /// As SIGTERM does, with the next turn.
@@ -138,8 +119,13 @@ impl Process {
             Phase::Flushing { look_at, .. } => Some(look_at),
             Phase::Serving | Phase::Draining | Phase::Leaving(_) | Phase::Ended(_) => None,
         };
-        let Parts { broker, replica, relay, .. } = &self.parts;
-        let due = [broker.poll_timeout(), replica.poll_timeout(), relay.poll_timeout()];
+        let Parts { broker, replica, clients, relay, .. } = &self.parts;
+        let due = [
+            broker.poll_timeout(),
+            replica.poll_timeout(),
+            clients.poll_timeout(),
+            relay.poll_timeout(),
+        ];
         due.into_iter().chain([flush, self.awake_at]).flatten().min()
     }
 
@@ -161,7 +147,7 @@ impl Process {
             self.phase = Phase::Ended(Ending::Stopped(stop));
         }
         self.read_relay(turn);
-        self.read_mail(turn);
+        self.read_clients(turn);
         if let Some(peers) = self.parts.replica.take_peers() {
             self.parts.relay.set_peers(turn.now, peers);
         }
@@ -170,6 +156,7 @@ impl Process {
         self.run_timers(turn);
         self.parts.replica.flush(turn.now);
         self.go_on_leaving(turn);
+        self.parts.clients.flush(&mut turn.io());
         self.parts.relay.flush(turn);
         self.awake_at = Some(turn.now + SLEEP_MAX);
         match &self.phase {
@@ -195,47 +182,19 @@ impl Process {
         self.run_effects(turn);
     }
 
-    fn read_mail(&mut self, turn: &mut Turn<'_>) {
-        while let Some(delivery) = self.mail.pop_front() {
-            self.on_front(turn, delivery.wire, delivery.arrival);
-            self.run_effects(turn);
-        }
+    fn read_clients(&mut self, turn: &mut Turn<'_>) {
+        let Parts { clients, broker, .. } = &mut self.parts;
+        clients.read(turn, broker);
+        self.run_effects(turn);
     }
 
-    fn on_front(&mut self, turn: &mut Turn<'_>, wire: WireId, arrival: Arrival) {
-        match arrival {
-            Arrival::Opened => {
-                self.last_peer += 1;
-                let [a, b, c, d] = self.last_peer.to_be_bytes();
-                let peer = PeerId::from([0, a, b, c, d].as_slice());
-                self.wire_by_peer.insert(peer.clone(), wire);
-                self.peer_by_wire.insert(wire, peer);
-                turn.wires.accept(turn.true_now, wire);
-            }
-            Arrival::Accepted | Arrival::Bytes(_) | Arrival::Writable => {}
-            // A ROUTER is not told; the next thing that it sends finds nobody.
-            Arrival::Closed => {
-                if let Some(peer) = self.peer_by_wire.remove(&wire) {
-                    self.wire_by_peer.remove(&peer);
-                }
-            }
-            Arrival::Frames(frames) => {
-                // The front end is closed once the drain is over.
-                let is_deaf = matches!(self.phase, Phase::Flushing { .. });
-                let Some(from) = self.peer_by_wire.get(&wire).cloned().filter(|_| !is_deaf) else {
-                    return;
-                };
-                let mut frames = frames.into_iter().map(SharedFrame::from).collect();
-                let input = match decode_at_broker(&mut frames, &self.parts.limits) {
-                    Ok(message) => Input::Received { from, source: None, message },
-                    Err(error) => Input::Malformed { from, error },
-                };
-                self.parts.broker.handle_input(turn.now, input);
-            }
-        }
-    }
-
+    /// What came is read before any deadline counts.
     fn run_timers(&mut self, turn: &mut Turn<'_>) {
+        if self.parts.clients.has_more() {
+            return;
+        }
+        self.parts.clients.handle_timeout(turn.now);
+        self.run_effects(turn);
         if self.parts.broker.poll_timeout().is_some_and(|at| at <= turn.now) {
             self.parts.broker.handle_timeout(turn.now);
             self.run_effects(turn);
@@ -256,7 +215,9 @@ impl Process {
         if let Phase::Flushing { until, look_at, receipt } = self.phase
             && look_at <= turn.now
         {
-            let is_done = self.parts.relay.say_bye(turn.now) || turn.now >= until;
+            let are_nodes_done = self.parts.relay.say_bye(turn.now);
+            let is_done = self.parts.clients.is_all_written() && are_nodes_done;
+            let is_done = is_done || turn.now >= until;
             self.phase = match is_done {
                 true => Phase::Ended(Ending::Drained(receipt)),
                 false => Phase::Flushing { until, look_at: turn.now + FLUSH_STEP, receipt },
@@ -275,16 +236,18 @@ impl Process {
             while let Some(effect) = self.parts.broker.poll_effect() {
                 self.run_effect(turn, effect);
             }
-            let lost = self.lost.pop_front().or_else(|| self.parts.relay.poll_input(turn));
-            let Some(input) = lost.or_else(|| self.parts.replica.poll_answer()) else { return };
-            self.parts.broker.handle_input(turn.now, input);
+            let Parts { broker, clients, relay, replica, .. } = &mut self.parts;
+            let lost = clients.poll_lost(turn.now, broker);
+            let told = lost.or_else(|| relay.poll_input(turn));
+            let Some(input) = told.or_else(|| replica.poll_answer()) else { return };
+            broker.handle_input(turn.now, input);
         }
     }
 
     fn run_effect(&mut self, turn: &mut Turn<'_>, effect: Effect<SharedFrame>) {
-        let Parts { replica, relay, .. } = &mut self.parts;
+        let Parts { replica, clients, relay, .. } = &mut self.parts;
         match effect {
-            Effect::Send { to, message } => self.send(turn, to, message),
+            Effect::Send { to, message } => clients.send(&to, message),
             Effect::ToOwner { link, message } => relay.send_to_owner(link, message),
             Effect::ToOrigin { link, message } => relay.send_to_origin(turn.now, link, message),
             Effect::Propose(entry) => replica.propose(entry),
@@ -300,39 +263,17 @@ impl Process {
         }
     }
 
-    fn note(&self, turn: &mut Turn<'_>, note: &Note) {
+    fn note(&mut self, turn: &mut Turn<'_>, note: &Note) {
         turn.notes.lines.push(format!("{note:?}"));
-        // Where the connection is closed the worker knows already.
-        if let Note::WorkerDown { peer, end, .. } = note
-            && let Some(wire) = self.wire_by_peer.get(peer)
-        {
-            turn.notes.ended.push(Ended::Worker { wire: *wire, end: *end });
+        let clients = &mut self.parts.clients;
+        match note {
+            Note::WorkerUp { peer, .. } => clients.let_be_silent(peer),
+            Note::WorkerDown { peer, end, .. } => {
+                // A lost connection is closed at the end of the turn.
+                let ended = clients.wire_of(peer).map(|wire| Ended::Worker { wire, end: *end });
+                turn.notes.ended.extend(ended);
+            }
+            _ => {}
         }
-    }
-
-    fn send(&mut self, turn: &mut Turn<'_>, to: PeerId, message: Outgoing<SharedFrame>) {
-        let wire = self.wire_by_peer.get(&to).copied();
-        let wire = wire.filter(|wire| turn.wires.is_open(*wire, Side::Callee));
-        let Some(wire) = wire else {
-            let unsent = request_token(&message);
-            return self.lost.push_back(Input::PeerLost { peer: to, unsent });
-        };
-        let mut frames = Frames::new();
-        let encoded = match message {
-            Outgoing::Client(reply) => reply.encode(&mut frames),
-            Outgoing::Worker { version, message } => message.encode(version, &mut frames),
-        };
-        match encoded {
-            Ok(()) => turn.wires.send(turn.true_now, wire, Side::Callee, frames),
-            Err(never) => match never {},
-        }
-    }
-}
-
-const fn request_token(message: &Outgoing<SharedFrame>) -> Option<Token> {
-    match message {
-        Outgoing::Worker { message: FromBroker::Request { client, .. }, .. } => Some(*client),
-        Outgoing::Client(_)
-        | Outgoing::Worker { message: FromBroker::Heartbeat | FromBroker::Disconnect, .. } => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Connections: frames or bytes in order, or the end of the connection.
+//! Connections: bytes in order, and the end of the connection.
 //!
 //! As with TCP, what is sent over a way that is cut waits, and arrives when the way is mended, unless
 //! the connection was given up meanwhile. Bytes that are not read fill a window, and then no more are
@@ -16,9 +16,6 @@ const ACCEPT_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long a way may be cut before both ends take the connection for lost: the time that TCP may go
 /// unanswered.
 const CUT_MAX: Duration = Duration::from_secs(10);
-
-/// The frames of a message.
-pub(crate) type Frames = Vec<Vec<u8>>;
 
 /// Names a connection; never reused in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,11 +62,9 @@ pub(crate) enum Arrival {
     Opened,
     /// The callee took the connection: only at the caller.
     Accepted,
-    /// A message: only between a peer and a node.
-    Frames(Frames),
-    /// Some of the bytes that were written, wherever messages begin in them: only between nodes.
+    /// Some of the bytes that were written, wherever messages begin in them.
     Bytes(Vec<u8>),
-    /// More can be written than a moment ago: only between nodes.
+    /// More can be written than a moment ago.
     Writable,
     /// The end of the connection; nothing follows.
     Closed,
@@ -122,19 +117,35 @@ pub(crate) struct ByteWays {
     pub(crate) cuts: Option<Rng>,
 }
 
+/// How bytes travel over each kind of connection.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    pub(crate) front: ByteWays,
+    pub(crate) relay: ByteWays,
+}
+
+impl Ways {
+    const fn of(&mut self, kind: WireKind) -> &mut ByteWays {
+        match kind {
+            WireKind::Front => &mut self.front,
+            WireKind::Relay => &mut self.relay,
+        }
+    }
+}
+
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Wires {
     network: Network,
-    byte_ways: ByteWays,
+    ways: Ways,
     wires: BTreeMap<WireId, Wire>,
     due: Queue<(WireId, Side)>,
     last: u64,
 }
 
 impl Wires {
-    pub(crate) const fn new(network: Network, byte_ways: ByteWays) -> Self {
-        Self { network, byte_ways, wires: BTreeMap::new(), due: Queue::new(), last: 0 }
+    pub(crate) const fn new(network: Network, ways: Ways) -> Self {
+        Self { network, ways, wires: BTreeMap::new(), due: Queue::new(), last: 0 }
     }
 
     /// Opens a connection. The callee is told, or the caller that there is nobody.
@@ -166,13 +177,6 @@ impl Wires {
         }
     }
 
-    /// Sends a message from this end. What is sent over a lost connection is gone.
-    pub(crate) fn send(&mut self, now: Instant, id: WireId, from: Side, frames: Frames) {
-        if self.is_open(id, from) {
-            self.put(now, id, from.other(), Arrival::Frames(frames));
-        }
-    }
-
     /// Writes bytes from this end, as many as fit; `None`: the connection is lost. If not all fit, the
     /// writer is told when more do. What is written to an end that was closed is gone.
     pub(crate) fn write(
@@ -188,13 +192,14 @@ impl Wires {
         if !wire.is_open[to.at()] || lane.is_local {
             return Some(bytes.len());
         }
-        let room = self.byte_ways.window_bytes.saturating_sub(lane.unread_bytes);
+        let kind = wire.kind;
+        let room = self.ways.of(kind).window_bytes.saturating_sub(lane.unread_bytes);
         let (taken, rest) = bytes.split_at(bytes.len().min(room));
         lane.is_writer_waiting |= !rest.is_empty();
         lane.unread_bytes += taken.len();
         let mut left = taken;
         while !left.is_empty() {
-            let (piece, others) = left.split_at(self.byte_ways.next_piece(left.len()));
+            let (piece, others) = left.split_at(self.ways.of(kind).next_piece(left.len()));
             self.put(now, id, to, Arrival::Bytes(piece.to_vec()));
             left = others;
         }
@@ -206,7 +211,7 @@ impl Wires {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         let lane = &mut wire.lanes[side.at()];
         lane.unread_bytes = lane.unread_bytes.saturating_sub(count);
-        if lane.is_writer_waiting && lane.unread_bytes <= self.byte_ways.window_bytes / 2 {
+        if lane.is_writer_waiting && lane.unread_bytes <= self.ways.of(wire.kind).window_bytes / 2 {
             lane.is_writer_waiting = false;
             self.put(now, id, side.other(), Arrival::Writable);
         }
@@ -225,10 +230,6 @@ impl Wires {
             self.put(now, id, side.other(), Arrival::Closed);
         }
         self.forget_if_over(id);
-    }
-
-    pub(crate) fn is_open(&self, id: WireId, side: Side) -> bool {
-        self.wires.get(&id).is_some_and(|wire| wire.is_open[side.at()])
     }
 
     /// The process at this site is gone: so are its ends.

@@ -107,7 +107,7 @@ impl World {
         let machines: Vec<_> =
             (0..sites).map(|site| Machine::new(site, &plan, &network, &bells, &mut rng)).collect();
         Self {
-            wires: Wires::new(network.clone(), plan.byte_ways()),
+            wires: Wires::new(network.clone(), plan.ways()),
             crew: Crew::new(actors, sites),
             judges: invariants::all(&plan),
             roster: Roster::new(plan.nodes, plan.changes.spares),
@@ -151,7 +151,7 @@ impl World {
 
     fn next_at(&self, now: Instant) -> Option<Instant> {
         let machines = self.machines.iter().filter_map(|machine| machine.next_at(now)).min();
-        let due = [self.events.next_at(), self.wires.next_at(), self.crew.next_at(), machines];
+        let due = [self.events.next_at(), self.wires.next_at(), self.crew.next_at(now), machines];
         due.into_iter().flatten().min()
     }
 
@@ -209,15 +209,11 @@ impl World {
             Arrival::Opened => 1,
             Arrival::Accepted => 2,
             Arrival::Closed => 3,
-            Arrival::Frames(frames) => frames.iter().fold(4, |digest, frame| {
-                let first = frame.first().copied().map_or(0, u64::from);
-                mix(digest, &[frame.len() as u64, first])
-            }),
             Arrival::Bytes(bytes) => {
                 let of = |byte: Option<&u8>| byte.copied().map_or(0, u64::from);
-                mix(5, &[bytes.len() as u64, of(bytes.first()), of(bytes.last())])
+                mix(4, &[bytes.len() as u64, of(bytes.first()), of(bytes.last())])
             }
-            Arrival::Writable => 6,
+            Arrival::Writable => 5,
         };
         self.trace.stir(&[delivery.wire.0, delivery.site as u64, digest]);
         self.trace.whisper(self.since(now), || {
@@ -226,7 +222,7 @@ impl World {
         });
         match delivery.site < self.machines.len() {
             true => self.machines[delivery.site].put(now, &mut self.wires, delivery),
-            false => self.crew.put(now, delivery),
+            false => self.crew.put(delivery),
         }
     }
 
@@ -422,10 +418,6 @@ impl World {
 
 fn shown(arrival: &Arrival) -> String {
     match arrival {
-        Arrival::Frames(frames) => {
-            let frames = frames.iter().map(|frame| frame.escape_ascii().to_string());
-            frames.collect::<Vec<_>>().join(" | ")
-        }
         Arrival::Bytes(bytes) => format!("{} bytes: {}", bytes.len(), bytes.escape_ascii()),
         Arrival::Opened | Arrival::Accepted | Arrival::Writable | Arrival::Closed => {
             format!("{arrival:?}")

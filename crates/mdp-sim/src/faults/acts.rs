@@ -77,7 +77,7 @@ impl World {
             Kind::ActorDeath => {
                 act.actors.iter().for_each(|actor| self.crew.revive(now, *actor));
             }
-            Kind::ActorFreeze => act.actors.iter().for_each(|actor| self.crew.thaw(now, *actor)),
+            Kind::ActorFreeze => act.actors.iter().for_each(|actor| self.crew.thaw(*actor)),
             Kind::Drain | Kind::Break | Kind::Transfer | Kind::Snapshot => {}
         }
         self.observe(now, Seen::FaultEnded(fault(act)));

@@ -106,7 +106,7 @@ impl World {
             self.start_if_off(now, node);
         }
         for actor in 0..self.crew.len() {
-            self.crew.thaw(now, actor);
+            self.crew.thaw(actor);
             self.crew.revive(now, actor);
         }
     }
