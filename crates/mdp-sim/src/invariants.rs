@@ -57,7 +57,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(bytes::Bytes),
         Box::new(relay_links::RelayLinks),
         Box::new(no_healthy_eviction::NoHealthyEviction::new(workload, plan.lonely_max())),
-        Box::new(bounds::Bounds::new(workload, plan.times.node_timeout, plan.times.drain_timeout)),
+        Box::new(bounds::Bounds::new(workload, plan.times.node_timeout, plan.times.drain.timeout)),
         Box::new(reserved_names::ReservedNames::default()),
         Box::new(liveness::Liveness::new(workload)),
     ]

@@ -16,7 +16,6 @@
 mod actor;
 mod actors;
 mod campaign;
-mod client_port;
 mod crew;
 mod disk;
 mod faults;
@@ -28,9 +27,9 @@ mod operator;
 mod outcome;
 mod plan;
 mod port;
+mod ports;
 mod process;
 mod queue;
-mod relay_port;
 mod release;
 mod rng;
 mod roster;

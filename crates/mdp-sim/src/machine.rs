@@ -10,12 +10,13 @@ use std::{
 
 use mdp_broker::{Broker, Seed as BrokerSeed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName};
-use mdp_core::{RelayLinks, RelaySettings};
+use mdp_core::{NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings};
 use mdp_raft::{
     Consensus, ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news, simulation::Host,
 };
 use mdp_replica::{Membership, RaftAgreement, Replica};
-use mdp_wire::DecodeLimits;
+use mdp_transport::{ConnectionLimits, TransportLimits};
+use mdp_wire::{ClientNetworks, DecodeLimits};
 use tokio::{
     runtime::Handle,
     sync::{
@@ -26,12 +27,11 @@ use tokio::{
 
 use crate::{
     Rng,
-    client_port::ClientPort,
     disk::{Disk, Unsynced},
     network::{Answering, Caller, Network, client_address, cluster_address, relay_address},
     plan::Plan,
-    process::{Ending, Parts, Process},
-    relay_port::RelayPort,
+    ports::Ports,
+    process::{Parts, Process},
     release::Releases,
     shared::Shared,
     truth::Truth,
@@ -90,7 +90,7 @@ pub(crate) enum Turned {
     /// It could not use its disk.
     Refused(StorageError),
     /// It ended by itself.
-    Ended(Ending),
+    Ended(NodeEnding),
 }
 
 /// A machine that runs a node.
@@ -331,7 +331,7 @@ impl Machine {
     fn make_process(&self, consensus: Consensus, feed: Receiver<News>) -> Process {
         let now = self.host.now().into_std();
         let settings = self.plan.settings.clone();
-        let clients = ClientPort::new(now, self.site, settings.decode);
+        let messages = settings.decode;
         let mut seed = [0; 32];
         for part in seed.chunks_mut(8) {
             part.copy_from_slice(&self.host.random().to_le_bytes());
@@ -344,35 +344,49 @@ impl Machine {
             isolation: self.plan.isolation(now),
         };
         let agreement = RaftAgreement { consensus: consensus.clone(), runtime: Handle::current() };
-        let relay = self.make_relay_port(now);
-        let (to_replica, copy) = mpsc::channel(NEWS_MAX);
-        Process::new(Parts {
-            consensus,
+        let (to_core, copy) = mpsc::channel(NEWS_MAX);
+        let (random, networks) = (self.host.random(), Arc::default());
+        let parts = NodeParts {
             broker: Broker::new(incarnation, settings, BrokerSeed(seed), now),
             replica: Replica::new(agreement, copy, membership, now),
+            links: Some(RelayLinks::new(now, self.relay_settings(random, &networks))),
+            connections: connection_limits(&messages),
+            messages,
+            networks,
+            drain: self.plan.times.drain,
+            version: self.releases.now().name(),
+        };
+        Process::new(Parts {
+            consensus,
+            core: NodeCore::new(now, parts),
+            ports: Ports::new(self.site, self.plan.relay, Rng::new(random)),
             news: feed,
-            to_replica,
-            clients,
-            relay,
-            drain_timeout: self.plan.times.drain_timeout,
+            to_core,
         })
     }
 
-    fn make_relay_port(&self, now: Instant) -> RelayPort {
+    fn relay_settings(&self, random: u64, networks: &Arc<ClientNetworks>) -> RelaySettings {
         let release = self.releases.now();
-        let random = self.host.random();
-        let settings = RelaySettings {
+        RelaySettings {
             node: self.name.clone(),
             version: release.name(),
             wire: release.relay_wire(),
-            networks: Arc::default(),
+            networks: Arc::clone(networks),
             message_bytes_max: DecodeLimits::default().message_bytes_max,
             visitors_max: VISITORS_MAX,
             random,
-        };
-        let links = RelayLinks::new(now, settings);
-        RelayPort::new(self.site, links, self.plan.relay, Rng::new(random))
+        }
     }
+}
+
+/// What connections of clients and workers may need, as far as it follows from what messages may be.
+fn connection_limits(messages: &DecodeLimits) -> TransportLimits {
+    let connection = ConnectionLimits {
+        message_bytes_max: messages.message_bytes_max,
+        message_frames_max: messages.frames_max,
+        ..ConnectionLimits::default()
+    };
+    TransportLimits { connection, ..TransportLimits::default() }
 }
 
 /// The name of the node at a site.

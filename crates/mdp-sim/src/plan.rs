@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mdp_broker::{Minority, Settings};
+use mdp_core::DrainTimes;
 use mdp_replica::{Consistency, IsolationWatch};
 
 use crate::{
@@ -19,6 +20,11 @@ use crate::{
 const READS_SALT: u64 = 0x10ca_17ea_d510_ca15;
 /// How many of a thousand seeds have reads that may be old.
 const LOCAL_READS: u32 = 150;
+
+/// Makes the draw of the time before a drain independent of all others.
+const ANNOUNCE_SALT: u64 = 0x0a44_0a9c_e0d2_a145;
+/// In how many of a thousand seeds a node goes on for a while before it drains.
+const ANNOUNCED_DRAINS: u32 = 250;
 
 /// Makes the draw of what is between peers and nodes independent of all others.
 const FRONT_SALT: u64 = 0x0f20_a7c1_1e47_5b17;
@@ -77,7 +83,7 @@ pub(crate) struct Times {
     pub(crate) election_timeout_max: Duration,
     pub(crate) node_timeout: Duration,
     pub(crate) read_timeout: Duration,
-    pub(crate) drain_timeout: Duration,
+    pub(crate) drain: DrainTimes,
 }
 
 /// What a seed decides before anything happens.
@@ -141,7 +147,10 @@ impl Plan {
         let mut rng = Rng::new(seed);
         let nodes = *rng.pick(&[3, 3, 3, 3, 3, 5, 5, 1]).expect("there are choices");
         let workload = Workload::draw(&mut rng.fork());
-        let (settings, times) = draw_settings(&mut rng, &workload);
+        let (settings, mut times) = draw_settings(&mut rng, &workload);
+        if Rng::new(seed ^ ANNOUNCE_SALT).chance(ANNOUNCED_DRAINS) {
+            times.drain.announce = Duration::from_millis(300);
+        }
         let micros = Duration::from_micros;
         let latency_max = *rng.pick(&[500, 1_000, 2_000, 5_000]).expect("there are choices");
         let sync_max = *rng.pick(&[500, 2_000, 5_000, 15_000]).expect("there are choices");
@@ -214,7 +223,10 @@ fn draw_settings(rng: &mut Rng, workload: &Workload) -> (Settings, Times) {
         election_timeout_max: millis(400),
         node_timeout: millis(*rng.pick(&[1_500, 3_000, 3_000]).expect("there are choices")),
         read_timeout,
-        drain_timeout: millis(*rng.pick(&[500, 2_000, 5_000]).expect("there are choices")),
+        drain: DrainTimes {
+            timeout: millis(*rng.pick(&[500, 2_000, 5_000]).expect("there are choices")),
+            announce: Duration::ZERO,
+        },
     };
     (settings, times)
 }

@@ -235,13 +235,24 @@ impl Port {
         wire
     }
 
-    /// Writes what waits, as much as fits, and closes what ended.
-    pub(crate) fn flush<T>(&mut self, io: &mut Io<'_>, transport: &mut Transport<T>) {
+    /// Writes what waited for the other end to read, where it has read since.
+    pub(crate) fn resume_writing<T>(&mut self, io: &mut Io<'_>, transport: &mut Transport<T>) {
         for id in std::mem::take(&mut self.writable) {
             if transport.is_blocked(id) {
                 self.write(io, id, transport);
             }
         }
+    }
+
+    /// Says to all peers that nothing follows; they are still read.
+    pub(crate) fn say_bye(&self, io: &mut Io<'_>) {
+        for (wire, socket) in self.sockets.iter().filter(|(_, socket)| socket.id.is_some()) {
+            io.wires.finish(io.true_now, *wire, socket.side);
+        }
+    }
+
+    /// Writes what waits, as much as fits, and closes what ended.
+    pub(crate) fn flush<T>(&mut self, io: &mut Io<'_>, transport: &mut Transport<T>) {
         while let Some(id) = transport.poll_writable() {
             self.write(io, id, transport);
         }

@@ -102,6 +102,8 @@ struct Lane {
     cut_since: Option<Instant>,
     /// What comes now comes from the end's own machine.
     is_local: bool,
+    /// Whether the writer has said that nothing follows.
+    is_finished: bool,
     /// How many bytes were written and are not read yet.
     unread_bytes: usize,
     /// Whether the writer wants to know when it can write again.
@@ -189,6 +191,9 @@ impl Wires {
         let wire = self.wires.get_mut(&id).filter(|wire| wire.is_open[from.at()])?;
         let to = from.other();
         let lane = &mut wire.lanes[to.at()];
+        if lane.is_finished {
+            return None;
+        }
         if !wire.is_open[to.at()] || lane.is_local {
             return Some(bytes.len());
         }
@@ -222,12 +227,27 @@ impl Wires {
         self.wires.get(&id).map(|wire| wire.sites[Side::Caller.at()])
     }
 
+    /// Says that nothing follows from this end, which still reads what the other one sends until that closes,
+    /// too.
+    pub(crate) fn finish(&mut self, now: Instant, id: WireId, side: Side) {
+        if self.wires.get(&id).is_some_and(|wire| wire.is_open[side.at()]) {
+            self.finish_lane(now, id, side.other());
+        }
+    }
+
+    fn finish_lane(&mut self, now: Instant, id: WireId, to: Side) {
+        let Some(wire) = self.wires.get_mut(&id) else { return };
+        if !std::mem::replace(&mut wire.lanes[to.at()].is_finished, true) {
+            self.put(now, id, to, Arrival::Closed);
+        }
+    }
+
     /// Closes this end; the other is told behind what was sent.
     pub(crate) fn close(&mut self, now: Instant, id: WireId, side: Side) {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         if std::mem::replace(&mut wire.is_open[side.at()], false) {
             wire.lanes[side.at()].waiting.clear();
-            self.put(now, id, side.other(), Arrival::Closed);
+            self.finish_lane(now, id, side.other());
         }
         self.forget_if_over(id);
     }
@@ -303,6 +323,8 @@ impl Wires {
             let Some(arrival) = lane.waiting.pop_front() else { continue };
             if arrival == Arrival::Closed {
                 wire.is_open[side.at()] = false;
+                // An end that has only finished is told that the other one is closed now.
+                self.finish_lane(now, id, side.other());
                 self.forget_if_over(id);
             }
             return Some(Delivery { wire: id, kind, site, side, arrival });
@@ -351,6 +373,7 @@ impl Lane {
             last_at: now,
             cut_since: None,
             is_local: false,
+            is_finished: false,
             unread_bytes: 0,
             is_writer_waiting: false,
         }

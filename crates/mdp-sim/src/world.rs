@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mdp_core::{Drained, NodeEnding};
 use mdp_raft::{Stop, StorageError};
 
 use self::tally::Tally;
@@ -23,7 +24,6 @@ use crate::{
     observation::{Event as Seen, Observation},
     operator::Operator,
     plan::Plan,
-    process::Ending,
     queue::Queue,
     roster::{Addresses, Place, Roster},
     trace::{Trace, Who, mix},
@@ -310,11 +310,14 @@ impl World {
             Turned::Nothing => {}
             Turned::Up => self.observe(now, Seen::NodeStarted { node }),
             Turned::Refused(error) => self.on_refused(now, node, &error),
-            Turned::Ended(Ending::Drained(receipt)) => {
+            Turned::Ended(NodeEnding::Drained(Drained { receipt, .. })) => {
                 self.observe(now, Seen::NodeDrained { node, receipt });
                 self.start_later(now, node);
             }
-            Turned::Ended(Ending::Stopped(stop)) => {
+            Turned::Ended(NodeEnding::Stopped) => {
+                self.fail(now, "no_node_gives_up", "it was told to stop".to_owned());
+            }
+            Turned::Ended(NodeEnding::Cluster(stop)) => {
                 self.observe(now, Seen::NodeStopped { node, reason: stop.to_string() });
                 match stop {
                     Stop::Storage { .. } => {}

@@ -110,6 +110,7 @@ impl Dealer {
     pub(super) fn read(&mut self, io: &mut Io<'_>) -> News {
         let Self { port, transport, .. } = self;
         let mut news = News::default();
+        port.resume_writing(io, transport);
         port.read(io, &mut Reading { transport, messages: &mut news.messages });
         transport.handle_timeout(io.now, |id| port.has_unread(id));
         while let Some(event) = transport.poll_event() {

@@ -80,7 +80,7 @@ impl World {
                 life: replica.and_then(|replica| replica.life()),
                 gauges: process.map(|process| process.broker().gauges()),
                 counters: process.map(|process| process.broker().counters()),
-                relay: process.map(|process| process.relay().view()),
+                relay: process.map(|process| process.relay()),
             }
         });
         ClusterView { now, nodes: nodes.collect() }
