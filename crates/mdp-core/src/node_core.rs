@@ -15,6 +15,7 @@ use std::{
 };
 
 use mdp_broker::{Broker, Input, PeerId};
+use mdp_mutants::{Mutant, is_on};
 use mdp_replica::{Agreement, NewsState, Replica};
 use mdp_transport::{PeerAddress, SharedFrame, TransportLimits};
 use mdp_wire::{ClientNetworks, DecodeLimits, decode_at_broker};
@@ -114,6 +115,9 @@ impl<A: Agreement> NodeCore<A> {
     pub fn turn(&mut self, shell: &mut impl Shell) -> TurnEnd {
         self.begin_turn(shell);
         let news = self.read_news(shell);
+        if is_on(Mutant::TimersBeforeReading) {
+            self.run_timers(shell, ReadState::Emptied);
+        }
         // Nodes first: many clients must not make them silent.
         let nodes = self.read_nodes(shell);
         let clients = self.read_clients(shell);

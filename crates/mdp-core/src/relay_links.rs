@@ -411,7 +411,7 @@ impl RelayLinks {
     /// Makes links, judges links, says that this node is there. To be called in every turn, after
     /// what came was read. Of connections with something unread nobody knows whether they are silent.
     pub fn tend(&mut self, now: Instant, has_unread: impl Fn(ConnectionId) -> bool) {
-        if self.due.is_some_and(|due| now > due + PAUSE_MIN) {
+        if self.due.is_some_and(|due| now > due + PAUSE_MIN) && !is_on(Mutant::PauseCountsOnLinks) {
             tracing::debug!("links are given their time anew: this process stood still");
             self.incoming.rearm(now);
             self.peers.iter_mut().for_each(|peer| peer.rearm(now));

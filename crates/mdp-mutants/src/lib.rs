@@ -70,6 +70,17 @@ mutants! {
     SentToldUnsent "sent-told-unsent" "requests that were sent count as not sent when a link is lost",
     LostLinkStays "lost-link-stays" "a link stays although its connection is lost",
     OlderGreetingWins "older-greeting-wins" "a greeting that comes late replaces a newer link",
+    LinkNamesRepeat "link-names-repeat" "a new link is called what an earlier one was called",
+    ForeignNodeWelcomed "foreign-node-welcomed" "a greeting for another node or cluster makes a link",
+    PauseCountsOnLinks "pause-counts-on-links" "the time of a pause counts against other nodes",
+    // Connections.
+    UnsentForgotten "unsent-forgotten" "requests that never left count as sent",
+    BlockedForgotten "blocked-forgotten" "what a peer had no room for is never written",
+    MessageLimitIgnored "message-limit-ignored" "a message grows beyond its limit",
+    MessageBeforeReadyTaken "message-before-ready-taken" "a peer that did not introduce itself is served",
+    // The turn of a node, and how it leaves.
+    TimersBeforeReading "timers-before-reading" "deadlines count before what came was read",
+    DrainNotFlushed "drain-not-flushed" "a drained node ends before its last replies left",
     // The copy of the catalog that answers.
     RoundReused "round-reused" "a lookup joins a round that was under way",
     AnsweredUnapplied "answered-unapplied" "a lookup is answered before its index is applied",

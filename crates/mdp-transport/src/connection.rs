@@ -5,6 +5,8 @@ mod liveness;
 
 use std::time::Instant;
 
+use mdp_mutants::{Mutant, is_on};
+
 use self::liveness::Liveness;
 use crate::{
     BufferPool, ConnectionLimits, Decoded, Decoder, Flow, GREETING_BYTES, Mechanism, Message,
@@ -420,7 +422,13 @@ impl<T> Connection<T> {
 
 /// What the first command or message of a peer means.
 fn introduction(decoded: &Decoded<'_>, minor: u8) -> Result<PeerIntroduction, Ending> {
-    let Decoded::Command(body) = decoded else { return Err(Ending::MessageBeforeReady) };
+    let body = match decoded {
+        Decoded::Command(body) => body,
+        Decoded::Message(_) if is_on(Mutant::MessageBeforeReadyTaken) => {
+            &b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"[..]
+        }
+        Decoded::Message(_) => return Err(Ending::MessageBeforeReady),
+    };
     match Command::parse(body) {
         Ok(Command::Ready(Properties { socket_type, routing_id })) => {
             let socket_type = socket_type.ok_or(Ending::SocketType)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mdp_mutants::{Mutant, is_on};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -301,7 +302,8 @@ impl Decoder {
         if self.message.frames.len() + more >= self.message_frames_max {
             return Err(StreamError::TooManyFrames { max: self.message_frames_max });
         }
-        let max = self.message_bytes_max;
+        let is_limited = !is_on(Mutant::MessageLimitIgnored);
+        let max = if is_limited { self.message_bytes_max } else { usize::MAX };
         let sum = self.message_bytes.checked_add(size);
         sum.filter(|bytes| *bytes <= max).map(|_| size).ok_or_else(|| {
             let known = u64::try_from(self.message_bytes).unwrap_or(u64::MAX);

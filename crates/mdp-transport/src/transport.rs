@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mdp_mutants::{Mutant, is_on};
+
 use self::{clock::AwakeClock, table::Table};
 use crate::{
     BufferPool, Connection, Event, Flow, Introduction, LocalSocket, Message, OutputSlices,
@@ -453,7 +455,10 @@ impl<T> Transport<T> {
             return;
         }
         *self.lost.entry(why.label()).or_default() += 1;
-        let unsent = connection.into_unsent().collect();
+        let unsent = match is_on(Mutant::UnsentForgotten) {
+            false => connection.into_unsent().collect(),
+            true => Vec::new(),
+        };
         let address = Some(address);
         self.events.push_back(TransportEvent::Lost { id, address, why, unsent });
         self.closing.push_back(Closing { id, last_words: None });

@@ -25,7 +25,8 @@ const FEATURE: &str = "mdp-mutants/seeded";
 /// How much of what was found is shown.
 const FOUND_CHARS_MAX: usize = 70;
 /// The tests that may find what the simulation does not.
-const PACKAGES: [&str; 5] = ["mdp-catalog", "mdp-broker", "mdp-core", "mdp-replica", "mdp-raft"];
+const PACKAGES: [&str; 6] =
+    ["mdp-catalog", "mdp-broker", "mdp-transport", "mdp-core", "mdp-replica", "mdp-raft"];
 
 /// A bug by its name, and what is wrong with it.
 #[derive(Debug)]

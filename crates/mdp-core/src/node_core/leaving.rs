@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mdp_broker::{Input, Receipt};
+use mdp_mutants::{Mutant, is_on};
 use mdp_raft::Stop;
 use mdp_replica::Agreement;
 
@@ -163,7 +164,7 @@ impl<A: Agreement> NodeCore<A> {
             let are_nodes_gone = self.links.as_mut().is_none_or(|links| links.say_bye(self.now));
             self.flush(shell);
             let is_done = self.clients.is_all_written() && are_nodes_gone;
-            if is_done || self.now >= deadline {
+            if is_done || self.now >= deadline || is_on(Mutant::DrainNotFlushed) {
                 self.warn_of_unwritten_replies();
                 shell.say_bye(PortName::Clients);
                 self.phase = Phase::Closing { deadline: self.now + FAREWELL_MAX, drained };

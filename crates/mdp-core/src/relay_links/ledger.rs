@@ -7,6 +7,7 @@ use std::{
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
+use mdp_mutants::{Mutant, is_on};
 use mdp_transport::SharedFrame;
 use mdp_wire::{
     ClientNetworks,
@@ -40,7 +41,7 @@ impl Ledger {
     pub(super) fn up(&mut self, role: LinkRole, node: &NodeName, peer: (&str, u16)) -> LinkId {
         let (version, wire) = peer;
         self.links += 1;
-        let link = LinkId(self.links);
+        let link = LinkId(if is_on(Mutant::LinkNamesRepeat) { 1 } else { self.links });
         self.has_changed = true;
         self.complaints.retain(|(who, _)| who != node.as_str());
         *self.totals.made.entry(wire).or_default() += 1;

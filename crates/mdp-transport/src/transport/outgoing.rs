@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use mdp_mutants::{Mutant, is_on};
+
 use super::{Transport, TransportEvent};
 use crate::{ConnectionId, Loss, MessageWriter, OutputSlices, Side};
 
@@ -106,7 +108,7 @@ impl<T> Transport<T> {
     pub fn blocked(&mut self, now: Instant, id: ConnectionId) {
         let now = self.clock.awake(now);
         let Some(entry) = self.table.get_mut(id) else { return };
-        if entry.blocked_since.is_none() {
+        if entry.blocked_since.is_none() && !is_on(Mutant::BlockedForgotten) {
             entry.blocked_since = Some(now);
             self.blocked.insert(id);
             self.reschedule(id);
