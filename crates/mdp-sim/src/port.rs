@@ -290,3 +290,6 @@ impl Port {
 fn joined(pieces: &[IoSlice<'_>]) -> Vec<u8> {
     pieces.iter().map(|piece| &**piece).collect::<Vec<_>>().concat()
 }
+
+#[cfg(test)]
+mod tests;
