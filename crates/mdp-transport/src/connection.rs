@@ -390,15 +390,26 @@ impl<T> Connection<T> {
             return Ok(());
         }
         match self.liveness.handle_timeout(now) {
-            Ok(None) => Ok(()),
-            Ok(Some(liveness::SendPing { ttl_deciseconds })) => {
-                self.outgoing.put_bytes(pool, |buffer| command::put_ping(ttl_deciseconds, buffer));
-                if self.ping_end == 0 {
-                    self.ping_end = self.outgoing.end();
-                }
+            Ok(ping) => {
+                self.send_ping(ping, pool);
                 Ok(())
             }
             Err(ending) => Err(self.end(ending)),
+        }
+    }
+
+    /// Sends the PING that is due, and ends nothing: what the peer has said is not all read yet. A side that
+    /// promised to say something keeps that promise, however much it has to read.
+    pub fn keep_promise(&mut self, now: Instant, pool: &mut BufferPool) {
+        let ping = self.liveness.poll_ping(now);
+        self.send_ping(ping, pool);
+    }
+
+    fn send_ping(&mut self, ping: Option<liveness::SendPing>, pool: &mut BufferPool) {
+        let Some(liveness::SendPing { ttl_deciseconds }) = ping else { return };
+        self.outgoing.put_bytes(pool, |buffer| command::put_ping(ttl_deciseconds, buffer));
+        if self.ping_end == 0 {
+            self.ping_end = self.outgoing.end();
         }
     }
 

@@ -332,20 +332,25 @@ impl<T> Transport<T> {
                 self.end(id, Loss::Stalled);
                 continue;
             }
-            if has_unread(id) {
+            let before = entry.connection.output_bytes();
+            let is_unread = has_unread(id);
+            let outcome = if is_unread {
+                entry.connection.keep_promise(now, &mut self.pool);
                 entry.scheduled = Some(now + UNREAD_LOOKED_AT_AFTER);
                 self.schedule.insert((now + UNREAD_LOOKED_AT_AFTER, id));
-                continue;
-            }
-            let before = entry.connection.output_bytes();
-            let outcome = entry.connection.handle_timeout(now, &mut self.pool);
+                Ok(())
+            } else {
+                entry.connection.handle_timeout(now, &mut self.pool)
+            };
             self.outgoing_bytes += entry.connection.output_bytes() - before;
             match outcome {
                 Ok(()) if entry.connection.output_bytes() > before => self.list(id),
                 Ok(()) => {}
                 Err(ending) => self.end(id, Loss::Ended(ending)),
             }
-            self.reschedule(id);
+            if !is_unread {
+                self.reschedule(id);
+            }
         }
     }
 

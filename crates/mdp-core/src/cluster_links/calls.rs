@@ -118,6 +118,17 @@ impl<R: CallReply> Calls<R> {
         written
     }
 
+    /// The connection is gone: no answer comes to what was written.
+    pub(super) fn take_written(&mut self) -> Vec<R> {
+        let written = self.by_id.extract_if(.., |_, open| open.request.is_none());
+        written
+            .map(|(id, open)| {
+                self.deadlines.remove(&(open.deadline, id));
+                open.reply
+            })
+            .collect()
+    }
+
     /// The request is not needed any more.
     fn forget_request(&mut self, id: u64) {
         if let Some(request) = self.by_id.get_mut(&id).and_then(|open| open.request.take()) {

@@ -324,6 +324,10 @@ impl<R: CallReply> Peer<R> {
     fn fail(&mut self, turn: &mut Turn<'_, R>, obstacle: CallError) {
         let was_open = self.stage == Stage::Open;
         self.close(turn);
+        for reply in self.calls.take_written() {
+            turn.totals.lost += 1;
+            turn.finish(reply, Err(CallError::Unreachable));
+        }
         self.obstacle = obstacle;
         self.failures = if was_open { 0 } else { self.failures.saturating_add(1) };
         self.stage = Stage::Closed { until: turn.now + turn.jitter.wait(self.failures) };

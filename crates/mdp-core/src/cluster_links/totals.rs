@@ -9,6 +9,8 @@ pub struct LinkTotals {
     pub answered: u64,
     /// Requests whose time was up before their answer came.
     pub timed_out: u64,
+    /// Requests whose connection was lost before their answer came.
+    pub lost: u64,
     /// Requests refused because too many waited for the same node, or too many bytes of them.
     pub refused: u64,
     /// Answers that came too late, or that were not asked for.

@@ -432,6 +432,7 @@ impl Writer<'_> {
             ("cluster_calls", "Calls to other nodes", link.sent),
             ("cluster_answered_calls", "Calls answered in time", link.answered),
             ("cluster_timed_out_calls", "Calls not answered in time", link.timed_out),
+            ("cluster_lost_calls", "Calls whose connection was lost first", link.lost),
             ("cluster_refused_calls", "Calls not made: too many waited", link.refused),
             ("cluster_late_answers", "Answers that came too late", link.late_answers),
             ("cluster_received_calls", "Calls of other nodes", link.received),

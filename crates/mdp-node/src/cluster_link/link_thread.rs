@@ -99,19 +99,21 @@ impl LinkThread {
     pub(super) fn run(mut self) {
         let mut published = LinkTotals::default();
         while !self.is_stopped.load(Ordering::Acquire) {
-            if let Err(error) = self.turn() {
-                tracing::error!(%error, "the cluster thread ends: this node is cut off");
-                return;
-            }
+            let sleep = self.turn();
             let totals = self.links.totals();
             if totals != published {
                 published = totals;
                 self.counters.publish(totals);
             }
+            if let Err(error) = self.wait(sleep) {
+                tracing::error!(%error, "the cluster thread ends: this node is cut off");
+                return;
+            }
         }
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    /// One turn. Returns how long the thread may sleep at most.
+    fn turn(&mut self) -> Duration {
         let now = Instant::now();
         let queue = self.read_queue(now);
         self.port.accept(now, &mut self.links);
@@ -126,7 +128,7 @@ impl LinkThread {
             || self.port.is_awake()
             || self.links.is_awake()
             || self.poller.has_more();
-        self.wait(if is_busy { Duration::ZERO } else { SLEEP_MAX })
+        if is_busy { Duration::ZERO } else { SLEEP_MAX }
     }
 
     fn read_queue(&mut self, now: Instant) -> QueueState {

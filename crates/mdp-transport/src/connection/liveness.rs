@@ -139,10 +139,14 @@ impl Liveness {
         if is_due(open.pong_deadline) {
             return Err(Ending::PongTimeout);
         }
-        if !is_due(open.ping_at) {
-            return Ok(None);
-        }
+        Ok(self.poll_ping(now))
+    }
+
+    /// The PING that is due, whatever the peer has said.
+    pub(super) fn poll_ping(&mut self, now: Instant) -> Option<SendPing> {
+        let Phase::Open(open) = &mut self.phase else { return None };
+        open.ping_at.filter(|at| *at <= now)?;
         open.ping_at = Some(now + self.ping_interval);
-        Ok(Some(SendPing { ttl_deciseconds: self.ping_ttl_deciseconds }))
+        Some(SendPing { ttl_deciseconds: self.ping_ttl_deciseconds })
     }
 }

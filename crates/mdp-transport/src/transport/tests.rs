@@ -286,6 +286,32 @@ fn whoever_has_something_unread_is_not_silent() {
 }
 
 #[test]
+fn promise_of_a_ttl_is_kept_however_much_is_unread() {
+    let connection = ConnectionLimits {
+        ping_interval: Duration::from_millis(300),
+        ping_ttl: Duration::from_secs(1),
+        ..ConnectionLimits::default()
+    };
+    let (mut port, begun) = port(TransportLimits { connection, ..TransportLimits::default() });
+    let id = open(&mut port, begun);
+
+    let mut pinged_at = Vec::new();
+    for step in 1..=200 {
+        let now = begun + Duration::from_millis(10) * step;
+        port.handle_timeout(now, |_| true);
+        while let Some(id) = port.poll_writable() {
+            let count = port.output_bytes(id);
+            port.transmitted(now, id, count);
+            pinged_at.push(now);
+        }
+    }
+
+    let gaps = pinged_at.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0]));
+    assert!(gaps.max().unwrap() < Duration::from_millis(500), "{pinged_at:?}");
+    assert_eq!(port.address(id), Some(address(1)));
+}
+
+#[test]
 fn one_message_may_wait_however_large_and_behind_what_was_written() {
     let limits = TransportLimits { outgoing_bytes_per_peer_max: 1_000, ..Default::default() };
     let (mut port, now) = port(limits);

@@ -64,7 +64,7 @@ const MEMBERS: &[Member] = &[
             "mdp-transport",
             "mdp-wire",
         ],
-        outside: Outside::Only(&["thiserror", "tracing"]),
+        outside: Outside::Only(&["serde", "serde_json", "thiserror", "tokio", "tracing"]),
     },
     Member { name: "mdp-client", ours: &["mdp-wire"], outside: Outside::Any },
     Member {
@@ -125,7 +125,11 @@ const RESERVED: &[(&str, &[&str])] = &[
         &["cluster-tests", "majordomo", "mdp-bench", "mdp-client", "mdp-node", "mdp-transport"],
     ),
     ("zmq-sys", &["mdp-bench"]),
-    ("tokio", &["majordomo", "mdp-client", "mdp-node", "mdp-raft", "mdp-replica", "mdp-sim"]),
+    // `mdp-core` in its tests alone, for the queue of news.
+    (
+        "tokio",
+        &["majordomo", "mdp-client", "mdp-core", "mdp-node", "mdp-raft", "mdp-replica", "mdp-sim"],
+    ),
     ("config", &["majordomo"]),
     ("clap", &["majordomo", "mdp-bench"]),
     ("anyhow", &["majordomo", "mdp-bench"]),
