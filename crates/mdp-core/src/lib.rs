@@ -23,7 +23,7 @@ pub use cluster_links::{
     LinkTotals, PeerKey,
 };
 pub use connections::{Connections, Received};
-pub use node_core::{DrainTimes, Drained, NodeCore, NodeEnding, NodeParts, SLEEP_MAX, TurnEnd};
+pub use node_core::{DrainTimes, Drained, NodeCore, NodeEnding, NodeParts, TurnEnd};
 pub use relay_links::{
     LinkLoss, LinkState, Located, PEERS_MAX, ReadingLinks, RelayAction, RelayLinks, RelaySettings,
     RelayTotals, Tag,

@@ -28,7 +28,7 @@ use crate::{Clients, PortName, ReadState, RelayLinks, Shell, clients::FromPeer};
 /// waiting there; but not longer than this.
 const TIMERS_STARVED_MAX: Duration = Duration::from_millis(50);
 /// The longest sleep: the count of turns shows that the node lives.
-pub const SLEEP_MAX: Duration = Duration::from_secs(1);
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// What a node is made of.
 #[derive(Debug)]
@@ -137,14 +137,18 @@ impl<A: Agreement> NodeCore<A> {
     }
 
     fn begin_turn(&mut self, shell: &mut impl Shell) {
-        let before = std::mem::replace(&mut self.now, shell.now());
-        if self.now.saturating_duration_since(before) > 2 * SLEEP_MAX {
-            // This process stood still: what came meanwhile is read before any deadline counts.
-            self.timers_ran_at = self.now;
-        }
+        self.advance(shell.now());
         shell.resume_writing(self.now, PortName::Clients, self.clients.transport());
         if let Some(links) = &mut self.links {
             shell.resume_writing(self.now, PortName::Nodes, links.transport());
+        }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let before = std::mem::replace(&mut self.now, now);
+        if now.saturating_duration_since(before) > 2 * SLEEP_MAX {
+            // This process stood still: what came meanwhile is read before any deadline counts.
+            self.timers_ran_at = now;
         }
     }
 
@@ -243,12 +247,6 @@ impl<A: Agreement> NodeCore<A> {
     #[must_use]
     pub const fn replica(&self) -> &Replica<A, SharedFrame> {
         &self.replica
-    }
-
-    /// The connections of clients and workers.
-    #[must_use]
-    pub const fn clients(&self) -> &Clients {
-        &self.clients
     }
 
     /// The links with other nodes; `None`: the node is alone.

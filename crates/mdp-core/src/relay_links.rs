@@ -110,7 +110,7 @@ struct Turn<'a> {
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayAction {
-    /// Connect to an address. A connection that can not be made is closed.
+    /// Connect to an address. A connection that can not be made has [failed](Connections::failed).
     Dial {
         /// What the transport calls it.
         connection: ConnectionId,

@@ -53,7 +53,7 @@ pub trait Shell {
     /// Writes what waits for all peers, as far as it is taken, and closes what ended.
     fn flush<T>(&mut self, now: Instant, port: PortName, transport: &mut Transport<T>);
 
-    /// Says to all peers of a port that nothing follows; they are still read.
+    /// Says to all peers of a port that nothing follows, and takes no new ones; they are still read.
     fn say_bye(&mut self, port: PortName);
 
     /// Begins to connect to another node. If that fails, now or later, the connection has

@@ -61,7 +61,7 @@ impl<A: Agreement> BrokerThread<A> {
                 Some(Message::Stop) => self.core.stop(),
                 Some(Message::Report { scope, reply }) => {
                     // Whoever asked may have gone.
-                    match reply.send(Box::new(self.core.report(scope))) {
+                    match reply.send(Box::new(self.core.report(Instant::now(), scope))) {
                         Ok(()) | Err(_) => {}
                     }
                 }

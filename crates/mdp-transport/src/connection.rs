@@ -398,10 +398,10 @@ impl<T> Connection<T> {
         }
     }
 
-    /// Sends the PING that is due, and ends nothing: what the peer has said is not all read yet. A side that
-    /// promised to say something keeps that promise, however much it has to read.
+    /// Sends the PING that is due if this side promised to say something, and ends nothing: what the peer has
+    /// said is not all read yet.
     pub fn keep_promise(&mut self, now: Instant, pool: &mut BufferPool) {
-        let ping = self.liveness.poll_ping(now);
+        let ping = self.liveness.poll_promised_ping(now);
         self.send_ping(ping, pool);
     }
 

@@ -28,8 +28,9 @@ pub struct Call<R> {
 
 #[derive(Debug)]
 struct Open<R> {
-    /// The request, until a byte of it was written.
+    /// The request, until a byte of it was written or it is not wanted any more.
     request: Option<SharedFrame>,
+    is_written: bool,
     deadline: Instant,
     reply: R,
 }
@@ -71,7 +72,7 @@ impl<R: CallReply> Calls<R> {
         let Call { request, deadline, reply } = call;
         self.unwritten_bytes += request.len();
         let request = Some(SharedFrame::from(request));
-        self.by_id.insert(id, Open { request, deadline, reply });
+        self.by_id.insert(id, Open { request, is_written: false, deadline, reply });
         self.deadlines.insert((deadline, id));
         self.waiting.push_back(id);
     }
@@ -98,7 +99,7 @@ impl<R: CallReply> Calls<R> {
             && let Some(id) = self.handed_over.pop_front()
         {
             written += 1;
-            self.forget_request(id);
+            self.note_written(id);
         }
         written
     }
@@ -112,15 +113,22 @@ impl<R: CallReply> Calls<R> {
                 self.waiting.push_front(id);
             } else {
                 written += 1;
-                self.forget_request(id);
+                self.note_written(id);
             }
         }
         written
     }
 
+    fn note_written(&mut self, id: u64) {
+        self.forget_request(id);
+        if let Some(open) = self.by_id.get_mut(&id) {
+            open.is_written = true;
+        }
+    }
+
     /// The connection is gone: no answer comes to what was written.
     pub(super) fn take_written(&mut self) -> Vec<R> {
-        let written = self.by_id.extract_if(.., |_, open| open.request.is_none());
+        let written = self.by_id.extract_if(.., |_, open| open.is_written);
         written
             .map(|(id, open)| {
                 self.deadlines.remove(&(open.deadline, id));
@@ -150,7 +158,7 @@ impl<R: CallReply> Calls<R> {
             self.deadlines.first().copied().filter(|(at, _)| *at <= now)
         {
             self.deadlines.remove(&(deadline, id));
-            let is_written = self.by_id.get(&id).is_none_or(|open| open.request.is_none());
+            let is_written = self.by_id.get(&id).is_none_or(|open| open.is_written);
             self.forget_request(id);
             self.waiting.retain(|waiting| *waiting != id);
             if let Some(open) = self.by_id.remove(&id) {

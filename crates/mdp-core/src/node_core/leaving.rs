@@ -15,7 +15,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// How long clients and workers have to close their ends after that.
 const FAREWELL_MAX: Duration = Duration::from_millis(200);
 /// How often is looked whether other nodes, clients and workers have closed their ends.
-pub(super) const FLUSH_STEP_MAX: Duration = Duration::from_millis(10);
+const FLUSH_STEP_MAX: Duration = Duration::from_millis(10);
 
 /// When and how long to drain.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ pub(super) enum Phase {
 impl<A: Agreement> NodeCore<A> {
     /// Begins to leave, unless it has begun.
     pub fn drain(&mut self, now: Instant, shell: &mut impl Shell) {
-        self.now = now;
+        self.advance(now);
         if !matches!(self.phase, Phase::Serving) {
             return;
         }
@@ -125,9 +125,9 @@ impl<A: Agreement> NodeCore<A> {
             Phase::Draining { asked_at }
             | Phase::Announcing { asked_at }
             | Phase::Leaving { asked_at, .. } => asked_at,
-            Phase::Serving | Phase::Flushing { .. } | Phase::Closing { .. } | Phase::Ended(_) => {
-                self.now
-            }
+            Phase::Serving => self.now,
+            // It was told to stop in the same turn.
+            Phase::Flushing { .. } | Phase::Closing { .. } | Phase::Ended(_) => return,
         };
         self.phase = Phase::Leaving { asked_at, receipt };
         self.replica.leave(self.now);

@@ -1,5 +1,7 @@
 //! What a node says of itself: what is not asked for costs it nothing.
 
+use std::time::Instant;
+
 use mdp_broker::{DropReason, PeerId, ServiceStatus};
 use mdp_replica::Agreement;
 
@@ -12,7 +14,7 @@ use crate::{
 impl<A: Agreement> NodeCore<A> {
     /// What this node says of itself.
     #[must_use]
-    pub fn report(&self, scope: ReportScope) -> NodeReport {
+    pub fn report(&self, now: Instant, scope: ReportScope) -> NodeReport {
         let broker = &self.broker;
         let relay = self.relay_report();
         let mut counters = broker.counters().clone();
@@ -27,7 +29,7 @@ impl<A: Agreement> NodeCore<A> {
             reads: self.replica.read_totals(),
             relay,
             applied_index: self.replica.applied_index(),
-            uptime: self.now.saturating_duration_since(self.started_at),
+            uptime: now.saturating_duration_since(self.started_at),
             waiting: broker.waiting_services(REPORT_WAITING_MAX),
             catalog: match scope {
                 ReportScope::Services if A::IS_ALONE => {
@@ -49,7 +51,7 @@ impl<A: Agreement> NodeCore<A> {
                 }
             },
             peers: match scope {
-                ReportScope::Connections => self.peers(),
+                ReportScope::Connections => self.peers(now),
                 ReportScope::Totals | ReportScope::Services | ReportScope::Workers => Vec::new(),
             },
         }
@@ -70,7 +72,7 @@ impl<A: Agreement> NodeCore<A> {
             .collect()
     }
 
-    fn peers(&self) -> Vec<ConnectionReport> {
+    fn peers(&self, now: Instant) -> Vec<ConnectionReport> {
         let mut connections: Vec<_> = self.clients.connections().collect();
         // Places in the table are used again: what is left out shall be the newest.
         connections.sort_unstable_by_key(|connection| connection.id);
@@ -80,7 +82,7 @@ impl<A: Agreement> NodeCore<A> {
             .map(|connection| ConnectionReport {
                 id: connection.id.number(),
                 address: connection.address,
-                connected_for: self.now.saturating_duration_since(connection.since),
+                connected_for: now.saturating_duration_since(connection.since),
                 introduction: connection.peer.cloned(),
                 traffic: connection.traffic,
                 outgoing_bytes: connection.outgoing_bytes,

@@ -53,6 +53,8 @@ pub(super) struct Listeners {
     next: usize,
     /// Until then none is taken.
     paused_until: Option<Instant>,
+    /// Whether none is taken any more.
+    is_stopped: bool,
 }
 
 /// Takes connections at one address.
@@ -97,7 +99,7 @@ impl Listeners {
             let explain = |error| explained(settings.key, error, address, &listeners);
             listeners.push(bound.map_err(explain)?);
         }
-        Ok(Self { listeners, next: 0, paused_until: None })
+        Ok(Self { listeners, next: 0, paused_until: None, is_stopped: false })
     }
 
     /// The poller tells of each one by the token of its place.
@@ -144,12 +146,17 @@ impl Listeners {
     }
 
     fn may_wait(&self) -> bool {
-        self.listeners.iter().any(|listener| listener.may_wait)
+        !self.is_stopped && self.listeners.iter().any(|listener| listener.may_wait)
     }
 
     /// Takes none for a while; they wait in the kernel.
     pub(super) fn pause(&mut self, now: Instant) {
         self.paused_until = Some(now + PAUSE);
+    }
+
+    /// Takes none any more; they wait in the kernel until it says that there is no program.
+    pub(super) const fn stop(&mut self) {
+        self.is_stopped = true;
     }
 
     /// Takes a connection, at another address than the last time if one waits there.

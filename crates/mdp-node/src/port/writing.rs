@@ -116,9 +116,10 @@ impl Port {
         }
     }
 
-    /// Says to all peers that nothing follows. They are read until they close their ends, because closing
-    /// a socket with something unread takes back what was written.
+    /// Says to all peers that nothing follows, and takes no new ones. They are read until they close their
+    /// ends, because closing a socket with something unread takes back what was written.
     pub(crate) fn say_bye(&mut self) {
+        self.listeners.stop();
         for socket in self.sockets.iter_mut().flatten() {
             // A peer that is gone needs no farewell.
             match socket.stream.shut_down() {

@@ -142,8 +142,15 @@ impl Liveness {
         Ok(self.poll_ping(now))
     }
 
-    /// The PING that is due, whatever the peer has said.
-    pub(super) fn poll_ping(&mut self, now: Instant) -> Option<SendPing> {
+    /// The PING that is due because this side promised to say something.
+    pub(super) fn poll_promised_ping(&mut self, now: Instant) -> Option<SendPing> {
+        if self.ping_ttl_deciseconds == 0 {
+            return None;
+        }
+        self.poll_ping(now)
+    }
+
+    fn poll_ping(&mut self, now: Instant) -> Option<SendPing> {
         let Phase::Open(open) = &mut self.phase else { return None };
         open.ping_at.filter(|at| *at <= now)?;
         open.ping_at = Some(now + self.ping_interval);
