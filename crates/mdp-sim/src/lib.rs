@@ -15,6 +15,7 @@
 
 mod actor;
 mod actors;
+mod calls;
 mod campaign;
 mod crew;
 mod disk;

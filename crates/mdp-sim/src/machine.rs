@@ -27,16 +27,18 @@ use tokio::{
 
 use crate::{
     Rng,
+    calls::Calls,
     disk::{Disk, Unsynced},
-    network::{Answering, Caller, Network, client_address, cluster_address, relay_address},
+    network::{Network, client_address, cluster_address, relay_address},
     plan::Plan,
+    port::Io,
     ports::Ports,
     process::{Parts, Process},
     release::Releases,
     shared::Shared,
     truth::Truth,
     turn::{Notes, Turn},
-    wires::{Arrival, Delivery, Wires},
+    wires::{Arrival, Delivery, WireKind, Wires},
 };
 
 /// The rate of a clock that goes right, in parts per million.
@@ -51,6 +53,8 @@ const UPGRADE_SETTLE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bells {
     rung: Arc<AtomicU64>,
+    /// The same for their links.
+    links_rung: Arc<AtomicU64>,
     notify: Arc<Notify>,
 }
 
@@ -60,9 +64,15 @@ impl Bells {
         self.notify.notify_one();
     }
 
-    /// The machines that have news since this was asked last, as bits.
-    pub(crate) fn take(&self) -> u64 {
-        self.rung.swap(0, Ordering::Relaxed)
+    pub(crate) fn ring_links(&self, site: usize) {
+        self.links_rung.fetch_or(1 << site, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
+    /// The machines that have news since this was asked last, as bits, and those whose links have.
+    pub(crate) fn take(&self) -> (u64, u64) {
+        let taken = |rung: &AtomicU64| rung.swap(0, Ordering::Relaxed);
+        (taken(&self.rung), taken(&self.links_rung))
     }
 
     pub(crate) async fn rung(&self) {
@@ -106,6 +116,8 @@ pub(crate) struct Machine {
     host: Host,
     rate: u32,
     releases: Releases,
+    /// The calls of the process, from its very beginning.
+    calls: Option<Calls>,
     state: State,
 }
 
@@ -129,6 +141,7 @@ impl Machine {
             rng,
             rate: TRUE_RATE,
             releases: Releases::draw(plan.seed, site, plan.nodes),
+            calls: None,
             state: State::Off,
         }
     }
@@ -147,7 +160,9 @@ impl Machine {
         }
         let (bells, site) = (self.bells.clone(), self.site);
         let (sender, feed) = news(move || bells.ring(site));
-        let caller = Caller::new(self.network.clone(), self.site, self.host.clone());
+        let calls = Calls::new(self.site, &self.bells, &self.host);
+        let caller = calls.caller(&self.network);
+        self.calls = Some(calls);
         let volume = Arc::new(self.disk.mount());
         let starting = Consensus::start_on(self.config(), Arc::new(caller), sender, volume);
         let started = Started::default();
@@ -193,7 +208,7 @@ impl Machine {
 
     /// Nothing of the process is left.
     fn end(&mut self, true_now: Instant, wires: &mut Wires) {
-        self.network.answer_at(self.site, None);
+        self.calls = None;
         self.state = State::Off;
         self.host.kill();
         wires.close_all_at(true_now, self.site);
@@ -206,6 +221,7 @@ impl Machine {
     pub(crate) fn resume(&self) {
         self.host.resume();
         self.bells.ring(self.site);
+        self.bells.ring_links(self.site);
     }
 
     pub(crate) fn set_rate(&mut self, rate: u32) {
@@ -246,15 +262,22 @@ impl Machine {
 
     /// What arrived. Nobody is there: the other end is told so.
     pub(crate) fn put(&mut self, true_now: Instant, wires: &mut Wires, delivery: Delivery) {
-        match &mut self.state {
-            State::Up(process) => {
-                // The system takes a connection for a process that has not looked yet.
-                if delivery.arrival == Arrival::Opened {
-                    wires.accept(true_now, delivery.wire);
-                }
+        // The system takes a connection for a process that has not looked yet.
+        let accept = |wires: &mut Wires| {
+            if delivery.arrival == Arrival::Opened {
+                wires.accept(true_now, delivery.wire);
+            }
+        };
+        match (&mut self.state, &mut self.calls) {
+            (_, Some(calls)) if delivery.kind == WireKind::Cluster => {
+                accept(wires);
+                calls.put(delivery);
+            }
+            (State::Up(process), _) => {
+                accept(wires);
                 process.put(delivery);
             }
-            State::Off | State::Starting { .. } => {
+            (State::Off | State::Starting { .. }, _) => {
                 wires.close(true_now, delivery.wire, delivery.side);
             }
         }
@@ -269,14 +292,41 @@ impl Machine {
         if process.is_awake() {
             return Some(true_now);
         }
-        let due = process.poll_timeout()?;
+        Some(self.true_time_of(process.poll_timeout()?, true_now))
+    }
+
+    /// When the next turn of its links is due, in true time.
+    pub(crate) fn links_next_at(&self, true_now: Instant) -> Option<Instant> {
+        if self.is_paused() {
+            return None;
+        }
+        let calls = self.calls.as_ref()?;
+        if calls.is_awake() {
+            return Some(true_now);
+        }
+        Some(self.true_time_of(calls.poll_timeout()?, true_now))
+    }
+
+    /// When the machine's clock will show that time.
+    fn true_time_of(&self, due: Instant, true_now: Instant) -> Instant {
         if self.rate == TRUE_RATE && self.host.now() == tokio::time::Instant::from_std(true_now) {
-            return Some(due);
+            return due;
         }
         let ahead = due.saturating_duration_since(self.host.now().into_std());
         let nanoseconds = ahead.as_nanos() * u128::from(TRUE_RATE) / u128::from(self.rate) + 1_000;
         let ahead = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
-        Some(true_now + Duration::from_nanos(ahead))
+        true_now + Duration::from_nanos(ahead)
+    }
+
+    /// One turn of its links, if it has any and does not stand still.
+    pub(crate) fn turn_links(&mut self, true_now: Instant, wires: &mut Wires) {
+        if self.is_paused() {
+            return;
+        }
+        let now = self.host.now().into_std();
+        if let Some(calls) = &mut self.calls {
+            calls.turn(&mut Io { now, true_now, wires });
+        }
     }
 
     /// One turn of the process, if it has one and does not stand still.
@@ -290,7 +340,7 @@ impl Machine {
             return Turned::Nothing;
         }
         if let State::Starting { .. } = self.state {
-            return self.go_on_starting();
+            return self.go_on_starting(true_now, wires);
         }
         let State::Up(process) = &mut self.state else { return Turned::Nothing };
         let now = self.host.now().into_std();
@@ -307,7 +357,7 @@ impl Machine {
         }
     }
 
-    fn go_on_starting(&mut self) -> Turned {
+    fn go_on_starting(&mut self, true_now: Instant, wires: &mut Wires) -> Turned {
         let State::Starting { started, .. } = &self.state else { return Turned::Nothing };
         let Some(outcome) = started.lock().take() else { return Turned::Nothing };
         let State::Starting { feed, .. } = std::mem::replace(&mut self.state, State::Off) else {
@@ -316,12 +366,13 @@ impl Machine {
         let consensus = match outcome {
             Ok(consensus) => consensus,
             Err(error) => {
-                self.host.kill();
+                self.end(true_now, wires);
                 return Turned::Refused(error);
             }
         };
-        let answering = Answering { host: self.host.clone(), consensus: consensus.clone() };
-        self.network.answer_at(self.site, Some(answering));
+        if let Some(calls) = &mut self.calls {
+            calls.serve(consensus.clone());
+        }
         let process = self.make_process(consensus, feed);
         self.state = State::Up(Box::new(process));
         self.bells.ring(self.site);

@@ -3,24 +3,26 @@
 //! A *site* is a machine that runs a node, or one that runs a client or worker: first come the
 //! nodes, in their order, then the others.
 
-mod calls;
-
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use mdp_raft::{Consensus, simulation::Host};
-use mdp_wire::relay::WIRE;
+use mdp_raft::FORMATS;
+use mdp_wire::{
+    codec::{self, Kind},
+    relay::WIRE,
+};
 
-pub(crate) use self::calls::Caller;
-use crate::{Rng, shared::Shared};
+use crate::{Rng, shared::Shared, trace::mix};
 
 /// The host of the first site; those of the others follow.
 const FIRST_HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Where nodes take clients and workers.
 const CLIENT_PORT: u16 = 5_555;
+/// Where nodes take calls.
+const CLUSTER_PORT: u16 = 5_556;
 /// Where nodes take requests.
 const RELAY_PORT: u16 = 5_557;
 /// Where all connections of a site come from: nodes tell them apart by other means.
@@ -54,8 +56,6 @@ struct State {
     sites: usize,
     /// How often each way is cut, by sender and receiver.
     cuts: Vec<u32>,
-    /// Who answers calls at which site.
-    answering: Vec<Option<Answering>>,
     /// What every call was, in short: part of the trace.
     digest: u64,
     calls: u64,
@@ -66,11 +66,15 @@ struct State {
     newer_links: u64,
 }
 
-/// Who answers calls at a site.
-#[derive(Clone, Debug)]
-pub(crate) struct Answering {
-    pub(crate) host: Host,
-    pub(crate) consensus: Consensus,
+/// What happens to a call besides what happens to its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallFate {
+    /// It never leaves.
+    pub(crate) is_lost: bool,
+    /// Its answer gets lost.
+    pub(crate) is_answer_lost: bool,
+    /// It is sent once more, so much later.
+    pub(crate) again_after: Option<Duration>,
 }
 
 impl Network {
@@ -80,7 +84,6 @@ impl Network {
             weather,
             sites,
             cuts: vec![0; sites * sites],
-            answering: vec![None; sites],
             digest: 0,
             calls: 0,
             newer_calls: 0,
@@ -139,9 +142,19 @@ impl Network {
         self.state.lock().weather
     }
 
-    /// From now on this answers calls to the site; `None`: nobody does.
-    pub(crate) fn answer_at(&self, site: usize, answering: Option<Answering>) {
-        self.state.lock().answering[site] = answering;
+    /// A call begins. What becomes of it, and what it was becomes a part of the trace.
+    pub(crate) fn draw_fate(&self, from: usize, to: Option<usize>, request: &[u8]) -> CallFate {
+        let mut state = self.state.lock();
+        state.calls += 1;
+        let format = codec::format_of(Kind::Call, u16::MAX, request);
+        state.newer_calls += u64::from(format.is_ok_and(|format| !FORMATS.contains(format)));
+        let to = to.map_or(u64::MAX, |to| to as u64);
+        state.digest = mix(state.digest, &[from as u64, to, request.len() as u64]);
+        state.digest = mix_bytes(state.digest, request);
+        let (lost, twice) = (state.weather.lost, state.weather.twice);
+        let again_after = state.rng.chance(twice).then(|| state.latency() * 2);
+        let (is_lost, is_answer_lost) = (state.rng.chance(lost), state.rng.chance(lost));
+        CallFate { is_lost, is_answer_lost, again_after }
     }
 
     /// How long the next message takes.
@@ -171,6 +184,14 @@ impl State {
     }
 }
 
+fn mix_bytes(digest: u64, bytes: &[u8]) -> u64 {
+    bytes.chunks(8).fold(digest, |digest, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        mix(digest, &[u64::from_le_bytes(word)])
+    })
+}
+
 /// The address of a node's site, for consensus.
 pub(crate) fn cluster_address(site: usize) -> String {
     format!("tcp://node-{}:5556", site + 1)
@@ -188,6 +209,11 @@ pub(crate) fn relay_address(site: usize) -> String {
     format!("tcp://node-{}:5557", site + 1)
 }
 
+/// What the address of a site for consensus stands for.
+pub(crate) fn cluster_socket(site: usize) -> SocketAddr {
+    SocketAddr::from((host(site), CLUSTER_PORT))
+}
+
 /// What the address of a site for requests stands for.
 pub(crate) fn relay_socket(site: usize) -> SocketAddr {
     SocketAddr::from((host(site), RELAY_PORT))
@@ -198,7 +224,7 @@ pub(crate) fn client_socket(site: usize) -> SocketAddr {
     SocketAddr::from((host(site), CLIENT_PORT))
 }
 
-/// The site of an address that [`relay_socket`] made.
+/// The site of an address that [`relay_socket`] or [`cluster_socket`] made.
 pub(crate) fn site_of_socket(address: SocketAddr) -> Option<usize> {
     let IpAddr::V4(host) = address.ip() else { return None };
     let number = host.to_bits().checked_sub(FIRST_HOST.to_bits())?;

@@ -53,6 +53,15 @@ const MESSAGES_PER_TURN: usize = 128;
 /// In how many of a thousand seeds it takes time to look up where a node is.
 const SLOW_NAMES: u32 = 50;
 
+/// Makes the draw of what calls travel over independent of all others.
+const CLUSTER_SALT: u64 = 0x0c1a_57e2_ca11_50c1;
+/// The same for the places where their bytes are cut.
+const CLUSTER_CUTS_SALT: u64 = 0x0c1a_57e2_c075_c075;
+/// How many bytes of calls fit then: fewer than some calls have, but so many that calls are answered in time.
+const CLUSTER_SMALL_WINDOW_BYTES: usize = 8 << 10;
+/// In how many of a thousand seeds few bytes of calls fit between two nodes.
+const CLUSTER_SMALL_WINDOWS: u32 = 100;
+
 /// How clients and workers are connected with nodes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrontPlan {
@@ -62,7 +71,16 @@ pub(crate) struct FrontPlan {
     pub(crate) window_bytes: usize,
 }
 
-/// How nodes are connected.
+/// How nodes are connected for calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClusterPlan {
+    /// Whether bytes come in pieces.
+    pub(crate) is_cut: bool,
+    /// How many bytes may be written one way before they are read.
+    pub(crate) window_bytes: usize,
+}
+
+/// How nodes are connected for requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RelayPlan {
     /// Whether bytes come in pieces.
@@ -113,8 +131,10 @@ pub(crate) struct Plan {
     pub(crate) workload: Workload,
     /// How clients and workers are connected with nodes.
     pub(crate) front: FrontPlan,
-    /// How nodes are connected.
+    /// How nodes are connected for requests.
     pub(crate) relay: RelayPlan,
+    /// How they are connected for calls.
+    pub(crate) cluster: ClusterPlan,
 }
 
 impl FrontPlan {
@@ -124,6 +144,18 @@ impl FrontPlan {
         let window = *rng.pick(&[64, 200, 1_000]).expect("there are choices");
         let window_bytes = if rng.chance(FRONT_SMALL_WINDOWS) { window } else { WINDOW_BYTES };
         Self { is_cut, window_bytes }
+    }
+}
+
+impl ClusterPlan {
+    fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ CLUSTER_SALT);
+        let is_cut = rng.chance(CUT_BYTES);
+        let is_small = rng.chance(CLUSTER_SMALL_WINDOWS);
+        Self {
+            is_cut,
+            window_bytes: if is_small { CLUSTER_SMALL_WINDOW_BYTES } else { WINDOW_BYTES },
+        }
     }
 }
 
@@ -183,18 +215,21 @@ impl Plan {
             workload,
             front: FrontPlan::draw(seed),
             relay: RelayPlan::draw(seed),
+            cluster: ClusterPlan::draw(seed),
         }
     }
 
     /// How bytes travel.
     pub(crate) fn ways(&self) -> Ways {
-        let Self { seed, front, relay, .. } = self;
-        let cuts = |is_cut: bool, salt| is_cut.then(|| Rng::new(seed ^ salt));
-        let (front_cuts, relay_cuts) =
-            (cuts(front.is_cut, FRONT_CUTS_SALT), cuts(relay.is_cut, CUTS_SALT));
+        let Self { seed, front, relay, cluster, .. } = self;
+        let ways = |is_cut: bool, salt, window_bytes| {
+            let cuts = is_cut.then(|| Rng::new(seed ^ salt));
+            ByteWays { window_bytes, cuts }
+        };
         Ways {
-            front: ByteWays { window_bytes: front.window_bytes, cuts: front_cuts },
-            relay: ByteWays { window_bytes: relay.window_bytes, cuts: relay_cuts },
+            front: ways(front.is_cut, FRONT_CUTS_SALT, front.window_bytes),
+            relay: ways(relay.is_cut, CUTS_SALT, relay.window_bytes),
+            cluster: ways(cluster.is_cut, CLUSTER_CUTS_SALT, cluster.window_bytes),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io::IoSlice,
+    io::{self, IoSlice},
     time::Instant,
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Port {
     limits: ReadLimits,
     sockets: BTreeMap<WireId, Socket>,
     wires: BTreeMap<ConnectionId, WireId>,
+    /// Whether no connections are taken any more.
+    is_stopped: bool,
     /// Connections of others that were not taken yet.
     waiting: VecDeque<WireId>,
     /// Connections with something to read.
@@ -94,6 +96,7 @@ impl Port {
             limits,
             sockets: BTreeMap::new(),
             wires: BTreeMap::new(),
+            is_stopped: false,
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             writable: Vec::new(),
@@ -105,7 +108,10 @@ impl Port {
         let Delivery { wire, side, arrival, .. } = delivery;
         if arrival == Arrival::Opened {
             self.sockets.insert(wire, Socket::new(None, side));
-            return self.waiting.push_back(wire);
+            if !self.is_stopped {
+                self.waiting.push_back(wire);
+            }
+            return;
         }
         // What comes of a connection that was closed here meanwhile is for no one.
         let Some(socket) = self.sockets.get_mut(&wire) else { return };
@@ -208,8 +214,10 @@ impl Port {
         socket.is_ready = false;
         while had.messages < share && had.bytes < self.limits.bytes && !had.is_turn_over {
             let Some(mut input) = socket.unread.pop_front() else {
-                if socket.is_closed {
+                if socket.is_closed && socket.is_connected {
                     of.transport().closed(id);
+                } else if socket.is_closed {
+                    of.failed(id, io::ErrorKind::ConnectionRefused);
                 }
                 return had;
             };
@@ -244,8 +252,10 @@ impl Port {
         }
     }
 
-    /// Says to all peers that nothing follows; they are still read.
-    pub(crate) fn say_bye(&self, io: &mut Io<'_>) {
+    /// Says to all peers that nothing follows, and takes no new ones; they are still read.
+    pub(crate) fn say_bye(&mut self, io: &mut Io<'_>) {
+        self.is_stopped = true;
+        self.waiting.clear();
         for (wire, socket) in self.sockets.iter().filter(|(_, socket)| socket.id.is_some()) {
             io.wires.finish(io.true_now, *wire, socket.side);
         }

@@ -65,6 +65,8 @@ impl Ports {
         match delivery.kind {
             WireKind::Front => self.clients.put(delivery),
             WireKind::Relay => self.nodes.put(delivery),
+            // Calls have links of their own.
+            WireKind::Cluster => {}
         }
     }
 

@@ -83,7 +83,7 @@ impl Process {
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) -> Option<NodeEnding> {
         self.pass_news_on(turn);
         let Parts { core, ports, .. } = &mut self.parts;
-        if self.wants_drain {
+        if std::mem::take(&mut self.wants_drain) {
             core.drain(turn.now, &mut ports.in_turn(turn));
         }
         match core.turn(&mut ports.in_turn(turn)) {

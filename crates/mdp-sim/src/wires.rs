@@ -51,8 +51,10 @@ impl Side {
 pub(crate) enum WireKind {
     /// A client or worker, and a node.
     Front,
-    /// Two nodes.
+    /// Two nodes, for requests.
     Relay,
+    /// Two nodes, for calls.
+    Cluster,
 }
 
 /// What arrives at an end.
@@ -124,6 +126,7 @@ pub(crate) struct ByteWays {
 pub(crate) struct Ways {
     pub(crate) front: ByteWays,
     pub(crate) relay: ByteWays,
+    pub(crate) cluster: ByteWays,
 }
 
 impl Ways {
@@ -131,6 +134,7 @@ impl Ways {
         match kind {
             WireKind::Front => &mut self.front,
             WireKind::Relay => &mut self.relay,
+            WireKind::Cluster => &mut self.cluster,
         }
     }
 }
@@ -246,7 +250,13 @@ impl Wires {
     pub(crate) fn close(&mut self, now: Instant, id: WireId, side: Side) {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         if std::mem::replace(&mut wire.is_open[side.at()], false) {
-            wire.lanes[side.at()].waiting.clear();
+            let lane = &mut wire.lanes[side.at()];
+            lane.waiting.clear();
+            if lane.unread_bytes > 0 {
+                // As TCP does: with something unread, what was written and has not arrived is taken back.
+                let other = &mut wire.lanes[side.other().at()];
+                other.waiting.retain(|arrival| *arrival == Arrival::Closed);
+            }
             self.finish_lane(now, id, side.other());
         }
         self.forget_if_over(id);
@@ -321,10 +331,9 @@ impl Wires {
                 continue;
             }
             let Some(arrival) = lane.waiting.pop_front() else { continue };
-            if arrival == Arrival::Closed {
+            // An end that has only finished still reads: this one stays open until its process closes it.
+            if arrival == Arrival::Closed && (lane.is_local || !wire.is_open[side.other().at()]) {
                 wire.is_open[side.at()] = false;
-                // An end that has only finished is told that the other one is closed now.
-                self.finish_lane(now, id, side.other());
                 self.forget_if_over(id);
             }
             return Some(Delivery { wire: id, kind, site, side, arrival });

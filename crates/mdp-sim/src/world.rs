@@ -150,7 +150,11 @@ impl World {
     }
 
     fn next_at(&self, now: Instant) -> Option<Instant> {
-        let machines = self.machines.iter().filter_map(|machine| machine.next_at(now)).min();
+        let machines = self.machines.iter();
+        let machines = machines
+            .flat_map(|machine| [machine.next_at(now), machine.links_next_at(now)])
+            .flatten()
+            .min();
         let due = [self.events.next_at(), self.wires.next_at(), self.crew.next_at(now), machines];
         due.into_iter().flatten().min()
     }
@@ -251,9 +255,16 @@ impl World {
     }
 
     async fn run_machines(&mut self, now: Instant) -> bool {
-        let rung = self.bells.take();
+        let (rung, links_rung) = self.bells.take();
         let mut any = false;
         for node in 0..self.machines.len() {
+            let machine = &mut self.machines[node];
+            if links_rung & (1 << node) != 0
+                || machine.links_next_at(now).is_some_and(|at| at <= now)
+            {
+                machine.turn_links(now, &mut self.wires);
+                any = true;
+            }
             let is_due = rung & (1 << node) != 0
                 || self.machines[node].next_at(now).is_some_and(|at| at <= now);
             if !is_due {

@@ -80,8 +80,9 @@ impl Scene {
         let millis = Duration::from_millis;
         let weather = Weather { min: millis(1), max: millis(2), slow: 0, lost: 0, twice: 0 };
         let network = Network::new(1 + peers, weather, Rng::new(1));
-        let relay = ByteWays { window_bytes: 1, cuts: None };
-        let mut wires = Wires::new(network, Ways { front: ways, relay });
+        let none = || ByteWays { window_bytes: 1, cuts: None };
+        let ways = Ways { front: ways, relay: none(), cluster: none() };
+        let mut wires = Wires::new(network, ways);
         let now = tokio::time::Instant::now().into_std();
         let node = Sockets::new(NODE, limits, now);
         let peers = (1..=peers).map(|site| {

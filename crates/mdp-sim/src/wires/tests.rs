@@ -8,9 +8,9 @@ fn connected(cuts: Option<Rng>) -> (Wires, WireId, Instant) {
     let millis = Duration::from_millis;
     let weather = Weather { min: millis(1), max: millis(2), slow: 100, lost: 0, twice: 0 };
     let network = Network::new(2, weather, Rng::new(1));
-    let other = ByteWays { window_bytes: 1, cuts: None };
+    let none = || ByteWays { window_bytes: 1, cuts: None };
     let relay = ByteWays { window_bytes: WINDOW_BYTES, cuts };
-    let mut wires = Wires::new(network, Ways { front: other, relay });
+    let mut wires = Wires::new(network, Ways { front: none(), relay, cluster: none() });
     let now = moment();
     let id = wires.open(now, WireKind::Relay, 0, 1);
     assert_eq!(arrivals(&mut wires, Side::Callee, now), [Arrival::Opened]);
