@@ -17,7 +17,7 @@ impl Jitter {
         Self(seed)
     }
 
-    /// How long to wait after so many failures in a row.
+    /// How long to wait after this number of failures in a row.
     pub(super) fn wait(&mut self, failures: u32) -> Duration {
         let ceiling = CEILING_MIN.saturating_mul(1 << failures.min(4)).min(CEILING_MAX);
         let spread = u64::try_from(ceiling.saturating_sub(WAIT_MIN).as_micros()).unwrap_or(0);

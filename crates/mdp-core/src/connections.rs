@@ -34,7 +34,7 @@ pub trait Connections {
         self.transport().closed(id);
     }
 
-    /// Takes bytes of a connection: at most so many messages.
+    /// Takes bytes of a connection: at most `messages_max` messages.
     fn received(
         &mut self,
         now: Instant,

@@ -94,7 +94,7 @@ impl ClusterFacts<'_> {
 }
 
 /// The page of `mmi.endpoints`: where the client that asks can go, and who says so. A node that names
-/// itself and is not in its own list drains or is gone; one that has no address to tell names nobody.
+/// itself and is not in its own list drains or is gone; one that has no address to tell names no node.
 ///
 /// It says also what one message may hold, so that clients need not find out.
 pub fn endpoints_page(

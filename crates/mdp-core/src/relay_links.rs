@@ -58,7 +58,7 @@ const OWNER_SILENT_MAX: Duration = Duration::from_secs(2);
 /// How long a link with a node that the catalog has given up may stay: its last replies may be on
 /// their way behind the news of its end.
 const RETIRED_LINK_MAX: Duration = Duration::from_secs(1);
-/// A turn that is so late means that this process stood still, which is nobody else's fault.
+/// A turn that is so late means that this process stood still, which is no fault of other nodes.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest sleep of the broker thread.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ pub struct Located {
     pub node: NodeName,
     /// What was asked for.
     pub endpoint: String,
-    /// What that stands for now. Empty: for nothing, or nobody knows.
+    /// What that stands for now. Empty: for nothing, or the look-up failed.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -272,8 +272,8 @@ impl RelayLinks {
         self.incoming.accepted(now, address, &mut self.transport)
     }
 
-    /// Takes bytes that were read, and hands out what they complete for the engine: at most so many
-    /// messages.
+    /// Takes bytes that were read, and hands out what they complete for the engine: at most this
+    /// number of messages.
     pub fn received(
         &mut self,
         now: Instant,
@@ -409,7 +409,7 @@ impl RelayLinks {
     }
 
     /// Makes links, judges links, says that this node is there. To be called in every turn, after
-    /// what came was read. Of connections with something unread nobody knows whether they are silent.
+    /// what came was read. Whether a connection with something unread is silent is not known.
     pub fn tend(&mut self, now: Instant, has_unread: impl Fn(ConnectionId) -> bool) {
         if self.due.is_some_and(|due| now > due + PAUSE_MIN) && !is_on(Mutant::PauseCountsOnLinks) {
             tracing::debug!("links are given their time anew: this process stood still");

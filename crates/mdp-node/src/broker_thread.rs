@@ -60,7 +60,7 @@ impl<A: Agreement> BrokerThread<A> {
                 Some(Message::Drain) => self.core.drain(Instant::now(), &mut self.ports),
                 Some(Message::Stop) => self.core.stop(),
                 Some(Message::Report { scope, reply }) => {
-                    // Whoever asked may have gone.
+                    // The asker may have gone.
                     match reply.send(Box::new(self.core.report(Instant::now(), scope))) {
                         Ok(()) | Err(_) => {}
                     }

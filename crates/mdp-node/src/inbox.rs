@@ -29,14 +29,14 @@ pub(crate) enum Message {
     Report {
         /// How much of it.
         scope: ReportScope,
-        /// Where the answer goes; whoever asked may have gone.
+        /// Where the answer goes; the asker may have gone.
         reply: oneshot::Sender<Box<NodeReport>>,
     },
     /// Close a connection.
     Kick {
         /// Its number.
         connection: u64,
-        /// Where is said whether there was one; whoever asked may have gone.
+        /// Where is said whether there was one; the asker may have gone.
         reply: oneshot::Sender<bool>,
     },
 }

@@ -147,7 +147,7 @@ impl Decoder {
         }
     }
 
-    /// From now on messages may have so many bytes, the one at hand included.
+    /// From now on messages may have at most this number of bytes, the one at hand included.
     pub const fn set_message_bytes_max(&mut self, bytes: usize) {
         self.message_bytes_max = bytes;
     }

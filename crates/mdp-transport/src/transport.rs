@@ -39,7 +39,7 @@ const UNREAD_LOOKED_AT_AFTER: Duration = Duration::from_millis(100);
 ///    the kernel takes no more.
 /// 5. [`poll_event`](Self::poll_event), and [`poll_closing`](Self::poll_closing): what the shell closes.
 /// 6. [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout), and at least
-///    once a second: whoever does not call for longer stood still, and that time does not count.
+///    once a second: a process that does not call for longer stood still, and that time does not count.
 #[derive(Debug)]
 pub struct Transport<T> {
     limits: TransportLimits,
@@ -267,7 +267,7 @@ impl<T> Transport<T> {
         is_there
     }
 
-    /// Closes a connection that this side wants no longer; nobody is told. What is still to be written is
+    /// Closes a connection that this side wants no longer; no event tells of it. What is still to be written is
     /// not. Returns the tags of the messages of which no byte reached the kernel.
     pub fn close(&mut self, id: ConnectionId) -> Vec<T> {
         let Some(entry) = self.take(id) else { return Vec::new() };
@@ -276,7 +276,7 @@ impl<T> Transport<T> {
         entry.connection.into_unsent().collect()
     }
 
-    /// From now on messages of this peer may have so many bytes.
+    /// From now on messages of this peer may have at most this number of bytes.
     pub fn set_message_bytes_max(&mut self, id: ConnectionId, bytes: usize) {
         if let Some(entry) = self.table.get_mut(id) {
             entry.connection.set_message_bytes_max(bytes);
@@ -316,7 +316,7 @@ impl<T> Transport<T> {
     }
 
     /// Pings silent peers, and ends connections whose time is over. Of those that have something unread
-    /// nobody knows whether they are silent: they are looked at again later.
+    /// it is not known whether they are silent: they are looked at again later.
     pub fn handle_timeout(&mut self, now: Instant, has_unread: impl Fn(ConnectionId) -> bool) {
         let now = self.clock.awake(now);
         while let Some((at, id)) = self.schedule.first().copied()

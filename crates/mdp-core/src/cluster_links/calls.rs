@@ -91,7 +91,7 @@ impl<R: CallReply> Calls<R> {
         None
     }
 
-    /// The connection has so many requests of which no byte was written. Returns how many fewer those are
+    /// The connection has `count` requests of which no byte was written. Returns how many fewer those are
     /// than before.
     pub(super) fn note_unwritten(&mut self, count: usize) -> u64 {
         let mut written = 0;

@@ -17,7 +17,7 @@ use super::{
     incoming::is_silence,
 };
 
-/// A connection that was not used for so long is closed.
+/// How long a connection may go unused before it is closed.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long making a connection may take, without introductions.
 const CONNECT_TIME_MAX: Duration = Duration::from_millis(500);
@@ -62,7 +62,7 @@ enum Stage {
     Closed { until: Instant },
     /// Its address is looked up.
     Locating { until: Instant },
-    /// It is being made; so many bytes waited when that began.
+    /// It is being made; `first_bytes` waited when that began.
     Connecting { until: Instant, first_bytes: usize },
     /// Both sides introduce themselves; the transport knows for how long at most.
     Introducing,
@@ -128,7 +128,7 @@ impl<R: CallReply> Peer<R> {
     pub(super) fn on_answer(&mut self, turn: &mut Turn<'_, R>, id: u64, answer: SharedFrame) {
         match self.calls.answered(id) {
             None => turn.totals.late_answers += 1,
-            // The caller may have given up by itself.
+            // The caller may have given up meanwhile.
             Some(reply) if reply.is_abandoned() => turn.totals.late_answers += 1,
             Some(reply) => {
                 turn.totals.answered += 1;

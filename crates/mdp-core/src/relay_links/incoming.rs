@@ -125,7 +125,7 @@ impl Incoming {
         None
     }
 
-    /// Ends a link that holds something that nobody understands: what follows may be worse.
+    /// Ends a link that holds something that this node cannot read: what follows may be worse.
     fn on_malformed(&mut self, turn: &mut Turn<'_>, at: usize, error: Option<RelayDecodeError>) {
         let Some(gone) = self.take(at) else { return };
         if turn.ledger.malformed(gone.node.as_str()) {
@@ -325,7 +325,7 @@ impl Incoming {
         });
     }
 
-    /// This process stood still: nobody stayed for long.
+    /// This process stood still: that time does not count as a visit.
     pub(super) fn rearm(&mut self, now: Instant) {
         self.visitors.values_mut().for_each(|visitor| visitor.until = now + VISIT_TIME_MAX);
     }

@@ -50,7 +50,7 @@ impl Ledger {
         link
     }
 
-    /// A node has said which addresses it tells its clients. They count until it says otherwise: it is
+    /// A node has said which addresses it tells its clients. They count until it names others: it is
     /// most likely started again with the same.
     pub(super) fn set_networks(&mut self, node: &NodeName, networks: &ClientNetworks) {
         self.networks.insert(node.clone(), Arc::new(networks.clone()));
@@ -156,7 +156,7 @@ impl Ledger {
     }
 }
 
-/// Whether it will be otherwise in a moment, without anybody doing anything.
+/// Whether the reason is transient: it is gone in a moment, and no operator has to act.
 pub(super) const fn is_passing(reason: RefusalReason) -> bool {
     match reason {
         RefusalReason::NotReady | RefusalReason::Superseded | RefusalReason::NotLinked => true,

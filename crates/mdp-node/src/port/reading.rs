@@ -23,9 +23,9 @@ pub(super) const BYTES_PER_TURN: usize = 1 << 20;
 /// What one connection may have in a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionShare {
-    /// So many bytes.
+    /// At most this number of bytes.
     pub(super) bytes: usize,
-    /// So many messages at least, however many connections are ready.
+    /// At least this number of messages, however many connections are ready.
     pub(super) messages_min: usize,
 }
 
@@ -64,7 +64,7 @@ impl Port {
         if self.ready.is_empty() { ReadState::Emptied } else { ReadState::MoreWaits }
     }
 
-    /// Reads at most so many messages of one connection.
+    /// Reads at most `share` messages of one connection.
     fn read_connection(
         &mut self,
         id: ConnectionId,
@@ -122,7 +122,7 @@ struct Taken {
 
 /// What a read came to.
 enum Input {
-    /// So many bytes, and whether nothing more is there.
+    /// How many bytes, and whether nothing more is there.
     Bytes {
         count: usize,
         is_last: bool,

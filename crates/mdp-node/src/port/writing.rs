@@ -88,7 +88,7 @@ impl Port {
         let token = token(self.name, id.number());
         match self.registry.reregister(&mut socket.stream, token, interest(is_wanted)) {
             Ok(()) => socket.tells_room = is_wanted,
-            // It would wait for ever.
+            // It would wait forever.
             Err(_) => transport.closed(id),
         }
     }

@@ -34,7 +34,7 @@ impl<T> Transport<T> {
     }
 
     /// Gives the tag of a message for a peer that is gone back: with the news that it is lost, if that
-    /// was not told yet, so that whoever hears of the loss knows what was not handed over.
+    /// was not told yet, so that the receiver of that event knows what was not handed over.
     fn give_back(&mut self, gone: ConnectionId, tag: Option<T>) {
         let Some(tag) = tag else { return };
         for event in &mut self.events {
