@@ -255,3 +255,6 @@ impl<A: Agreement> NodeCore<A> {
         self.links.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;
