@@ -55,6 +55,7 @@ impl Sockets {
     }
 
     fn turn(&mut self, io: &mut Io<'_>) {
+        self.port.resume_writing(io, &mut self.of.transport);
         self.port.read(io, &mut self.of);
         self.port.flush(io, &mut self.of.transport);
     }
