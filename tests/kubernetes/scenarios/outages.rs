@@ -13,8 +13,9 @@ const STALL_MAX: Duration = Duration::from_secs(1);
 /// And when they are killed.
 const STALL_MAX_OF_KILLS: Duration = Duration::from_secs(2);
 
-/// And when one is cut off: nothing is closed, so that its peers notice by heartbeats of a second.
-const STALL_MAX_OF_CUTS: Duration = Duration::from_secs(3);
+/// And when one is cut off: nothing is closed. The first attempt of a call to it ends after 2.5 s at the latest
+/// (`ClientOptions::timeout`), and the second one has a second to connect to another pod (`connect_timeout`).
+const STALL_MAX_OF_CUTS: Duration = Duration::from_millis(3_500);
 
 /// All pods at once, with new addresses: the cluster is back.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
