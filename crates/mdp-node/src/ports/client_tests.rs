@@ -141,7 +141,7 @@ fn connection_that_is_closed_is_known_at_once_and_its_messages_came_before() {
     let gone = server.lost[0].0.clone();
     server.clients.send(&gone, request(1, b"x"));
     server.until("it is lost once more", |server| server.lost.len() == 2);
-    assert_eq!(server.lost[1].2, [Token::from_bytes([1; 16])], "nobody has it");
+    assert_eq!(server.lost[1].2, [Token::from_bytes([1; 16])], "no connection has it");
 }
 
 #[test]
