@@ -5,18 +5,20 @@
 use std::{
     env,
     ffi::OsStr,
+    fmt::Write as _,
     io::{self, IsTerminal as _, Write},
 };
 
 use anyhow::Context as _;
-use tracing::Subscriber;
+use tracing::{Subscriber, field::Field};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Layer,
+    field::MakeExt as _,
     filter::{LevelFilter, Targets},
     fmt::{
         self,
-        format::Writer,
+        format::{Writer, debug_fn},
         time::{FormatTime, SystemTime},
     },
     layer::SubscriberExt as _,
@@ -82,7 +84,44 @@ where
 {
     let is_coloured = has_colour(io::stderr().is_terminal(), env::var_os("NO_COLOR").as_deref());
     let layer = fmt::layer().with_writer(writer).with_ansi(is_coloured).log_internal_errors(false);
-    layer.with_timer(Head { node: node.map(str::to_owned) }).boxed()
+    let layer = layer.with_timer(Head { node: node.map(str::to_owned) });
+    layer.fmt_fields(debug_fn(write_field).delimited(" ")).boxed()
+}
+
+/// Writes a field so that nothing of it can end the line or move the cursor: names and reasons come
+/// from other machines, and one with a newline would put lines of its own into the log. JSON escapes
+/// by itself.
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &Field,
+    value: &dyn std::fmt::Debug,
+) -> std::fmt::Result {
+    if field.name() != "message" {
+        match writer.has_ansi_escapes() {
+            true => write!(writer, "\x1b[3m{field}\x1b[0m\x1b[2m=\x1b[0m")?,
+            false => write!(writer, "{field}=")?,
+        }
+    }
+    write!(Escaped(writer), "{value:?}")
+}
+
+/// Writes control characters as Rust does in a string.
+struct Escaped<W>(W);
+
+impl<W: std::fmt::Write> std::fmt::Write for Escaped<W> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(char::is_control) {
+            let (plain, from) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut chars = from.chars();
+            if let Some(control) = chars.next() {
+                write!(self.0, "{}", control.escape_default())?;
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_str(rest)
+    }
 }
 
 /// Whether the log has colours: on a terminal, unless NO_COLOR is set to anything but "", as
@@ -135,6 +174,8 @@ impl Write for Named {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use tracing::Level;
 
     use super::*;
@@ -151,6 +192,39 @@ mod tests {
         assert!(!says("off", "openraft::core", Level::ERROR));
         assert!(says("info,openraft=debug", "openraft::core", Level::DEBUG));
         assert!(says("info,mdp_node=debug", "mdp_node", Level::DEBUG));
+    }
+
+    /// What the text log says of an event.
+    fn line(colours: bool, log: impl FnOnce()) -> String {
+        let out: Arc<Mutex<Vec<u8>>> = Arc::default();
+        struct To(Arc<Mutex<Vec<u8>>>);
+        impl Write for To {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let to = Arc::clone(&out);
+        let layer = fmt::layer().with_writer(move || To(Arc::clone(&to))).with_ansi(colours);
+        let layer = layer.without_time().with_target(false);
+        let layer = layer.fmt_fields(debug_fn(write_field).delimited(" "));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        let bytes = out.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn nothing_that_is_logged_can_end_its_line_or_move_the_cursor() {
+        let name = "evil\n2026 ERROR forged \u{1b}[2J\u{9b}1m";
+        let log = || tracing::warn!(%name, count = 3, plain = "a b", "{name} joins");
+        let escaped = "evil\\n2026 ERROR forged \\u{1b}[2J\\u{9b}1m";
+
+        let expected = format!(" WARN {escaped} joins name={escaped} count=3 plain=\"a b\"\n");
+        assert_eq!(line(false, log), expected);
+        let coloured = line(true, log);
+        assert!(coloured.contains(escaped) && coloured.matches('\n').count() == 1, "{coloured:?}");
     }
 
     #[test]

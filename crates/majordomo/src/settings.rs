@@ -86,6 +86,15 @@ impl Settings {
         &[]
     }
 
+    /// `admin.hosts`.
+    fn admin_hosts(&self) -> &[String] {
+        if let Some(Setting::HostNames(names)) = self.setting("admin.hosts") {
+            return names;
+        }
+        debug_assert!(false, "admin.hosts is no list of names");
+        &[]
+    }
+
     /// The value of a key that holds a time.
     pub(crate) fn duration(&self, key: &str) -> Duration {
         if let Some(Setting::Duration(time)) = self.setting(key) {

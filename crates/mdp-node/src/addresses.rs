@@ -90,14 +90,19 @@ pub(crate) fn default_relay(cluster_bind: &Endpoint) -> Endpoint {
     cluster_bind.at_port(if is_here { 0 } else { RELAY_PORT })
 }
 
+/// The name of this machine; empty if it is no text.
+#[must_use]
+pub fn machine_name() -> String {
+    rustix::system::uname().nodename().to_str().unwrap_or_default().to_owned()
+}
+
 /// The address with this machine's name instead of a wildcard.
 fn at_this_machine(bound: &Endpoint, key: &'static str) -> Option<Endpoint> {
     if !bound.is_wildcard() {
         return Some(bound.clone());
     }
-    let system = rustix::system::uname();
-    let host = system.nodename().to_str().unwrap_or_default();
-    let address = bound.at_host(host).ok();
+    let host = machine_name();
+    let address = bound.at_host(&host).ok();
     if address.is_none() {
         tracing::warn!(host, "this machine's name is no host name; set {key}");
     }

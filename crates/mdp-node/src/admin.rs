@@ -5,16 +5,20 @@
 
 mod backend;
 mod change;
+mod connection;
 mod drain;
 mod failure;
-mod listener;
 mod liveness;
+mod lured;
 mod metrics;
 mod port;
 mod process;
 mod routes;
+mod server;
+mod slots;
 
-pub use port::{AdminPort, AdminPortError, AdminServer, RemoteChanges};
+pub use lured::OwnNames;
+pub use port::{AdminAccess, AdminPort, AdminPortError, AdminServer, RemoteChanges};
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,8 @@ mod start;
 mod version;
 mod view;
 
-pub use admin::{AdminPort, AdminPortError, AdminServer, RemoteChanges};
+pub use addresses::machine_name;
+pub use admin::{AdminAccess, AdminPort, AdminPortError, AdminServer, OwnNames, RemoteChanges};
 pub use bind_address::{BINDS_MAX, BindAddress, SocketPath};
 pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     ConsensusConfig, News, NewsSender, NotReady, Stop,
+    admission::Acquaintances,
     calls::Refusal,
     clock::Instant,
     incoming::SnapshotAssembly,
@@ -72,6 +73,10 @@ pub(crate) struct State {
     silences: Mutex<Option<BTreeMap<u64, Duration>>>,
     /// Since when the members have run a version that is newer than the cluster's.
     pub(crate) settling: Mutex<Option<Settling>>,
+    /// Callers that are no members of this node's log.
+    pub(crate) acquaintances: Acquaintances,
+    /// Calls of nodes that may not ask for it.
+    pub(crate) refused_calls: AtomicU64,
     is_leaving: AtomicBool,
     is_over: AtomicBool,
     /// When this process began to take part.
@@ -90,6 +95,8 @@ impl Default for State {
             waiting_for: Mutex::default(),
             silences: Mutex::default(),
             settling: Mutex::default(),
+            acquaintances: Acquaintances::default(),
+            refused_calls: AtomicU64::default(),
             is_leaving: AtomicBool::default(),
             is_over: AtomicBool::default(),
             began: Instant::now(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Stop,
+    Stop, admission,
     calls::{Answer, Appended, Ballot, Call, Hello, REFUSAL_FORMAT, Refusal, Reply, Request},
     clock::timeout,
     formation::{self, Newcomer},
@@ -54,8 +54,16 @@ fn unknown_format(hub: &Hub) -> Refusal {
     Refusal::Format { min, max }
 }
 
-/// Whether the call is for this node, from a member of its cluster.
+/// Whether the call is for this node, of its cluster, and from one that may ask for it.
 async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+    is_meant(hub, call)?;
+    admission::check(hub, call).await?;
+    // From here on the caller counts as a node of this cluster, or as a newcomer.
+    belong(hub, call).await
+}
+
+/// Whether this node, as the one that it is, is asked.
+fn is_meant(hub: &Hub, call: &Call) -> Result<(), Refusal> {
     // Other nodes go on calling while this one ends.
     if hub.is_over() {
         return Err(Refusal::Unavailable);
@@ -66,17 +74,31 @@ async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
     if call.to.is_some_and(|to| to != hub.id()) {
         return Err(Refusal::NotTarget);
     }
+    let is_foreign = match (hub.identity.identity().cluster_id, call.cluster) {
+        (Some(ours), Some(theirs)) => ours != theirs,
+        // Before it belongs to a cluster, a node is told by its id.
+        (None, Some(_)) => call.to.is_none(),
+        (Some(_) | None, None) => true,
+    };
+    if is_foreign && !is_introduction(&call.request) {
+        return Err(Refusal::ForeignCluster);
+    }
+    Ok(())
+}
+
+/// Notes that the caller was heard; a node without a cluster belongs to the caller's from here on.
+async fn belong(hub: &Hub, call: &Call) -> Result<(), Refusal> {
     match (hub.identity.identity().cluster_id, call.cluster) {
         (Some(ours), Some(theirs)) if ours == theirs => {
-            // A newcomer's question may have been passed on: then another node was heard.
-            if !is_introduction(&call.request) {
+            // A newcomer's question may have been passed on: then another node was heard. And strangers
+            // must not push members out of what is remembered.
+            if !is_introduction(&call.request) && hub.membership().get_node(&call.from).is_some() {
                 hub.peers.on_heard(call.from);
             }
             Ok(())
         }
         (Some(_) | None, Some(_) | None) if is_introduction(&call.request) => Ok(()),
-        // Whoever knows this node's random id has asked it before, or learnt it from one who did:
-        // the first seed, when it formed the cluster, or the leader that this node asked to join.
+        // One that a seed of this node vouches for.
         (None, Some(theirs)) if call.to.is_some() => {
             tracing::info!(cluster_id = format!("{theirs:032x}"), "this node belongs to a cluster");
             match hub.identity.set_cluster_id(theirs).await {
@@ -229,11 +251,19 @@ async fn propose(hub: &Hub, from: u64, entry: &[u8]) -> Result<Reply, Refusal> {
         tracing::debug!(from = %NodeId(from), "a node that is no member proposes an entry");
         return Err(Refusal::Unavailable);
     }
+    // Another node asks whether it is a member.
+    if entry.is_empty() {
+        return Err(unknown_format(hub));
+    }
     // From a node that is newer than its leader: it should know better, and asks again in vain.
     let entry = mdp_catalog::decode_entry(entry).map_err(|error| {
         tracing::warn!(%error, "another node proposes what this version can not read");
         unknown_format(hub)
     })?;
+    if !admission::may_propose(hub, from, &entry) {
+        tracing::warn!(from = %NodeId(from), %entry, "a node proposes what is not its own to say");
+        return Err(Refusal::Unavailable);
+    }
     match timeout(PROPOSAL_TIMEOUT, hub.write(entry)).await {
         Ok(Ok(())) => Ok(Reply::Proposed),
         Ok(Err(_)) => Err(hub.not_leader()),

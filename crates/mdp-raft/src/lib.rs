@@ -32,6 +32,7 @@
 //!    got no answer has an unknown outcome, never a negative one.
 //! 5. Only monotonic time counts. Who stood still, or came to lead just now, ends nobody's life.
 
+mod admission;
 mod calls;
 mod clock;
 mod consensus;

@@ -13,7 +13,7 @@ mod target;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use mdp_catalog::{CatalogEntry, NodeId};
+use mdp_catalog::{CatalogEntry, NodeId, NodeName};
 use openraft::ChangeMembers;
 
 pub use self::progress::MemberChange;
@@ -25,6 +25,7 @@ use self::{
     quorum::{has_answered_within, wait_for_answers},
 };
 use crate::{
+    admission::{LEARNERS_MAX, is_endpoint},
     calls::{BUSY, Change, Refusal},
     clock::{Ticks, timeout},
     formation,
@@ -53,6 +54,12 @@ pub(crate) async fn join(
     endpoint: &str,
     version: (u16, u16, u16),
 ) -> Changed {
+    if name.parse::<NodeName>().is_err() || !is_endpoint(endpoint) {
+        let reason = format!(
+            "{name:?} at {endpoint:?} cannot be a node: use a name of 1 to 63 letters, digits, '-', '_' or '.', and tcp://HOST:PORT"
+        );
+        return Err(Refusal::Change { reason });
+    }
     let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
     let _one_at_a_time = turn.map_err(|_| Refusal::Unavailable)?;
     if !hub.is_leader() {
@@ -81,8 +88,17 @@ pub(crate) async fn join(
     if hub.catalog.with(|catalog, _| catalog.nodes().any(|(_, record)| record.node_id.0 == id)) {
         return Err(Refusal::Unavailable);
     }
+    if membership.learner_ids().count() >= LEARNERS_MAX {
+        return Err(Refusal::Change { reason: too_many_learners() });
+    }
     tracing::info!(%member, id = %NodeId(id), "a node joins as a learner");
     let_in(hub, ChangeMembers::AddNodes([(id, member)].into())).await
+}
+
+fn too_many_learners() -> String {
+    format!(
+        "there are {LEARNERS_MAX} learners already, as many as there may be: remove one, or wait until one is promoted"
+    )
 }
 
 /// Makes a change that a node asks for again and again until it is made.

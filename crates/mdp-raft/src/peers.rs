@@ -24,6 +24,9 @@ use crate::{
 /// the one that has been silent for longest is forgotten.
 const HEARD_MAX: usize = 64;
 
+/// How long another node may take to say whether an id is that of a member.
+const VOUCH_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// A call did not bring the answer that it asked for.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum CallFailure {
@@ -160,6 +163,21 @@ impl Peers {
         timeout: Duration,
     ) -> Result<Reply, CallFailure> {
         self.send(&self.envelope(from, target, request), target, Lane::Control, timeout).await
+    }
+
+    /// Whether another node has this id as a member. A member's proposal without an entry cannot be read,
+    /// and nobody else's is looked at: so 0.1.0 answers, too.
+    pub(crate) async fn vouches(
+        &self,
+        target: &Target,
+        cluster: u128,
+        (id, name): (u64, &str),
+    ) -> bool {
+        let question = Request::Propose { entry: Vec::new() };
+        let mut call = self.envelope((id, name.to_owned()), target, question);
+        call.cluster = Some(cluster);
+        let answer = self.send(&call, target, Lane::Control, VOUCH_TIMEOUT).await;
+        matches!(answer, Err(CallFailure::Refused(Refusal::Format { .. })))
     }
 
     fn envelope(

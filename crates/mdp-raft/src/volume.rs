@@ -3,9 +3,12 @@
 use std::{
     any::Any,
     fmt,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{
+        DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _,
+        PermissionsExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -80,8 +83,21 @@ pub trait VolumeFile: fmt::Debug + Send + Sync + 'static {
 
 /// The file that holds the lock on a directory.
 pub(crate) const LOCK_FILE: &str = "raft.watermark";
+/// The file that holds everything else.
+pub(crate) const DATABASE_FILE: &str = "raft.redb";
+/// All files of a node.
+const FILES: [&str; 2] = [DATABASE_FILE, LOCK_FILE];
 
-/// A directory of this machine.
+/// What others than the owner may do, as bits of a mode.
+const OTHERS: u32 = 0o077;
+/// The bit of a directory that several users share, such as `/tmp`.
+const STICKY: u32 = 0o1000;
+/// The mode of directories that are made here.
+const DIRECTORY_MODE: u32 = 0o700;
+/// The mode of files that are made here.
+const FILE_MODE: u32 = 0o600;
+
+/// A directory of this machine, for its owner alone.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
@@ -91,11 +107,18 @@ impl Directory {
     /// The directory, made if it is missing.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
-            fs::create_dir_all(path)?;
+            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
             match path.parent() {
                 None => {}
                 Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new("."))?,
                 Some(parent) => sync_directory(parent)?,
+            }
+        }
+        tighten(path)?;
+        for name in FILES {
+            match tighten(&path.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
             }
         }
         Ok(Self { path: path.to_owned() })
@@ -103,7 +126,8 @@ impl Directory {
 
     fn file(&self, name: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).open(self.path.join(name))
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        options.open(self.path.join(name))
     }
 }
 
@@ -148,7 +172,73 @@ impl VolumeFile for File {
     }
 }
 
+/// Takes from others than the owner what they may do: an earlier version left it to the umask.
+fn tighten(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.mode();
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    let is_shared = mode & STICKY != 0;
+    if is_shared || fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS)).is_err() {
+        let mode = format!("{:04o}", mode & 0o7777);
+        tracing::warn!(
+            ?path,
+            mode,
+            "other users can get at the data of this node, and only its owner can change that: chmod go= PATH"
+        );
+    }
+    Ok(())
+}
+
 /// Makes the names in a directory durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_is_made_is_for_its_owner_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+
+        let directory = Directory::make(&path).unwrap();
+        drop(directory.open(DATABASE_FILE).unwrap());
+
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert_eq!(mode(&path.join(DATABASE_FILE)), 0o600);
+    }
+
+    #[test]
+    fn what_an_earlier_version_left_open_is_closed() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, file) = (parent.path().join("data"), parent.path().join("data/raft.redb"));
+        fs::create_dir(&path).unwrap();
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+
+        Directory::make(&path).unwrap();
+
+        assert_eq!((mode(&path), mode(&file)), (0o700, 0o600));
+    }
+
+    #[test]
+    fn directory_that_users_share_stays_as_it_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("shared");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
+
+        Directory::make(&path).unwrap();
+
+        assert_eq!(mode(&path), 0o1777);
+    }
 }

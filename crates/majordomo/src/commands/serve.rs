@@ -94,7 +94,7 @@ fn serve_admin(
     settings: &Settings,
 ) -> Result<AdminServer, AdminPortError> {
     let address = port.address();
-    let server = port.serve(node.view(), settings.remote_changes())?;
+    let server = port.serve(node.view(), settings.admin_access())?;
     tracing::info!(admin = %address, "administration on http://{address}");
     if !address.ip().is_loopback() {
         tracing::warn!(

@@ -1,7 +1,9 @@
 //! `majordomo snapshot`: the catalog of a running node as a file.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -39,7 +41,10 @@ pub(super) fn run(args: SnapshotArgs) -> anyhow::Result<Exit> {
 fn save(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut unfinished = file.as_os_str().to_owned();
     unfinished.push(".part");
-    fs::write(&unfinished, bytes)?;
-    fs::File::open(&unfinished)?.sync_all()?;
+    // It names the services and nodes of the cluster: for its owner alone.
+    let mut options = OpenOptions::new();
+    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
     fs::rename(&unfinished, file)
 }

@@ -16,6 +16,20 @@ const CLIENT_WANTED: &str = "HOST:PORT, tcp://HOST:PORT or ipc:///PATH";
 /// What is right for [`host_port`].
 pub(crate) const HOST_PORT_WANTED: &str = "HOST:PORT, or \"\" to turn it off";
 
+/// What is right for [`host_name`].
+pub(crate) const HOST_NAMES_WANTED: &str =
+    "names of hosts without ports, such as \"broker-1.example.org\", or a list of these";
+
+/// The longest name of a host, in bytes (RFC 1035, 2.3.4).
+const HOST_NAME_BYTES_MAX: usize = 253;
+
+/// The name of a host, in lower case and without the dot that may end it.
+pub(crate) fn host_name(text: &str) -> Option<String> {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_right = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    ((1..=HOST_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_right)).then_some(name)
+}
+
 /// An address to listen at, in its canonical form.
 pub(crate) fn bind(text: &str) -> Result<String, String> {
     let endpoint: Endpoint = text.parse().map_err(|error| but(BIND_WANTED, &error))?;
@@ -89,6 +103,14 @@ mod tests {
     fn clients_take_every_unix_socket_that_libzmq_takes() {
         for text in ["ipc:///run/x", "ipc://relative", "ipc://@abstract"] {
             assert_eq!(client(text).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn host_names_have_neither_port_nor_scheme() {
+        assert_eq!(host_name("Broker-1.example.org.").as_deref(), Some("broker-1.example.org"));
+        for wrong in ["", ".", "h:1", "http://h", "a b", &"x".repeat(254)] {
+            assert_eq!(host_name(wrong), None, "{wrong}");
         }
     }
 

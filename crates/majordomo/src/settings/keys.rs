@@ -86,6 +86,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("mmi.extensions", Kind::Flag, "true"),
     key("admin.bind", Kind::HostPortOrNone, "127.0.0.1:5580"),
     key("admin.allow_remote", Kind::Flag, "false"),
+    key("admin.hosts", Kind::HostNames, ""),
     key("drain.timeout", Kind::Duration { min: Duration::ZERO, max: DAY }, "20s"),
     key("drain.announce", Kind::Duration { min: Duration::ZERO, max: HOUR }, "0s"),
     key("upgrade.settle", Kind::Duration { min: Duration::ZERO, max: TIME_MAX }, "10m"),

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Advertise,
     /// `HOST:PORT`, or nothing.
     HostPortOrNone,
+    /// Names of hosts, several or none.
+    HostNames,
     /// A length of time.
     Duration {
         /// The shortest that makes sense.
@@ -80,6 +82,8 @@ pub(crate) enum Setting {
     Flag(bool),
     /// Addresses in their canonical form; at least one.
     Addresses(Vec<String>),
+    /// Names of hosts, in lower case.
+    HostNames(Vec<String>),
     /// The nodes that start the cluster, by unique names and addresses.
     Peers(Vec<Peer>),
     /// Addresses by unique networks.
@@ -102,6 +106,11 @@ impl Kind {
             Self::Binds => {
                 let items = read_list(raw).ok_or_else(wanted)?;
                 address::binds(&items).map(Setting::Addresses)
+            }
+            Self::HostNames => {
+                let names = read_list(raw).ok_or_else(wanted)?;
+                let names: Option<_> = names.iter().map(|name| address::host_name(name)).collect();
+                names.ok_or_else(wanted).map(Setting::HostNames)
             }
             Self::Flag => read_flag(raw).ok_or_else(wanted).map(Setting::Flag),
             Self::Count { min, max } => {
@@ -154,6 +163,7 @@ impl Kind {
             | Self::Binds
             | Self::Peers
             | Self::Networks
+            | Self::HostNames
             | Self::Flag
             | Self::Count { .. }
             | Self::Size { .. }
@@ -186,6 +196,7 @@ impl Kind {
             Self::Choice(words) => quoted(words),
             Self::Peers => peer::WANTED.into(),
             Self::Networks => networks::WANTED.into(),
+            Self::HostNames => address::HOST_NAMES_WANTED.into(),
             Self::LogLevel => {
                 "\"error\", \"warn\", \"info\", \"debug\", \"trace\" or \"off\", also for parts of \
                  the program as in \"info,mdp_node=debug\""
@@ -288,6 +299,7 @@ impl Setting {
                 [address] => address.as_str().into(),
                 several => several.into(),
             },
+            Self::HostNames(names) => names.as_slice().into(),
             Self::Peers(peers) => peers.iter().map(Peer::to_string).collect(),
             Self::Networks(networks) => networks
                 .iter()
@@ -310,6 +322,7 @@ impl fmt::Display for Setting {
             | Self::Count(_)
             | Self::Flag(_)
             | Self::Addresses(_)
+            | Self::HostNames(_)
             | Self::Peers(_) => self.to_json().fmt(f),
         }
     }

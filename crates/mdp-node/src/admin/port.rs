@@ -1,7 +1,7 @@
 //! [`AdminPort`]: bound, then served.
 
 use std::{
-    future::{Future, pending},
+    future::Future,
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -11,11 +11,7 @@ use std::{
 use thiserror::Error;
 use tokio::{runtime, sync::oneshot};
 
-use super::{
-    backend::Backend,
-    listener::{BoundedListener, Remote},
-    routes,
-};
+use super::{backend::Backend, lured::OwnNames, routes, server};
 use crate::{Endpoint, NodeView, interfaces};
 
 /// How many connections may wait to be accepted; as the standard library has it.
@@ -83,7 +79,16 @@ pub enum RemoteChanges {
     Allowed,
 }
 
-/// The administration port, bound and not served yet: who connects waits.
+/// Whom the administration port serves.
+#[derive(Clone, Debug)]
+pub struct AdminAccess {
+    /// Whether other machines may change something.
+    pub changes: RemoteChanges,
+    /// `admin.hosts`, and the names that this node has anyway.
+    pub names: OwnNames,
+}
+
+/// The administration port, bound and not served yet: those who connect wait.
 #[derive(Debug)]
 pub struct AdminPort {
     listener: TcpListener,
@@ -121,29 +126,25 @@ impl AdminPort {
     ///
     /// # Errors
     /// The operating system does not give what is needed.
-    pub fn serve(
-        self,
-        view: NodeView,
-        changes: RemoteChanges,
-    ) -> Result<AdminServer, AdminPortError> {
+    pub fn serve(self, view: NodeView, access: AdminAccess) -> Result<AdminServer, AdminPortError> {
         let runtime = view.runtime().cloned();
-        self.serve_backend(Arc::new(view), changes, runtime)
+        self.serve_backend(Arc::new(view), access, runtime)
     }
 
     pub(super) fn serve_backend(
         self,
         backend: Arc<dyn Backend>,
-        changes: RemoteChanges,
+        access: AdminAccess,
         runtime: Option<runtime::Handle>,
     ) -> Result<AdminServer, AdminPortError> {
         let address = self.address;
         let (stop, stopped) = oneshot::channel();
         let Some(runtime) = runtime else {
-            let thread = self.serve_on_thread(backend, changes, stopped)?;
+            let thread = self.serve_on_thread(backend, access, stopped)?;
             return Ok(AdminServer { address, stop: Some(stop), thread: Some(thread) });
         };
         let _guard = runtime.enter();
-        let server = self.server(backend, changes)?;
+        let server = self.server(backend, access)?;
         runtime.spawn(until(stopped, server));
         Ok(AdminServer { address, stop: Some(stop), thread: None })
     }
@@ -151,7 +152,7 @@ impl AdminPort {
     fn serve_on_thread(
         self,
         backend: Arc<dyn Backend>,
-        changes: RemoteChanges,
+        access: AdminAccess,
         stopped: oneshot::Receiver<()>,
     ) -> Result<JoinHandle<()>, AdminPortError> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -159,7 +160,7 @@ impl AdminPort {
         let runtime = runtime.map_err(system("start a runtime for the administration port"))?;
         let server = {
             let _guard = runtime.enter();
-            self.server(backend, changes)?
+            self.server(backend, access)?
         };
         thread::Builder::new()
             .name("admin".to_owned())
@@ -171,26 +172,15 @@ impl AdminPort {
     fn server(
         self,
         backend: Arc<dyn Backend>,
-        changes: RemoteChanges,
-    ) -> Result<impl Future<Output = io::Result<()>> + Send + 'static, AdminPortError> {
-        let listener = BoundedListener::new(self.listener).map_err(|error| {
-            AdminPortError::System { what: "use the administration port", error }
-        })?;
-        let receipt = backend.receipt();
-        let mut drained = receipt.clone();
-        let routes = routes::routes(backend, changes);
-        let service = routes.into_make_service_with_connect_info::<Remote>();
-        // The last answers of a node that has drained are those to whoever waits for its receipt.
-        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-            if drained.wait_for(Option::is_some).await.is_err() {
-                pending::<()>().await;
-            }
-        });
-        Ok(async move {
-            let served = server.await;
-            drop(receipt);
-            served
-        })
+        access: AdminAccess,
+    ) -> Result<impl Future<Output = ()> + Send + 'static, AdminPortError> {
+        let system = |error| AdminPortError::System { what: "use the administration port", error };
+        self.listener.set_nonblocking(true).map_err(system)?;
+        let listener = tokio::net::TcpListener::from_std(self.listener).map_err(system)?;
+        let drained = backend.receipt();
+        let routes = routes::routes(backend, access);
+        // The last answers of a node that has drained are those to who waits for its receipt.
+        Ok(server::serve(listener, routes, drained))
     }
 }
 
@@ -230,16 +220,9 @@ impl Drop for AdminServer {
 }
 
 /// Serves until the other end is dropped.
-async fn until(
-    stopped: oneshot::Receiver<()>,
-    server: impl Future<Output = io::Result<()>> + Send,
-) {
+async fn until(stopped: oneshot::Receiver<()>, server: impl Future<Output = ()> + Send) {
     tokio::select! {
         _ = stopped => {}
-        served = server => {
-            if let Err(error) = served {
-                tracing::warn!(%error, "the administration port ended");
-            }
-        }
+        () = server => {}
     }
 }

@@ -21,17 +21,18 @@ use tokio::sync::Semaphore;
 use super::{
     backend::{Backend, Changed, Page},
     change::{self, DrainRequest, MemberChange},
+    connection::Remote,
     drain,
     failure::{self, Failure, Reason},
-    listener::Remote,
     liveness::Liveness,
-    metrics,
-    port::RemoteChanges,
+    lured, metrics,
+    port::{AdminAccess, RemoteChanges},
     process::ProcessTotals,
+    server,
 };
 use crate::rate_limiter::{Admission, RateLimiter};
 
-/// How long a request may take, its body included.
+/// How long a request may take behind its head, its body included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest body of a request.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
@@ -42,7 +43,7 @@ const INDEX_HEADER: HeaderName = HeaderName::from_static("x-majordomo-index");
 #[derive(Debug)]
 struct Admin {
     backend: Arc<dyn Backend>,
-    changes: RemoteChanges,
+    access: AdminAccess,
     liveness: Liveness,
     /// Of the lines about changes that were not made.
     refusals: Mutex<RateLimiter>,
@@ -56,10 +57,10 @@ type Body = Result<Bytes, BytesRejection>;
 type Answer = Result<Response, Failure>;
 
 /// All routes.
-pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Router {
+pub(super) fn routes(backend: Arc<dyn Backend>, access: AdminAccess) -> Router {
     let liveness = Liveness::new(backend.turns());
     let (refusals, lists) = (Mutex::default(), Semaphore::new(1));
-    let admin = Arc::new(Admin { backend, changes, liveness, refusals, lists });
+    let admin = Arc::new(Admin { backend, access, liveness, refusals, lists });
     let change = Router::new()
         .route("/api/v1/members", post(change_members))
         .route("/api/v1/leader", post(transfer_leader))
@@ -82,6 +83,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, changes: RemoteChanges) -> Route
         .merge(change)
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), only_meant))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(in_time))
         .with_state(admin)
@@ -220,15 +222,27 @@ async fn only_allowed(
     request: Request,
     next: Next,
 ) -> Answer {
-    if !remote.is_loopback() && admin.changes == RemoteChanges::Refused {
+    if !remote.is_loopback() && admin.access.changes == RemoteChanges::Refused {
         let reason = "changes are accepted from this machine only; set admin.allow_remote = true on \
                       this node to accept them from others";
         return Err(Failure::new(StatusCode::FORBIDDEN, reason));
     }
-    // A browser says where the page is from that sends something, and no page is from here.
-    if request.headers().contains_key(header::ORIGIN) {
-        let reason = "changes are not accepted from web pages (the request has an Origin)";
+    if let Some(reason) = lured::foreign_page(request.headers()) {
         return Err(Failure::new(StatusCode::FORBIDDEN, reason));
+    }
+    Ok(next.run(request).await)
+}
+
+/// Pages are for those who mean this node: a page of another server that a browser shows may have made
+/// its own name point here. Probes tell nothing that is worth it.
+async fn only_meant(State(admin): Shared, request: Request, next: Next) -> Answer {
+    let is_probe = server::is_probe(request.uri().path());
+    let meant = admin.access.names.are_meant(request.uri(), request.headers());
+    if let (Err(host), false) = (meant, is_probe) {
+        let reason = format!(
+            "this node does not go by the name {host:?}; ask it by an address, or name it in admin.hosts"
+        );
+        return Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, reason));
     }
     Ok(next.run(request).await)
 }

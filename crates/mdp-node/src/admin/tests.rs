@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::extract::connect_info::MockConnectInfo;
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use self::fake::Fake;
 use super::{
-    AdminPort, AdminPortError, AdminServer, RemoteChanges, listener::Remote, metrics, routes,
+    AdminAccess, AdminPort, AdminPortError, AdminServer, OwnNames, RemoteChanges,
+    connection::Remote, metrics, routes, server, slots::CONNECTIONS_PER_ADDRESS_MAX,
 };
 use crate::DrainReceipt;
 
@@ -46,7 +47,7 @@ fn send(address: SocketAddr, head: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
-    let end = "Host: here\r\nConnection: close";
+    let end = "Host: localhost\r\nConnection: close";
     let request = format!("{head}\r\n{end}\r\nContent-Length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).unwrap();
     let mut bytes = Vec::new();
@@ -61,7 +62,11 @@ fn serve(fake: Fake) -> (AdminServer, Arc<Fake>) {
     let fake = Arc::new(fake);
     let port = AdminPort::bind("127.0.0.1:0").unwrap();
     let backend = Arc::clone(&fake);
-    (port.serve_backend(backend, RemoteChanges::Refused, None).unwrap(), fake)
+    (port.serve_backend(backend, access(RemoteChanges::Refused), None).unwrap(), fake)
+}
+
+fn access(changes: RemoteChanges) -> AdminAccess {
+    AdminAccess { changes, names: OwnNames::default() }
 }
 
 fn get(server: &AdminServer, path: &str) -> Answer {
@@ -271,7 +276,7 @@ fn who_waits_for_a_drain_is_told_its_progress_and_its_receipt_and_then_the_port_
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let body = r#"{"wait":true}"#;
-    let head = "POST /api/v1/drain HTTP/1.1\r\nHost: here";
+    let head = "POST /api/v1/drain HTTP/1.1\r\nHost: localhost";
     write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let mut line = |event: &str| {
@@ -372,7 +377,7 @@ fn other_machines_look_and_change_only_if_allowed() {
     for (changes, status) in [(RemoteChanges::Refused, 403), (RemoteChanges::Allowed, 202)] {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let elsewhere = MockConnectInfo(Remote::new("192.0.2.1:9".parse().unwrap()));
-        let routes = routes::routes(Arc::new(Fake::alone()), changes).layer(elsewhere);
+        let routes = routes::routes(Arc::new(Fake::alone()), access(changes)).layer(elsewhere);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(axum::serve(listener, routes).into_future());
@@ -416,9 +421,71 @@ fn server_runs_on_the_runtime_that_it_is_given() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let port = AdminPort::bind("127.0.0.1:0").unwrap();
     let backend = Arc::new(Fake::alone());
-    let changes = RemoteChanges::Refused;
+    let access = access(RemoteChanges::Refused);
 
-    let server = port.serve_backend(backend, changes, Some(runtime.handle().clone())).unwrap();
+    let server = port.serve_backend(backend, access, Some(runtime.handle().clone())).unwrap();
 
     assert_eq!(get(&server, "/livez").status, 200);
+}
+
+#[test]
+fn connections_that_say_nothing_keep_out_no_probe() {
+    let (server, _) = serve(Fake::alone());
+    let silent = || TcpStream::connect(server.address()).unwrap();
+    let many: Vec<_> = (0..4 * CONNECTIONS_PER_ADDRESS_MAX).map(|_| silent()).collect();
+
+    assert_eq!(get(&server, "/livez").status, 200);
+    assert_eq!(get(&server, "/api/v1/status").status, 200);
+
+    drop(many);
+}
+
+#[test]
+fn connection_whose_head_takes_too_long_ends() {
+    let (server, _) = serve(Fake::alone());
+    let (mut silent, mut idle) = (
+        TcpStream::connect(server.address()).unwrap(),
+        TcpStream::connect(server.address()).unwrap(),
+    );
+    for stream in [&silent, &idle] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    silent.write_all(b"GET /livez HTTP/1.1\r\nHost: local").unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let started = Instant::now();
+
+    let mut answers = [Vec::new(), Vec::new()];
+    for (stream, answer) in [&mut silent, &mut idle].into_iter().zip(&mut answers) {
+        stream.read_to_end(answer).unwrap();
+    }
+
+    let took = started.elapsed();
+    assert!(took >= server::HEAD_TIMEOUT && took < 2 * server::HEAD_TIMEOUT, "{took:?}");
+    assert!(String::from_utf8_lossy(&answers[1]).starts_with("HTTP/1.1 200"), "{answers:?}");
+}
+
+#[test]
+fn pages_are_for_those_who_mean_this_node_and_probes_for_all() {
+    let (server, fake) = serve(Fake::alone());
+    let ask = |method: &str, path: &str, host: &str| {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+
+    for path in ["/metrics", "/api/v1/status", "/api/v1/services", "/nothing"] {
+        let answer = ask("GET", path, "evil.example:5580");
+        assert!(answer.starts_with("HTTP/1.1 421") && answer.contains("admin.hosts"), "{answer}");
+    }
+    assert!(ask("POST", "/api/v1/drain", "evil.example").starts_with("HTTP/1.1 421"));
+    assert!(!fake.is_draining.load(Ordering::Relaxed));
+    for path in ["/livez", "/readyz"] {
+        assert!(ask("GET", path, "evil.example").starts_with("HTTP/1.1 200"), "{path}");
+    }
+    assert!(ask("GET", "/api/v1/status", "127.0.0.1:5580").starts_with("HTTP/1.1 200"));
 }

@@ -12,7 +12,7 @@ use crate::{
     types::{Entry, LogId, Snapshot, Vote},
 };
 
-pub(super) const DATABASE_FILE: &str = "raft.redb";
+pub(super) use crate::volume::DATABASE_FILE;
 
 /// One sealed record for each of the names below.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -43,7 +43,7 @@ pub(super) fn seed_list(names: &[&str]) -> Vec<Seed> {
 }
 
 fn endpoint(name: &str) -> String {
-    format!("test://{name}")
+    format!("tcp://{name}:5556")
 }
 
 /// Who can be called, and who not.
@@ -297,7 +297,11 @@ impl TestCluster {
             name: name.parse().unwrap(),
             data_dir,
             seeds: self.seeds[name].clone(),
-            endpoints: Endpoints { cluster: endpoint.to_owned(), ..Endpoints::default() },
+            endpoints: Endpoints {
+                cluster: endpoint.to_owned(),
+                relay: format!("tcp://{name}:5557"),
+                ..Endpoints::default()
+            },
             version: self.versions.get(name).copied().unwrap_or(this_version),
             formats: self.formats.get(name).copied().unwrap_or(FORMATS),
             heartbeat_interval: Duration::from_millis(50),

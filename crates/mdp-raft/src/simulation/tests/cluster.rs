@@ -90,7 +90,7 @@ pub(super) struct SimCluster {
 }
 
 fn endpoint(node: usize) -> String {
-    format!("sim://n{node}")
+    format!("tcp://n{node}:5556")
 }
 
 fn name(node: usize) -> NodeName {
@@ -122,7 +122,11 @@ impl SimCluster {
             name: name(node),
             data_dir: PathBuf::from("memory"),
             seeds: (0..3).map(seed).collect(),
-            endpoints: Endpoints { cluster: endpoint(node), ..Endpoints::default() },
+            endpoints: Endpoints {
+                cluster: endpoint(node),
+                relay: format!("tcp://n{node}:5557"),
+                ..Endpoints::default()
+            },
             version: SoftwareVersion { major: 0, minor: 1, patch: 0 },
             formats: FORMATS,
             // Whole milliseconds, too, by a clock that is fast by a tenth: timers have no parts.

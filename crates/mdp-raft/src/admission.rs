@@ -1,0 +1,239 @@
+//! Whose calls are obeyed. Without keys a caller's id is what it says it is: so this keeps out those
+//! that do not know a member's id, and what no honest member would send. That the sender is who it says
+//! is what keys are for (docs/security.md).
+//!
+//! Consensus is obeyed from members. A node that slept through a change of members does not know the new
+//! ones, and must not shut out a new leader: it asks those that it knows.
+
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+
+use mdp_catalog::{CatalogEntry, NodeName};
+use tokio::sync::Semaphore;
+
+use crate::{
+    BoxFuture,
+    calls::{Call, Refusal, Request},
+    clock::Instant,
+    formation::hello,
+    hub::{Hub, lock},
+    peers::Target,
+    stored::VoteV1,
+    types::Vote,
+};
+
+/// How many learners there may be: each costs the leader a stream of entries.
+pub(crate) const LEARNERS_MAX: usize = 16;
+/// How far a term may be above this node's. Terms rise by one with each election; a vote of a term near
+/// the highest number would leave no term for any election after it.
+const TERM_STEP_MAX: u64 = 1 << 32;
+/// For how long it holds that a member knows an id.
+const CONFIRMED_FOR: Duration = Duration::from_secs(10);
+/// For how long it holds that none does.
+const UNKNOWN_FOR: Duration = Duration::from_millis(500);
+/// Of how many ids it is remembered what the others say.
+const IDS_MAX: usize = 64;
+/// About how many ids others may be asked at once.
+const QUESTIONS_MAX: usize = 4;
+/// The longest address of a node, in bytes: a name of 253 bytes (RFC 1035), scheme, zone and port.
+const ENDPOINT_BYTES_MAX: usize = 300;
+
+/// What this node knows of ids that are no members of its log.
+#[derive(Debug)]
+pub(crate) struct Acquaintances {
+    ids: Mutex<BTreeMap<u64, Acquaintance>>,
+    questions: Semaphore,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Acquaintance {
+    is_known: bool,
+    until: Instant,
+}
+
+impl Default for Acquaintances {
+    fn default() -> Self {
+        Self { ids: Mutex::default(), questions: Semaphore::new(QUESTIONS_MAX) }
+    }
+}
+
+impl Acquaintances {
+    /// Remembers what was found out about an id.
+    pub(crate) fn remember(&self, id: u64, is_known: bool) {
+        let now = Instant::now();
+        let mut ids = lock(&self.ids);
+        ids.retain(|_, known| known.until > now);
+        if ids.len() >= IDS_MAX
+            && let Some(first) = ids.iter().min_by_key(|(_, known)| known.until).map(|(id, _)| *id)
+        {
+            ids.remove(&first);
+        }
+        let until = now + if is_known { CONFIRMED_FOR } else { UNKNOWN_FOR };
+        ids.insert(id, Acquaintance { is_known, until });
+    }
+
+    fn recall(&self, id: u64) -> Option<bool> {
+        let now = Instant::now();
+        lock(&self.ids).get(&id).filter(|known| known.until > now).map(|known| known.is_known)
+    }
+}
+
+/// Whether this node does what the call asks for, as far as that depends on who calls.
+pub(crate) async fn check(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+    let admitted = match &call.request {
+        // Anyone may ask who this node is, and ask to become a member.
+        Request::Hello { .. } | Request::Join { .. } => true,
+        Request::Propose { .. } | Request::Change(_) | Request::ReadIndex { .. } => {
+            // The leader decides: another node's list of members may be old.
+            !hub.is_leader() || is_member(hub, call.from)
+        }
+        Request::Append { vote, .. } | Request::Snapshot { vote, .. } => {
+            votes_for_itself(hub, call.from, *vote) && is_acquainted(hub, call).await
+        }
+        Request::Vote(ballot) | Request::PreVote(ballot) => {
+            votes_for_itself(hub, call.from, ballot.vote) && is_acquainted(hub, call).await
+        }
+        Request::TakeOver { leader, .. } => {
+            votes_for_itself(hub, call.from, *leader) && is_acquainted(hub, call).await
+        }
+    };
+    if admitted {
+        return Ok(());
+    }
+    hub.state.refused_calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    tracing::debug!(
+        from = %mdp_catalog::NodeId(call.from),
+        name = call.from_name,
+        "a call of a node that may not ask for it is refused"
+    );
+    Err(Refusal::Unavailable)
+}
+
+fn is_member(hub: &Hub, id: u64) -> bool {
+    hub.membership().get_node(&id).is_some()
+}
+
+/// A leader or candidate speaks for itself, of a term that elections can have led to.
+fn votes_for_itself(hub: &Hub, from: u64, vote: VoteV1) -> bool {
+    let vote = Vote::from(vote);
+    let step = vote.leader_id.term.saturating_sub(hub.metrics().current_term);
+    vote.leader_id.node_id == from && step <= TERM_STEP_MAX
+}
+
+/// Whether the caller is a member as far as this node knows, or as others do.
+async fn is_acquainted(hub: &Hub, call: &Call) -> bool {
+    if is_member(hub, call.from) {
+        return true;
+    }
+    if let Some(is_known) = hub.state.acquaintances.recall(call.from) {
+        return is_known;
+    }
+    // Beyond that the caller tries again.
+    let Ok(_question) = hub.state.acquaintances.questions.try_acquire() else { return false };
+    let is_known = does_anyone_know(hub, call).await;
+    hub.state.acquaintances.remember(call.from, is_known);
+    is_known
+}
+
+/// Asks all that this node trusts at once, and waits for the first that knows the caller: those of its own
+/// members, and before it has some, those that its configuration names.
+async fn does_anyone_know(hub: &Hub, call: &Call) -> bool {
+    let Some(cluster) = call.cluster else { return false };
+    let membership = hub.membership();
+    let others = membership.nodes().filter(|(id, _)| **id != hub.id());
+    let mut trusted: Vec<Target> =
+        others.map(|(id, member)| hub.peers.target(*id, member)).collect();
+    if membership.nodes().next().is_none() {
+        let seeds = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
+        trusted = seeds.map(|seed| Target { id: None, endpoint: seed.endpoint.clone() }).collect();
+    }
+    let about = (call.from, call.from_name.as_str());
+    let mut questions: Vec<BoxFuture<'_, Result<(), ()>>> =
+        vec![Box::pin(async { is_seed(hub, call).await.then_some(()).ok_or(()) })];
+    for target in &trusted {
+        let question = hub.peers.vouches(target, cluster, about);
+        questions.push(Box::pin(async { question.await.then_some(()).ok_or(()) }));
+    }
+    futures_util::future::select_ok(questions).await.is_ok()
+}
+
+/// Whether the caller is who answers at the address of the seed whose name it has.
+async fn is_seed(hub: &Hub, call: &Call) -> bool {
+    let seed = hub.config.seeds.iter().find(|seed| seed.name.as_str() == call.from_name);
+    let Some(seed) = seed.filter(|seed| seed.name != *hub.name()) else { return false };
+    let target = Target { id: None, endpoint: seed.endpoint.clone() };
+    hello(hub, &target).await.is_ok_and(|hello| hello.id == call.from)
+}
+
+/// Whether a member may propose this: something about itself. About others the leader decides.
+pub(crate) fn may_propose(hub: &Hub, from: u64, entry: &CatalogEntry) -> bool {
+    let membership = hub.membership();
+    let Some(member) = membership.get_node(&from) else { return false };
+    let is_own = |name: &NodeName| name.as_str() == member.name;
+    match entry {
+        CatalogEntry::NodeUp(up) => {
+            let endpoints = [&up.endpoints.cluster, &up.endpoints.relay];
+            up.node_id.0 == from && is_own(&up.node) && endpoints.iter().all(|it| is_endpoint(it))
+        }
+        CatalogEntry::Offer { incarnation, .. }
+        | CatalogEntry::Withdraw { incarnation, .. }
+        | CatalogEntry::NodeDraining { incarnation, .. }
+        | CatalogEntry::NodeGone { incarnation } => is_own(&incarnation.node),
+        CatalogEntry::SetClusterVersion { .. }
+        | CatalogEntry::Retire { .. }
+        | CatalogEntry::Hold { .. } => false,
+        // It is about nobody.
+        CatalogEntry::Mark { .. } => true,
+    }
+}
+
+/// Whether this can be the address of a node: what is dialled, and stands in log lines and on pages.
+pub(crate) fn is_endpoint(text: &str) -> bool {
+    let Some((host, port)) =
+        text.strip_prefix("tcp://").and_then(|address| address.rsplit_once(':'))
+    else {
+        return false;
+    };
+    let is_port = port.parse::<u16>().is_ok_and(|port| port != 0);
+    let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+    text.len() <= ENDPOINT_BYTES_MAX && is_port && is_host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_nodes_can_be_dialled_and_logged() {
+        for right in ["tcp://h:1", "tcp://[::1]:5556", "tcp://[fe80::1%eth0]:65535", "tcp://a.b:1"]
+        {
+            assert!(is_endpoint(right), "{right}");
+        }
+        let long = format!("tcp://{}:1", "x".repeat(ENDPOINT_BYTES_MAX));
+        for wrong in [
+            "",
+            "h:1",
+            "tcp://h",
+            "tcp://:1",
+            "tcp://h:0",
+            "tcp://h:x",
+            "tcp://h\n:1",
+            "tcp://\u{1b}[2J:1",
+            &long,
+        ] {
+            assert!(!is_endpoint(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_out_of_an_id_is_remembered_of_a_few() {
+        let acquaintances = Acquaintances::default();
+        acquaintances.remember(1, false);
+        for id in 2..2 + u64::try_from(IDS_MAX).unwrap() {
+            acquaintances.remember(id, true);
+        }
+
+        assert_eq!(acquaintances.recall(1), None);
+        assert_eq!(acquaintances.recall(2), Some(true));
+        assert_eq!(lock(&acquaintances.ids).len(), IDS_MAX);
+    }
+}
