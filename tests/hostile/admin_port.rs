@@ -19,6 +19,9 @@ fn node() -> (NodeProcess, SocketAddr) {
     (NodeProcess::start(&[QUIET, ("admin.bind", &admin.to_string())]), admin)
 }
 
+/// How many connections are held open: far more than the port has room for.
+const HELD_MAX: usize = 400;
+
 /// A connection from another address of this machine.
 fn from(host: u8, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -44,13 +47,15 @@ fn silent_and_slow_connections_of_many_addresses_keep_out_no_probe() {
             }
             streams.push(stream);
         }
+        // This process may have so many files open.
+        streams.drain(..streams.len().saturating_sub(HELD_MAX));
         let asked = Instant::now();
         let answer = http_get_within(admin, "/livez", PROBE_TIMEOUT);
         slowest = slowest.max(asked.elapsed());
         assert_eq!(answer.unwrap().status, 200);
     }
 
-    println!("{} connections; the slowest probe took {slowest:?}", streams.len());
+    println!("the slowest probe took {slowest:?}");
 }
 
 #[test]

@@ -292,9 +292,10 @@ impl<F: Frame> Broker<F> {
         let mut of_owner = Vec::new();
         for id in self.services.ids() {
             let Some(service) = self.services.find_mut(id) else { continue };
-            let count = service.owners.len();
-            service.owners.retain(|owner| owner.link != link);
-            if service.owners.len() < count {
+            if let Some(owner) = service.owner_mut(link) {
+                // Nothing more of it. It stays until the last of its requests is taken back, for a
+                // service without owners may be forgotten when the first of them is dropped.
+                (owner.workers, owner.share) = (0, 0);
                 of_owner.push(id);
             }
         }
@@ -309,6 +310,7 @@ impl<F: Frame> Broker<F> {
             self.take_back(forwarded.service, forwarded.request, hand_over);
         }
         for id in of_owner {
+            self.forget_idle_owner(id, link);
             self.drop_if_hopeless(id);
             self.release_if_unused(id);
         }

@@ -407,7 +407,9 @@ impl<F: Frame> Broker<F> {
         mut request: Box<Request<F>>,
         hand_over: HandOver,
     ) {
-        let Some(policy) = self.services.find(id).map(|service| service.policy) else { return };
+        let Some(policy) = self.services.find(id).map(|service| service.policy) else {
+            return self.drop_request(&request, DropReason::Expired);
+        };
         if hand_over == HandOver::Failed {
             request.attempts = request.attempts.saturating_sub(1);
         }

@@ -230,6 +230,26 @@ fn request_that_certainly_never_left_is_sent_again_even_at_most_once() {
 }
 
 #[test]
+fn all_requests_of_a_lost_link_are_accounted_for_when_the_first_of_them_is_too_old() {
+    let ttl = Duration::from_secs(1);
+    let settings = with_policy(|policy| policy.request_ttl = ttl);
+    let mut mesh = served_elsewhere(&["w1", "w2"], &settings);
+    mesh.delivers = false;
+    for body in ["1", "2"] {
+        mesh.at(A, |node| node.request("c", "echo", body));
+    }
+    let unsent = mesh.on_the_way(A, B);
+    assert_eq!(unsent.len(), 2);
+    mesh.nodes[A].skip(2 * ttl);
+
+    mesh.cut(A, B, unsent);
+
+    let gauges = mesh.nodes[A].broker.gauges();
+    assert_eq!((gauges.services, gauges.queued_bytes, gauges.forwarded_requests), (0, 0, 0));
+    assert_eq!(dropped(&mesh, A, DropReason::Expired), 2);
+}
+
+#[test]
 fn attempts_are_counted_over_all_nodes() {
     let mut mesh = served_elsewhere(&["w1", "w2", "w3", "w4"], &Settings::default());
     mesh.at(A, |node| node.request("c", "echo", "1"));
