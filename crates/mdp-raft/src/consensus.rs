@@ -10,7 +10,7 @@ use mdp_catalog::{Catalog, CatalogEntry, Endpoints, NodeName, SoftwareVersion};
 use mdp_wire::relay::WireRange;
 use openraft::{async_runtime::watch::WatchReceiver as _, errors::Fatal};
 use thiserror::Error;
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinSet};
 
 use crate::{
     CallError, ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport, Volume,
@@ -123,6 +123,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(8);
 const CHANGE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long to wait before a change is tried at another leader.
 const CHANGE_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long a node that leaves tries to hand leadership over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a snapshot may take to be made.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many entries the log may grow by before a snapshot is made.
@@ -266,9 +268,37 @@ impl Consensus {
     }
 
     /// This node leaves on purpose: it is not ready any more, and if the cluster ends its life, it
-    /// begins no other.
-    pub fn leave(&self) {
+    /// begins no other. If it leads, it begins to hand leadership over: whether that was done is
+    /// told within a second. Closed without a word: nobody knows.
+    pub fn leave(&self) -> Option<oneshot::Receiver<bool>> {
         self.hub.leave();
+        if !self.status().is_leader() {
+            return None;
+        }
+        let (done, handing_over) = oneshot::channel();
+        let consensus = self.clone();
+        self.spawn(async move {
+            let has_moved = consensus.hand_over().await;
+            // A node that ended meanwhile does not want to know.
+            match done.send(has_moved) {
+                Ok(()) | Err(_) => {}
+            }
+        });
+        Some(handing_over)
+    }
+
+    async fn hand_over(&self) -> bool {
+        match timeout(HAND_OVER_TIMEOUT, self.transfer_leader(None)).await {
+            Ok(Ok(leader)) => {
+                tracing::info!(%leader, "leadership handed over");
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::info!(%error, "leadership was not handed over");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Makes a node a learner, which is promoted when it has caught up. Any node forwards this to

@@ -14,15 +14,12 @@ use mdp_core::{NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings};
 use mdp_raft::{
     Consensus, ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news, simulation::Host,
 };
-use mdp_replica::{Membership, RaftAgreement, Replica};
+use mdp_replica::{Membership, Replica};
 use mdp_transport::{ConnectionLimits, TransportLimits};
 use mdp_wire::{ClientNetworks, DecodeLimits};
-use tokio::{
-    runtime::Handle,
-    sync::{
-        Notify,
-        mpsc::{self, Receiver},
-    },
+use tokio::sync::{
+    Notify,
+    mpsc::{self, Receiver},
 };
 
 use crate::{
@@ -394,12 +391,11 @@ impl Machine {
             consistency: self.plan.consistency,
             isolation: self.plan.isolation(now),
         };
-        let agreement = RaftAgreement { consensus: consensus.clone(), runtime: Handle::current() };
         let (to_core, copy) = mpsc::channel(NEWS_MAX);
         let (random, networks) = (self.host.random(), Arc::default());
         let parts = NodeParts {
             broker: Broker::new(incarnation, settings, BrokerSeed(seed), now),
-            replica: Replica::new(agreement, copy, membership, now),
+            replica: Replica::new(consensus.clone(), copy, membership, now),
             links: Some(RelayLinks::new(now, self.relay_settings(random, &networks))),
             connections: connection_limits(&messages),
             messages,
