@@ -1,7 +1,7 @@
 //! [`Agreement`]: how a copy of the catalog comes to agree with others.
 
 use mdp_catalog::CatalogEntry;
-use mdp_raft::{ClusterStatus, Consensus, RoundId};
+use mdp_raft::{ClusterStatus, Consensus, RoundId, Runtime};
 use tokio::sync::oneshot;
 
 /// Whether leadership was handed over, sooner or later; closed: nobody knows.
@@ -53,7 +53,7 @@ impl Agreement for Alone {
     }
 }
 
-impl Agreement for Consensus {
+impl<R: Runtime> Agreement for Consensus<R> {
     const IS_ALONE: bool = false;
 
     fn propose(&self, entry: CatalogEntry) -> Proposed {

@@ -11,9 +11,7 @@ use std::{
 use mdp_broker::{Broker, Seed as BrokerSeed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName};
 use mdp_core::{NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings};
-use mdp_raft::{
-    Consensus, ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news, simulation::Host,
-};
+use mdp_raft::{ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news};
 use mdp_replica::{Membership, Replica};
 use mdp_transport::{ConnectionLimits, TransportLimits};
 use mdp_wire::{ClientNetworks, DecodeLimits};
@@ -26,6 +24,7 @@ use crate::{
     Rng,
     calls::Calls,
     disk::{Disk, Unsynced},
+    hosts::{Consensus, Host},
     network::{Network, client_address, cluster_address, relay_address},
     plan::Plan,
     port::Io,
@@ -255,6 +254,11 @@ impl Machine {
 
     pub(crate) fn consensus(&self) -> Option<&Consensus> {
         self.process().map(Process::consensus)
+    }
+
+    /// Looks at its consensus by its own clock, if it takes part.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Consensus) -> T) -> Option<T> {
+        self.consensus().map(|consensus| self.host.look(|| look(consensus)))
     }
 
     /// What arrived. Nobody is there: the other end is told so.

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use mdp_broker::Broker;
 use mdp_core::{NodeCore, NodeEnding, RelayLinks, TurnEnd};
-use mdp_raft::{Consensus, News};
+use mdp_raft::News;
 use mdp_replica::Replica;
 use mdp_transport::SharedFrame;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use crate::{ports::Ports, turn::Turn, view::RelayView, wires::Delivery};
+use crate::{hosts::Consensus, ports::Ports, turn::Turn, view::RelayView, wires::Delivery};
 
 /// What a process is made of.
 #[derive(Debug)]
