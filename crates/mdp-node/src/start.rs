@@ -14,7 +14,7 @@ use mdp_core::{
     DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings,
 };
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
-use mdp_replica::{Agreement, IsolationWatch, Membership, RaftAgreement, Replica};
+use mdp_replica::{Agreement, IsolationWatch, Membership, Replica};
 use mdp_transport::{ConnectionLimits, SharedFrame, TransportLimits};
 use mdp_wire::{ClientNetworks, DecodeLimits};
 use thiserror::Error;
@@ -272,7 +272,7 @@ impl Begun {
 }
 
 /// What a node has once it takes part.
-type Joined = (ClusterParts, (NodePort, RelayLinks), Replica<RaftAgreement, SharedFrame>);
+type Joined = (ClusterParts, (NodePort, RelayLinks), Replica<Consensus, SharedFrame>);
 
 /// A node that other nodes can connect to, and that does not take part yet.
 struct Linked {
@@ -378,9 +378,7 @@ impl Linked {
             isolation: isolation(&config, now),
         };
         view.join(consensus.clone(), runtime.handle().clone(), link.counters(), port.watch());
-        let agreement =
-            RaftAgreement { consensus: consensus.clone(), runtime: runtime.handle().clone() };
-        let replica = Replica::new(agreement, feed, membership, now);
+        let replica = Replica::new(consensus.clone(), feed, membership, now);
         Ok((ClusterParts { link, consensus, runtime }, (port, links), replica))
     }
 }

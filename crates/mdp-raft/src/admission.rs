@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 use crate::{
     BoxFuture,
     calls::{Call, Refusal, Request},
-    clock::Instant,
+    clock::{Instant, now},
     formation::hello,
     hub::{Hub, lock},
     peers::Target,
+    runtime::Runtime,
     stored::VoteV1,
     types::Vote,
 };
@@ -39,27 +40,27 @@ const ENDPOINT_BYTES_MAX: usize = 300;
 
 /// What this node knows of ids that are no members of its log.
 #[derive(Debug)]
-pub(crate) struct Acquaintances {
-    ids: Mutex<BTreeMap<u64, Acquaintance>>,
+pub(crate) struct Acquaintances<R: Runtime> {
+    ids: Mutex<BTreeMap<u64, Acquaintance<R>>>,
     questions: Semaphore,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Acquaintance {
+struct Acquaintance<R: Runtime> {
     is_known: bool,
-    until: Instant,
+    until: Instant<R>,
 }
 
-impl Default for Acquaintances {
+impl<R: Runtime> Default for Acquaintances<R> {
     fn default() -> Self {
         Self { ids: Mutex::default(), questions: Semaphore::new(QUESTIONS_MAX) }
     }
 }
 
-impl Acquaintances {
+impl<R: Runtime> Acquaintances<R> {
     /// Remembers what was found out about an id.
     pub(crate) fn remember(&self, id: u64, is_known: bool) {
-        let now = Instant::now();
+        let now = now::<R>();
         let mut ids = lock(&self.ids);
         ids.retain(|_, known| known.until > now);
         if ids.len() >= IDS_MAX
@@ -72,13 +73,13 @@ impl Acquaintances {
     }
 
     fn recall(&self, id: u64) -> Option<bool> {
-        let now = Instant::now();
+        let now = now::<R>();
         lock(&self.ids).get(&id).filter(|known| known.until > now).map(|known| known.is_known)
     }
 }
 
 /// Whether this node does what the call asks for, as far as that depends on who calls.
-pub(crate) async fn check(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
     let admitted = match &call.request {
         // Anyone may ask who this node is, and ask to become a member.
         Request::Hello { .. } | Request::Join { .. } => true,
@@ -108,19 +109,19 @@ pub(crate) async fn check(hub: &Hub, call: &Call) -> Result<(), Refusal> {
     Err(Refusal::Unavailable)
 }
 
-fn is_member(hub: &Hub, id: u64) -> bool {
+fn is_member(hub: &Hub<impl Runtime>, id: u64) -> bool {
     hub.membership().get_node(&id).is_some()
 }
 
 /// A leader or candidate speaks for itself, of a term that elections can have led to.
-fn votes_for_itself(hub: &Hub, from: u64, vote: VoteV1) -> bool {
+fn votes_for_itself(hub: &Hub<impl Runtime>, from: u64, vote: VoteV1) -> bool {
     let vote = Vote::from(vote);
     let step = vote.leader_id.term.saturating_sub(hub.metrics().current_term);
     vote.leader_id.node_id == from && step <= TERM_STEP_MAX
 }
 
 /// Whether the caller is a member as far as this node knows, or as others do.
-async fn is_acquainted(hub: &Hub, call: &Call) -> bool {
+async fn is_acquainted(hub: &Hub<impl Runtime>, call: &Call) -> bool {
     if is_member(hub, call.from) {
         return true;
     }
@@ -136,7 +137,7 @@ async fn is_acquainted(hub: &Hub, call: &Call) -> bool {
 
 /// Asks all that this node trusts at once, and waits for the first that knows the caller: those of its own
 /// members, and before it has some, those that its configuration names.
-async fn does_anyone_know(hub: &Hub, call: &Call) -> bool {
+async fn does_anyone_know(hub: &Hub<impl Runtime>, call: &Call) -> bool {
     let Some(cluster) = call.cluster else { return false };
     let membership = hub.membership();
     let others = membership.nodes().filter(|(id, _)| **id != hub.id());
@@ -157,7 +158,7 @@ async fn does_anyone_know(hub: &Hub, call: &Call) -> bool {
 }
 
 /// Whether the caller is who answers at the address of the seed whose name it has.
-async fn is_seed(hub: &Hub, call: &Call) -> bool {
+async fn is_seed(hub: &Hub<impl Runtime>, call: &Call) -> bool {
     let seed = hub.config.seeds.iter().find(|seed| seed.name.as_str() == call.from_name);
     let Some(seed) = seed.filter(|seed| seed.name != *hub.name()) else { return false };
     let target = Target { id: None, endpoint: seed.endpoint.clone() };
@@ -165,7 +166,7 @@ async fn is_seed(hub: &Hub, call: &Call) -> bool {
 }
 
 /// Whether a member may propose this: something about itself. About others the leader decides.
-pub(crate) fn may_propose(hub: &Hub, from: u64, entry: &CatalogEntry) -> bool {
+pub(crate) fn may_propose(hub: &Hub<impl Runtime>, from: u64, entry: &CatalogEntry) -> bool {
     let membership = hub.membership();
     let Some(member) = membership.get_node(&from) else { return false };
     let is_own = |name: &NodeName| name.as_str() == member.name;
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_was_found_out_of_an_id_is_remembered_of_a_few() {
-        let acquaintances = Acquaintances::default();
+        let acquaintances = Acquaintances::<crate::Tokio>::default();
         acquaintances.remember(1, false);
         for id in 2..2 + u64::try_from(IDS_MAX).unwrap() {
             acquaintances.remember(id, true);

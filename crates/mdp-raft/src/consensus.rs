@@ -8,15 +8,13 @@ use std::{
 
 use mdp_catalog::{Catalog, CatalogEntry, Endpoints, NodeName, SoftwareVersion};
 use mdp_wire::relay::WireRange;
-use openraft::{async_runtime::watch::WatchReceiver as _, errors::Fatal};
+use openraft::errors::Fatal;
 use thiserror::Error;
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinSet};
 
 use crate::{
     CallError, ClusterStatus, Lane, NewsSender, RoundId, Stop, StorageError, Transport, Volume,
     calls::{BUSY, CHANGE_IN_PROGRESS, Change, OUTCOME_UNKNOWN, Refusal, Reply, Request},
-    clock::{Instant, sleep, timeout},
-    entropy::random_bytes,
     expiry, formation,
     hub::{Hub, Leader, Raft, State, lock},
     incoming, life,
@@ -24,11 +22,12 @@ use crate::{
     network::Network,
     peers::{CallFailure, Peers},
     proposals, reads,
-    simulation::{Host, RaftView, on_this_host},
+    runtime::{Runtime, Tokio, random_bytes},
     state_machine::StateMachine,
     status,
     store::Store,
-    upgrade, view,
+    upgrade,
+    view::{self, RaftView},
     volume::Directory,
 };
 
@@ -123,6 +122,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(8);
 const CHANGE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long to wait before a change is tried at another leader.
 const CHANGE_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long a node that leaves tries to hand leadership over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a snapshot may take to be made.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many entries the log may grow by before a snapshot is made.
@@ -132,13 +133,12 @@ const ENTRIES_KEPT: u64 = 1_000;
 /// How many entries one call carries at most.
 const ENTRIES_PER_CALL: u64 = 256;
 
-/// A handle to this node's part in the cluster. Cheap to clone.
+/// A handle to this node's part in the cluster, on the machine of the process, or on those of a
+/// simulation. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Consensus {
-    hub: Arc<Hub>,
+pub struct Consensus<R: Runtime = Tokio> {
+    hub: Arc<Hub<R>>,
     runtime: Handle,
-    /// Whose the tasks, the time and the random numbers are; `None`: this machine's.
-    host: Option<Host>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -162,10 +162,12 @@ impl Consensus {
         })?;
         Self::start_on(config, transport, news, Arc::new(directory)).await
     }
+}
 
-    /// As [`start`](Self::start), on a volume in the place of the data directory, which is only
-    /// named in errors. It runs on the [`Host`] of whoever calls this, if there is one, and so does
-    /// whatever is asked of it later.
+impl<R: Runtime> Consensus<R> {
+    /// As [`start`](Consensus::start), on the machine of whoever calls this, which it must be asked
+    /// on later, too, and on a volume in the place of the data directory, which is only named in
+    /// errors.
     ///
     /// # Errors
     /// The volume can not be used.
@@ -176,10 +178,10 @@ impl Consensus {
         volume: Arc<dyn Volume>,
     ) -> Result<Self, StorageError> {
         let system = |what, error| StorageError::Io { dir: config.data_dir.clone(), what, error };
-        let process = random_bytes().map_err(|error| system("read random bytes", error))?;
+        let process = random_bytes::<R, _>().map_err(|error| system("read random bytes", error))?;
         let process = u64::from_le_bytes(process);
-        let opened = Store::open(&config.data_dir, volume, &config.name)?;
-        opened.log.report_failures_to(news.clone());
+        let opened = Store::open::<R>(&config.data_dir, volume, &config.name)?;
+        opened.log.report_failures_to::<R>(news.clone());
         let (state_machine, catalog) = StateMachine::new(opened.snapshots, news.clone())?;
         state_machine.announce().await;
         let (identity, log) = (opened.identity, opened.log);
@@ -200,14 +202,13 @@ impl Consensus {
         let hub = Hub { config, raft, peers, identity, log, catalog, news, process, state };
         let hub = Arc::new(hub);
         let mut tasks = JoinSet::new();
-        tasks.spawn(on_this_host(formation::run(Arc::clone(&hub))));
-        tasks.spawn(on_this_host(life::run(Arc::clone(&hub))));
-        tasks.spawn(on_this_host(expiry::run(Arc::clone(&hub))));
-        tasks.spawn(on_this_host(membership::run(Arc::clone(&hub))));
-        tasks.spawn(on_this_host(upgrade::run(Arc::clone(&hub))));
-        tasks.spawn(on_this_host(watch_for_the_end(Arc::clone(&hub))));
-        let (runtime, host) = (Handle::current(), Host::current());
-        Ok(Self { hub, runtime, host, tasks: Arc::new(Mutex::new(tasks)) })
+        tasks.spawn(R::here(formation::run(Arc::clone(&hub))));
+        tasks.spawn(R::here(life::run(Arc::clone(&hub))));
+        tasks.spawn(R::here(expiry::run(Arc::clone(&hub))));
+        tasks.spawn(R::here(membership::run(Arc::clone(&hub))));
+        tasks.spawn(R::here(upgrade::run(Arc::clone(&hub))));
+        tasks.spawn(R::here(watch_for_the_end(Arc::clone(&hub))));
+        Ok(Self { hub, runtime: Handle::current(), tasks: Arc::new(Mutex::new(tasks)) })
     }
 
     /// The random number by which the catalog knows this process from every other one that had
@@ -236,28 +237,20 @@ impl Consensus {
 
     /// Answers a call of another node. `None`: the bytes are no call, and get no answer.
     pub async fn answer(&self, request: Vec<u8>) -> Option<Vec<u8>> {
-        self.on_host(incoming::answer(&self.hub, &request)).await
+        incoming::answer(&self.hub, &request).await
     }
 
     /// What this node knows of its cluster.
     #[must_use]
     pub fn status(&self) -> ClusterStatus {
-        let status = || status::status(&self.hub);
-        match &self.host {
-            None => status(),
-            Some(host) => host.look(status),
-        }
+        status::status(&self.hub)
     }
 
     /// How this node's Raft is now, for simulations and tests: openraft's view of itself, a moment
     /// ago, and the log as it is in memory.
     #[must_use]
     pub fn inspect(&self) -> RaftView {
-        let inspect = || view::inspect(&self.hub);
-        match &self.host {
-            None => inspect(),
-            Some(host) => host.look(inspect),
-        }
+        view::inspect(&self.hub)
     }
 
     /// Looks into the catalog as applied here. Keep it short: applying waits meanwhile.
@@ -266,9 +259,37 @@ impl Consensus {
     }
 
     /// This node leaves on purpose: it is not ready any more, and if the cluster ends its life, it
-    /// begins no other.
-    pub fn leave(&self) {
+    /// begins no other. If it leads, it begins to hand leadership over: whether that was done is
+    /// told within a second. Closed without a word: nobody knows.
+    pub fn leave(&self) -> Option<oneshot::Receiver<bool>> {
         self.hub.leave();
+        if !self.status().is_leader() {
+            return None;
+        }
+        let (done, handing_over) = oneshot::channel();
+        let consensus = self.clone();
+        self.spawn(async move {
+            let has_moved = consensus.hand_over().await;
+            // A node that ended meanwhile does not want to know.
+            match done.send(has_moved) {
+                Ok(()) | Err(_) => {}
+            }
+        });
+        Some(handing_over)
+    }
+
+    async fn hand_over(&self) -> bool {
+        match self.hub.timeout(HAND_OVER_TIMEOUT, self.transfer_leader(None)).await {
+            Ok(Ok(leader)) => {
+                tracing::info!(%leader, "leadership handed over");
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::info!(%error, "leadership was not handed over");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Makes a node a learner, which is promoted when it has caught up. Any node forwards this to
@@ -321,30 +342,14 @@ impl Consensus {
         self.change(change).await.map(drop)
     }
 
-    /// Spawns a task on the host that this runs on.
+    /// Spawns a task; whoever asks for this may be none.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let task = match &self.host {
-            None => on_this_host(task),
-            Some(host) => host.own(task),
-        };
-        self.runtime.spawn(task);
-    }
-
-    /// Runs on the host that this runs on, whoever asks.
-    async fn on_host<T>(&self, future: impl Future<Output = T>) -> T {
-        match &self.host {
-            None => future.await,
-            Some(host) => host.run(future).await,
-        }
+        self.runtime.spawn(R::here(task));
     }
 
     /// Makes a change, at whoever leads.
     async fn change(&self, change: Change) -> Result<String, ChangeError> {
-        self.on_host(self.change_here(change)).await
-    }
-
-    async fn change_here(&self, change: Change) -> Result<String, ChangeError> {
-        let deadline = Instant::now() + CHANGE_TIMEOUT;
+        let deadline = self.hub.now() + CHANGE_TIMEOUT;
         let target = RemovalTarget::of(&self.hub, &change);
         // What an attempt came to of which it is not known whether it made the change.
         let mut unsure: Option<String> = None;
@@ -373,8 +378,8 @@ impl Consensus {
             {
                 unsure = Some(what.to_owned());
             }
-            if is_passing(&refusal, unsure.is_some()) && Instant::now() < deadline {
-                sleep(CHANGE_RETRY_PAUSE).await;
+            if is_passing(&refusal, unsure.is_some()) && self.hub.now() < deadline {
+                self.hub.sleep(CHANGE_RETRY_PAUSE).await;
                 continue;
             }
             return Err(match unsure.filter(|_| is_passing(&refusal, true)) {
@@ -416,21 +421,15 @@ impl Consensus {
     /// # Errors
     /// See [`ChangeError`].
     pub async fn snapshot(&self) -> Result<(u64, Vec<u8>), ChangeError> {
-        self.on_host(self.snapshot_here()).await
-    }
-
-    async fn snapshot_here(&self) -> Result<(u64, Vec<u8>), ChangeError> {
         let raft = &self.hub.raft;
         let fatal = |_| ChangeError::Refused { reason: "this node ends".to_owned() };
         let wanted = self.hub.catalog.with(|_, applied| applied.map(|applied| applied.index));
         let nothing = || ChangeError::Refused { reason: "this node has no state yet".to_owned() };
         let wanted = wanted.ok_or_else(nothing)?;
         raft.trigger().snapshot().await.map_err(fatal)?;
-        let mut metrics = raft.metrics();
-        let made = reads::until(&mut metrics, |now| {
-            now.snapshot.as_ref().is_some_and(|made| made.index >= wanted)
-        });
-        if timeout(SNAPSHOT_TIMEOUT, made).await.is_err() {
+        let made =
+            self.hub.until(|now| now.snapshot.as_ref().is_some_and(|made| made.index >= wanted));
+        if self.hub.timeout(SNAPSHOT_TIMEOUT, made).await.is_err() {
             return Err(ChangeError::Timeout { seconds: SNAPSHOT_TIMEOUT.as_secs() });
         }
         let snapshot = raft.get_snapshot().await;
@@ -446,10 +445,6 @@ impl Consensus {
 
     /// Ends this node's part. The store is closed when this returns.
     pub async fn shutdown(&self) {
-        self.on_host(self.shutdown_here()).await;
-    }
-
-    async fn shutdown_here(&self) {
         self.hub.end();
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         tasks.shutdown().await;
@@ -523,11 +518,9 @@ fn change_error(refusal: Refusal) -> ChangeError {
 }
 
 /// Consensus that ends by itself ends the node.
-async fn watch_for_the_end(hub: Arc<Hub>) {
-    let mut metrics = hub.raft.metrics();
-    reads::until(&mut metrics, |now| now.running_state.is_err()).await;
-    let ended = metrics.borrow_watched().running_state.clone();
-    let stop = match ended {
+async fn watch_for_the_end<R: Runtime>(hub: Arc<Hub<R>>) {
+    hub.until(|now| now.running_state.is_err()).await;
+    let stop = match hub.metrics().running_state {
         Ok(()) | Err(Fatal::Stopped) => return,
         Err(Fatal::StorageError(error)) => {
             let reason = hub.log.failure().unwrap_or_else(|| error.to_string());

@@ -7,12 +7,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mdp_catalog::{CatalogEntry, Incarnation, NodeId, NodeState};
 use mdp_mutants::{Mutant, is_on};
+use openraft_rt::Instant as _;
 use tokio::task::JoinSet;
 
 use crate::{
-    clock::{Instant, Ticks, timeout},
+    clock::{Instant, Ticks},
     hub::{Hub, Metrics},
-    simulation::on_this_host,
+    runtime::Runtime,
 };
 
 /// How often the leader looks.
@@ -26,20 +27,20 @@ const GRACE_FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// Since when this node leads without a pause.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
-    reign: Option<(u64, Instant)>,
-    looked_at: Option<Instant>,
+pub(crate) struct Watch<R: Runtime> {
+    reign: Option<(u64, Instant<R>)>,
+    looked_at: Option<Instant<R>>,
 }
 
-impl Watch {
+impl<R: Runtime> Watch<R> {
     /// Looks at the clock. Returns the moment from which silence counts, or `None`: this node does
     /// not lead.
     pub(crate) fn look(
         &mut self,
-        metrics: &Metrics,
-        now: Instant,
+        metrics: &Metrics<R>,
+        now: Instant<R>,
         pause: Duration,
-    ) -> Option<Instant> {
+    ) -> Option<Instant<R>> {
         let was_paused = self.looked_at.replace(now).is_some_and(|at| now - at > pause);
         if metrics.current_leader != Some(metrics.id) {
             self.reign = None;
@@ -61,7 +62,7 @@ impl Watch {
     }
 }
 
-impl Watch {
+impl<R: Runtime> Watch<R> {
     /// Begins anew: everybody gets a full period.
     fn forget(&mut self) {
         self.reign = None;
@@ -69,7 +70,10 @@ impl Watch {
 }
 
 /// How long each other member has been unheard, as the leader knows it, counted from `since`.
-pub(crate) fn silences(metrics: &Metrics, since: Instant) -> BTreeMap<u64, Duration> {
+pub(crate) fn silences<R: Runtime>(
+    metrics: &Metrics<R>,
+    since: Instant<R>,
+) -> BTreeMap<u64, Duration> {
     let reign = since.elapsed();
     let members = metrics.membership_config.membership();
     let heard = metrics.heartbeat.as_ref();
@@ -83,15 +87,15 @@ pub(crate) fn silences(metrics: &Metrics, since: Instant) -> BTreeMap<u64, Durat
 
 /// What the leader writes, beside its watch: a slow write must not look like a pause.
 #[derive(Debug, Default)]
-struct Writes {
+struct Writes<R: Runtime> {
     tasks: JoinSet<()>,
-    begun: Vec<(CatalogEntry, Instant)>,
+    begun: Vec<(CatalogEntry, Instant<R>)>,
 }
 
-impl Writes {
+impl<R: Runtime> Writes<R> {
     /// Tries to write an entry, unless that was tried a moment ago.
-    fn begin(&mut self, hub: &Arc<Hub>, entry: CatalogEntry) {
-        let now = Instant::now();
+    fn begin(&mut self, hub: &Arc<Hub<R>>, entry: CatalogEntry) {
+        let now = hub.now();
         self.begun.retain(|(_, at)| now - *at < WRITE_INTERVAL);
         while self.tasks.try_join_next().is_some() {}
         if self.begun.iter().any(|(begun, _)| *begun == entry) {
@@ -99,13 +103,13 @@ impl Writes {
         }
         self.begun.push((entry.clone(), now));
         let hub = Arc::clone(hub);
-        self.tasks.spawn(on_this_host(async move {
+        self.tasks.spawn(R::here(async move {
             let text = entry.to_string();
             // What is written without a majority might become true when the others are back.
             if hub.is_alone() {
                 return;
             }
-            if !matches!(timeout(WRITE_TIMEOUT, hub.write(entry)).await, Ok(Ok(()))) {
+            if !matches!(hub.timeout(WRITE_TIMEOUT, hub.write(entry)).await, Ok(Ok(()))) {
                 tracing::debug!(entry = text, "the leader could not write this");
             }
         }));
@@ -113,9 +117,9 @@ impl Writes {
 }
 
 /// Runs for ever.
-pub(crate) async fn run(hub: Arc<Hub>) {
-    let (mut watch, mut writes) = (Watch::default(), Writes::default());
-    let mut ticks = Ticks::every(LOOK_INTERVAL);
+pub(crate) async fn run<R: Runtime>(hub: Arc<Hub<R>>) {
+    let (mut watch, mut writes) = (Watch::<R>::default(), Writes::<R>::default());
+    let mut ticks = Ticks::<R>::every(LOOK_INTERVAL);
     loop {
         ticks.tick().await;
         let metrics = hub.metrics();
@@ -127,7 +131,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
         {
             watch.forget();
         }
-        let Some(since) = watch.look(&metrics, Instant::now(), pause) else {
+        let Some(since) = watch.look(&metrics, hub.now(), pause) else {
             hub.set_silences(None);
             continue;
         };
@@ -141,7 +145,11 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 }
 
 /// The lives that are over.
-fn unheard(hub: &Hub, silences: &BTreeMap<u64, Duration>, since: Instant) -> Vec<Incarnation> {
+fn unheard<R: Runtime>(
+    hub: &Hub<R>,
+    silences: &BTreeMap<u64, Duration>,
+    since: Instant<R>,
+) -> Vec<Incarnation> {
     let reign = since.elapsed();
     let me = NodeId(hub.id());
     hub.catalog.with(|catalog, _| {
@@ -160,11 +168,16 @@ fn unheard(hub: &Hub, silences: &BTreeMap<u64, Duration>, since: Instant) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Member, Membership, StoredMembership};
+    use crate::{
+        runtime::Tokio,
+        types::{Member, Membership, StoredMembership},
+    };
+
+    type Instant = super::Instant<Tokio>;
 
     const PAUSE: Duration = Duration::from_millis(500);
 
-    fn leading(term: u64) -> Metrics {
+    fn leading(term: u64) -> Metrics<Tokio> {
         let mut metrics = Metrics::new_initial(1);
         metrics.current_term = term;
         metrics.current_leader = Some(1);

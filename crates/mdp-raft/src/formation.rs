@@ -15,13 +15,11 @@ use openraft::errors::RaftError;
 use crate::{
     Lane, NotReady, Seed, Stop,
     calls::{Hello, Refusal, Reply, Request},
-    clock::{sleep, timeout},
-    entropy::random_bytes,
     hub::{Hub, Leader},
     membership,
     network::leader_hint,
     peers::{CallFailure, Target},
-    reads::until,
+    runtime::Runtime,
     types::Member,
     upgrade,
 };
@@ -47,10 +45,10 @@ struct Heard<'a> {
 }
 
 /// Runs until this node is a member; then goes on to ask for a leader whenever there is none.
-pub(crate) async fn run(hub: Arc<Hub>) {
+pub(crate) async fn run<R: Runtime>(hub: Arc<Hub<R>>) {
     while !hub.is_member() {
         if !step(&hub).await {
-            sleep(PAUSE).await;
+            hub.sleep(PAUSE).await;
         }
     }
     hub.wait_for(None);
@@ -58,10 +56,10 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 }
 
 /// A member that hears no leader asks around: it may have been removed, or not be who it thinks.
-async fn stay(hub: &Hub) {
+async fn stay(hub: &Hub<impl Runtime>) {
     loop {
         tell_address(hub).await;
-        sleep(LEADERLESS_MAX).await;
+        hub.sleep(LEADERLESS_MAX).await;
         if hub.leaderless_for() <= LEADERLESS_MAX && hub.is_member() {
             continue;
         }
@@ -74,7 +72,7 @@ async fn stay(hub: &Hub) {
 
 /// A node is a member from the moment that its log says so, but the entry may be lost with the leader
 /// that wrote it: the next one knows nothing of this node. Whoever is a member is told so.
-async fn join_again(hub: &Hub) {
+async fn join_again(hub: &Hub<impl Runtime>) {
     let membership = hub.membership();
     for (id, member) in membership.nodes().filter(|(id, _)| **id != hub.id()) {
         match ask_to_join(hub, hub.peers.target(*id, member)).await {
@@ -87,7 +85,7 @@ async fn join_again(hub: &Hub) {
 }
 
 /// Tells the leader where this node is now, if its log says otherwise.
-async fn tell_address(hub: &Hub) {
+async fn tell_address(hub: &Hub<impl Runtime>) {
     let membership = hub.membership();
     let endpoint = hub.config.endpoints.cluster.clone();
     let is_known = membership.get_node(&hub.id()).is_none_or(|own| own.endpoint == endpoint);
@@ -109,7 +107,7 @@ async fn tell_address(hub: &Hub) {
 }
 
 /// Why this node can not go on, if the others say so.
-async fn ask_around(hub: &Hub) -> Option<Stop> {
+async fn ask_around(hub: &Hub<impl Runtime>) -> Option<Stop> {
     let (mut foreign, mut knows_us) = (None, false);
     for (id, member) in hub.membership().nodes() {
         match hello(hub, &hub.peers.target(*id, member)).await {
@@ -130,7 +128,7 @@ async fn ask_around(hub: &Hub) -> Option<Stop> {
 }
 
 /// One attempt. Returns whether to go on at once.
-async fn step(hub: &Hub) -> bool {
+async fn step(hub: &Hub<impl Runtime>) -> bool {
     let heard = ask_seeds(hub).await;
     if let Some(difference) = difference(hub, &heard).or_else(|| other_formats(hub, &heard)) {
         hub.wait_for(Some(difference));
@@ -157,7 +155,7 @@ async fn step(hub: &Hub) -> bool {
     false
 }
 
-fn waiting_text(hub: &Hub, is_first: bool, unheard: &[&str]) -> String {
+fn waiting_text(hub: &Hub<impl Runtime>, is_first: bool, unheard: &[&str]) -> String {
     let first = hub.config.seeds.first().map_or("", |seed| seed.name.as_str());
     if is_first {
         let unheard = unheard.join(", ");
@@ -176,7 +174,7 @@ impl Heard<'_> {
 }
 
 /// Asks every other seed who it is.
-async fn ask_seeds(hub: &Hub) -> Vec<Heard<'_>> {
+async fn ask_seeds(hub: &Hub<impl Runtime>) -> Vec<Heard<'_>> {
     let others = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
     let asked = others.map(|seed| async move {
         let target = Target { id: None, endpoint: seed.endpoint.clone() };
@@ -185,7 +183,7 @@ async fn ask_seeds(hub: &Hub) -> Vec<Heard<'_>> {
     futures_util::future::join_all(asked).await
 }
 
-pub(crate) async fn hello(hub: &Hub, target: &Target) -> Result<Hello, CallFailure> {
+pub(crate) async fn hello(hub: &Hub<impl Runtime>, target: &Target) -> Result<Hello, CallFailure> {
     let request = Request::Hello { seeds: hub.seed_list() };
     let reply = hub.peers.call(target, Lane::Control, request, HELLO_TIMEOUT).await?;
     if let Reply::Hello(hello) = reply {
@@ -195,7 +193,7 @@ pub(crate) async fn hello(hub: &Hub, target: &Target) -> Result<Hello, CallFailu
 }
 
 /// What is wrong with the list of seeds, if anything is.
-fn difference(hub: &Hub, heard: &[Heard<'_>]) -> Option<NotReady> {
+fn difference(hub: &Hub<impl Runtime>, heard: &[Heard<'_>]) -> Option<NotReady> {
     let ours = hub.seed_list();
     let is_seed = hub.config.seeds.iter().any(|seed| seed.name == *hub.name());
     let answers = heard.iter().filter_map(|heard| Some((heard.seed, heard.hello.as_ref().ok()?)));
@@ -226,7 +224,7 @@ fn difference(hub: &Hub, heard: &[Heard<'_>]) -> Option<NotReady> {
 }
 
 /// A seed with which this node has no format in common.
-fn other_formats(hub: &Hub, heard: &[Heard<'_>]) -> Option<NotReady> {
+fn other_formats(hub: &Hub<impl Runtime>, heard: &[Heard<'_>]) -> Option<NotReady> {
     let refused = heard.iter().find_map(|heard| match &heard.hello {
         Err(CallFailure::Refused(Refusal::Format { min, max })) => Some((heard.seed, min, max)),
         Ok(_) | Err(_) => None,
@@ -242,7 +240,7 @@ fn other_formats(hub: &Hub, heard: &[Heard<'_>]) -> Option<NotReady> {
 }
 
 /// Forms the cluster with all seeds as voters.
-async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
+async fn form(hub: &Hub<impl Runtime>, heard: &[Heard<'_>]) -> bool {
     let mut members = BTreeMap::new();
     let member = |name: &str, endpoint: &str| Member {
         name: name.to_owned(),
@@ -261,7 +259,7 @@ async fn form(hub: &Hub, heard: &[Heard<'_>]) -> bool {
     }
     let id = match hub.identity.identity().cluster_id {
         Some(id) => id,
-        None => match random_bytes().map(u128::from_le_bytes) {
+        None => match hub.random_bytes().map(u128::from_le_bytes) {
             Ok(id) => id,
             Err(error) => {
                 tracing::warn!(%error, "no random bytes for the cluster's id");
@@ -306,7 +304,7 @@ impl JoinFailure {
 }
 
 /// Asks one member after the other to make this node one, and waits until this node's log says so.
-async fn join(hub: &Hub, members: impl Iterator<Item = String>) -> bool {
+async fn join(hub: &Hub<impl Runtime>, members: impl Iterator<Item = String>) -> bool {
     let mut last = None;
     for endpoint in members {
         let Err(failed) = ask_to_join(hub, Target { id: None, endpoint }).await else {
@@ -329,7 +327,7 @@ async fn join(hub: &Hub, members: impl Iterator<Item = String>) -> bool {
 
 /// Asks a member, which passes it on to the leader, and then the leader that it names, to make this node
 /// a member: a member of 0.1.0 passes nothing on, and one that cannot reach the leader neither.
-async fn ask_to_join(hub: &Hub, mut target: Target) -> Result<(), JoinFailure> {
+async fn ask_to_join(hub: &Hub<impl Runtime>, mut target: Target) -> Result<(), JoinFailure> {
     let mut leaders_max = 2;
     loop {
         let endpoint = hub.config.endpoints.cluster.clone();
@@ -358,7 +356,7 @@ pub(crate) struct Newcomer {
 
 /// Asks the leader in the newcomer's name: what the newcomer would ask itself, if it could reach the leader.
 /// The leader cannot tell the two apart, so that one of 0.1.0 answers, too.
-pub(crate) async fn pass_on(hub: &Hub, newcomer: Newcomer) -> Result<Reply, Refusal> {
+pub(crate) async fn pass_on(hub: &Hub<impl Runtime>, newcomer: Newcomer) -> Result<Reply, Refusal> {
     let Some(Leader::Other { target, .. }) = hub.leader() else { return Err(hub.not_leader()) };
     let Newcomer { id, name, endpoint, version } = newcomer;
     let request = Request::Join { endpoint, version };
@@ -380,14 +378,13 @@ pub(crate) async fn pass_on(hub: &Hub, newcomer: Newcomer) -> Result<Reply, Refu
 }
 
 /// Waits until this node's log says that it is a member.
-async fn wait_for_membership(hub: &Hub) -> bool {
-    let (me, mut metrics) = (hub.id(), hub.raft.metrics());
-    let is_member =
-        until(&mut metrics, |now| now.membership_config.membership().get_node(&me).is_some());
-    timeout(MEMBERSHIP_WAIT, is_member).await.is_ok()
+async fn wait_for_membership(hub: &Hub<impl Runtime>) -> bool {
+    let me = hub.id();
+    let is_member = hub.until(|now| now.membership_config.membership().get_node(&me).is_some());
+    hub.timeout(MEMBERSHIP_WAIT, is_member).await.is_ok()
 }
 
-fn join_failed(hub: &Hub, failed: &JoinFailure) -> NotReady {
+fn join_failed(hub: &Hub<impl Runtime>, failed: &JoinFailure) -> NotReady {
     let JoinFailure { endpoint, failure } = failed;
     if let CallFailure::Foreign(_) = failure {
         return foreign_cluster();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,23 +12,25 @@ use std::{
 
 use mdp_catalog::{CatalogEntry, NodeId, NodeName};
 use openraft::{async_runtime::watch::WatchReceiver as _, errors::RaftError};
+use openraft_rt::{AsyncRuntime as _, Instant as _};
 use tokio::sync::Semaphore;
 
 use crate::{
     ConsensusConfig, News, NewsSender, NotReady, Stop,
     admission::Acquaintances,
     calls::Refusal,
-    clock::Instant,
+    clock::{Instant, Sleep, Timeout, now, timeout, timeout_at},
     incoming::SnapshotAssembly,
     peers::{Peers, Target},
+    runtime::{Runtime, random_bytes},
     state_machine::{SharedCatalog, StateMachine},
     store::{IdentityStore, LogStore},
     types::{Command, Member, Membership, TypeConfig},
     upgrade::Settling,
 };
 
-pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
-pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
+pub(crate) type Raft<R> = openraft::Raft<TypeConfig<R>, StateMachine>;
+pub(crate) type Metrics<R> = openraft::RaftMetrics<TypeConfig<R>>;
 
 /// How many proposals of this node may be under way.
 const PROPOSALS_MAX: usize = 64;
@@ -39,22 +42,22 @@ const LEADERLESS_ELECTION_TIMEOUTS: u32 = 2;
 
 /// Shared by the tasks of one node's consensus.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub(crate) struct Hub<R: Runtime> {
     pub(crate) config: ConsensusConfig,
-    pub(crate) raft: Raft,
-    pub(crate) peers: Peers,
+    pub(crate) raft: Raft<R>,
+    pub(crate) peers: Peers<R>,
     pub(crate) identity: IdentityStore,
     pub(crate) log: LogStore,
     pub(crate) catalog: SharedCatalog,
     pub(crate) news: NewsSender,
     /// Random: tells this process from every other that had or will have this node's name.
     pub(crate) process: u64,
-    pub(crate) state: State,
+    pub(crate) state: State<R>,
 }
 
 /// What changes while a node takes part.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct State<R: Runtime> {
     /// A place for each proposal that is under way.
     pub(crate) proposals: Arc<Semaphore>,
     /// A place for each round of reads that is under way.
@@ -64,26 +67,26 @@ pub(crate) struct State {
     /// One change of members at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// Since when a change of members has been in progress, as far as this node knows.
-    pub(crate) change_seen: Mutex<Option<Instant>>,
+    pub(crate) change_seen: Mutex<Option<Instant<R>>>,
     /// When a leader was last heard.
-    leader_heard: Mutex<Option<Instant>>,
+    leader_heard: Mutex<Option<Instant<R>>>,
     /// What forming or joining the cluster waits for.
     waiting_for: Mutex<Option<NotReady>>,
     /// How long each other member has been unheard, while this node leads.
     silences: Mutex<Option<BTreeMap<u64, Duration>>>,
     /// Since when the members have run a version that is newer than the cluster's.
-    pub(crate) settling: Mutex<Option<Settling>>,
+    pub(crate) settling: Mutex<Option<Settling<R>>>,
     /// Callers that are no members of this node's log.
-    pub(crate) acquaintances: Acquaintances,
+    pub(crate) acquaintances: Acquaintances<R>,
     /// Calls of nodes that may not ask for it.
     pub(crate) refused_calls: AtomicU64,
     is_leaving: AtomicBool,
     is_over: AtomicBool,
     /// When this process began to take part.
-    began: Instant,
+    began: Instant<R>,
 }
 
-impl Default for State {
+impl<R: Runtime> Default for State<R> {
     fn default() -> Self {
         Self {
             proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
@@ -99,12 +102,12 @@ impl Default for State {
             refused_calls: AtomicU64::default(),
             is_leaving: AtomicBool::default(),
             is_over: AtomicBool::default(),
-            began: Instant::now(),
+            began: now::<R>(),
         }
     }
 }
 
-impl Hub {
+impl<R: Runtime> Hub<R> {
     pub(crate) fn name(&self) -> &NodeName {
         &self.config.name
     }
@@ -115,7 +118,7 @@ impl Hub {
     }
 
     /// openraft's view of itself, a moment ago.
-    pub(crate) fn metrics(&self) -> Metrics {
+    pub(crate) fn metrics(&self) -> Metrics<R> {
         self.raft.metrics().borrow_watched().clone()
     }
 
@@ -166,7 +169,7 @@ impl Hub {
 
     /// A leader was heard just now.
     pub(crate) fn on_leader_heard(&self) {
-        *lock(&self.state.leader_heard) = Some(Instant::now());
+        *lock(&self.state.leader_heard) = Some(self.now());
     }
 
     /// How long no leader was heard, and no quorum hears this node if it leads itself.
@@ -265,9 +268,46 @@ impl Hub {
         }
     }
 
+    /// Waits until openraft's view of itself is so. openraft ended: for ever.
+    pub(crate) async fn until(&self, is_met: impl Fn(&Metrics<R>) -> bool) {
+        let mut metrics = self.raft.metrics();
+        while !is_met(&metrics.borrow_watched()) {
+            if metrics.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Whether a member was removed for ever.
     pub(crate) fn is_retired(&self, id: u64) -> bool {
         self.catalog.with(|catalog, _| catalog.is_retired(NodeId(id)))
+    }
+}
+
+/// What its tasks take from the machine that it runs on.
+impl<R: Runtime> Hub<R> {
+    pub(crate) fn now(&self) -> Instant<R> {
+        now::<R>()
+    }
+
+    pub(crate) fn time_until(&self, deadline: Instant<R>) -> Duration {
+        deadline.saturating_duration_since(self.now())
+    }
+
+    pub(crate) fn sleep(&self, time: Duration) -> Sleep<R> {
+        R::Async::sleep(time)
+    }
+
+    pub(crate) fn timeout<F: Future>(&self, time: Duration, future: F) -> Timeout<F, Sleep<R>> {
+        timeout::<R, F>(time, future)
+    }
+
+    pub(crate) fn timeout_at<F: Future>(&self, at: Instant<R>, future: F) -> Timeout<F, Sleep<R>> {
+        timeout_at::<R, F>(at, future)
+    }
+
+    pub(crate) fn random_bytes<const N: usize>(&self) -> io::Result<[u8; N]> {
+        random_bytes::<R, N>()
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::{
     Stop, admission,
     calls::{Answer, Appended, Ballot, Call, Hello, REFUSAL_FORMAT, Refusal, Reply, Request},
-    clock::timeout,
     formation::{self, Newcomer},
     hub::{Hub, lock},
     membership, reads,
+    runtime::Runtime,
     stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
     types::{LogId, Snapshot, TypeConfig, Vote},
     upgrade,
@@ -30,7 +30,7 @@ use openraft::{
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers a call; `None`: the bytes are no call.
-pub(crate) async fn answer(hub: &Hub, request: &[u8]) -> Option<Vec<u8>> {
+pub(crate) async fn answer(hub: &Hub<impl Runtime>, request: &[u8]) -> Option<Vec<u8>> {
     let own = hub.peers.formats().own();
     let (format, reply) = match Call::decode(own, request) {
         Ok((format, call)) => match admit(hub, &call).await {
@@ -49,13 +49,13 @@ pub(crate) async fn answer(hub: &Hub, request: &[u8]) -> Option<Vec<u8>> {
     Answer { formats: (own.min, own.max), cluster, reply }.encode(format).ok()
 }
 
-fn unknown_format(hub: &Hub) -> Refusal {
+fn unknown_format(hub: &Hub<impl Runtime>) -> Refusal {
     let WireRange { min, max } = hub.peers.formats().own();
     Refusal::Format { min, max }
 }
 
 /// Whether the call is for this node, of its cluster, and from one that may ask for it.
-async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+async fn admit(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
     is_meant(hub, call)?;
     admission::check(hub, call).await?;
     // From here on the caller counts as a node of this cluster, or as a newcomer.
@@ -63,7 +63,7 @@ async fn admit(hub: &Hub, call: &Call) -> Result<(), Refusal> {
 }
 
 /// Whether this node, as the one that it is, is asked.
-fn is_meant(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+fn is_meant(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
     // Other nodes go on calling while this one ends.
     if hub.is_over() {
         return Err(Refusal::Unavailable);
@@ -87,7 +87,7 @@ fn is_meant(hub: &Hub, call: &Call) -> Result<(), Refusal> {
 }
 
 /// Notes that the caller was heard; a node without a cluster belongs to the caller's from here on.
-async fn belong(hub: &Hub, call: &Call) -> Result<(), Refusal> {
+async fn belong(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
     match (hub.identity.identity().cluster_id, call.cluster) {
         (Some(ours), Some(theirs)) if ours == theirs => {
             // A newcomer's question may have been passed on: then another node was heard. And strangers
@@ -129,7 +129,7 @@ const fn is_introduction(request: &Request) -> bool {
     }
 }
 
-async fn reply(hub: &Hub, call: Call) -> Result<Reply, Refusal> {
+async fn reply(hub: &Hub<impl Runtime>, call: Call) -> Result<Reply, Refusal> {
     match call.request {
         Request::Hello { .. } => Ok(Reply::Hello(hello(hub))),
         Request::Join { endpoint, version } => {
@@ -185,7 +185,7 @@ async fn reply(hub: &Hub, call: Call) -> Result<Reply, Refusal> {
     }
 }
 
-fn hello(hub: &Hub) -> Hello {
+fn hello(hub: &Hub<impl Runtime>) -> Hello {
     Hello {
         id: hub.id(),
         process: hub.process,
@@ -197,7 +197,10 @@ fn hello(hub: &Hub) -> Hello {
     }
 }
 
-async fn append(hub: &Hub, rpc: AppendEntriesRequest<TypeConfig>) -> Result<Reply, Refusal> {
+async fn append<R: Runtime>(
+    hub: &Hub<R>,
+    rpc: AppendEntriesRequest<TypeConfig<R>>,
+) -> Result<Reply, Refusal> {
     let appended = hub.raft.append_entries(rpc).await.map_err(ended)?;
     Ok(Reply::Append(match appended {
         AppendEntriesResponse::Success => {
@@ -216,7 +219,7 @@ async fn append(hub: &Hub, rpc: AppendEntriesRequest<TypeConfig>) -> Result<Repl
     }))
 }
 
-fn vote_request(ballot: &Ballot) -> VoteRequest<TypeConfig> {
+fn vote_request<R: Runtime>(ballot: &Ballot) -> VoteRequest<TypeConfig<R>> {
     VoteRequest {
         vote: ballot.vote.into(),
         last_log_id: ballot.last.map(LogId::from),
@@ -224,7 +227,7 @@ fn vote_request(ballot: &Ballot) -> VoteRequest<TypeConfig> {
     }
 }
 
-fn vote_reply(response: &VoteResponse<TypeConfig>) -> Reply {
+fn vote_reply(response: &VoteResponse<TypeConfig<impl Runtime>>) -> Reply {
     Reply::Vote {
         vote: (&response.vote).into(),
         is_granted: response.vote_granted,
@@ -232,9 +235,9 @@ fn vote_reply(response: &VoteResponse<TypeConfig>) -> Reply {
     }
 }
 
-async fn take_over(
-    hub: &Hub,
-    request: TransferLeaderRequest<TypeConfig>,
+async fn take_over<R: Runtime>(
+    hub: &Hub<R>,
+    request: TransferLeaderRequest<TypeConfig<R>>,
 ) -> Result<Reply, Refusal> {
     let accepted = hub
         .raft
@@ -244,7 +247,7 @@ async fn take_over(
     Ok(Reply::TakeOver { is_accepted: accepted.is_ok() })
 }
 
-async fn propose(hub: &Hub, from: u64, entry: &[u8]) -> Result<Reply, Refusal> {
+async fn propose(hub: &Hub<impl Runtime>, from: u64, entry: &[u8]) -> Result<Reply, Refusal> {
     // The entry that made it one was lost with another leader. It asks to join again, and must have no
     // record before: a record without a member is what a removal leaves behind.
     if hub.membership().get_node(&from).is_none() {
@@ -264,7 +267,7 @@ async fn propose(hub: &Hub, from: u64, entry: &[u8]) -> Result<Reply, Refusal> {
         tracing::warn!(from = %NodeId(from), %entry, "a node proposes what is not its own to say");
         return Err(Refusal::Unavailable);
     }
-    match timeout(PROPOSAL_TIMEOUT, hub.write(entry)).await {
+    match hub.timeout(PROPOSAL_TIMEOUT, hub.write(entry)).await {
         Ok(Ok(())) => Ok(Reply::Proposed),
         Ok(Err(_)) => Err(hub.not_leader()),
         Err(_) => Err(Refusal::Unavailable),
@@ -272,7 +275,7 @@ async fn propose(hub: &Hub, from: u64, entry: &[u8]) -> Result<Reply, Refusal> {
 }
 
 /// A node that can not read what the leader has written can not follow: it stops rather than skips.
-async fn unreadable(hub: &Hub, error: &CodecError) -> Refusal {
+async fn unreadable(hub: &Hub<impl Runtime>, error: &CodecError) -> Refusal {
     tracing::warn!(%error, "the leader sent what this version can not read");
     if let CodecError::UnknownFormat { .. } = error {
         hub.stop(Stop::Version { reason: error.to_string() }).await;
@@ -280,7 +283,7 @@ async fn unreadable(hub: &Hub, error: &CodecError) -> Refusal {
     unknown_format(hub)
 }
 
-fn ended(error: RaftError<TypeConfig>) -> Refusal {
+fn ended(error: RaftError<TypeConfig<impl Runtime>>) -> Refusal {
     match error {
         RaftError::Fatal(error) => tracing::debug!(%error, "a call came after consensus ended"),
         RaftError::APIError(never) => match never {},
@@ -328,7 +331,7 @@ impl SnapshotAssembly {
     }
 }
 
-async fn snapshot(hub: &Hub, vote: VoteV1, piece: Piece) -> Result<Reply, Refusal> {
+async fn snapshot(hub: &Hub<impl Runtime>, vote: VoteV1, piece: Piece) -> Result<Reply, Refusal> {
     let meta = piece.meta.clone();
     let data = match lock(&hub.state.assembly).take(piece) {
         Ok(data) => data,

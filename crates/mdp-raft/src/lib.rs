@@ -1,6 +1,7 @@
 //! The cluster's agreement: which node offers which service, in one order on every node.
 //!
-//! This is the only crate that names openraft, and openraft's types do not leave it. A node starts
+//! This is the only crate that names openraft, and openraft's types do not leave it. (A simulation
+//! implements the traits of `openraft-rt`, for openraft asks statics for time and tasks.) A node starts
 //! [`Consensus`], gives it a [`Transport`] for calls to other nodes, passes their calls to
 //! [`Consensus::answer`], and reads the one ordered feed of [`News`]: what was applied, and which
 //! rounds of reads ended at which index.
@@ -18,8 +19,8 @@
 //! | `expiry` | the leader ends the lives of nodes that it does not hear |
 //! | `calls`, `formats`, `peers`, `incoming`, `network` | calls between nodes: their types, in which format, and both ends |
 //! | `store`, `state_machine` | the log, the vote and the catalog on disk |
-//! | `runtime`, `clock`, `entropy`, `volume` | what is taken from the machine |
-//! | [`simulation`] | a simulated machine in its place; `view`: how Raft is, for those who check it |
+//! | `runtime`, `clock`, `volume` | what is taken from the machine: [`Tokio`], or a simulated one |
+//! | `view` | how Raft is, for those who check it |
 //!
 //! # Invariants
 //!
@@ -36,7 +37,6 @@ mod admission;
 mod calls;
 mod clock;
 mod consensus;
-mod entropy;
 mod expiry;
 mod formation;
 mod formats;
@@ -50,7 +50,6 @@ mod peers;
 mod proposals;
 mod reads;
 mod runtime;
-pub mod simulation;
 mod state_machine;
 mod status;
 mod store;
@@ -67,8 +66,10 @@ pub use formats::FORMATS;
 pub use formats::NEXT_FORMATS;
 pub use membership::MemberChange;
 pub use news::{NEWS_MAX, News, NewsSender, RoundId, Stop, news};
+pub use runtime::{Runtime, Tokio};
 pub use status::{ClusterStatus, MemberStatus, NotReady, Role};
 pub use store::{Recovered, StorageError, recover};
 pub use transport::{BoxFuture, CallError, Lane, Transport};
 pub use upgrade::{UpgradeState, UpgradeStatus};
+pub use view::{EntryView, LogView, PositionView, RaftView, VoteView};
 pub use volume::{Volume, VolumeFile};

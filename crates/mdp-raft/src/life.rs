@@ -5,12 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use mdp_catalog::{Boot, CatalogEntry, Epoch, NodeId, NodeState, NodeUp, VersionMisfit};
 
-use crate::{
-    Stop,
-    clock::{sleep, timeout},
-    hub::Hub,
-    proposals, upgrade,
-};
+use crate::{Stop, hub::Hub, proposals, runtime::Runtime, upgrade};
 
 /// How long to wait for the catalog to change before looking anyway.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -34,7 +29,7 @@ pub(crate) enum Life {
     Misfit(VersionMisfit),
 }
 
-pub(crate) fn look(hub: &Hub, has_lived: bool) -> Life {
+pub(crate) fn look(hub: &Hub<impl Runtime>, has_lived: bool) -> Life {
     if let Some(misfit) = upgrade::misfit(hub) {
         return Life::Misfit(misfit);
     }
@@ -50,7 +45,7 @@ pub(crate) fn look(hub: &Hub, has_lived: bool) -> Life {
 }
 
 /// Runs until the node ends.
-pub(crate) async fn run(hub: Arc<Hub>) {
+pub(crate) async fn run<R: Runtime>(hub: Arc<Hub<R>>) {
     let mut changes = hub.catalog.changes();
     let (mut attempt, mut has_lived, mut backoff) = (0_u32, false, BACKOFF_MIN);
     loop {
@@ -72,25 +67,25 @@ pub(crate) async fn run(hub: Arc<Hub>) {
                 if begin(&hub, attempt, last).await {
                     tracing::info!(attempt, "this node began a life in the cluster");
                 } else {
-                    sleep(backoff).await;
+                    hub.sleep(backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
                 attempt = attempt.saturating_add(1);
                 continue;
             }
             Life::None { .. } => {
-                sleep(LEADER_LOOK_INTERVAL).await;
+                hub.sleep(LEADER_LOOK_INTERVAL).await;
                 continue;
             }
         }
         // Time is up: look anyway. The catalog is gone: so is the node.
-        if let Ok(Err(_)) = timeout(LOOK_INTERVAL, changes.changed()).await {
+        if let Ok(Err(_)) = hub.timeout(LOOK_INTERVAL, changes.changed()).await {
             return;
         }
     }
 }
 
-async fn begin(hub: &Hub, attempt: u32, last: Epoch) -> bool {
+async fn begin(hub: &Hub<impl Runtime>, attempt: u32, last: Epoch) -> bool {
     let entry = CatalogEntry::NodeUp(NodeUp {
         node: hub.name().clone(),
         node_id: NodeId(hub.id()),
@@ -112,6 +107,6 @@ async fn begin(hub: &Hub, attempt: u32, last: Epoch) -> bool {
             }
         }
     };
-    drop(timeout(proposals::PROPOSAL_TIMEOUT, applied).await);
+    drop(hub.timeout(proposals::PROPOSAL_TIMEOUT, applied).await);
     look(hub, false) == Life::Lives
 }

@@ -27,10 +27,11 @@ use self::{
 use crate::{
     admission::{LEARNERS_MAX, is_endpoint},
     calls::{BUSY, Change, Refusal},
-    clock::{Ticks, timeout},
+    clock::Ticks,
     formation,
     hub::Hub,
     peers::Target,
+    runtime::Runtime,
     types::{Member, Membership},
     upgrade,
 };
@@ -48,7 +49,7 @@ type Changed = Result<(), Refusal>;
 
 /// Makes a node a member, or says that it is one.
 pub(crate) async fn join(
-    hub: &Hub,
+    hub: &Hub<impl Runtime>,
     id: u64,
     name: &str,
     endpoint: &str,
@@ -60,7 +61,7 @@ pub(crate) async fn join(
         );
         return Err(Refusal::Change { reason });
     }
-    let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
+    let turn = hub.timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
     let _one_at_a_time = turn.map_err(|_| Refusal::Unavailable)?;
     if !hub.is_leader() {
         return Err(hub.not_leader());
@@ -102,7 +103,7 @@ fn too_many_learners() -> String {
 }
 
 /// Makes a change that a node asks for again and again until it is made.
-async fn let_in(hub: &Hub, change: ChangeMembers<u64, Member>) -> Changed {
+async fn let_in(hub: &Hub<impl Runtime>, change: ChangeMembers<u64, Member>) -> Changed {
     if !is_settled(&hub.metrics()) {
         return Err(Refusal::Unavailable);
     }
@@ -120,8 +121,8 @@ fn namesake<'a>(membership: &'a Membership, id: u64, name: &str) -> Option<(u64,
 }
 
 /// Runs forever: the leader promotes learners that have caught up, and finishes what is half done.
-pub(crate) async fn run(hub: Arc<Hub>) {
-    let mut ticks = Ticks::every(LOOK_INTERVAL);
+pub(crate) async fn run<R: Runtime>(hub: Arc<Hub<R>>) {
+    let mut ticks = Ticks::<R>::every(LOOK_INTERVAL);
     loop {
         ticks.tick().await;
         progress::watch(&hub, &hub.metrics());
@@ -145,7 +146,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 }
 
 /// The learners whose log is nearly as long as the leader's.
-fn caught_up(hub: &Hub) -> Vec<u64> {
+fn caught_up(hub: &Hub<impl Runtime>) -> Vec<u64> {
     let metrics = hub.metrics();
     let Some(replication) = &metrics.replication else { return Vec::new() };
     let last = metrics.last_log_index.unwrap_or(0);
@@ -160,7 +161,7 @@ fn caught_up(hub: &Hub) -> Vec<u64> {
 }
 
 /// Makes a learner a voter, in the place of the member whose name it has, if there is one.
-async fn promote(hub: &Hub, id: u64) -> Changed {
+async fn promote(hub: &Hub<impl Runtime>, id: u64) -> Changed {
     let membership = hub.membership();
     let Some(member) = membership.get_node(&id).cloned() else { return Ok(()) };
     let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
@@ -195,9 +196,9 @@ async fn promote(hub: &Hub, id: u64) -> Changed {
 }
 
 /// Writes into the catalog that an id never comes back.
-async fn retire(hub: &Hub, id: u64) -> Changed {
+async fn retire(hub: &Hub<impl Runtime>, id: u64) -> Changed {
     let entry = CatalogEntry::Retire { node_id: NodeId(id) };
-    match timeout(RETIRE_TIMEOUT, hub.write(entry)).await {
+    match hub.timeout(RETIRE_TIMEOUT, hub.write(entry)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(hub.not_leader()),
         Err(_) => Err(Refusal::Unavailable),
@@ -206,7 +207,7 @@ async fn retire(hub: &Hub, id: u64) -> Changed {
 
 /// A leader may end between a member's removal and the entry that says so: the records of ids that
 /// are no members show it.
-async fn retire_leftovers(hub: &Hub) {
+async fn retire_leftovers(hub: &Hub<impl Runtime>) {
     // The records before the members: a node is a member before it has a record.
     let recorded: Vec<u64> = hub
         .catalog
@@ -222,9 +223,9 @@ async fn retire_leftovers(hub: &Hub) {
 }
 
 /// Makes a change as the leader, or says who leads. Returns the leader's name after it.
-pub(crate) async fn change(hub: &Hub, change: Change) -> Result<String, Refusal> {
+pub(crate) async fn change(hub: &Hub<impl Runtime>, change: Change) -> Result<String, Refusal> {
     let target = RemovalTarget::of(hub, &change);
-    let turn = timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
+    let turn = hub.timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
     let _one_at_a_time = turn.map_err(|_| Refusal::Change { reason: BUSY.to_owned() })?;
     if !hub.is_leader() {
         return Err(hub.not_leader());
@@ -269,7 +270,7 @@ fn already_voter(name: &str) -> String {
     format!("{name} is a voter already")
 }
 
-async fn add(hub: &Hub, name: &str, endpoint: &str) -> Changed {
+async fn add(hub: &Hub<impl Runtime>, name: &str, endpoint: &str) -> Changed {
     settle(hub).await?;
     let target = Target { id: None, endpoint: endpoint.to_owned() };
     let hello = formation::hello(hub, &target).await.map_err(|failure| Refusal::Change {
@@ -303,14 +304,14 @@ fn ids_of(membership: &Membership, name: &str) -> BTreeSet<u64> {
     membership.nodes().filter(|(_, member)| member.name == name).map(|(id, _)| *id).collect()
 }
 
-fn unknown_member(hub: &Hub, name: &str) -> Refusal {
+fn unknown_member(hub: &Hub<impl Runtime>, name: &str) -> Refusal {
     let membership = hub.membership();
     let names = membership.nodes().map(|(_, member)| member.name.as_str());
     let members = names.collect::<Vec<_>>().join(", ");
     Refusal::UnknownMember { name: name.to_owned(), members }
 }
 
-async fn promote_by_name(hub: &Hub, name: &str) -> Changed {
+async fn promote_by_name(hub: &Hub<impl Runtime>, name: &str) -> Changed {
     settle(hub).await?;
     let membership = hub.membership();
     let learners = membership.learner_ids();
@@ -323,7 +324,7 @@ async fn promote_by_name(hub: &Hub, name: &str) -> Changed {
     }
 }
 
-async fn remove(hub: &Hub, name: &str) -> Changed {
+async fn remove(hub: &Hub<impl Runtime>, name: &str) -> Changed {
     settle(hub).await?;
     let membership = hub.membership();
     let ids = ids_of(&membership, name);

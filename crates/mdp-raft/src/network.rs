@@ -17,6 +17,7 @@ use crate::{
     Lane,
     calls::{Appended, Ballot, Refusal, Reply, Request},
     peers::{CallFailure, Peers, Target},
+    runtime::Runtime,
     stored::{EntryV1, LogIdV1, SnapshotMetaV1},
     types::{LogId, Member, Snapshot, TypeConfig, Vote},
 };
@@ -31,40 +32,40 @@ const SNAPSHOT_RESTARTS_MAX: usize = 3;
 
 /// Makes a client for each member.
 #[derive(Clone, Debug)]
-pub(crate) struct Network {
-    peers: Peers,
+pub(crate) struct Network<R: Runtime> {
+    peers: Peers<R>,
 }
 
-impl Network {
-    pub(crate) const fn new(peers: Peers) -> Self {
+impl<R: Runtime> Network<R> {
+    pub(crate) const fn new(peers: Peers<R>) -> Self {
         Self { peers }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for Network {
-    type Network = Client;
+impl<R: Runtime> RaftNetworkFactory<TypeConfig<R>> for Network<R> {
+    type Network = Client<R>;
 
-    async fn new_client(&mut self, target: u64, node: &Member) -> Client {
+    async fn new_client(&mut self, target: u64, node: &Member) -> Client<R> {
         Client { id: target, member: node.clone(), peers: self.peers.clone() }
     }
 }
 
 /// Calls one member.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub(crate) struct Client<R: Runtime> {
     id: u64,
     member: Member,
-    peers: Peers,
+    peers: Peers<R>,
 }
 
-type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
+type RpcResult<T, R> = Result<T, RPCError<TypeConfig<R>>>;
 
-impl Client {
+impl<R: Runtime> Client<R> {
     fn target(&self) -> Target {
         self.peers.target(self.id, &self.member)
     }
 
-    async fn call(&self, request: Request, timeout: Duration) -> RpcResult<Reply> {
+    async fn call(&self, request: Request, timeout: Duration) -> RpcResult<Reply, R> {
         self.peers
             .call(&self.target(), Lane::Control, request, timeout)
             .await
@@ -75,7 +76,7 @@ impl Client {
         &self,
         request: Request,
         timeout: Duration,
-    ) -> RpcResult<VoteResponse<TypeConfig>> {
+    ) -> RpcResult<VoteResponse<TypeConfig<R>>, R> {
         let reply = self.call(request, timeout).await?;
         let Reply::Vote { vote, is_granted, last } = reply else { return Err(unexpected(&reply)) };
         Ok(VoteResponse::new(Vote::from(vote), last.map(LogId::from), is_granted))
@@ -83,7 +84,7 @@ impl Client {
 }
 
 /// Nobody there, or nobody who listens: openraft backs off.
-fn failure(failure: &CallFailure) -> RPCError<TypeConfig> {
+fn failure<R: Runtime>(failure: &CallFailure) -> RPCError<TypeConfig<R>> {
     match failure {
         CallFailure::Transport(_) | CallFailure::Refused(_) | CallFailure::Foreign(_) => {
             RPCError::Unreachable(Unreachable::new(failure))
@@ -92,11 +93,11 @@ fn failure(failure: &CallFailure) -> RPCError<TypeConfig> {
     }
 }
 
-fn unexpected(reply: &Reply) -> RPCError<TypeConfig> {
+fn unexpected<R: Runtime>(reply: &Reply) -> RPCError<TypeConfig<R>> {
     failure(&CallFailure::Malformed(format!("another answer than asked for: {reply:?}")))
 }
 
-fn ballot(rpc: &VoteRequest<TypeConfig>) -> Ballot {
+fn ballot<R: Runtime>(rpc: &VoteRequest<TypeConfig<R>>) -> Ballot {
     Ballot {
         vote: (&rpc.vote).into(),
         last: rpc.last_log_id.as_ref().map(LogIdV1::from),
@@ -104,14 +105,14 @@ fn ballot(rpc: &VoteRequest<TypeConfig>) -> Ballot {
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for Client {
+impl<R: Runtime> RaftNetworkV2<TypeConfig<R>> for Client<R> {
     type SnapshotData = Vec<u8>;
 
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<TypeConfig>,
+        rpc: AppendEntriesRequest<TypeConfig<R>>,
         option: RPCOption,
-    ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
+    ) -> RpcResult<AppendEntriesResponse<TypeConfig<R>>, R> {
         let entries: Result<Vec<_>, _> = rpc.entries.iter().map(EntryV1::new).collect();
         let request = Request::Append {
             vote: (&rpc.vote).into(),
@@ -134,18 +135,18 @@ impl RaftNetworkV2<TypeConfig> for Client {
 
     async fn vote(
         &mut self,
-        rpc: VoteRequest<TypeConfig>,
+        rpc: VoteRequest<TypeConfig<R>>,
         option: RPCOption,
-    ) -> RpcResult<VoteResponse<TypeConfig>> {
+    ) -> RpcResult<VoteResponse<TypeConfig<R>>, R> {
         self.ballot(Request::Vote(ballot(&rpc)), option.hard_ttl()).await
     }
 
     // The default grants without asking anybody.
     async fn pre_vote(
         &mut self,
-        rpc: VoteRequest<TypeConfig>,
+        rpc: VoteRequest<TypeConfig<R>>,
         option: RPCOption,
-    ) -> RpcResult<VoteResponse<TypeConfig>> {
+    ) -> RpcResult<VoteResponse<TypeConfig<R>>, R> {
         self.ballot(Request::PreVote(ballot(&rpc)), option.hard_ttl()).await
     }
 
@@ -155,7 +156,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
-    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+    ) -> Result<SnapshotResponse<TypeConfig<R>>, StreamingError<TypeConfig<R>>> {
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
@@ -165,9 +166,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
 
     async fn transfer_leader(
         &mut self,
-        req: TransferLeaderRequest<TypeConfig>,
+        req: TransferLeaderRequest<TypeConfig<R>>,
         option: RPCOption,
-    ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
+    ) -> RpcResult<TransferLeaderResponse<TypeConfig<R>>, R> {
         let leader = *req.from_leader();
         let request = Request::TakeOver {
             leader: (&leader).into(),
@@ -183,13 +184,13 @@ impl RaftNetworkV2<TypeConfig> for Client {
     }
 }
 
-impl Client {
+impl<R: Runtime> Client<R> {
     /// Sends a snapshot piece by piece; the receiver says from where it wants the next.
     async fn send_snapshot(
         &self,
         vote: Vote,
         snapshot: Snapshot,
-    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+    ) -> Result<SnapshotResponse<TypeConfig<R>>, StreamingError<TypeConfig<R>>> {
         let data = snapshot.snapshot;
         let (mut offset, mut restarts) = (0_usize, 0_usize);
         loop {

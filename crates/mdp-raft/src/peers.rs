@@ -8,14 +8,16 @@ use std::{
 };
 
 use mdp_wire::{codec::CodecError, relay::WireRange};
+use openraft_rt::Instant as _;
 use thiserror::Error;
 
 use crate::{
     CallError, ConsensusConfig, Lane, NewsSender, Seed, Stop, Transport,
     calls::{Answer, Call, Refusal, Reply, Request},
-    clock::Instant,
+    clock::{Instant, now},
     formats::Formats,
     hub::lock,
+    runtime::Runtime,
     store::IdentityStore,
     types::{Member, Membership},
 };
@@ -55,7 +57,7 @@ pub(crate) struct Target {
 
 /// Calls other nodes in this node's name. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Peers {
+pub(crate) struct Peers<R: Runtime> {
     transport: Arc<dyn Transport>,
     identity: IdentityStore,
     seeds: Arc<[Seed]>,
@@ -64,18 +66,18 @@ pub(crate) struct Peers {
     addresses: Arc<Mutex<BTreeMap<u64, String>>>,
     formats: Formats,
     /// When each member last called this node or answered it.
-    heard: Arc<Mutex<BTreeMap<u64, Instant>>>,
+    heard: Arc<Mutex<BTreeMap<u64, Instant<R>>>>,
     /// Said once: this member was removed.
     removed: Arc<OnceLock<()>>,
 }
 
-impl fmt::Debug for Peers {
+impl<R: Runtime> fmt::Debug for Peers<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers").field("transport", &self.transport).finish_non_exhaustive()
     }
 }
 
-impl Peers {
+impl<R: Runtime> Peers<R> {
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
         identity: IdentityStore,
@@ -124,7 +126,7 @@ impl Peers {
                 heard.remove(&oldest);
             }
         }
-        heard.insert(id, Instant::now());
+        heard.insert(id, now::<R>());
     }
 
     /// How long ago a member last called this node or answered it; `None`: it never did.

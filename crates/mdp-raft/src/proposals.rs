@@ -7,9 +7,9 @@ use mdp_catalog::{CatalogEntry, encode_entry};
 use crate::{
     Lane,
     calls::{Reply, Request},
-    clock::{Instant, sleep, timeout},
     hub::{Hub, Leader},
     network::leader_hint,
+    runtime::Runtime,
 };
 
 /// How long an entry is tried; after that, whoever proposed it tries again if it still wants it.
@@ -21,25 +21,25 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Tries to write an entry until it is written or time is up. An attempt that came to nothing may
 /// still have written it: entries are made so that applying one twice changes nothing.
-pub(crate) async fn propose(hub: &Hub, entry: &CatalogEntry) -> bool {
-    let deadline = Instant::now() + PROPOSAL_TIMEOUT;
+pub(crate) async fn propose(hub: &Hub<impl Runtime>, entry: &CatalogEntry) -> bool {
+    let deadline = hub.now() + PROPOSAL_TIMEOUT;
     loop {
-        let remaining = deadline.saturating_duration_since(Instant::now());
+        let remaining = hub.time_until(deadline);
         if remaining.is_zero() {
             return false;
         }
         if attempt(hub, entry, remaining.min(ATTEMPT_TIMEOUT)).await {
             return true;
         }
-        sleep(RETRY_PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
+        hub.sleep(RETRY_PAUSE.min(hub.time_until(deadline))).await;
     }
 }
 
-async fn attempt(hub: &Hub, entry: &CatalogEntry, within: Duration) -> bool {
+async fn attempt(hub: &Hub<impl Runtime>, entry: &CatalogEntry, within: Duration) -> bool {
     let mut target = match hub.leader() {
         None => return false,
         Some(Leader::Me) => {
-            return matches!(timeout(within, hub.write(entry.clone())).await, Ok(Ok(())));
+            return matches!(hub.timeout(within, hub.write(entry.clone())).await, Ok(Ok(())));
         }
         Some(Leader::Other { target, .. }) => target,
     };

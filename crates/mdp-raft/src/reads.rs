@@ -11,8 +11,9 @@ use openraft::{ReadPolicy, async_runtime::watch::WatchReceiver as _};
 use crate::{
     Lane, News, RoundId,
     calls::{Reply, Request},
-    clock::{Instant, sleep, timeout},
+    clock::Instant,
     hub::{Hub, Leader},
+    runtime::Runtime,
     stored::VoteV1,
     types::Vote,
 };
@@ -23,18 +24,21 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(400);
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs a round to its end, and tells the node.
-pub(crate) async fn run(hub: &Hub, round: RoundId) {
+pub(crate) async fn run(hub: &Hub<impl Runtime>, round: RoundId) {
     let index = match hub.state.rounds.try_acquire() {
-        Ok(_permit) => read_index_until(hub, Instant::now() + hub.config.read_timeout).await,
+        Ok(_permit) => read_index_until(hub, hub.now() + hub.config.read_timeout).await,
         Err(_) => None,
     };
     hub.news.send(News::Read { round, index }).await;
 }
 
 /// The index at which a read that came before this call may be answered, once a leader says it.
-pub(crate) async fn read_index_until(hub: &Hub, deadline: Instant) -> Option<u64> {
+pub(crate) async fn read_index_until<R: Runtime>(
+    hub: &Hub<R>,
+    deadline: Instant<R>,
+) -> Option<u64> {
     loop {
-        let remaining = deadline.saturating_duration_since(Instant::now());
+        let remaining = hub.time_until(deadline);
         if remaining.is_zero() {
             return None;
         }
@@ -49,20 +53,20 @@ pub(crate) async fn read_index_until(hub: &Hub, deadline: Instant) -> Option<u64
         if index.is_some() {
             return index;
         }
-        sleep(RETRY_PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
+        hub.sleep(RETRY_PAUSE.min(hub.time_until(deadline))).await;
     }
 }
 
-async fn attempt(hub: &Hub, leader: Option<Leader>, within: Duration) -> Option<u64> {
+async fn attempt(hub: &Hub<impl Runtime>, leader: Option<Leader>, within: Duration) -> Option<u64> {
     if is_on(Mutant::StaleRead) && leader.is_some() {
         return hub.catalog.with(|_, applied| applied.map(|applied| applied.index));
     }
     match leader {
         None => {
-            sleep(within).await;
+            hub.sleep(within).await;
             None
         }
-        Some(Leader::Me) => timeout(within, read_index(hub)).await.ok().flatten(),
+        Some(Leader::Me) => hub.timeout(within, read_index(hub)).await.ok().flatten(),
         Some(Leader::Other { target, .. }) => {
             let request = Request::ReadIndex { vote: hub.log.vote().as_ref().map(VoteV1::from) };
             match hub.peers.call(&target, Lane::Control, request, within).await {
@@ -75,12 +79,12 @@ async fn attempt(hub: &Hub, leader: Option<Leader>, within: Duration) -> Option<
 
 /// The index at which a read that came before this call may be answered, if this node leads and a
 /// quorum says so.
-pub(crate) async fn read_index(hub: &Hub) -> Option<u64> {
+pub(crate) async fn read_index(hub: &Hub<impl Runtime>) -> Option<u64> {
     if is_on(Mutant::ReadWithoutQuorum) && hub.is_leader() {
         return hub.metrics().local_committed.map(|committed| committed.index);
     }
     let linearizer = hub.raft.get_read_linearizer(ReadPolicy::ReadIndex);
-    let linearizer = timeout(ATTEMPT_TIMEOUT, linearizer).await.ok()?.ok()?;
+    let linearizer = hub.timeout(ATTEMPT_TIMEOUT, linearizer).await.ok()?.ok()?;
     Some(linearizer.read_log_id().index())
 }
 
@@ -89,7 +93,11 @@ pub(crate) async fn read_index(hub: &Hub) -> Option<u64> {
 /// The caller's vote may be all that the leader needs: it is for this leader, and it was on the
 /// caller's disk after the caller was asked. If leader and caller are a majority, nobody else can
 /// have been elected before that without one of them knowing.
-pub(crate) async fn read_index_for(hub: &Hub, from: u64, vote: Option<Vote>) -> Option<u64> {
+pub(crate) async fn read_index_for(
+    hub: &Hub<impl Runtime>,
+    from: u64,
+    vote: Option<Vote>,
+) -> Option<u64> {
     match vote {
         Some(vote) if vote.committed && vote.leader_id.node_id == hub.id() => {
             match index_vouched_for(hub, from, vote).await {
@@ -101,7 +109,7 @@ pub(crate) async fn read_index_for(hub: &Hub, from: u64, vote: Option<Vote>) -> 
     }
 }
 
-async fn index_vouched_for(hub: &Hub, from: u64, vote: Vote) -> Option<u64> {
+async fn index_vouched_for(hub: &Hub<impl Runtime>, from: u64, vote: Vote) -> Option<u64> {
     let me = hub.id();
     // Asked of Raft itself: its published metrics may be a moment older.
     let looked = hub.raft.with_raft_state(move |state| {
@@ -121,26 +129,11 @@ async fn index_vouched_for(hub: &Hub, from: u64, vote: Vote) -> Option<u64> {
 }
 
 /// Waits until the leader is not this one.
-async fn leader_changed(hub: &Hub, known: Option<u64>) {
+async fn leader_changed(hub: &Hub<impl Runtime>, known: Option<u64>) {
     // Not the whole metrics: those change with every entry and heartbeat.
     let mut server = hub.raft.server_metrics();
     while server.borrow_watched().current_leader == known {
         if server.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
-}
-
-/// Waits until openraft's view of itself fulfils a condition.
-pub(crate) async fn until(
-    metrics: &mut openraft::type_config::alias::WatchReceiverOf<
-        crate::types::TypeConfig,
-        crate::hub::Metrics,
-    >,
-    is_met: impl Fn(&crate::hub::Metrics) -> bool,
-) {
-    while !is_met(&metrics.borrow_watched()) {
-        if metrics.changed().await.is_err() {
             return std::future::pending().await;
         }
     }

@@ -1,115 +1,100 @@
-//! What openraft runs on: tokio, or a simulated host that a task is on ([`crate::simulation`]).
+//! What consensus runs on: this machine, or a simulated one in its place.
 
-use std::{future::Future, io, time::Duration};
-
-use openraft_rt::{AsyncRuntime, OptionalSend};
-use openraft_rt_tokio::{TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime};
-use rand::{SeedableRng as _, rngs::SmallRng};
-use tokio::task::JoinHandle;
-
-use crate::{
-    clock::{self, Elapsed, Instant, Sleep, Timeout},
-    entropy::next_number,
-    simulation::{on_this_host, seeded, with_host},
+use std::{
+    fmt::Debug,
+    fs::File,
+    io::{self, Read as _},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
 };
 
-mod watch;
+use openraft_rt::AsyncRuntime;
+use openraft_rt_tokio::TokioRuntime;
 
-pub(crate) use watch::{Receiver as WatchReceiver, Sender as WatchSender, channel as watch};
+/// What consensus takes from the machine that it runs on. [`Tokio`] is the machine of the process;
+/// a simulation has others. Its values mean nothing: openraft asks types, not values.
+pub trait Runtime: Copy + Debug + Default + Ord + Send + Sync + 'static {
+    /// Tasks, clock, random numbers and channels of openraft. Its clock is that of this crate, too.
+    type Async: AsyncRuntime;
 
-/// Spawns a task that runs where whoever calls this runs. Must be called inside of a tokio runtime.
-pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    tokio::spawn(on_this_host(future))
+    /// Makes a task, before it is spawned, run on the machine of whoever calls this.
+    fn here<F>(task: F) -> impl Future<Output = F::Output> + Send + 'static
+    where
+        F: Future + Send + 'static;
+
+    /// Fills this with random bytes that nobody else has.
+    ///
+    /// # Errors
+    /// The machine gives none.
+    fn fill_random(bytes: &mut [u8]) -> io::Result<()>;
+
+    /// Runs what writes to the disk, and blocks while it does.
+    ///
+    /// # Errors
+    /// The machine can not.
+    fn run_writer(writer: impl Future<Output = ()> + Send + 'static) -> io::Result<()>;
+
+    /// Waits for the disk within [`run_writer`](Self::run_writer), beyond the time that it really
+    /// takes ([`Volume::sync_takes`](crate::Volume::sync_takes)).
+    fn wait_for_disk(time: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// openraft's runtime.
-#[derive(Debug)]
-pub(crate) struct Runtime {
-    inner: TokioRuntime,
-}
+/// The machine of the process, with the tokio runtime that a task is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tokio;
 
-impl AsyncRuntime for Runtime {
-    type JoinError = tokio::task::JoinError;
-    type JoinHandle<T: OptionalSend + 'static> = JoinHandle<T>;
-    type Sleep = Sleep;
-    type Instant = Instant;
-    type TimeoutError = Elapsed;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> = Timeout<T>;
-    type ThreadLocalRng = SmallRng;
+impl Runtime for Tokio {
+    type Async = TokioRuntime;
 
-    fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
+    fn here<F>(task: F) -> impl Future<Output = F::Output> + Send + 'static
     where
-        T: Future + OptionalSend + 'static,
-        T::Output: OptionalSend + 'static,
+        F: Future + Send + 'static,
     {
-        spawn(future)
+        task
     }
 
-    fn sleep(duration: Duration) -> Self::Sleep {
-        clock::sleep(duration)
+    fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+        File::open("/dev/urandom")?.read_exact(bytes)
     }
 
-    fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        clock::sleep_until(deadline)
+    fn run_writer(writer: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name("raft-store".to_owned());
+        thread.spawn(move || run_alone(writer)).map(drop)
     }
 
-    fn timeout<R, F: Future<Output = R> + OptionalSend>(
-        duration: Duration,
-        future: F,
-    ) -> Self::Timeout<R, F> {
-        clock::timeout(duration, future)
-    }
-
-    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
-        deadline: Self::Instant,
-        future: F,
-    ) -> Self::Timeout<R, F> {
-        clock::timeout_at(deadline, future)
-    }
-
-    fn is_panic(join_error: &Self::JoinError) -> bool {
-        join_error.is_panic()
-    }
-
-    fn thread_rng() -> Self::ThreadLocalRng {
-        match seeded(next_number) {
-            Some(seed) => SmallRng::seed_from_u64(seed),
-            None => SmallRng::from_rng(&mut rand::rng()),
-        }
-    }
-
-    type Mpsc = TokioMpsc;
-    type Watch = watch::Watch;
-    type Oneshot = TokioOneshot;
-    type Mutex<T: OptionalSend + 'static> = TokioMutex<T>;
-
-    fn new(threads: usize) -> Self {
-        Self { inner: TokioRuntime::new(threads) }
-    }
-
-    fn block_on<F, T>(&mut self, future: F) -> T
-    where
-        F: Future<Output = T>,
-    {
-        self.inner.block_on(future)
-    }
-
-    fn spawn_blocking<F, T>(f: F) -> impl Future<Output = Result<T, io::Error>> + Send
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let is_simulated = with_host(|_| ()).is_some();
-        async move {
-            // On a host nothing runs on another thread.
-            if is_simulated { Ok(f()) } else { TokioRuntime::spawn_blocking(f).await }
-        }
+    async fn wait_for_disk(time: Duration) {
+        // This thread writes, and nothing else.
+        thread::sleep(time);
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// Random bytes that nobody else has.
+///
+/// # Errors
+/// The machine gives none.
+pub(crate) fn random_bytes<R: Runtime, const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    R::fill_random(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Wakes a thread that runs one future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread, which is no part of a runtime.
+fn run_alone(future: impl Future<Output = ()>) {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    while future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        thread::park();
+    }
+}

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::{
     News, NewsSender, Stop, StorageError,
+    runtime::Runtime,
     store::SnapshotStore,
     types::{Command, Entry, LogId, Outcome, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -101,8 +102,8 @@ impl StateMachine {
     }
 
     /// Applies a batch, tells the node, and then answers those that wait for the entries.
-    async fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) {
-        let mut answers: Vec<(ApplyResponder<TypeConfig>, Outcome)> = Vec::new();
+    async fn apply_batch<R: Runtime>(&self, batch: Vec<EntryResponder<TypeConfig<R>>>) {
+        let mut answers: Vec<(ApplyResponder<TypeConfig<R>>, Outcome)> = Vec::new();
         let mut accepted = Vec::new();
         let index = {
             let mut state = lock(&self.state);
@@ -122,7 +123,7 @@ impl StateMachine {
     }
 }
 
-impl RaftStateMachine<TypeConfig> for StateMachine {
+impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine {
     type SnapshotData = Vec<u8>;
     type SnapshotBuilder = SnapshotBuilder;
 
@@ -133,7 +134,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
-        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+        S: Stream<Item = Result<EntryResponder<TypeConfig<R>>, io::Error>> + Unpin + OptionalSend,
     {
         let mut batches = entries.ready_chunks(ENTRIES_PER_BATCH_MAX);
         while let Some(batch) = batches.next().await {
@@ -179,7 +180,7 @@ pub(crate) struct SnapshotBuilder {
     snapshots: SnapshotStore,
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+impl<R: Runtime> RaftSnapshotBuilder<TypeConfig<R>> for SnapshotBuilder {
     type SnapshotData = Vec<u8>;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {

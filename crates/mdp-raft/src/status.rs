@@ -10,6 +10,7 @@ use crate::{
     hub::Hub,
     life::{self, Life},
     membership::progress,
+    runtime::Runtime,
     types::LogId,
     upgrade,
 };
@@ -99,7 +100,7 @@ impl ClusterStatus {
 const LAG_MAX: u64 = 1_000;
 
 /// What this node knows of its cluster.
-pub(crate) fn status(hub: &Hub) -> ClusterStatus {
+pub(crate) fn status(hub: &Hub<impl Runtime>) -> ClusterStatus {
     let metrics = hub.metrics();
     let membership = metrics.membership_config.membership();
     let leader = metrics.current_leader.filter(|_| hub.hears_leader());
@@ -153,7 +154,7 @@ pub(crate) fn status(hub: &Hub) -> ClusterStatus {
 }
 
 fn not_ready(
-    hub: &Hub,
+    hub: &Hub<impl Runtime>,
     (has_leader, change): (bool, Option<&MemberChange>),
     lag: u64,
 ) -> Vec<NotReady> {

@@ -41,7 +41,7 @@ mod snapshots;
 mod watermark;
 mod writer;
 
-use crate::Volume;
+use crate::{Volume, runtime::Runtime};
 use contents::LoadError;
 use database::Database;
 pub(crate) use identity::{Identity, IdentityStore};
@@ -133,14 +133,14 @@ pub(crate) struct Opened {
 impl Store {
     /// Opens a volume, checks all of it, and starts the thread that writes to it; on a simulated
     /// host, the task. Errors name it by `dir`.
-    pub(crate) fn open(
+    pub(crate) fn open<R: Runtime>(
         dir: &Path,
         volume: Arc<dyn Volume>,
         name: &NodeName,
     ) -> Result<Opened, StorageError> {
-        let (database, contents) = Database::open(dir, volume, name)?;
-        let writer =
-            Writer::start(database).map_err(StorageError::io(dir, "start its writer thread"))?;
+        let (database, contents) = Database::open::<R>(dir, volume, name)?;
+        let writer = Writer::start::<R>(database)
+            .map_err(StorageError::io(dir, "start its writer thread"))?;
         Ok(Opened {
             identity: IdentityStore::new(contents.identity, writer.clone()),
             snapshots: SnapshotStore::new(dir, contents.snapshot, writer.clone()),

@@ -1,18 +1,40 @@
 //! The types that openraft is used with. Only this crate knows them.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use mdp_catalog::{CatalogEntry, Refusal};
+use openraft::{
+    OptionalSend, RaftTypeConfig,
+    impls::{BoxedErrorSource, InlineBatch, ProgressResponder},
+};
 
-openraft::declare_raft_types!(
-    /// How openraft is used here.
-    pub(crate) TypeConfig:
-        D = Command,
-        R = Outcome,
-        NodeId = u64,
-        Node = Member,
-        AsyncRuntime = crate::runtime::Runtime,
-);
+use crate::runtime::Runtime;
+
+/// How openraft is used here, on a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TypeConfig<R>(PhantomData<R>);
+
+impl<R: Runtime> RaftTypeConfig for TypeConfig<R> {
+    type D = Command;
+    type R = Outcome;
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = LeaderId;
+    type Vote = Vote;
+    type Payload = Payload;
+    type Entry = Entry;
+    type AsyncRuntime = R::Async;
+    type Responder<T>
+        = ProgressResponder<Self, T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = BoxedErrorSource;
+}
 
 pub(crate) type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
 pub(crate) type LogId = openraft::LogId<LeaderId>;

@@ -8,11 +8,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mdp_catalog::{Catalog, CatalogEntry, NodeId, NodeState, SoftwareVersion, VersionMisfit};
 use mdp_mutants::{Mutant, is_on};
+use openraft_rt::Instant as _;
 
 use crate::{
     calls::Refusal,
-    clock::{Instant, Ticks, sleep, timeout},
+    clock::{Instant, Ticks},
     hub::{Hub, lock},
+    runtime::Runtime,
     types::Membership,
 };
 
@@ -104,7 +106,7 @@ impl Survey {
 }
 
 /// What is known here of the cluster's version.
-pub(crate) fn status(hub: &Hub) -> UpgradeStatus {
+pub(crate) fn status(hub: &Hub<impl Runtime>) -> UpgradeStatus {
     let membership = hub.membership();
     let (survey, now, held_at, founder) = hub.catalog.with(|catalog, _| {
         let survey = Survey::of(catalog, &membership);
@@ -138,33 +140,36 @@ pub(crate) fn status(hub: &Hub) -> UpgradeStatus {
 }
 
 /// Why this node can not take part in its cluster.
-pub(crate) fn misfit(hub: &Hub) -> Option<VersionMisfit> {
+pub(crate) fn misfit(hub: &Hub<impl Runtime>) -> Option<VersionMisfit> {
     let cluster = hub.catalog.with(|catalog, _| catalog.cluster_version());
     hub.config.version.fits(cluster).err()
 }
 
 /// Whether a node of this version may become a member, or why not.
-pub(crate) fn fits(hub: &Hub, (major, minor, patch): (u16, u16, u16)) -> Result<(), String> {
+pub(crate) fn fits(
+    hub: &Hub<impl Runtime>,
+    (major, minor, patch): (u16, u16, u16),
+) -> Result<(), String> {
     let cluster = hub.catalog.with(|catalog, _| catalog.cluster_version());
     SoftwareVersion { major, minor, patch }.fits(cluster).map_err(|misfit| misfit.to_string())
 }
 
 /// This node's version as others are told.
-pub(crate) fn own(hub: &Hub) -> (u16, u16, u16) {
+pub(crate) fn own(hub: &Hub<impl Runtime>) -> (u16, u16, u16) {
     let SoftwareVersion { major, minor, patch } = hub.config.version;
     (major, minor, patch)
 }
 
 /// Since when all members have been up in a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settling {
+pub(crate) struct Settling<R: Runtime> {
     target: SoftwareVersion,
-    since: Instant,
+    since: Instant<R>,
 }
 
 /// Runs for ever: the leader raises the cluster's version.
-pub(crate) async fn run(hub: Arc<Hub>) {
-    let mut ticks = Ticks::every(LOOK_INTERVAL);
+pub(crate) async fn run<R: Runtime>(hub: Arc<Hub<R>>) {
+    let mut ticks = Ticks::<R>::every(LOOK_INTERVAL);
     loop {
         ticks.tick().await;
         let target = look(&hub);
@@ -172,7 +177,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
             tracing::info!(%version, "all members run this version; the cluster's version rises");
             write(&hub, CatalogEntry::SetClusterVersion { version }).await;
             // It may have been refused, because a node came back in an older version.
-            sleep(WRITE_TIMEOUT).await;
+            hub.sleep(WRITE_TIMEOUT).await;
         }
         #[cfg(feature = "test-next")]
         mark(&hub).await;
@@ -180,7 +185,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 }
 
 /// The version to which the cluster's rises now, if this node leads and it does.
-fn look(hub: &Hub) -> Option<SoftwareVersion> {
+fn look(hub: &Hub<impl Runtime>) -> Option<SoftwareVersion> {
     // Whoever leads without a majority raises nothing: the others may have gone back.
     if !hub.is_leader() || hub.is_alone() {
         *lock(&hub.state.settling) = None;
@@ -196,7 +201,7 @@ fn look(hub: &Hub) -> Option<SoftwareVersion> {
     let since = match *settling {
         Some(known) if known.target == target => known.since,
         Some(_) | None => {
-            let since = Instant::now();
+            let since = hub.now();
             *settling = Some(Settling { target, since });
             since
         }
@@ -206,16 +211,16 @@ fn look(hub: &Hub) -> Option<SoftwareVersion> {
     (is_first || since.elapsed() >= hub.config.upgrade_settle).then_some(target)
 }
 
-async fn write(hub: &Hub, entry: CatalogEntry) {
+async fn write(hub: &Hub<impl Runtime>, entry: CatalogEntry) {
     let text = entry.to_string();
-    if !matches!(timeout(WRITE_TIMEOUT, hub.write(entry)).await, Ok(Ok(()))) {
+    if !matches!(hub.timeout(WRITE_TIMEOUT, hub.write(entry)).await, Ok(Ok(()))) {
         tracing::debug!(entry = text, "the leader could not write this");
     }
 }
 
 /// What only the next version does, and only once all members have it.
 #[cfg(feature = "test-next")]
-async fn mark(hub: &Hub) {
+async fn mark(hub: &Hub<impl Runtime>) {
     use mdp_catalog::MARK_SINCE;
 
     let is_marked = |catalog: &Catalog| catalog.mark() > 0;
@@ -228,18 +233,18 @@ async fn mark(hub: &Hub) {
 }
 
 /// Keeps the cluster's version where it is.
-pub(crate) async fn hold(hub: &Hub) -> Result<(), Refusal> {
+pub(crate) async fn hold(hub: &Hub<impl Runtime>) -> Result<(), Refusal> {
     let version = status(hub).cluster_version.ok_or(Refusal::Unavailable)?;
     must_write(hub, CatalogEntry::Hold { at: Some(version) }).await
 }
 
 /// Lets the cluster's version rise by itself again.
-pub(crate) async fn resume(hub: &Hub) -> Result<(), Refusal> {
+pub(crate) async fn resume(hub: &Hub<impl Runtime>) -> Result<(), Refusal> {
     must_write(hub, CatalogEntry::Hold { at: None }).await
 }
 
 /// Raises the cluster's version now, whatever holds it but the configuration.
-pub(crate) async fn finalize(hub: &Hub) -> Result<(), Refusal> {
+pub(crate) async fn finalize(hub: &Hub<impl Runtime>) -> Result<(), Refusal> {
     let status = status(hub);
     let refused = |reason| Err(Refusal::Change { reason });
     let version = |version: Option<SoftwareVersion>| {
@@ -278,8 +283,8 @@ pub(crate) async fn finalize(hub: &Hub) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn must_write(hub: &Hub, entry: CatalogEntry) -> Result<(), Refusal> {
-    match timeout(WRITE_TIMEOUT, hub.write(entry)).await {
+async fn must_write(hub: &Hub<impl Runtime>, entry: CatalogEntry) -> Result<(), Refusal> {
+    match hub.timeout(WRITE_TIMEOUT, hub.write(entry)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(hub.not_leader()),
         Err(_) => Err(Refusal::Unavailable),

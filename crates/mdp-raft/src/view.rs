@@ -10,6 +10,7 @@ use std::{
 use crate::{
     hub::Hub,
     membership::progress,
+    runtime::Runtime,
     store::LogStore,
     stored,
     types::{LogId, Vote},
@@ -94,7 +95,7 @@ fn vote(vote: &Vote) -> VoteView {
     (vote.leader_id.term, vote.leader_id.node_id, vote.committed)
 }
 
-pub(crate) fn inspect(hub: &Hub) -> RaftView {
+pub(crate) fn inspect(hub: &Hub<impl Runtime>) -> RaftView {
     let (purged, last_log) = hub.log.bounds();
     let metrics = &hub.metrics();
     RaftView {

@@ -1,13 +1,8 @@
 //! [`Agreement`]: how a copy of the catalog comes to agree with others.
 
-use std::time::Duration;
-
 use mdp_catalog::CatalogEntry;
-use mdp_raft::{ClusterStatus, Consensus, RoundId};
-use tokio::{runtime::Handle, sync::oneshot};
-
-/// How long handing leadership over may take.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
+use mdp_raft::{ClusterStatus, Consensus, RoundId, Runtime};
+use tokio::sync::oneshot;
 
 /// Whether leadership was handed over, sooner or later; closed: nobody knows.
 pub type HandingOver = oneshot::Receiver<bool>;
@@ -36,15 +31,6 @@ pub trait Agreement {
     fn begin_leaving(&self) -> Option<HandingOver>;
 }
 
-/// Consensus of `mdp-raft`.
-#[derive(Debug)]
-pub struct RaftAgreement {
-    /// This node's part in it.
-    pub consensus: Consensus,
-    /// Where handing leadership over runs.
-    pub runtime: Handle,
-}
-
 /// The agreement of a node without peers: what it says is so, at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Alone;
@@ -67,47 +53,23 @@ impl Agreement for Alone {
     }
 }
 
-impl Agreement for RaftAgreement {
+impl<R: Runtime> Agreement for Consensus<R> {
     const IS_ALONE: bool = false;
 
     fn propose(&self, entry: CatalogEntry) -> Proposed {
-        self.consensus.propose(entry);
+        Self::propose(self, entry);
         Proposed::Sent
     }
 
     fn read(&self, round: RoundId) {
-        self.consensus.read(round);
+        Self::read(self, round);
     }
 
     fn status(&self) -> Option<ClusterStatus> {
-        Some(self.consensus.status())
+        Some(Self::status(self))
     }
 
     fn begin_leaving(&self) -> Option<HandingOver> {
-        self.consensus.leave();
-        if !self.consensus.status().is_leader() {
-            return None;
-        }
-        let (done, handing_over) = oneshot::channel();
-        let consensus = self.consensus.clone();
-        self.runtime.spawn(async move {
-            let moved = tokio::time::timeout(HAND_OVER_TIMEOUT, consensus.transfer_leader(None));
-            let has_moved = match moved.await {
-                Ok(Ok(leader)) => {
-                    tracing::info!(%leader, "leadership handed over");
-                    true
-                }
-                Ok(Err(error)) => {
-                    tracing::info!(%error, "leadership was not handed over");
-                    false
-                }
-                Err(_) => false,
-            };
-            // A node that ended meanwhile does not want to know.
-            match done.send(has_moved) {
-                Ok(()) | Err(_) => {}
-            }
-        });
-        Some(handing_over)
+        self.leave()
     }
 }

@@ -22,7 +22,7 @@ mod membership;
 mod reads;
 mod replica;
 
-pub use agreement::{Agreement, Alone, HandingOver, Proposed, RaftAgreement};
+pub use agreement::{Agreement, Alone, HandingOver, Proposed};
 pub use isolation::IsolationWatch;
 pub use membership::{Consistency, Membership};
 pub use reads::ReadTotals;

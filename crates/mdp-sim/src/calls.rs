@@ -12,11 +12,12 @@ use mdp_core::{
     Call, CallReply, CallerId, ClusterAction, ClusterLinks, Connections, IncomingCall,
     IncomingLimits, PeerKey,
 };
-use mdp_raft::{BoxFuture, CallError, Consensus, Lane, Transport, simulation::Host};
+use mdp_raft::{BoxFuture, CallError, Lane, Transport};
 use mdp_transport::ConnectionId;
 use tokio::sync::oneshot;
 
 use crate::{
+    hosts::{Consensus, Host},
     machine::Bells,
     network::{Network, cluster_socket, site_of, site_of_socket},
     port::{Io, Port, ReadLimits},
@@ -124,7 +125,7 @@ impl Caller {
             let call = Call { request, deadline: deadline.into_std(), reply: Reply(None) };
             inbox.put(Command::Call { peer, call });
         };
-        drop(tokio::spawn(self.host.run(later)));
+        self.host.spawn(later);
     }
 }
 
@@ -232,6 +233,6 @@ impl Calls {
                 inbox.put(Command::Answer { caller, answer });
             }
         };
-        drop(tokio::spawn(self.host.run(answering)));
+        self.host.spawn(answering);
     }
 }

@@ -20,6 +20,7 @@ mod campaign;
 mod crew;
 mod disk;
 mod faults;
+mod hosts;
 mod invariants;
 mod machine;
 mod network;

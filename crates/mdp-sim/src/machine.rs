@@ -11,24 +11,20 @@ use std::{
 use mdp_broker::{Broker, Seed as BrokerSeed};
 use mdp_catalog::{Endpoints, Epoch, Incarnation, NodeName};
 use mdp_core::{NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings};
-use mdp_raft::{
-    Consensus, ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news, simulation::Host,
-};
-use mdp_replica::{Membership, RaftAgreement, Replica};
+use mdp_raft::{ConsensusConfig, NEWS_MAX, News, Seed, StorageError, news};
+use mdp_replica::{Membership, Replica};
 use mdp_transport::{ConnectionLimits, TransportLimits};
 use mdp_wire::{ClientNetworks, DecodeLimits};
-use tokio::{
-    runtime::Handle,
-    sync::{
-        Notify,
-        mpsc::{self, Receiver},
-    },
+use tokio::sync::{
+    Notify,
+    mpsc::{self, Receiver},
 };
 
 use crate::{
     Rng,
     calls::Calls,
     disk::{Disk, Unsynced},
+    hosts::{Consensus, Host},
     network::{Network, client_address, cluster_address, relay_address},
     plan::Plan,
     port::Io,
@@ -260,6 +256,11 @@ impl Machine {
         self.process().map(Process::consensus)
     }
 
+    /// Looks at its consensus by its own clock, if it takes part.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Consensus) -> T) -> Option<T> {
+        self.consensus().map(|consensus| self.host.look(|| look(consensus)))
+    }
+
     /// What arrived. Nobody is there: the other end is told so.
     pub(crate) fn put(&mut self, true_now: Instant, wires: &mut Wires, delivery: Delivery) {
         // The system takes a connection for a process that has not looked yet.
@@ -394,12 +395,11 @@ impl Machine {
             consistency: self.plan.consistency,
             isolation: self.plan.isolation(now),
         };
-        let agreement = RaftAgreement { consensus: consensus.clone(), runtime: Handle::current() };
         let (to_core, copy) = mpsc::channel(NEWS_MAX);
         let (random, networks) = (self.host.random(), Arc::default());
         let parts = NodeParts {
             broker: Broker::new(incarnation, settings, BrokerSeed(seed), now),
-            replica: Replica::new(agreement, copy, membership, now),
+            replica: Replica::new(consensus.clone(), copy, membership, now),
             links: Some(RelayLinks::new(now, self.relay_settings(random, &networks))),
             connections: connection_limits(&messages),
             messages,

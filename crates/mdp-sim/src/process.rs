@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use mdp_broker::Broker;
 use mdp_core::{NodeCore, NodeEnding, RelayLinks, TurnEnd};
-use mdp_raft::{Consensus, News};
-use mdp_replica::{RaftAgreement, Replica};
+use mdp_raft::News;
+use mdp_replica::Replica;
 use mdp_transport::SharedFrame;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use crate::{ports::Ports, turn::Turn, view::RelayView, wires::Delivery};
+use crate::{hosts::Consensus, ports::Ports, turn::Turn, view::RelayView, wires::Delivery};
 
 /// What a process is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) consensus: Consensus,
-    pub(crate) core: NodeCore<RaftAgreement>,
+    pub(crate) core: NodeCore<Consensus>,
     pub(crate) ports: Ports,
     /// The news from consensus, and its way on to the core.
     pub(crate) news: Receiver<News>,
@@ -65,7 +65,7 @@ impl Process {
         self.parts.core.broker()
     }
 
-    pub(crate) const fn replica(&self) -> &Replica<RaftAgreement, SharedFrame> {
+    pub(crate) const fn replica(&self) -> &Replica<Consensus, SharedFrame> {
         self.parts.core.replica()
     }
 

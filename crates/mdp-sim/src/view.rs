@@ -5,7 +5,7 @@ use std::time::Instant;
 use mdp_broker::{Counters, Gauges};
 use mdp_catalog::{Catalog, Incarnation};
 use mdp_core::RelayTotals;
-use mdp_raft::simulation::RaftView;
+use mdp_raft::RaftView;
 
 /// The cluster at one moment.
 #[derive(Debug)]

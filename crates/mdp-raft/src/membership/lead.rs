@@ -9,9 +9,8 @@ use super::{
 };
 use crate::{
     calls::Refusal,
-    clock::timeout,
     hub::{Hub, Leader},
-    reads::until,
+    runtime::Runtime,
     types::Membership,
 };
 
@@ -19,7 +18,10 @@ use crate::{
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Hands over to this member, or to the one that has most of the log. Returns the new leader's name.
-pub(super) async fn hand_over(hub: &Hub, to: Option<&str>) -> Result<String, Refusal> {
+pub(super) async fn hand_over(
+    hub: &Hub<impl Runtime>,
+    to: Option<&str>,
+) -> Result<String, Refusal> {
     let membership = hub.membership();
     let me = hub.id();
     let to = match to {
@@ -49,9 +51,8 @@ pub(super) async fn hand_over(hub: &Hub, to: Option<&str>) -> Result<String, Ref
     if hub.raft.trigger().transfer_leader(to).await.is_err() {
         return Err(Refusal::Unavailable);
     }
-    let mut metrics = hub.raft.metrics();
-    let moved = until(&mut metrics, |now| now.current_leader.is_some_and(|leader| leader != me));
-    if timeout(TRANSFER_TIMEOUT, moved).await.is_err() {
+    let moved = hub.until(|now| now.current_leader.is_some_and(|leader| leader != me));
+    if hub.timeout(TRANSFER_TIMEOUT, moved).await.is_err() {
         let reason = "the member did not take over in time; see whether it is up".to_owned();
         return Err(Refusal::Change { reason });
     }
@@ -62,7 +63,7 @@ pub(super) async fn hand_over(hub: &Hub, to: Option<&str>) -> Result<String, Ref
 }
 
 /// The voter that answers and has most of the log.
-async fn best_successor(hub: &Hub, membership: &Membership) -> Result<u64, Refusal> {
+async fn best_successor(hub: &Hub<impl Runtime>, membership: &Membership) -> Result<u64, Refusal> {
     // The first that answers may be one that has just started and lacks much of the log: the others
     // that answered lately are candidates, too. The chosen one has to answer again.
     wait_for_answers(hub, &Need { majorities: membership.get_joint_config().clone(), one: None })

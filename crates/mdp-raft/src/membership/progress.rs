@@ -5,9 +5,11 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use openraft_rt::Instant as _;
+
 use crate::{
-    clock::Instant,
     hub::{Hub, Metrics, lock},
+    runtime::Runtime,
     types::Membership,
 };
 
@@ -46,22 +48,25 @@ impl fmt::Display for MemberChange {
 }
 
 /// Whether the newest configuration is committed, and no joint one.
-pub(crate) fn is_settled(metrics: &Metrics) -> bool {
+pub(crate) fn is_settled(metrics: &Metrics<impl Runtime>) -> bool {
     is_committed(metrics) && !is_joint(metrics)
 }
 
 /// Whether the newest configuration is known to be committed.
-pub(super) fn is_committed(metrics: &Metrics) -> bool {
+pub(super) fn is_committed(metrics: &Metrics<impl Runtime>) -> bool {
     metrics.membership_config.log_id() == metrics.committed_membership_config.log_id()
 }
 
 /// Whether the newest configuration has voters before and after a change.
-pub(super) fn is_joint(metrics: &Metrics) -> bool {
+pub(super) fn is_joint(metrics: &Metrics<impl Runtime>) -> bool {
     metrics.membership_config.membership().get_joint_config().len() > 1
 }
 
 /// The change that is in progress, if one is.
-pub(crate) fn change(hub: &Hub, metrics: &Metrics) -> Option<MemberChange> {
+pub(crate) fn change(
+    hub: &Hub<impl Runtime>,
+    metrics: &Metrics<impl Runtime>,
+) -> Option<MemberChange> {
     let committed = metrics.committed_membership_config.membership();
     let newest = metrics.membership_config.membership();
     let is_formed = committed.voter_ids().next().is_some() || is_joint(metrics);
@@ -93,11 +98,11 @@ fn name(memberships: &[&Membership], id: u64) -> String {
 }
 
 /// Remembers since when a change has been in progress.
-pub(super) fn watch(hub: &Hub, metrics: &Metrics) {
+pub(super) fn watch(hub: &Hub<impl Runtime>, metrics: &Metrics<impl Runtime>) {
     let mut seen = lock(&hub.state.change_seen);
     if is_settled(metrics) {
         *seen = None;
     } else {
-        seen.get_or_insert_with(Instant::now);
+        seen.get_or_insert_with(|| hub.now());
     }
 }

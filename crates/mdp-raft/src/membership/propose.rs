@@ -18,9 +18,8 @@ use super::{
 };
 use crate::{
     calls::{CHANGE_IN_PROGRESS, OUTCOME_UNKNOWN, Refusal},
-    clock::timeout,
     hub::Hub,
-    reads::until,
+    runtime::Runtime,
     types::Member,
 };
 
@@ -47,24 +46,28 @@ impl Proposal {
     }
 
     /// Whose answers it needs: of the voters now and of those to come.
-    pub(super) fn need(&self, hub: &Hub) -> Need {
+    pub(super) fn need(&self, hub: &Hub<impl Runtime>) -> Need {
         need(hub, self.voters.as_ref(), self.newcomer)
     }
 }
 
 /// Whose answers a change to these voters needs.
-pub(super) fn need(hub: &Hub, voters: Option<&BTreeSet<u64>>, newcomer: Option<u64>) -> Need {
+pub(super) fn need(
+    hub: &Hub<impl Runtime>,
+    voters: Option<&BTreeSet<u64>>,
+    newcomer: Option<u64>,
+) -> Need {
     let mut majorities = hub.membership().get_joint_config().clone();
     majorities.extend(voters.cloned());
     Need { majorities, one: newcomer }
 }
 
 /// Makes a change of members and waits until it is committed. The caller holds `hub.state.changing`.
-pub(super) async fn propose(hub: &Hub, proposal: Proposal) -> Changed {
+pub(super) async fn propose(hub: &Hub<impl Runtime>, proposal: Proposal) -> Changed {
     wait_for_answers(hub, &proposal.need(hub)).await?;
     let before = *hub.metrics().membership_config.log_id();
     let change = hub.raft.change_membership(proposal.change, false);
-    match timeout(CHANGE_TIMEOUT, change).await {
+    match hub.timeout(CHANGE_TIMEOUT, change).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(RaftError::APIError(error))) => match error {
             ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)) => {
@@ -93,7 +96,7 @@ fn unknown(what: &str) -> Refusal {
     Refusal::Change { reason: format!("{OUTCOME_UNKNOWN}the change was begun, and {what}") }
 }
 
-fn in_progress(hub: &Hub) -> Refusal {
+fn in_progress(hub: &Hub<impl Runtime>) -> Refusal {
     let change = progress::change(hub, &hub.metrics());
     let change = change.map(|change| format!(": {change}")).unwrap_or_default();
     let reason = format!(
@@ -104,19 +107,18 @@ fn in_progress(hub: &Hub) -> Refusal {
 }
 
 /// Finishes an earlier change, if one is in progress, or says that it can not be finished yet.
-pub(super) async fn settle(hub: &Hub) -> Changed {
+pub(super) async fn settle(hub: &Hub<impl Runtime>) -> Changed {
     if is_settled(&hub.metrics()) {
         return Ok(());
     }
-    let mut metrics = hub.raft.metrics();
-    drop(timeout(SETTLE_TIMEOUT, until(&mut metrics, is_committed)).await);
+    drop(hub.timeout(SETTLE_TIMEOUT, hub.until(is_committed)).await);
     complete(hub).await;
     if is_settled(&hub.metrics()) { Ok(()) } else { Err(in_progress(hub)) }
 }
 
 /// Finishes a change of which the first step is committed: the second was lost with the leader that
 /// made it, or with the future that waited for it. It asks for no more voters than are needed already.
-pub(super) async fn complete(hub: &Hub) {
+pub(super) async fn complete(hub: &Hub<impl Runtime>) {
     let metrics = hub.metrics();
     let is_half_done = is_committed(&metrics) && is_joint(&metrics);
     if !is_half_done || !hub.is_leader() || hub.is_alone() || is_on(Mutant::JointLeftStanding) {
@@ -130,7 +132,7 @@ pub(super) async fn complete(hub: &Hub) {
     );
     // No voter more, and the configuration before is left behind.
     let finish = hub.raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), false);
-    match timeout(CHANGE_TIMEOUT, finish).await {
+    match hub.timeout(CHANGE_TIMEOUT, finish).await {
         Ok(Ok(_)) => {
             let removed = before.voter_ids().filter(|id| !voters.contains(id));
             for id in removed.collect::<BTreeSet<_>>() {

@@ -8,12 +8,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use mdp_mutants::{Mutant, is_on};
+use openraft_rt::Instant as _;
 
 use crate::{
     calls::Refusal,
-    clock::{Instant, timeout},
+    clock::Instant,
     hub::{Hub, Metrics},
-    reads::until,
+    runtime::Runtime,
     types::Membership,
 };
 
@@ -41,18 +42,17 @@ impl Need {
 }
 
 /// Waits until all that a change depends on have answered, or says which did not.
-pub(super) async fn wait_for_answers(hub: &Hub, need: &Need) -> Result<(), Refusal> {
+pub(super) async fn wait_for_answers<R: Runtime>(hub: &Hub<R>, need: &Need) -> Result<(), Refusal> {
     if is_on(Mutant::MembersChangedUnasked) {
         return Ok(());
     }
-    let began_at = Instant::now();
+    let began_at = hub.now();
     drop(hub.raft.trigger().heartbeat().await);
-    let mut metrics = hub.raft.metrics();
-    let is_over = |now: &Metrics| {
+    let is_over = |now: &Metrics<R>| {
         now.current_leader != Some(now.id) || need.is_met(|id| has_answered(now, id, began_at))
     };
     let within = hub.config.election_timeout_max.clamp(ANSWERS_TIMEOUT_MIN, ANSWERS_TIMEOUT_MAX);
-    let answered = timeout(within, until(&mut metrics, is_over)).await;
+    let answered = hub.timeout(within, hub.until(is_over)).await;
     if !hub.is_leader() {
         return Err(hub.not_leader());
     }
@@ -63,23 +63,27 @@ pub(super) async fn wait_for_answers(hub: &Hub, need: &Need) -> Result<(), Refus
 }
 
 /// Whether a member has answered what this leader sent it not longer ago than this.
-pub(super) fn has_answered_within(metrics: &Metrics, id: u64, time: Duration) -> bool {
+pub(super) fn has_answered_within(
+    metrics: &Metrics<impl Runtime>,
+    id: u64,
+    time: Duration,
+) -> bool {
     id == metrics.id || answered_at(metrics, id).is_some_and(|at| at.elapsed() < time)
 }
 
 /// Whether a member has answered what this leader sent it from then on.
-fn has_answered(metrics: &Metrics, id: u64, from: Instant) -> bool {
+fn has_answered<R: Runtime>(metrics: &Metrics<R>, id: u64, from: Instant<R>) -> bool {
     id == metrics.id || answered_at(metrics, id).is_some_and(|at| at >= from)
 }
 
 /// When this leader sent what a member answered last.
-fn answered_at(metrics: &Metrics, id: u64) -> Option<Instant> {
+fn answered_at<R: Runtime>(metrics: &Metrics<R>, id: u64) -> Option<Instant<R>> {
     let answered = metrics.heartbeat.as_ref()?.get(&id)?.as_ref()?;
     Some(**answered)
 }
 
 /// What is missing, for the operator.
-fn unheard(hub: &Hub, need: &Need, from: Instant) -> String {
+fn unheard<R: Runtime>(hub: &Hub<R>, need: &Need, from: Instant<R>) -> String {
     let (metrics, membership) = (hub.metrics(), hub.membership());
     let does_answer = |id: u64| has_answered(&metrics, id, from);
     let name = |id: &u64| name(&membership, *id);

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::{Changed, ids_of, unknown_member};
 use crate::{
     calls::{Change, Refusal},
-    clock::{Instant, timeout_at},
+    clock::Instant,
     hub::Hub,
-    reads::{read_index_until, until},
+    reads::read_index_until,
+    runtime::Runtime,
     transport::BoxFuture,
     types::Membership,
 };
@@ -28,14 +29,14 @@ struct Meant {
 
 impl RemovalTarget {
     /// Of a change that is no removal, or of no member that this node knows: anything will do.
-    pub(crate) fn of(hub: &Hub, change: &Change) -> Self {
+    pub(crate) fn of(hub: &Hub<impl Runtime>, change: &Change) -> Self {
         let Change::Remove { name } = change else { return Self(None) };
         let ids = ids_of(&committed(hub), name);
         Self((!ids.is_empty()).then(|| Meant { name: name.clone(), ids }))
     }
 
     /// Refuses, if the member that was meant is none any more.
-    pub(crate) fn check(&self, hub: &Hub) -> Changed {
+    pub(crate) fn check(&self, hub: &Hub<impl Runtime>) -> Changed {
         let Some(Meant { name, ids }) = &self.0 else { return Ok(()) };
         let members = committed(hub);
         if ids.iter().any(|id| members.get_node(id).is_some()) {
@@ -53,24 +54,25 @@ impl RemovalTarget {
 
     /// Before another attempt: waits until this node knows what the leader knows now. One that was cut
     /// off may hear of the leader before it has its entries. False if that takes too long.
-    pub(crate) async fn is_known_now(&self, hub: &Hub, deadline: Instant) -> bool {
+    pub(crate) async fn is_known_now<R: Runtime>(
+        &self,
+        hub: &Hub<R>,
+        deadline: Instant<R>,
+    ) -> bool {
         if self.0.is_none() {
             return true;
         }
         // On the heap: it would make the futures of all changes deeper than the compiler looks.
         let current: BoxFuture<'_, Option<()>> = Box::pin(async {
             let index = read_index_until(hub, deadline).await?;
-            let mut metrics = hub.raft.metrics();
-            until(&mut metrics, |metrics| {
-                metrics.last_applied.is_some_and(|applied| applied.index >= index)
-            })
-            .await;
+            hub.until(|metrics| metrics.last_applied.is_some_and(|applied| applied.index >= index))
+                .await;
             Some(())
         });
-        matches!(timeout_at(deadline, current).await, Ok(Some(())))
+        matches!(hub.timeout_at(deadline, current).await, Ok(Some(())))
     }
 }
 
-fn committed(hub: &Hub) -> Membership {
+fn committed(hub: &Hub<impl Runtime>) -> Membership {
     hub.metrics().committed_membership_config.membership().clone()
 }

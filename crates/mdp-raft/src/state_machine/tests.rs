@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use futures_util::stream;
 use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeUp, Seq, SoftwareVersion};
 use mdp_wire::{ServiceName, codec};
-use openraft::storage::RaftStateMachine as _;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
     news,
+    runtime::Tokio,
     store::Store,
     types::{LeaderId, Member, Membership, Payload},
     volume::Directory,
@@ -27,15 +27,20 @@ struct StateMachineTest {
 impl StateMachineTest {
     fn new(dir: TempDir) -> Self {
         let volume = Arc::new(Directory::make(dir.path()).unwrap());
-        let opened = Store::open(dir.path(), volume, &"node-1".parse().unwrap()).unwrap();
+        let opened = Store::open::<Tokio>(dir.path(), volume, &"node-1".parse().unwrap()).unwrap();
         let (sender, news) = news(|| {});
         let (state_machine, catalog) = StateMachine::new(opened.snapshots, sender).unwrap();
         Self { dir, state_machine, catalog, news }
     }
 
+    /// The state machine as openraft sees it on this machine.
+    fn raft(&mut self) -> &mut impl RaftStateMachine<TypeConfig<Tokio>, SnapshotData = Vec<u8>> {
+        &mut self.state_machine
+    }
+
     async fn apply(&mut self, entries: Vec<Entry>) {
         let entries = entries.into_iter().map(|entry| Ok((entry, None)));
-        self.state_machine.apply(stream::iter(entries)).await.unwrap();
+        self.raft().apply(stream::iter(entries)).await.unwrap();
     }
 
     /// Index and entries of the next piece of news.
@@ -119,7 +124,7 @@ async fn news_has_every_index_and_only_accepted_entries() {
     let (is_offered, applied) =
         test.catalog.with(|catalog, applied| (catalog.is_offered(b"echo"), applied.copied()));
     assert_eq!((is_offered, applied), (true, Some(log_id(4))));
-    let (applied, membership) = test.state_machine.applied_state().await.unwrap();
+    let (applied, membership) = test.raft().applied_state().await.unwrap();
     assert_eq!(applied, Some(log_id(4)));
     assert_eq!(membership.log_id(), &Some(log_id(0)));
 }
@@ -141,7 +146,7 @@ async fn snapshot_is_the_state_after_a_restart() {
     assert_eq!(test.replaced(), (0, 0));
     test.apply(vec![members(0), command(1, node_up()), command(2, offer(1, "echo"))]).await;
 
-    let mut builder = test.state_machine.get_snapshot_builder().await;
+    let mut builder = test.raft().get_snapshot_builder().await;
     test.apply(vec![command(3, offer(2, "later"))]).await;
     let built = builder.build_snapshot().await.unwrap();
     assert_eq!(built.meta.last_log_id, Some(log_id(2)));
@@ -149,9 +154,9 @@ async fn snapshot_is_the_state_after_a_restart() {
 
     test.state_machine.announce().await;
     assert_eq!(test.replaced(), (2, 1));
-    let (applied, membership) = test.state_machine.applied_state().await.unwrap();
+    let (applied, membership) = test.raft().applied_state().await.unwrap();
     assert_eq!((applied, membership.log_id()), (Some(log_id(2)), &Some(log_id(0))));
-    let current = test.state_machine.get_current_snapshot().await.unwrap().unwrap();
+    let current = test.raft().get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(current.snapshot, built.snapshot);
 }
 
@@ -160,12 +165,12 @@ async fn installed_snapshot_replaces_everything_and_lasts() {
     let mut leader = StateMachineTest::new(TempDir::new().unwrap());
     let entries = vec![members(0), command(1, node_up()), command(2, offer(1, "echo"))];
     leader.apply(entries).await;
-    let mut builder = leader.state_machine.get_snapshot_builder().await;
+    let mut builder = leader.raft().get_snapshot_builder().await;
     let sent = builder.build_snapshot().await.unwrap();
     let mut test = StateMachineTest::new(TempDir::new().unwrap());
     let mut changes = test.catalog.changes();
 
-    test.state_machine.install_snapshot(&sent.meta, sent.snapshot).await.unwrap();
+    test.raft().install_snapshot(&sent.meta, sent.snapshot).await.unwrap();
 
     assert_eq!(test.replaced(), (2, 1));
     assert!(changes.has_changed().unwrap());
@@ -181,13 +186,13 @@ async fn snapshot_of_a_newer_version_stops_the_node() {
     let meta =
         SnapshotMeta { last_log_id: Some(log_id(9)), last_membership: StoredMembership::default() };
 
-    test.state_machine.install_snapshot(&meta, newer).await.unwrap_err();
+    test.raft().install_snapshot(&meta, newer).await.unwrap_err();
 
     let Ok(News::Stopped(Stop::Version { reason })) = test.news.try_recv() else {
         panic!("the node was not told to stop");
     };
     assert!(reason.contains("format 9 of CatalogSnapshot is not known"), "{reason}");
-    assert!(test.state_machine.get_current_snapshot().await.unwrap().is_none());
+    assert!(test.raft().get_current_snapshot().await.unwrap().is_none());
 }
 
 #[tokio::test]

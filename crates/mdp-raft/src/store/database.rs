@@ -17,7 +17,7 @@ use super::{
     },
     watermark::{Mark, WATERMARK_FILE, Watermark},
 };
-use crate::{Volume, VolumeFile, stored, types::Snapshot};
+use crate::{Volume, VolumeFile, runtime::Runtime, stored, types::Snapshot};
 
 /// redb would take 1 GiB. All is read once, at the start, and the log is small.
 const CACHE_BYTES_MAX: usize = 16 << 20;
@@ -61,7 +61,7 @@ pub(super) struct Database {
 
 impl Database {
     /// Opens a volume, or begins a new one. Errors name it by `dir`.
-    pub(super) fn open(
+    pub(super) fn open<R: Runtime>(
         dir: &Path,
         volume: Arc<dyn Volume>,
         name: &NodeName,
@@ -79,7 +79,7 @@ impl Database {
         let database = open_database(dir, promised.is_none(), file)?;
         let mut database = Self { database, commits: 0, watermark, volume, _lock: lock };
         if promised.is_none() {
-            database.make(name).map_err(StorageError::io(dir, "write a new raft.redb"))?;
+            database.make::<R>(name).map_err(StorageError::io(dir, "write a new raft.redb"))?;
         }
         let contents = database.load().map_err(|error| error.at(dir))?;
         database.commits = contents.commits;
@@ -118,8 +118,8 @@ impl Database {
 
     /// Writes the first commit. The directory is in use from the moment that the watermark says
     /// one; before that nobody has heard of the node id, and it may start anew.
-    fn make(&self, name: &NodeName) -> io::Result<()> {
-        let identity = Identity::new(name.clone())?;
+    fn make<R: Runtime>(&self, name: &NodeName) -> io::Result<()> {
+        let identity = Identity::new::<R>(name.clone())?;
         let identity = sealed(stored::encode_identity(&identity))?;
         self.write(&[Change::Identity(identity)], 1).map_err(into_io)?;
         self.volume.sync_names()?;

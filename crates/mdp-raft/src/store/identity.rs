@@ -9,7 +9,10 @@ use mdp_catalog::{NodeId, NodeName};
 use tokio::sync::oneshot;
 
 use super::{database::Change, database::sealed, lock, writer::Writer};
-use crate::{entropy::random_bytes, stored};
+use crate::{
+    runtime::{Runtime, random_bytes},
+    stored,
+};
 
 /// Who a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +27,10 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// The identity of a new directory.
-    pub(super) fn new(name: NodeName) -> io::Result<Self> {
+    pub(super) fn new<R: Runtime>(name: NodeName) -> io::Result<Self> {
         // openraft's tests, and people who read logs, take zero for nobody.
         let node_id = loop {
-            match u64::from_le_bytes(random_bytes()?) {
+            match u64::from_le_bytes(random_bytes::<R, _>()?) {
                 0 => {}
                 id => break NodeId(id),
             }

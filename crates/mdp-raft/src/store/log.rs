@@ -14,6 +14,7 @@ use openraft::{
     OptionalSend,
     storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage},
 };
+use openraft_rt::AsyncRuntime as _;
 use tokio::sync::oneshot;
 
 use super::{
@@ -23,7 +24,9 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    News, NewsSender, Stop, runtime, stored,
+    News, NewsSender, Stop,
+    runtime::Runtime,
+    stored,
     types::{Entry, LogId, TypeConfig, Vote},
 };
 
@@ -43,9 +46,9 @@ impl LogStore {
 
     /// Tells the node when the directory can not be written any more. Must be called inside of a
     /// tokio runtime.
-    pub(crate) fn report_failures_to(&self, news: NewsSender) {
+    pub(crate) fn report_failures_to<R: Runtime>(&self, news: NewsSender) {
         let failed = self.writer.failed();
-        drop(runtime::spawn(async move {
+        drop(R::Async::spawn(async move {
             if let Some(reason) = failed.await {
                 news.send(News::Stopped(Stop::Storage { reason })).await;
             }
@@ -88,10 +91,10 @@ impl LogStore {
     }
 }
 
-impl RaftLogReader<TypeConfig> for LogStore {
-    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+impl<R: Runtime> RaftLogReader<TypeConfig<R>> for LogStore {
+    async fn try_get_log_entries<B: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
-        range: R,
+        range: B,
     ) -> Result<Vec<Entry>, io::Error> {
         let start = match range.start_bound() {
             Bound::Included(start) => *start,
@@ -114,10 +117,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 }
 
-impl RaftLogStorage<TypeConfig> for LogStore {
+impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig<R>>, io::Error> {
         let log = lock(&self.log);
         Ok(LogState { last_purged_log_id: log.purged, last_log_id: log.last_log_id() })
     }
@@ -151,7 +154,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(lock(&self.log).committed)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig<R>>) -> io::Result<()>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

@@ -12,7 +12,7 @@ use super::{
     database::{Change, Database, sealed},
 };
 use crate::{
-    entropy::random_bytes,
+    runtime::{Tokio, random_bytes},
     stored,
     types::{Command, Entry, LogId, Member, Membership, Snapshot, SnapshotMeta, StoredMembership},
     volume::Directory,
@@ -51,7 +51,7 @@ pub fn recover(dir: &Path, name: &NodeName, endpoint: &str) -> Result<Recovered,
         return Err(nothing(io::Error::other("there is no raft.redb in it")));
     }
     let volume = Directory::make(dir).map_err(StorageError::io(dir, "make it"))?;
-    let (mut database, contents) = Database::open(dir, Arc::new(volume), name)?;
+    let (mut database, contents) = Database::open::<Tokio>(dir, Arc::new(volume), name)?;
     if !contents.is_initialised() {
         let reason = "this node never was a member of a cluster; just start it";
         return Err(nothing(io::Error::other(reason)));
@@ -62,7 +62,7 @@ pub fn recover(dir: &Path, name: &NodeName, endpoint: &str) -> Result<Recovered,
         return Err(nothing(io::Error::other("its log is empty")));
     };
     let member = Member { name: name.as_str().to_owned(), endpoint: endpoint.to_owned() };
-    let cluster_id = random_bytes()
+    let cluster_id = random_bytes::<Tokio, _>()
         .map(u128::from_le_bytes)
         .map_err(StorageError::io(dir, "read random bytes"))?;
     let identity = Identity { cluster_id: Some(cluster_id), ..contents.identity };

@@ -19,7 +19,7 @@ use mdp_catalog::{
 use mdp_wire::ServiceName;
 use openraft::{
     EntryPayload,
-    storage::{RaftLogReader as _, RaftLogStorage as _, RaftLogStorageExt as _},
+    storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt as _},
 };
 use tempfile::TempDir;
 
@@ -29,12 +29,22 @@ use super::{
     *,
 };
 use crate::{
+    runtime::Tokio,
     types::{
         Command, Entry, LeaderId, LogId, Member, Membership, Payload, Snapshot, SnapshotMeta,
-        StoredMembership, Vote,
+        StoredMembership, TypeConfig, Vote,
     },
     volume::Directory,
 };
+
+impl Opened {
+    /// The log as openraft sees it on this machine.
+    fn log(
+        &mut self,
+    ) -> &mut (impl RaftLogStorage<TypeConfig<Tokio>> + RaftLogReader<TypeConfig<Tokio>>) {
+        &mut self.log
+    }
+}
 
 /// In memory if possible: thousands of directories are opened, and each open syncs.
 fn directory() -> TempDir {
@@ -51,7 +61,7 @@ fn volume(dir: &Path) -> Arc<Directory> {
 }
 
 fn open_as(dir: &Path, name: &NodeName) -> Result<Opened, StorageError> {
-    Store::open(dir, volume(dir), name)
+    Store::open::<Tokio>(dir, volume(dir), name)
 }
 
 fn open(dir: &Path) -> Opened {
@@ -119,21 +129,21 @@ async fn fill(opened: &mut Opened) {
             catalog.apply(entry.log_id.index, entry_.clone()).unwrap();
         }
     }
-    opened.log.save_vote(&vote(1)).await.unwrap();
+    opened.log().save_vote(&vote(1)).await.unwrap();
     for batch in entries.chunks(5) {
-        opened.log.blocking_append(batch.to_vec()).await.unwrap();
+        opened.log().blocking_append(batch.to_vec()).await.unwrap();
     }
     opened.identity.set_cluster_id(9).await.unwrap();
     opened.snapshots.save(snapshot(log_id(1, 29), &catalog)).await.unwrap();
-    opened.log.purge(log_id(1, 19)).await.unwrap();
-    opened.log.save_committed(Some(log_id(1, 58))).await.unwrap();
-    opened.log.blocking_append([blank(2, 60), blank(2, 61)]).await.unwrap();
-    opened.log.save_vote(&vote(3)).await.unwrap();
+    opened.log().purge(log_id(1, 19)).await.unwrap();
+    opened.log().save_committed(Some(log_id(1, 58))).await.unwrap();
+    opened.log().blocking_append([blank(2, 60), blank(2, 61)]).await.unwrap();
+    opened.log().save_vote(&vote(3)).await.unwrap();
 }
 
 /// Everything that must come back.
 fn kept(dir: &Path) -> Result<String, StorageError> {
-    let (_database, contents) = Database::open(dir, volume(dir), &name())?;
+    let (_database, contents) = Database::open::<Tokio>(dir, volume(dir), &name())?;
     let Contents { commits: _, identity, log, snapshot } = contents;
     Ok(format!("{identity:?} {log:?} {snapshot:?}"))
 }
@@ -166,12 +176,12 @@ async fn everything_comes_back_after_a_close_and_after_a_crash() {
 
     assert_eq!(kept(dir.path()).unwrap(), kept(crashed.path()).unwrap());
     let mut opened = open(dir.path());
-    let state = opened.log.get_log_state().await.unwrap();
+    let state = opened.log().get_log_state().await.unwrap();
     assert_eq!(state.last_purged_log_id, Some(log_id(1, 19)));
     assert_eq!(state.last_log_id, Some(log_id(2, 61)));
-    assert_eq!(opened.log.read_vote().await.unwrap(), Some(vote(3)));
-    assert_eq!(opened.log.read_committed().await.unwrap(), Some(log_id(1, 58)));
-    assert_eq!(opened.log.try_get_log_entries(..).await.unwrap().len(), 42);
+    assert_eq!(opened.log().read_vote().await.unwrap(), Some(vote(3)));
+    assert_eq!(opened.log().read_committed().await.unwrap(), Some(log_id(1, 58)));
+    assert_eq!(opened.log().try_get_log_entries(..).await.unwrap().len(), 42);
     assert_eq!(opened.snapshots.load().unwrap().meta.last_log_id, Some(log_id(1, 29)));
     let now = opened.identity.identity();
     assert_eq!(now, Identity { cluster_id: Some(9), ..identity });
@@ -208,15 +218,15 @@ async fn directory_in_use_and_directory_of_another_node_are_refused() {
 async fn truncated_and_replaced_entries_do_not_come_back() {
     let dir = directory();
     let mut opened = open(dir.path());
-    opened.log.blocking_append((0..10).map(|index| blank(1, index))).await.unwrap();
+    opened.log().blocking_append((0..10).map(|index| blank(1, index))).await.unwrap();
 
-    opened.log.truncate_after(Some(log_id(1, 4))).await.unwrap();
-    assert_eq!(opened.log.get_log_state().await.unwrap().last_log_id, Some(log_id(1, 4)));
-    opened.log.blocking_append([blank(2, 5)]).await.unwrap();
+    opened.log().truncate_after(Some(log_id(1, 4))).await.unwrap();
+    assert_eq!(opened.log().get_log_state().await.unwrap().last_log_id, Some(log_id(1, 4)));
+    opened.log().blocking_append([blank(2, 5)]).await.unwrap();
     opened.log.close().await.unwrap();
 
     let mut opened = open(dir.path());
-    let entries = opened.log.try_get_log_entries(3..).await.unwrap();
+    let entries = opened.log().try_get_log_entries(3..).await.unwrap();
     assert_eq!(entries, [blank(1, 3), blank(1, 4), blank(2, 5)]);
 }
 
@@ -256,10 +266,10 @@ async fn purging_bounds_the_file() {
     for batch in 0..200_u64 {
         let first = batch * 250;
         let entry = |index| command(1, index, offer(1, index, "some-service"));
-        opened.log.blocking_append((first..first + 250).map(entry)).await.unwrap();
+        opened.log().blocking_append((first..first + 250).map(entry)).await.unwrap();
         opened.snapshots.save(snapshot(log_id(1, first), &Catalog::new())).await.unwrap();
-        opened.log.purge(log_id(1, first)).await.unwrap();
-        opened.log.save_vote(&vote(batch)).await.unwrap();
+        opened.log().purge(log_id(1, first)).await.unwrap();
+        opened.log().save_vote(&vote(batch)).await.unwrap();
         let bytes = fs::metadata(dir.path().join(DATABASE_FILE)).unwrap().len();
         assert!(bytes <= BOUNDED_FILE_BYTES_MAX, "{bytes} bytes after entry {}", first + 249);
     }

@@ -6,26 +6,19 @@
 
 use std::{
     fmt, io,
-    pin::pin,
     sync::{Arc, Mutex},
-    task::{Context, Wake, Waker},
-    thread::{self, Thread},
-    time::Duration,
 };
 
 use mdp_histogram::Histogram;
 use mdp_mutants::{Mutant, is_on};
-use tokio::sync::mpsc;
+use openraft_rt::Instant as _;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     database::{Change, Database},
     lock,
 };
-use crate::{
-    clock,
-    runtime::{self, WatchReceiver, WatchSender},
-    simulation::with_host,
-};
+use crate::{clock::now, runtime::Runtime};
 
 /// How many changes may wait; then whoever has another one waits.
 const CHANGES_WAITING_MAX: usize = 1_024;
@@ -52,24 +45,19 @@ enum State {
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     sender: mpsc::Sender<Message>,
-    state: WatchReceiver<State>,
+    state: watch::Receiver<State>,
     commits: Arc<Mutex<Histogram>>,
 }
 
 impl Writer {
-    pub(super) fn start(database: Database) -> io::Result<Self> {
+    pub(super) fn start<R: Runtime>(database: Database) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
-        let (state, observed) = runtime::watch(State::Writes);
+        let (state, observed) = watch::channel(State::Writes);
         let state = Reported(state);
         let commits = Arc::<Mutex<Histogram>>::default();
         let times = Arc::clone(&commits);
         let writing = Loop { receiver, committed: None, database, state, times };
-        if with_host(|_| ()).is_some() {
-            drop(runtime::spawn(writing.run()));
-        } else {
-            let thread = thread::Builder::new().name("raft-store".to_owned());
-            thread.spawn(move || run_alone(writing.run()))?;
-        }
+        R::run_writer(writing.run::<R>())?;
         Ok(Self { sender, state: observed, commits })
     }
 
@@ -104,7 +92,7 @@ impl Writer {
     pub(super) fn failed(&self) -> impl Future<Output = Option<String>> + Send + use<> {
         let mut state = self.state.clone();
         async move {
-            if !state.until(|state| *state != State::Writes).await {
+            if state.wait_for(|state| *state != State::Writes).await.is_err() {
                 return None;
             }
             match &*state.borrow() {
@@ -130,7 +118,7 @@ impl Writer {
 }
 
 /// Tells how the thread is, also when it panics.
-struct Reported(WatchSender<State>);
+struct Reported(watch::Sender<State>);
 
 impl Reported {
     fn ended(&self, state: State) {
@@ -169,7 +157,7 @@ struct Batch {
 }
 
 impl Loop {
-    async fn run(mut self) {
+    async fn run<R: Runtime>(mut self) {
         loop {
             let mut batch = self.next_batch().await;
             if !batch.changes.is_empty() || batch.is_last {
@@ -178,8 +166,11 @@ impl Loop {
             let written = match batch.changes.as_slice() {
                 [] => Ok(()),
                 changes => {
-                    let began = clock::Instant::now();
-                    wait(self.database.commit_takes()).await;
+                    let began = now::<R>();
+                    let simulated = self.database.commit_takes();
+                    if !simulated.is_zero() {
+                        R::wait_for_disk(simulated).await;
+                    }
                     let written = self.database.commit(changes);
                     lock(&self.times).observe(began.elapsed());
                     written
@@ -253,37 +244,6 @@ impl Loop {
                 Message::Change { done: None, .. } | Message::Close => {}
             }
         }
-    }
-}
-
-/// Waits for a simulated disk.
-async fn wait(time: Duration) {
-    if time.is_zero() {
-        return;
-    }
-    if with_host(|_| ()).is_some() {
-        clock::sleep(time).await;
-    } else {
-        // This thread writes, and nothing else.
-        thread::sleep(time);
-    }
-}
-
-/// Wakes a thread that runs one future.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread, which is no part of a runtime.
-fn run_alone(future: impl Future<Output = ()>) {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    while future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-        thread::park();
     }
 }
 

@@ -193,13 +193,13 @@ impl World {
     pub(crate) fn transfer_leader(&self, node: usize) {
         let Some(consensus) = self.machines[node].consensus().cloned() else { return };
         let asking = async move { drop(consensus.transfer_leader(None).await) };
-        drop(tokio::spawn(self.machines[node].host().run(asking)));
+        self.machines[node].host().spawn(asking);
     }
 
     fn snapshot(&self, node: usize) {
         let Some(consensus) = self.machines[node].consensus().cloned() else { return };
         let asking = async move { drop(consensus.snapshot().await) };
-        drop(tokio::spawn(self.machines[node].host().run(asking)));
+        self.machines[node].host().spawn(asking);
     }
 
     pub(crate) fn start_if_off(&mut self, now: Instant, node: usize) {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_raft::simulation::{PositionView, RaftView};
+use mdp_raft::{PositionView, RaftView};
 
 use super::{
     Invariant,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mdp_raft::simulation::{EntryView, PositionView, RaftView, VoteView};
+use mdp_raft::{EntryView, PositionView, RaftView, VoteView};
 
 use super::Invariant;
 use crate::{

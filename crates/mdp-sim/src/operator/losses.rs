@@ -25,7 +25,7 @@ impl World {
     /// The site of the node that leads, by its own account.
     fn leader(&self) -> Option<usize> {
         (0..self.machines.len())
-            .find(|site| self.machines[*site].consensus().is_some_and(|raft| raft.inspect().leads))
+            .find(|site| self.machines[*site].look(|raft| raft.inspect().leads) == Some(true))
     }
 
     /// The leader in the place of this one, often, if it is one of these.
@@ -72,7 +72,7 @@ impl World {
         {
             let name = node_name(site);
             let asking = async move { drop(consensus.remove_member(name).await) };
-            drop(tokio::spawn(self.machines[other].host().run(asking)));
+            self.machines[other].host().spawn(asking);
         }
         if is_transferred {
             self.transfer_leader(asked);
@@ -96,7 +96,7 @@ impl World {
                 false => consensus.promote_member(name).await,
             });
         };
-        drop(tokio::spawn(self.machines[asked].host().run(asking)));
+        self.machines[asked].host().spawn(asking);
     }
 
     /// A node is killed then, and started again later.

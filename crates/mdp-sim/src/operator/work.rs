@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     disk::Unsynced,
+    hosts::Consensus,
     machine::node_name,
     observation::Event as Seen,
     roster::Place,
@@ -165,13 +166,11 @@ impl World {
 
     /// Whether it takes part, and everybody who runs takes it for a voter.
     fn has_joined(&self, site: usize) -> bool {
-        let Some(joined) = self.machines[site].consensus() else { return false };
-        let id = joined.inspect().id;
+        let Some(id) = self.machines[site].look(|raft| raft.inspect().id) else { return false };
         let members = self.roster.members().into_iter();
-        let mut rafts = members.filter_map(|other| self.machines[other].consensus());
+        let mut rafts = members.filter_map(|other| self.machines[other].look(Consensus::inspect));
         self.is_ready(site)
-            && rafts
-                .all(|raft| raft.inspect().voters.last().is_some_and(|voters| voters.contains(&id)))
+            && rafts.all(|raft| raft.voters.last().is_some_and(|voters| voters.contains(&id)))
     }
 
     fn go_on_removing(&mut self, now: Instant, site: usize, stage: Stage) -> Option<Stage> {
@@ -229,7 +228,7 @@ impl World {
             let outcome = consensus.remove_member(name).await;
             *result.lock() = Some(outcome);
         };
-        drop(tokio::spawn(machine.host().run(asking)));
+        machine.host().spawn(asking);
         Some(answer)
     }
 
@@ -237,8 +236,8 @@ impl World {
     fn is_unknown(&self, site: usize) -> bool {
         let name: NodeName = node_name(site);
         let others = self.roster.members().into_iter();
-        let mut rafts = others.filter_map(|other| self.machines[other].consensus());
-        rafts.all(|raft| raft.status().members.iter().all(|member| member.name != name))
+        let mut rafts = others.filter_map(|other| self.machines[other].look(Consensus::status));
+        rafts.all(|status| status.members.iter().all(|member| member.name != name))
     }
 
     /// The machine of a node that was removed.

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use mdp_raft::simulation::RaftView;
+use mdp_raft::RaftView;
 
 use super::World;
 use crate::{
+    hosts::Consensus,
     trace::Who,
     view::{ClusterView, NodeView},
 };
@@ -32,7 +33,7 @@ impl World {
         for (node, machine) in self.machines.iter().enumerate() {
             let Some(consensus) = machine.consensus() else { continue };
             self.trace.whisper(at, || {
-                let raft = consensus.inspect();
+                let raft = machine.host().look(|| consensus.inspect());
                 let RaftView { id, term, vote, leader, committed, last_log, voters, .. } = raft;
                 let text = format!(
                     "raft {id}: term {term}, vote {vote:?}, leader {leader:?}, committed \
@@ -74,7 +75,7 @@ impl World {
                 is_up: process.is_some(),
                 is_paused: machine.is_paused(),
                 is_ready: self.is_ready(node),
-                raft: process.map(|process| process.consensus().inspect()),
+                raft: machine.look(Consensus::inspect),
                 applied_index: replica.map_or(0, |replica| replica.applied_index()),
                 catalog: replica.map(|replica| replica.catalog()),
                 life: replica.and_then(|replica| replica.life()),
@@ -90,18 +91,19 @@ impl World {
     /// those of whom a majority is needed: the loss of another volume meanwhile may be one too many.
     pub(crate) fn are_members_settled(&self) -> bool {
         let members = self.roster.members().into_iter();
-        let mut rafts = members.filter_map(|node| self.machines[node].consensus());
-        rafts.all(|consensus| consensus.inspect().voters.len() == 1)
+        let mut rafts = members.filter_map(|node| self.machines[node].look(Consensus::inspect));
+        rafts.all(|raft| raft.voters.len() == 1)
     }
 
     /// Whether a node takes part, by its own account.
     pub(crate) fn is_ready(&self, node: usize) -> bool {
         let machine = &self.machines[node];
         let Some(process) = machine.process() else { return false };
-        !machine.is_paused() && !process.is_leaving() && {
-            let status = process.consensus().status();
-            status.not_ready.is_empty() && status.leader.is_some()
-        }
+        !machine.is_paused()
+            && !process.is_leaving()
+            && machine
+                .look(Consensus::status)
+                .is_some_and(|status| status.not_ready.is_empty() && status.leader.is_some())
     }
 
     /// Whether every node takes part, and nobody owes anybody anything.
@@ -119,7 +121,7 @@ impl World {
         let nodes = self.machines.iter().map(|machine| match machine.process() {
             None => format!("{} is off", machine.name),
             Some(process) => {
-                let status = process.consensus().status();
+                let status = machine.host().look(|| process.consensus().status());
                 let waits: Vec<_> = status.not_ready.iter().map(|why| why.text.clone()).collect();
                 let (leader, gauges) = (status.leader, process.broker().gauges());
                 format!("{}: leader {leader:?}, waits for {waits:?}, {gauges:?}", machine.name)

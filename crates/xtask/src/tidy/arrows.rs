@@ -118,6 +118,8 @@ const MEMBERS: &[Member] = &[
 /// Outside crates that only some members may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("bincode", &["mdp-wire"]),
+    // Simulated machines are runtimes of openraft.
+    ("openraft-rt", &["mdp-raft", "mdp-sim"]),
     ("openraft", &["mdp-raft"]),
     ("redb", &["mdp-raft"]),
     (
@@ -207,9 +209,9 @@ fn check_dependency(member: &Member, entry: &Entry<'_>) -> Option<String> {
     }
 }
 
-/// `openraft-rt` is reserved where `openraft` is; `zmq-sys` has its own rule.
+/// `openraft-macros` is reserved where `openraft` is; `zmq-sys` has its own rule.
 fn is_family(dependency: &str, name: &str) -> bool {
-    dependency == name || (name == "openraft" && dependency.starts_with("openraft"))
+    dependency == name || (name.starts_with("openraft") && dependency.starts_with(name))
 }
 
 #[cfg(test)]
@@ -236,6 +238,8 @@ mod tests {
         assert_eq!(violations("mdp-node", "zmq.workspace = true"), []);
         assert_eq!(violations("mdp-catalog", "zmq = { workspace = true }").len(), 1);
         assert_eq!(violations("mdp-node", "openraft-rt.workspace = true").len(), 1);
+        assert_eq!(violations("mdp-sim", "openraft-rt-tokio.workspace = true"), []);
+        assert_eq!(violations("mdp-sim", "openraft.workspace = true").len(), 1);
     }
 
     #[test]

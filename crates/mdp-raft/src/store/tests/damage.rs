@@ -128,8 +128,8 @@ async fn commits_that_were_promised_and_are_lost_are_found() {
     let mut opened = open(dir.path());
     fill(&mut opened).await;
     let [before, _] = files(dir.path());
-    opened.log.save_vote(&vote(4)).await.unwrap();
-    opened.log.blocking_append([blank(4, 62)]).await.unwrap();
+    opened.log().save_vote(&vote(4)).await.unwrap();
+    opened.log().blocking_append([blank(4, 62)]).await.unwrap();
     let [_, promised] = files(dir.path());
 
     let rolled_back = directory();
@@ -148,7 +148,7 @@ async fn crash_in_the_middle_of_a_commit_goes_back_to_the_one_before() {
     fill(&mut opened).await;
     let [_, promised] = files(dir.path());
     let before = Opener::new(&files(dir.path())).expected;
-    opened.log.save_vote(&vote(4)).await.unwrap();
+    opened.log().save_vote(&vote(4)).await.unwrap();
     let [unfinished, _] = files(dir.path());
     let after = Opener::new(&[unfinished.clone(), promised.clone()]).expected;
 
@@ -173,7 +173,7 @@ async fn crash_in_the_middle_of_a_commit_goes_back_to_the_one_before() {
 async fn log_with_a_hole_is_refused() {
     let dir = directory();
     let mut opened = open(dir.path());
-    opened.log.blocking_append([blank(1, 0), blank(1, 1), blank(1, 3)]).await.unwrap();
+    opened.log().blocking_append([blank(1, 0), blank(1, 1), blank(1, 3)]).await.unwrap();
     opened.log.close().await.unwrap();
 
     let error = kept(dir.path()).unwrap_err();
@@ -184,7 +184,8 @@ async fn log_with_a_hole_is_refused() {
 #[test]
 fn record_of_a_newer_version_is_said_to_be_newer() {
     let dir = directory();
-    let (mut database, _) = Database::open(dir.path(), volume(dir.path()), &name()).unwrap();
+    let (mut database, _) =
+        Database::open::<Tokio>(dir.path(), volume(dir.path()), &name()).unwrap();
     let newer = mdp_wire::codec::encode(mdp_wire::codec::Kind::LogEntry, 2, &7_u64).unwrap();
     let record = mdp_wire::codec::seal(newer);
     database.commit(&[database::Change::Append(vec![(0, record)])]).unwrap();

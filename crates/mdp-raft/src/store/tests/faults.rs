@@ -103,30 +103,30 @@ impl FaultTest {
         let dir = directory();
         let fault = Arc::new(AtomicU8::new(WORKS));
         let disk = Disk { directory: volume(dir.path()), fault: Arc::clone(&fault) };
-        let mut opened = Store::open(dir.path(), Arc::new(disk), &name()).unwrap();
+        let mut opened = Store::open::<Tokio>(dir.path(), Arc::new(disk), &name()).unwrap();
         let (sender, news) = news(|| {});
-        opened.log.report_failures_to(sender);
-        opened.log.save_vote(&vote(1)).await.unwrap();
-        opened.log.blocking_append([blank(1, 0), blank(1, 1)]).await.unwrap();
+        opened.log.report_failures_to::<Tokio>(sender);
+        opened.log().save_vote(&vote(1)).await.unwrap();
+        opened.log().blocking_append([blank(1, 0), blank(1, 1)]).await.unwrap();
         Self { dir, fault, opened, news }
     }
 
     /// Everything fails from now on, also when the disk works again.
     async fn fail(&mut self, fault: u8) -> String {
         self.fault.store(fault, Ordering::SeqCst);
-        self.opened.log.blocking_append([blank(1, 2)]).await.unwrap_err();
+        self.opened.log().blocking_append([blank(1, 2)]).await.unwrap_err();
         let Some(News::Stopped(Stop::Storage { reason })) = self.news.recv().await else {
             panic!("the node was not told to stop");
         };
         self.fault.store(WORKS, Ordering::SeqCst);
-        self.opened.log.save_vote(&vote(2)).await.unwrap_err();
-        self.opened.log.blocking_append([blank(1, 3)]).await.unwrap_err();
-        self.opened.log.save_committed(Some(log_id(1, 1))).await.unwrap_err();
-        self.opened.log.purge(log_id(1, 1)).await.unwrap_err();
+        self.opened.log().save_vote(&vote(2)).await.unwrap_err();
+        self.opened.log().blocking_append([blank(1, 3)]).await.unwrap_err();
+        self.opened.log().save_committed(Some(log_id(1, 1))).await.unwrap_err();
+        self.opened.log().purge(log_id(1, 1)).await.unwrap_err();
         let late = snapshot(log_id(1, 1), &Catalog::new());
         self.opened.snapshots.save(late).await.unwrap_err();
         self.opened.identity.set_cluster_id(1).await.unwrap_err();
-        assert_eq!(self.opened.log.read_vote().await.unwrap(), Some(vote(1)));
+        assert_eq!(self.opened.log().read_vote().await.unwrap(), Some(vote(1)));
         reason
     }
 
@@ -135,8 +135,8 @@ impl FaultTest {
         self.opened.log.close().await.unwrap_err();
         assert!(self.news.recv().await.is_none(), "told once");
         let mut opened = open(self.dir.path());
-        assert_eq!(opened.log.read_vote().await.unwrap(), Some(vote(1)));
-        let entries = opened.log.try_get_log_entries(..).await.unwrap();
+        assert_eq!(opened.log().read_vote().await.unwrap(), Some(vote(1)));
+        let entries = opened.log().try_get_log_entries(..).await.unwrap();
         assert_eq!(entries[..2], [blank(1, 0), blank(1, 1)]);
         assert!(entries.len() <= 3, "an entry after the fault was written");
         assert_eq!(opened.identity.identity().cluster_id, None);
@@ -162,8 +162,8 @@ async fn failed_sync_stops_the_store() {
 #[tokio::test]
 async fn panic_of_the_writer_stops_the_store() {
     let dir = directory();
-    let (database, _) = Database::open(dir.path(), volume(dir.path()), &name()).unwrap();
-    let writer = Writer::start(database).unwrap();
+    let (database, _) = Database::open::<Tokio>(dir.path(), volume(dir.path()), &name()).unwrap();
+    let writer = Writer::start::<Tokio>(database).unwrap();
 
     let vote = database::Change::Vote(vec![]);
     writer.write(vote, Some(Box::new(|_| panic!("a bug")))).await.unwrap();
@@ -176,8 +176,8 @@ async fn panic_of_the_writer_stops_the_store() {
 #[tokio::test]
 async fn answers_come_in_the_order_of_the_writes() {
     let dir = directory();
-    let (database, _) = Database::open(dir.path(), volume(dir.path()), &name()).unwrap();
-    let writer = Writer::start(database).unwrap();
+    let (database, _) = Database::open::<Tokio>(dir.path(), volume(dir.path()), &name()).unwrap();
+    let writer = Writer::start::<Tokio>(database).unwrap();
     let answered = Arc::new(Mutex::new(Vec::new()));
 
     for number in 0..3_000 {
@@ -200,7 +200,7 @@ async fn closed_store_answers_with_an_error_and_tells_nobody() {
 
     test.opened.log.close().await.unwrap();
 
-    let error = test.opened.log.save_vote(&vote(2)).await.unwrap_err();
+    let error = test.opened.log().save_vote(&vote(2)).await.unwrap_err();
     assert_eq!(error.to_string(), "the data directory is closed");
     assert!(test.news.recv().await.is_none());
 }

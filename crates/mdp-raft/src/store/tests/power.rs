@@ -10,7 +10,7 @@ use openraft::type_config::TypeConfigExt as _;
 use tokio::task::JoinSet;
 
 use super::{damage::Numbers, *};
-use crate::{VolumeFile, types::TypeConfig};
+use crate::VolumeFile;
 
 /// How often the power goes.
 const ROUNDS: usize = 300;
@@ -149,20 +149,20 @@ async fn write_until_power_loss(opened: &mut Opened) -> (u64, u64) {
     let mut callbacks = JoinSet::new();
     let (mut votes, mut purged) = (0, false);
     for index in 0..400 {
-        let (sender, receiver) = TypeConfig::oneshot();
+        let (sender, receiver) = TypeConfig::<Tokio>::oneshot();
         let callback = openraft::storage::IOFlushed::signal(sender);
-        if opened.log.append([blank(1, index)], callback).await.is_err() {
+        if opened.log().append([blank(1, index)], callback).await.is_err() {
             break;
         }
         callbacks.spawn(async move { matches!(receiver.await, Ok(Ok(()))).then_some(index + 1) });
-        if index % 7 == 0 && opened.log.save_vote(&vote(index)).await.is_ok() {
+        if index % 7 == 0 && opened.log().save_vote(&vote(index)).await.is_ok() {
             votes = index;
         }
         if index == 40 {
             let snapshot = snapshot(log_id(1, 30), &Catalog::new());
             purged = opened.snapshots.save(snapshot).await.is_ok();
         }
-        if purged && index == 45 && opened.log.purge(log_id(1, 30)).await.is_err() {
+        if purged && index == 45 && opened.log().purge(log_id(1, 30)).await.is_err() {
             break;
         }
     }
@@ -178,7 +178,7 @@ async fn power_loss_at_any_moment_loses_nothing_that_was_answered() {
         // A new directory takes some thirty operations.
         let disk = Disk::new(40 + numbers.below(1_500));
         let machine = Machine { directory: volume(dir.path()), disk: disk.clone() };
-        let mut opened = Store::open(dir.path(), Arc::new(machine), &name()).unwrap();
+        let mut opened = Store::open::<Tokio>(dir.path(), Arc::new(machine), &name()).unwrap();
         let identity = opened.identity.identity();
 
         let (answered, voted) = write_until_power_loss(&mut opened).await;
@@ -193,10 +193,10 @@ async fn power_loss_at_any_moment_loses_nothing_that_was_answered() {
         write(dir.path(), &image);
         let mut opened =
             open_as(dir.path(), &name()).unwrap_or_else(|error| panic!("round {round}: {error}"));
-        let state = opened.log.get_log_state().await.unwrap();
+        let state = opened.log().get_log_state().await.unwrap();
         let next = state.last_log_id.map_or(0, |last| last.index + 1);
         assert!((answered..=400).contains(&next), "round {round}: {next} of {answered}");
-        let saved = opened.log.read_vote().await.unwrap().map_or(0, |vote| vote.leader_id.term);
+        let saved = opened.log().read_vote().await.unwrap().map_or(0, |vote| vote.leader_id.term);
         assert!(saved >= voted, "round {round}: vote {saved} of {voted}");
         assert_eq!(opened.identity.identity(), identity);
     }

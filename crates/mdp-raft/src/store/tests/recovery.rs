@@ -27,8 +27,8 @@ async fn survivor_becomes_the_only_voter_of_a_new_cluster_with_all_it_has() {
         nodes: 1,
     };
     assert_eq!(recovered, expected);
-    assert_eq!(opened.log.read_vote().await.unwrap(), Some(vote(3)));
-    let state = opened.log.get_log_state().await.unwrap();
+    assert_eq!(opened.log().read_vote().await.unwrap(), Some(vote(3)));
+    let state = opened.log().get_log_state().await.unwrap();
     assert_eq!(state.last_purged_log_id, Some(log_id(2, 61)));
     assert_eq!(state.last_log_id, Some(log_id(2, 61)));
     let snapshot = opened.snapshots.load().unwrap();
@@ -47,7 +47,7 @@ async fn stale_log_behind_a_leaders_snapshot_is_left_out() {
     let mut opened = open(dir.path());
     let members = Entry { log_id: log_id(1, 0), payload: Payload::Membership(membership(&[7])) };
     let stale = [members, command(3, 1, node_up()), command(3, 2, offer(1, 1, "stale"))];
-    opened.log.blocking_append(stale).await.unwrap();
+    opened.log().blocking_append(stale).await.unwrap();
     opened.snapshots.save(snapshot(log_id(2, 1), &Catalog::new())).await.unwrap();
     opened.log.close().await.unwrap();
 
@@ -55,7 +55,7 @@ async fn stale_log_behind_a_leaders_snapshot_is_left_out() {
 
     assert_eq!((recovered.applied_index, recovered.services), (1, 0));
     let mut opened = open(dir.path());
-    assert_eq!(opened.log.try_get_log_entries(..).await.unwrap(), []);
+    assert_eq!(opened.log().try_get_log_entries(..).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -6,12 +6,14 @@ use openraft::{
 };
 
 use super::*;
-use crate::{news, state_machine::StateMachine, types::TypeConfig};
+use crate::{news, state_machine::StateMachine};
 
 struct Builder;
 
-impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
-    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), OpenraftError<TypeConfig>> {
+impl StoreBuilder<TypeConfig<Tokio>, LogStore, StateMachine, TempDir> for Builder {
+    async fn build(
+        &self,
+    ) -> Result<(TempDir, LogStore, StateMachine), OpenraftError<TypeConfig<Tokio>>> {
         let dir = directory();
         let opened = open(dir.path());
         let (state_machine, _) = StateMachine::new(opened.snapshots, news(|| {}).0).unwrap();

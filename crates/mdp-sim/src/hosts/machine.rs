@@ -3,17 +3,16 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::{Mutex, MutexGuard, PoisonError, Weak},
+    sync::{MutexGuard, Weak},
     task::Waker,
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::entropy::next_number;
+use super::next_number;
+use crate::{machine::TRUE_RATE, shared::Shared};
 
-/// The rate of a clock that goes right.
-const TRUE_RATE: u32 = 1_000_000;
 /// As far away as a timer is ever set.
 const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
@@ -25,7 +24,7 @@ pub(super) trait Killable: Send + Sync {
 
 #[derive(Debug)]
 pub(super) struct Machine {
-    state: Mutex<State>,
+    state: Shared<State>,
 }
 
 struct State {
@@ -87,11 +86,11 @@ impl Machine {
             alarms: BTreeMap::new(),
             tasks: BTreeMap::new(),
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Shared::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn pause(&self) {

@@ -5,18 +5,20 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use crate::{Volume, VolumeFile, hub::lock};
+use mdp_raft::{Volume, VolumeFile};
+
+use crate::shared::Shared;
 
 /// Files that outlive the process that wrote them, and are gone with the test.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MemoryVolume {
-    files: Arc<Mutex<BTreeMap<String, MemoryFile>>>,
+    files: Arc<Shared<BTreeMap<String, MemoryFile>>>,
     is_locked: Arc<AtomicBool>,
     sync_nanoseconds: Arc<AtomicU64>,
 }
@@ -46,7 +48,7 @@ impl Volume for MemoryVolume {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn VolumeFile>> {
-        Ok(Box::new(lock(&self.files).entry(name.to_owned()).or_default().clone()))
+        Ok(Box::new(self.files.lock().entry(name.to_owned()).or_default().clone()))
     }
 
     fn sync_names(&self) -> io::Result<()> {
@@ -59,7 +61,7 @@ impl Volume for MemoryVolume {
 }
 
 #[derive(Clone, Debug, Default)]
-struct MemoryFile(Arc<Mutex<Vec<u8>>>);
+struct MemoryFile(Arc<Shared<Vec<u8>>>);
 
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap()
@@ -67,23 +69,23 @@ fn size(bytes: u64) -> usize {
 
 impl VolumeFile for MemoryFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(lock(&self.0).len() as u64)
+        Ok(self.0.lock().len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        lock(&self.0).resize(size(len), 0);
+        self.0.lock().resize(size(len), 0);
         Ok(())
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let bytes = lock(&self.0);
+        let bytes = self.0.lock();
         let range = size(offset)..size(offset) + out.len();
         out.copy_from_slice(bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut bytes = lock(&self.0);
+        let mut bytes = self.0.lock();
         let end = size(offset) + data.len();
         if bytes.len() < end {
             bytes.resize(end, 0);

@@ -4,15 +4,14 @@ use std::{
     cell::Cell,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, TryLockError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
-use pin_project_lite::pin_project;
 use tokio::task::futures::TaskLocalFuture;
 
-use super::{Host, machine::Killable};
-use crate::entropy::next_number;
+use super::{Host, machine::Killable, next_number};
+use crate::shared::Shared;
 
 tokio::task_local! {
     static SCOPE: Scope;
@@ -31,20 +30,19 @@ impl Scope {
     }
 }
 
-/// Looks at the host of the task that asks, if it has one.
-pub(crate) fn with_host<T>(look: impl FnOnce(&Host) -> T) -> Option<T> {
-    SCOPE.try_with(|scope| look(&scope.host)).ok()
+/// Looks at the host of the task that asks.
+pub(super) fn with_host<T>(look: impl FnOnce(&Host) -> T) -> T {
+    SCOPE.with(|scope| look(&scope.host))
 }
 
-/// Takes numbers from the seed of the task that asks, if it is on a host.
-pub(crate) fn seeded<T>(take: impl FnOnce(&mut u64) -> T) -> Option<T> {
-    let taken = SCOPE.try_with(|scope| {
+/// Takes numbers from the seed of the task that asks.
+pub(super) fn seeded<T>(take: impl FnOnce(&mut u64) -> T) -> T {
+    SCOPE.with(|scope| {
         let mut seed = scope.seed.get();
         let taken = take(&mut seed);
         scope.seed.set(seed);
         taken
-    });
-    taken.ok()
+    })
 }
 
 pub(super) fn look<T>(scope: Scope, look: impl FnOnce() -> T) -> T {
@@ -101,24 +99,20 @@ impl<F> Drop for Run<F> {
 }
 
 /// A future that is spawned, and which its host drops when it is killed.
-pub(crate) struct Spawned<F> {
+pub(super) struct Spawned<F> {
     host: Host,
     number: u64,
     place: Arc<Place<F>>,
 }
 
 struct Place<F> {
-    future: Mutex<Option<Scoped<F>>>,
+    future: Shared<Option<Scoped<F>>>,
 }
 
 impl<F: Future + Send + 'static> Killable for Place<F> {
     fn kill(&self) {
-        let future = match self.future.try_lock() {
-            Ok(mut future) => future.take(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
-            // It is the one that kills the host; it ends when it waits next.
-            Err(TryLockError::WouldBlock) => None,
-        };
+        // Locked: it is the one that kills the host, and ends when it waits next.
+        let future = self.future.try_lock().and_then(|mut future| future.take());
         drop(future);
     }
 }
@@ -126,7 +120,7 @@ impl<F: Future + Send + 'static> Killable for Place<F> {
 impl<F: Future + Send + 'static> Spawned<F> {
     fn new(host: Host, seed: u64, future: F) -> Self {
         let number = host.machine.number();
-        let future = Mutex::new(Some(scoped(&host, seed, future)));
+        let future = Shared::new(Some(scoped(&host, seed, future)));
         let place = Arc::new(Place { future });
         let weak: Weak<Place<F>> = Arc::downgrade(&place);
         host.machine.adopt(number, weak);
@@ -134,13 +128,15 @@ impl<F: Future + Send + 'static> Spawned<F> {
     }
 }
 
-impl<F: Future> Spawned<F> {
-    fn poll(&self, context: &mut Context<'_>) -> Poll<F::Output> {
+impl<F: Future> Future for Spawned<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let machine = &self.host.machine;
         if machine.stands(self.number, context.waker()) {
             return Poll::Pending;
         }
-        let mut place = self.place.future.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place.future.lock();
         let Some(future) = place.as_mut() else { return Poll::Pending };
         let polled = future.as_mut().poll(context);
         let over = if polled.is_ready() || machine.is_killed() { place.take() } else { None };
@@ -152,47 +148,13 @@ impl<F: Future> Spawned<F> {
 
 impl<F> Drop for Spawned<F> {
     fn drop(&mut self) {
-        let future = {
-            let mut place = self.place.future.lock().unwrap_or_else(PoisonError::into_inner);
-            place.take()
-        };
+        let future = self.place.future.lock().take();
         drop(future);
         self.host.machine.forget(self.number);
     }
 }
 
-pin_project! {
-    /// A future that is about to be spawned, on the host of whoever spawns it.
-    #[project = OnHostProjection]
-    pub(crate) enum OnHost<F> {
-        /// There is no host: the future itself.
-        Real { #[pin] future: F },
-        /// On a simulated host.
-        Simulated { task: Spawned<F> },
-    }
-}
-
 /// Makes a future run where whoever calls this runs.
-pub(crate) fn on_this_host<F: Future + Send + 'static>(future: F) -> OnHost<F> {
-    match Host::current().zip(seeded(next_number)) {
-        None => OnHost::Real { future },
-        Some((host, seed)) => OnHost::simulated(host, seed, future),
-    }
-}
-
-impl<F: Future + Send + 'static> OnHost<F> {
-    pub(super) fn simulated(host: Host, seed: u64, future: F) -> Self {
-        Self::Simulated { task: Spawned::new(host, seed, future) }
-    }
-}
-
-impl<F: Future> Future for OnHost<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        match self.project() {
-            OnHostProjection::Real { future } => future.poll(context),
-            OnHostProjection::Simulated { task } => task.poll(context),
-        }
-    }
+pub(super) fn here<F: Future + Send + 'static>(future: F) -> Spawned<F> {
+    Spawned::new(Host::current(), seeded(next_number), future)
 }

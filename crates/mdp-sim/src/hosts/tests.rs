@@ -20,7 +20,7 @@ fn run(seed: u64, looks: usize) -> Vec<String> {
         let mut cluster = SimCluster::start(seed).await;
         cluster.wait_ready(&[0, 1, 2]).await;
         for _ in 0..looks {
-            (0..3).for_each(|node| drop(cluster.consensus(node).status()));
+            (0..3).for_each(|node| drop(cluster.status(node)));
         }
         let leader = cluster.leader();
         cluster.kill(leader);
@@ -38,11 +38,12 @@ fn run(seed: u64, looks: usize) -> Vec<String> {
 
 /// Lets a node propose that it offers a service.
 fn offer(cluster: &SimCluster, node: usize) {
-    cluster.consensus(node).propose(CatalogEntry::Offer {
+    let offer = CatalogEntry::Offer {
         incarnation: cluster.incarnation(node),
         seq: Seq(1),
         services: vec![ServiceName::try_from(b"tea".as_slice()).unwrap()],
-    });
+    };
+    cluster.host(node).look(|| cluster.consensus(node).propose(offer));
 }
 
 #[test]
@@ -63,7 +64,7 @@ async fn nodes_in_memory_agree_and_are_seen_to_agree() {
     offer(&cluster, 1);
     cluster.wait(|cluster| (0..3).all(|node| cluster.offers(node))).await;
 
-    let views = [0, 1, 2].map(|node| cluster.consensus(node).inspect());
+    let views = [0, 1, 2].map(|node| cluster.inspect(node));
     let leader = views[cluster.leader()].id;
     for view in &views {
         assert_eq!(view.leader, Some(leader));
@@ -81,7 +82,7 @@ async fn paused_leader_does_nothing_is_replaced_and_comes_back() {
     let cluster = SimCluster::start(2).await;
     cluster.wait_ready(&[0, 1, 2]).await;
     let leader = cluster.leader();
-    let before = cluster.consensus(leader).inspect();
+    let before = cluster.inspect(leader);
 
     cluster.host(leader).pause();
     let calls = cluster.calls_of(leader);
@@ -89,13 +90,13 @@ async fn paused_leader_does_nothing_is_replaced_and_comes_back() {
     tokio::time::sleep(Duration::from_secs(5)).await;
 
     assert_eq!(cluster.calls_of(leader), calls);
-    let during = cluster.consensus(leader).inspect();
+    let during = cluster.inspect(leader);
     assert_eq!((during.term, during.last_log), (before.term, before.last_log));
 
     cluster.host(leader).resume();
     cluster.wait_ready(&[0, 1, 2]).await;
     assert!(cluster.calls_of(leader) > calls);
-    assert!(cluster.consensus(leader).inspect().term > before.term);
+    assert!(cluster.inspect(leader).term > before.term);
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,13 +140,13 @@ async fn killed_node_leaves_its_volume_and_comes_back_on_it_as_the_same_member()
     let mut cluster = SimCluster::start(5).await;
     cluster.wait_ready(&[0, 1, 2]).await;
     let victim = (cluster.leader() + 1) % 3;
-    let before = cluster.consensus(victim).status().node_id;
+    let before = cluster.status(victim).node_id;
     let process = cluster.consensus(victim).boot_process();
 
     cluster.kill(victim);
     cluster.restart(victim, 99).await;
     cluster.wait_ready(&[0, 1, 2]).await;
 
-    assert_eq!(cluster.consensus(victim).status().node_id, before);
+    assert_eq!(cluster.status(victim).node_id, before);
     assert_ne!(cluster.consensus(victim).boot_process(), process);
 }

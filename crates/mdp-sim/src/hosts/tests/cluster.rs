@@ -1,20 +1,20 @@
 //! Three nodes on three hosts, on a network of function calls that writes down what it carries.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use mdp_catalog::{Endpoints, Incarnation, NodeName, SoftwareVersion};
+use mdp_raft::{
+    BoxFuture, CallError, ClusterStatus, ConsensusConfig, FORMATS, Lane, News, RaftView, Seed,
+    Transport, news,
+};
+use openraft_rt::AsyncRuntime as _;
 use tokio::time::Instant;
 
-use super::{super::Host, volume::MemoryVolume};
-use crate::{
-    BoxFuture, CallError, Consensus, ConsensusConfig, FORMATS, Lane, News, Seed, Transport,
-    entropy::next_number, hub::lock, news,
+use super::{
+    super::{Consensus, Host, next_number, runtime::HostRuntime},
+    volume::MemoryVolume,
 };
+use crate::shared::Shared;
 
 /// How long anything may take, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,20 +24,20 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 struct Network {
     begin: Instant,
-    seed: Mutex<u64>,
-    listeners: Mutex<BTreeMap<String, Consensus>>,
-    events: Mutex<Vec<String>>,
-    calls: Mutex<BTreeMap<String, usize>>,
+    seed: Shared<u64>,
+    listeners: Shared<BTreeMap<String, (Host, Consensus)>>,
+    events: Shared<Vec<String>>,
+    calls: Shared<BTreeMap<String, usize>>,
 }
 
 impl Network {
     fn write_down(&self, event: &str) {
-        lock(&self.events).push(format!("{:?} {event}", self.begin.elapsed()));
+        self.events.lock().push(format!("{:?} {event}", self.begin.elapsed()));
     }
 
     /// The network's time is true.
     async fn delay(&self) {
-        let milliseconds = next_number(&mut lock(&self.seed)) % 5;
+        let milliseconds = next_number(&mut self.seed.lock()) % 5;
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }
 }
@@ -59,20 +59,20 @@ impl Transport for Port {
         let (network, to) = (Arc::clone(&self.network), to.to_owned());
         let from = self.from.clone();
         Box::pin(async move {
-            *lock(&network.calls).entry(from.clone()).or_default() += 1;
+            *network.calls.lock().entry(from.clone()).or_default() += 1;
             let answer = async {
                 network.delay().await;
-                let listener = lock(&network.listeners).get(&to).cloned();
-                let listener = listener.ok_or(CallError::Unreachable)?;
+                let listener = network.listeners.lock().get(&to).cloned();
+                let (host, listener) = listener.ok_or(CallError::Unreachable)?;
                 network.write_down(&format!("{from} calls {to}: {request:?}"));
                 // Whatever becomes of the caller, who is called goes on.
-                let answer = tokio::spawn(async move { listener.answer(request).await });
-                let answer = answer.await.unwrap().ok_or(CallError::Timeout)?;
+                let answering = host.run(async move { listener.answer(request).await });
+                let answer = tokio::spawn(answering).await.unwrap().ok_or(CallError::Timeout)?;
                 network.delay().await;
                 network.write_down(&format!("{to} answers {from}: {answer:?}"));
                 Ok(answer)
             };
-            let answered = crate::clock::timeout(timeout, answer).await;
+            let answered = HostRuntime::timeout(timeout, answer).await;
             answered.unwrap_or(Err(CallError::Timeout))
         })
     }
@@ -101,10 +101,10 @@ impl SimCluster {
     pub(super) async fn start(seed: u64) -> Self {
         let network = Arc::new(Network {
             begin: Instant::now(),
-            seed: Mutex::new(seed),
-            listeners: Mutex::default(),
-            events: Mutex::default(),
-            calls: Mutex::default(),
+            seed: Shared::new(seed),
+            listeners: Shared::default(),
+            events: Shared::default(),
+            calls: Shared::default(),
         });
         let mut cluster = Self { network, nodes: Vec::new() };
         for node in 0..3 {
@@ -149,12 +149,12 @@ impl SimCluster {
         });
         let started = Consensus::start_on(config, Arc::new(port), sender, Arc::new(volume.clone()));
         let consensus = host.run(started).await.unwrap();
-        lock(&self.network.listeners).insert(endpoint(node), consensus.clone());
+        self.network.listeners.lock().insert(endpoint(node), (host.clone(), consensus.clone()));
         consensus
     }
 
     pub(super) fn kill(&self, node: usize) {
-        lock(&self.network.listeners).remove(&endpoint(node));
+        self.network.listeners.lock().remove(&endpoint(node));
         self.nodes[node].host.kill();
     }
 
@@ -178,12 +178,20 @@ impl SimCluster {
         &self.nodes[node].consensus
     }
 
+    pub(super) fn status(&self, node: usize) -> ClusterStatus {
+        self.host(node).look(|| self.consensus(node).status())
+    }
+
+    pub(super) fn inspect(&self, node: usize) -> RaftView {
+        self.host(node).look(|| self.consensus(node).inspect())
+    }
+
     pub(super) fn events(&self) -> Vec<String> {
-        lock(&self.network.events).clone()
+        self.network.events.lock().clone()
     }
 
     pub(super) fn calls_of(&self, node: usize) -> usize {
-        lock(&self.network.calls).get(&endpoint(node)).copied().unwrap_or(0)
+        self.network.calls.lock().get(&endpoint(node)).copied().unwrap_or(0)
     }
 
     pub(super) fn leader(&self) -> usize {
@@ -193,10 +201,7 @@ impl SimCluster {
     /// The leader if it is another one than this.
     pub(super) fn leader_but(&self, but: usize) -> Option<usize> {
         let mut others = (0..self.nodes.len()).filter(|node| *node != but);
-        others.find(|node| {
-            let node = &self.nodes[*node];
-            !node.host.is_killed() && node.consensus.status().is_leader()
-        })
+        others.find(|node| !self.host(*node).machine.is_killed() && self.status(*node).is_leader())
     }
 
     /// Whether a node has applied that the service of these tests is offered.
@@ -222,7 +227,7 @@ impl SimCluster {
     pub(super) async fn wait_ready(&self, nodes: &[usize]) {
         self.wait(|cluster| {
             let mut nodes = nodes.iter();
-            nodes.all(|node| cluster.consensus(*node).status().not_ready.is_empty())
+            nodes.all(|node| cluster.status(*node).not_ready.is_empty())
         })
         .await;
     }
