@@ -43,7 +43,8 @@ impl Decoder {
     /// The size of a box, if what is in it can stay within the limits. A small one may be a command, for
     /// which the limits of the message do not count: that shows when it is open.
     fn check_sealed(&self, header: FrameHeader, more: usize) -> Result<usize, StreamError> {
-        if header.kind != FrameKind::LastOfMessage {
+        // omq-proto repeats outside what the flags in the box say; only those count.
+        if header.kind == FrameKind::Command {
             return Err(StreamError::Curve(CurveError::NotEncrypted));
         }
         let size = usize::try_from(header.size).unwrap_or(usize::MAX);

@@ -6,4 +6,5 @@ mod admission;
 mod attacks;
 mod handshake;
 mod pair;
+mod recorded;
 mod traffic;
