@@ -97,8 +97,9 @@ impl CookieKey {
     pub(super) fn open(
         &self,
         ticket: &Ticket,
-        mut cookie: [u8; COOKIE_BYTES],
+        cookie: [u8; COOKIE_BYTES],
     ) -> Result<(PublicKey, SecretKey), CurveError> {
+        let mut cookie = Zeroizing::new(cookie);
         let (nonce, sealed) = cookie.split_first_chunk_mut().ok_or(CurveError::Cookie)?;
         if !bool::from(nonce.ct_eq(&ticket.nonce)) {
             return Err(CurveError::Cookie);

@@ -115,6 +115,12 @@ impl Server {
 }
 
 impl CurveJob {
+    /// The connection that waits for it.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
     /// Does it.
     pub fn run(self) -> CurveJobResult {
         let outcome = match self.work {

@@ -94,7 +94,10 @@ impl<'a> Fields<'a> {
 
 /// Tag and text as they stand on the wire.
 pub(super) fn seal(key: &BoxKey, nonce: [u8; 8], text: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = vec![0; TAG_BYTES];
+    // Of its final size at once: a buffer that grows leaves copies behind.
+    let size = text.iter().map(|part| part.len()).sum::<usize>();
+    let mut bytes = Vec::with_capacity(TAG_BYTES + size);
+    bytes.extend_from_slice(&[0; TAG_BYTES]);
     text.iter().for_each(|part| bytes.extend_from_slice(part));
     if let Some((tag, text)) = bytes.split_first_chunk_mut() {
         *tag = key.seal(nonce, text);

@@ -90,7 +90,12 @@ impl<T> Transport<T> {
     /// The next computation to do, anywhere and in any order: a connection waits for one at most. Its result
     /// goes to [`job_done`](Self::job_done).
     pub fn poll_job(&mut self) -> Option<CurveJob> {
-        self.security.jobs.pop_front()
+        while let Some(job) = self.security.jobs.pop_front() {
+            if self.table.get(job.id()).is_some() {
+                return Some(job);
+            }
+        }
+        None
     }
 
     /// A computation is done. A connection that ended meanwhile needs it no longer.
