@@ -1,6 +1,6 @@
 """Sockets of pyzmq, with heartbeats of ZMTP every 5 ms, and the broker's own transport (mdp-transport).
 
-The other end is its example `zmtp_echo`, which sends every message back."""
+The other end is its example `zmtp_echo`, which sends every message back, or `curve_echo`, the same with CURVE."""
 
 import os
 import pathlib
@@ -13,6 +13,7 @@ import time
 import unittest
 
 import zmq
+from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from broker import PATIENCE_S, ROOT
@@ -39,10 +40,10 @@ socket.recv()
 """
 
 
-def example():
-    """`zmtp_echo`, as the build of the tests made it."""
+def example(name):
+    """One of the examples, as the build of the tests made it."""
     folder = os.environ.get("MAJORDOMO_EXAMPLES", ROOT / "target/debug/examples")
-    return str(pathlib.Path(folder) / "zmtp_echo")
+    return str(pathlib.Path(folder) / name)
 
 
 def message(shape):
@@ -50,10 +51,10 @@ def message(shape):
 
 
 class Echo:
-    """A running `zmtp_echo`, and what it prints."""
+    """A running `zmtp_echo` or `curve_echo`, and what it prints."""
 
-    def __init__(self, *arguments):
-        command = [example(), *arguments]
+    def __init__(self, *arguments, name="zmtp_echo"):
+        command = [example(name), *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -78,14 +79,14 @@ class TransportTest(unittest.TestCase):
         self.context = zmq.Context()
         self.addCleanup(self.context.term)
 
-    def echo(self, *arguments):
-        echo = Echo(*arguments)
+    def echo(self, *arguments, name="zmtp_echo"):
+        echo = Echo(*arguments, name=name)
         self.addCleanup(echo.stop)
         return echo
 
-    def listening(self):
+    def listening(self, name="zmtp_echo"):
         """An echo that listens, and where."""
-        echo = self.echo()
+        echo = self.echo(name=name)
         return echo, "tcp://" + echo.line().removeprefix("listening on ")
 
     def socket(self, kind, timeout_ms=int(PATIENCE_S * 1000)):
@@ -136,6 +137,49 @@ class TransportTest(unittest.TestCase):
         self.send_shapes(socket)
 
         self.assertEqual(self.disconnections(monitor), 0)
+
+    def curve_client(self, number):
+        """A DEALER with a key of 32 equal bytes, that knows the server's: 32 bytes 1."""
+        socket = self.socket(zmq.DEALER)
+        secret = z85.encode(bytes([number]) * 32)
+        socket.curve_secretkey = secret
+        socket.curve_publickey = zmq.curve_public(secret)
+        socket.curve_serverkey = zmq.curve_public(z85.encode(bytes([1]) * 32))
+        return socket
+
+    def test_curve_dealer(self):
+        _, endpoint = self.listening("curve_echo")
+        socket = self.curve_client(3)
+        monitor = self.monitor(socket)
+        socket.connect(endpoint)
+
+        self.send_shapes(socket)
+
+        self.assertEqual(self.disconnections(monitor), 0)
+
+    def test_curve_key_that_is_not_admitted_is_refused_by_name(self):
+        echo, endpoint = self.listening("curve_echo")
+        socket = self.curve_client(4)
+        monitor = self.monitor(socket, zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        socket.connect(endpoint)
+
+        self.assertEqual(echo.line(), "ended: the peer's key is not admitted here")
+        self.assertTrue(monitor.poll(PATIENCE_S * 1000))
+        self.assertEqual(recv_monitor_message(monitor)["value"], 400)
+
+    def test_curve_router_that_is_dialled(self):
+        socket = self.socket(zmq.ROUTER)
+        socket.curve_server = True
+        socket.curve_secretkey = z85.encode(bytes([1]) * 32)
+        monitor = self.monitor(
+            socket, zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+        )
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        self.echo(f"127.0.0.1:{port}", name="curve_echo")
+
+        self.assertTrue(monitor.poll(PATIENCE_S * 1000))
+        event = recv_monitor_message(monitor)["event"]
+        self.assertEqual(event, zmq.EVENT_HANDSHAKE_SUCCEEDED)
 
     def test_router_that_is_dialled(self):
         socket = self.socket(zmq.ROUTER)

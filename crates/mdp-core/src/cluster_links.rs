@@ -232,6 +232,7 @@ impl<R: CallReply> ClusterLinks<R> {
             let mut turn = Turn { now, transport, totals, actions, jitter };
             let id = match &event {
                 TransportEvent::Opened { id }
+                | TransportEvent::Authenticate { id, .. }
                 | TransportEvent::Lost { id, .. }
                 | TransportEvent::Refused { id, .. } => *id,
             };
@@ -239,6 +240,8 @@ impl<R: CallReply> ClusterLinks<R> {
             match (event, peer) {
                 (TransportEvent::Opened { .. }, Some(peer)) => peer.on_opened(&mut turn),
                 (TransportEvent::Opened { .. }, None) => {}
+                // Only CURVE asks for an identity, and nodes do not speak it.
+                (TransportEvent::Authenticate { .. }, _) => {}
                 (TransportEvent::Lost { why, unsent, .. }, Some(peer)) => {
                     peer.on_lost(&mut turn, &why, unsent);
                 }

@@ -327,6 +327,7 @@ impl RelayLinks {
             let mut turn = Turn { now, me, transport, ledger, actions };
             let id = match &event {
                 TransportEvent::Opened { id }
+                | TransportEvent::Authenticate { id, .. }
                 | TransportEvent::Lost { id, .. }
                 | TransportEvent::Refused { id, .. } => *id,
             };
@@ -334,6 +335,8 @@ impl RelayLinks {
             match (event, peer) {
                 (TransportEvent::Opened { .. }, Some(peer)) => peer.greet(&mut turn),
                 (TransportEvent::Opened { .. }, None) => {}
+                // Only CURVE asks for an identity, and nodes do not speak it.
+                (TransportEvent::Authenticate { .. }, _) => {}
                 (TransportEvent::Lost { .. }, _) if is_on(Mutant::LostLinkStays) => {}
                 (TransportEvent::Lost { why, unsent, .. }, Some(peer)) => {
                     complain(peer.node().as_str(), &why, turn.ledger);

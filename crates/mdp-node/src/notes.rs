@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use mdp_broker::{HeldRequest, Note, PeerId, WorkerEnd};
 use mdp_core::NodeEvent;
-use mdp_transport::{Ending, Loss, Mechanism, NotZmtp3, PeerAddress};
+use mdp_transport::{CurveError, Ending, Loss, Mechanism, NotZmtp3, PeerAddress};
 use mdp_wire::{RequestId, ServiceName};
 use tracing::field::DisplayValue;
 
@@ -178,7 +178,11 @@ const fn advice(why: &Loss) -> Option<&'static str> {
         }
         Ending::Mechanism(_) => Some("use the mechanism NULL"),
         Ending::SocketType => Some("clients are REQ or DEALER sockets, workers DEALER"),
+        Ending::Curve(CurveError::ServerKey) => Some("give the peer this server's public key"),
+        Ending::KeyRefused => Some("add the peer's public key to the identities"),
         Ending::RoutingIdTooLong { .. }
+        | Ending::Curve(_)
+        | Ending::NotAdmitted
         | Ending::MessageBeforeReady
         | Ending::HandshakeTooLong { .. }
         | Ending::HandshakeTimeout

@@ -95,7 +95,7 @@ impl<'a> Command<'a> {
 
 impl<'a> Properties<'a> {
     /// Names are compared without case, as the specification wants it; unknown ones are ignored.
-    fn parse(mut rest: &'a [u8]) -> Result<Self, BadCommand> {
+    pub(crate) fn parse(mut rest: &'a [u8]) -> Result<Self, BadCommand> {
         let mut properties = Self { socket_type: None, routing_id: &[] };
         while !rest.is_empty() {
             let (name, after_name) = short_string(rest).ok_or(BadCommand)?;
@@ -124,17 +124,21 @@ fn short_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Appends a READY.
 pub(crate) fn put_ready(socket_type: SocketType, routing_id: &[u8], into: &mut Vec<u8>) {
+    put(&[b"\x05READY", &properties(socket_type, routing_id)], into);
+}
+
+/// What a socket says of itself.
+pub(crate) fn properties(socket_type: SocketType, routing_id: &[u8]) -> Vec<u8> {
     let properties = [(SOCKET_TYPE, socket_type.name().as_bytes()), (IDENTITY, routing_id)];
-    let mut body = vec![5];
-    body.extend_from_slice(b"READY");
+    let mut bytes = Vec::new();
     for (name, value) in properties {
         // A routing id has at most 255 bytes, a name far less.
-        body.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-        body.extend_from_slice(name.as_bytes());
-        body.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
-        body.extend_from_slice(value);
+        bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(value);
     }
-    put(&[&body], into);
+    bytes
 }
 
 /// Appends an ERROR with a reason of at most 255 bytes.
@@ -145,17 +149,18 @@ pub(crate) fn put_error(reason: &str, into: &mut Vec<u8>) {
     put(&[b"\x05ERROR", &[length], reason], into);
 }
 
-/// Appends a PING.
-pub(crate) fn put_ping(ttl_deciseconds: u16, into: &mut Vec<u8>) {
-    put(&[b"\x04PING", &ttl_deciseconds.to_be_bytes()], into);
+/// The parts of a PING.
+pub(crate) fn ping(ttl_deciseconds: u16, put: impl FnOnce(&[&[u8]])) {
+    put(&[b"\x04PING", &ttl_deciseconds.to_be_bytes()]);
 }
 
-/// Appends the PONG that answers a PING with this context.
-pub(crate) fn put_pong(context: &[u8], into: &mut Vec<u8>) {
-    put(&[b"\x04PONG", context], into);
+/// The parts of the PONG that answers a PING with this context.
+pub(crate) fn pong(context: &[u8], put: impl FnOnce(&[&[u8]])) {
+    put(&[b"\x04PONG", context]);
 }
 
-fn put(parts: &[&[u8]], into: &mut Vec<u8>) {
+/// Appends a command of some parts.
+pub(crate) fn put(parts: &[&[u8]], into: &mut Vec<u8>) {
     let size: usize = parts.iter().map(|part| part.len()).sum();
     let size = u64::try_from(size).unwrap_or(u64::MAX);
     FrameHeader { kind: FrameKind::Command, size }.encode(into);
@@ -184,11 +189,11 @@ mod tests {
             Properties { socket_type: Some(SocketType::Dealer), routing_id: &[7; 255] };
         assert_eq!(Command::parse(body(&bytes)), Ok(Command::Ready(properties)));
         bytes.clear();
-        put_ping(300, &mut bytes);
+        ping(300, |parts| put(parts, &mut bytes));
         let ping = Command::Ping { ttl_deciseconds: 300, context: &[] };
         assert_eq!(Command::parse(body(&bytes)), Ok(ping));
         bytes.clear();
-        put_pong(b"context", &mut bytes);
+        pong(b"context", |parts| put(parts, &mut bytes));
         assert_eq!(body(&bytes), b"\x04PONGcontext");
         assert_eq!(Command::parse(body(&bytes)), Ok(Command::Pong));
         bytes.clear();

@@ -1,5 +1,6 @@
 //! [`Connection`]: greeting, handshake, traffic and liveness of one connection.
 
+mod curve;
 mod ending;
 mod liveness;
 
@@ -7,11 +8,12 @@ use std::time::Instant;
 
 use mdp_mutants::{Mutant, is_on};
 
-use self::liveness::Liveness;
+use self::{curve::CurveStage, liveness::Liveness};
 use crate::{
     BufferPool, ConnectionLimits, Decoded, Decoder, Flow, GREETING_BYTES, Mechanism, Message,
-    MessageWriter, OutputSlices, ROUTING_ID_BYTES_MAX, SocketType,
+    MessageWriter, OutputSlices, PublicKey, ROUTING_ID_BYTES_MAX, SocketType,
     command::{self, Command, Properties},
+    curve::{ClientHandshake, CurveError},
     greeting::{self, FIRST_BYTES, Progress},
     outgoing::Outgoing,
 };
@@ -64,6 +66,37 @@ pub struct PeerIntroduction {
     pub minor: u8,
     /// The mechanism that both agreed on.
     pub mechanism: Mechanism,
+    /// The public key that it has shown to own; only CURVE has keys.
+    pub key: Option<PublicKey>,
+}
+
+/// Which mechanisms a new connection may have.
+#[derive(Debug)]
+pub(crate) enum MechanismChoice {
+    /// The peer chooses among those that are allowed.
+    Accepting { null: bool, curve: bool },
+    /// This side chooses: NULL.
+    DialNull,
+    /// CURVE, with the keys for it.
+    DialCurve(Box<ClientHandshake>),
+}
+
+impl MechanismChoice {
+    /// What is answered to a peer that asks for a mechanism.
+    const fn answer(&self, asked: Option<Mechanism>) -> Mechanism {
+        match (self, asked) {
+            (Self::Accepting { curve: true, .. }, Some(Mechanism::Curve))
+            | (Self::Accepting { null: false, curve: true }, _)
+            | (Self::DialCurve(_), _) => Mechanism::Curve,
+            (Self::Accepting { .. } | Self::DialNull, _) => Mechanism::Null,
+        }
+    }
+
+    /// Whether the peer's mechanism is one that this side speaks.
+    fn is_allowed(&self, asked: Option<Mechanism>) -> bool {
+        let is_spoken = !matches!(self, Self::Accepting { null: false, curve: false });
+        is_spoken && asked == Some(self.answer(asked))
+    }
 }
 
 /// What happened on a connection.
@@ -100,23 +133,41 @@ enum Stage {
         bytes: [u8; GREETING_BYTES],
         come: usize,
         is_answered: bool,
+        choice: MechanismChoice,
     },
     /// The greetings are exchanged; the peer's READY is awaited.
     Handshake {
         minor: u8,
     },
+    /// The greetings are exchanged; CURVE's handshake goes on.
+    Curve(CurveStage),
     Open,
     Ended,
 }
 
 impl<T> Connection<T> {
-    /// A connection that was just made. Its first bytes wait to be written at once.
+    /// A connection that was just made, without encryption (NULL). Its first bytes wait to be written at
+    /// once.
     #[must_use]
     pub fn new(now: Instant, introduction: &Introduction<'_>, pool: &mut BufferPool) -> Self {
+        let choice = match introduction.side {
+            Side::Accepting => MechanismChoice::Accepting { null: true, curve: false },
+            Side::Dialling => MechanismChoice::DialNull,
+        };
+        Self::with_choice(now, introduction, choice, pool)
+    }
+
+    /// The same, with other mechanisms.
+    pub(crate) fn with_choice(
+        now: Instant,
+        introduction: &Introduction<'_>,
+        choice: MechanismChoice,
+        pool: &mut BufferPool,
+    ) -> Self {
         let Introduction { side, local, limits } = *introduction;
         let routing_id = local.routing_id.get(..ROUTING_ID_BYTES_MAX).unwrap_or(local.routing_id);
         let mut outgoing = Outgoing::new();
-        let greeting = greeting::encode(Mechanism::Null, false);
+        let greeting = greeting::encode(choice.answer(None), false);
         let first = match side {
             Side::Accepting => greeting.get(..FIRST_BYTES).unwrap_or_default(),
             Side::Dialling => greeting.as_slice(),
@@ -129,6 +180,7 @@ impl<T> Connection<T> {
                 bytes: [0; GREETING_BYTES],
                 come: 0,
                 is_answered: side == Side::Dialling,
+                choice,
             },
             handshake_bytes: 0,
             handshake_bytes_max: limits.handshake_bytes_max,
@@ -160,14 +212,25 @@ impl<T> Connection<T> {
         let mut at = 0;
         while at < input.len() {
             let rest = input.get(at..).unwrap_or_default();
-            match self.stage {
+            match &self.stage {
                 Stage::Greeting { .. } => at += self.on_greeting_bytes(rest, pool)?,
                 Stage::Handshake { minor } => {
-                    let outcome = self.on_handshake_bytes(now, minor, rest, &mut take);
+                    let outcome = self.on_handshake_bytes(now, *minor, rest, &mut take);
                     if outcome == Err(Ending::SocketType) {
                         self.refuse_socket_type(pool);
                     }
                     let (count, flow) = outcome?;
+                    at += count;
+                    if flow == Flow::Stop {
+                        break;
+                    }
+                }
+                Stage::Curve(_) => {
+                    let outcome = self.on_curve_bytes(now, rest, pool, &mut take);
+                    if outcome == Err(Ending::SocketType) {
+                        self.refuse_socket_type(pool);
+                    }
+                    let (count, flow) = outcome.map_err(|ending| self.end(ending))?;
                     at += count;
                     if flow == Flow::Stop {
                         break;
@@ -190,7 +253,9 @@ impl<T> Connection<T> {
     }
 
     fn on_greeting_bytes(&mut self, rest: &[u8], pool: &mut BufferPool) -> Result<usize, Ending> {
-        let Stage::Greeting { bytes, come, is_answered } = &mut self.stage else { return Ok(0) };
+        let Stage::Greeting { bytes, come, is_answered, choice } = &mut self.stage else {
+            return Ok(0);
+        };
         let empty = bytes.get_mut(*come..).unwrap_or_default();
         let count = empty.len().min(rest.len());
         empty.iter_mut().zip(rest).for_each(|(byte, new)| *byte = *new);
@@ -203,13 +268,28 @@ impl<T> Connection<T> {
             *is_answered = true;
             // Whatever it asks for, it gets the whole greeting: only that tells a libzmq whose
             // mechanism is another one not to come back.
-            let greeting = greeting::encode(Mechanism::Null, false);
+            let asked = match progress {
+                Progress::MechanismKnown(mechanism) => mechanism,
+                Progress::Complete(peer) => peer.mechanism,
+                Progress::Incomplete | Progress::Refused(_) => None,
+            };
+            let answer = choice.answer(asked);
+            let greeting = greeting::encode(answer, answer == Mechanism::Curve);
             let later = greeting.get(FIRST_BYTES..).unwrap_or_default();
             self.outgoing.put_bytes(pool, |buffer| buffer.extend_from_slice(later));
         }
         if let Progress::Complete(peer) = progress {
-            if peer.mechanism != Some(Mechanism::Null) {
+            if !choice.is_allowed(peer.mechanism) {
                 return Err(self.end(Ending::Mechanism(peer.mechanism)));
+            }
+            if peer.mechanism == Some(Mechanism::Curve) {
+                let none = MechanismChoice::DialNull;
+                let dialled = match std::mem::replace(choice, none) {
+                    MechanismChoice::DialCurve(handshake) => Some(handshake),
+                    MechanismChoice::Accepting { .. } | MechanismChoice::DialNull => None,
+                };
+                let begun = self.begin_curve(peer.minor, dialled, pool);
+                return begun.map(|()| count).map_err(|ending| self.end(ending));
             }
             let (socket_type, routing_id) = &self.local;
             self.outgoing.put_bytes(pool, |buffer| {
@@ -275,7 +355,7 @@ impl<T> Connection<T> {
                     liveness.on_ping(now, ttl_deciseconds);
                     if *pongs_waiting < PONGS_WAITING_MAX {
                         *pongs_waiting += 1;
-                        outgoing.put_bytes(pool, |buffer| command::put_pong(context, buffer));
+                        command::pong(context, |parts| outgoing.put_command(pool, parts));
                     }
                 }
                 Ok(Command::Pong) => liveness.on_pong(),
@@ -375,7 +455,7 @@ impl<T> Connection<T> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.stage {
             Stage::Ended => None,
-            Stage::Greeting { .. } | Stage::Handshake { .. } | Stage::Open => {
+            Stage::Greeting { .. } | Stage::Handshake { .. } | Stage::Curve(_) | Stage::Open => {
                 self.liveness.poll_timeout()
             }
         }
@@ -388,6 +468,9 @@ impl<T> Connection<T> {
     pub fn handle_timeout(&mut self, now: Instant, pool: &mut BufferPool) -> Result<(), Ending> {
         if matches!(self.stage, Stage::Ended) {
             return Ok(());
+        }
+        if self.outgoing.is_exhausted() {
+            return Err(self.end(Ending::Curve(CurveError::NoncesExhausted)));
         }
         match self.liveness.handle_timeout(now) {
             Ok(ping) => {
@@ -407,7 +490,7 @@ impl<T> Connection<T> {
 
     fn send_ping(&mut self, ping: Option<liveness::SendPing>, pool: &mut BufferPool) {
         let Some(liveness::SendPing { ttl_deciseconds }) = ping else { return };
-        self.outgoing.put_bytes(pool, |buffer| command::put_ping(ttl_deciseconds, buffer));
+        command::ping(ttl_deciseconds, |parts| self.outgoing.put_command(pool, parts));
         if self.ping_end == 0 {
             self.ping_end = self.outgoing.end();
         }
@@ -441,19 +524,23 @@ fn introduction(decoded: &Decoded<'_>, minor: u8) -> Result<PeerIntroduction, En
         Decoded::Message(_) => return Err(Ending::MessageBeforeReady),
     };
     match Command::parse(body) {
-        Ok(Command::Ready(Properties { socket_type, routing_id })) => {
-            let socket_type = socket_type.ok_or(Ending::SocketType)?;
-            if routing_id.len() > ROUTING_ID_BYTES_MAX {
-                return Err(Ending::RoutingIdTooLong { bytes: routing_id.len() });
-            }
-            let mechanism = Mechanism::Null;
-            Ok(PeerIntroduction { socket_type, routing_id: routing_id.into(), minor, mechanism })
-        }
+        Ok(Command::Ready(properties)) => introduce(&properties, minor),
         Ok(Command::Error { reason }) => Err(Ending::peer_error(reason)),
         Ok(Command::Ping { .. } | Command::Pong | Command::Other) | Err(command::BadCommand) => {
             Err(Ending::BadCommand)
         }
     }
+}
+
+/// What a peer says of itself, if it may.
+fn introduce(properties: &Properties<'_>, minor: u8) -> Result<PeerIntroduction, Ending> {
+    let Properties { socket_type, routing_id } = *properties;
+    let socket_type = socket_type.ok_or(Ending::SocketType)?;
+    if routing_id.len() > ROUTING_ID_BYTES_MAX {
+        return Err(Ending::RoutingIdTooLong { bytes: routing_id.len() });
+    }
+    let (mechanism, routing_id) = (Mechanism::Null, routing_id.into());
+    Ok(PeerIntroduction { socket_type, routing_id, minor, mechanism, key: None })
 }
 
 #[cfg(test)]

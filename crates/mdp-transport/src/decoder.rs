@@ -1,5 +1,7 @@
 //! [`Decoder`]: a stream of bytes into messages and commands, wherever the network cuts it.
 
+mod sealed;
+
 use std::sync::Arc;
 
 use mdp_mutants::{Mutant, is_on};
@@ -9,6 +11,7 @@ use thiserror::Error;
 use crate::{
     COMMAND_BYTES_MAX, ConnectionLimits, FrameHeader, FrameKind, LARGE_FRAME_BYTES, ParsedHeader,
     SharedFrame,
+    curve::{CurveError, Opener},
 };
 
 /// The frames of one message. Most have few: those of 7/MDP have at most five before the body.
@@ -60,6 +63,9 @@ pub enum StreamError {
         /// The limit.
         max: usize,
     },
+    /// A frame is not encrypted as it should be.
+    #[error("{0}")]
+    Curve(CurveError),
 }
 
 /// What an allocation costs besides its bytes, about.
@@ -73,6 +79,7 @@ const ALLOCATION_BYTES: usize = 32;
 pub struct Decoder {
     message_bytes_max: usize,
     message_frames_max: usize,
+    command_bytes_max: usize,
     /// The finished frames of the unfinished message.
     message: Message,
     /// The bytes of all frames of the unfinished message, as far as their sizes are known.
@@ -81,6 +88,8 @@ pub struct Decoder {
     partial: Vec<u8>,
     /// The large frame that is being read.
     large: Option<LargeFrame>,
+    /// Decrypts each frame, if the mechanism does.
+    opener: Option<Box<Opener>>,
 }
 
 #[derive(Debug)]
@@ -140,10 +149,12 @@ impl Decoder {
         Self {
             message_bytes_max: limits.message_bytes_max,
             message_frames_max: limits.message_frames_max,
+            command_bytes_max: COMMAND_BYTES_MAX,
             message: Message::default(),
             message_bytes: 0,
             partial: Vec::new(),
             large: None,
+            opener: None,
         }
     }
 
@@ -180,7 +191,7 @@ impl Decoder {
         let mut at = 0;
         loop {
             let progress = if self.large.is_some() {
-                self.decode_large(input, &mut at, &mut take)
+                self.decode_large(input, &mut at, &mut take)?
             } else if self.partial.is_empty() {
                 self.decode_whole(input, &mut at, &mut take)?
             } else {
@@ -198,14 +209,14 @@ impl Decoder {
         input: &[u8],
         at: &mut usize,
         take: &mut impl FnMut(Decoded<'_>) -> Flow,
-    ) -> Progress {
-        let Some(large) = &mut self.large else { return Progress::More };
+    ) -> Result<Progress, StreamError> {
+        let Some(large) = &mut self.large else { return Ok(Progress::More) };
         large.fill(input, at);
         if !large.is_complete() {
-            return Progress::Done;
+            return Ok(Progress::Done);
         }
-        let message = self.finish_large();
-        message.map_or(Progress::More, |message| take(Decoded::Message(message)).into())
+        let message = self.finish_large()?;
+        Ok(message.map_or(Progress::More, |message| take(Decoded::Message(message)).into()))
     }
 
     /// Decodes at the beginning of a frame.
@@ -215,6 +226,9 @@ impl Decoder {
         at: &mut usize,
         take: &mut impl FnMut(Decoded<'_>) -> Flow,
     ) -> Result<Progress, StreamError> {
+        if self.opener.is_some() {
+            return self.decode_sealed(input, at, take);
+        }
         match self.step(input, at)? {
             Step::Decoded(decoded) => Ok(take(decoded).into()),
             Step::NeedsMore if *at == input.len() => Ok(Progress::Done),
@@ -229,7 +243,7 @@ impl Decoder {
         let ParsedHeader::Complete(header, header_bytes) = FrameHeader::parse(rest) else {
             return Ok(false);
         };
-        let size = self.check(header, 0)?;
+        let size = self.check_next(header)?;
         if size < LARGE_FRAME_BYTES {
             return Ok(false);
         }
@@ -250,6 +264,9 @@ impl Decoder {
             CutFrame::Large => return Ok(Progress::More),
             CutFrame::Complete(frame) => frame,
         };
+        if self.opener.is_some() {
+            return Ok(self.open_small(&frame, &mut 0, take)?.unwrap_or(Progress::More));
+        }
         match self.step(&frame, &mut 0)? {
             Step::Decoded(decoded) => Ok(take(decoded).into()),
             Step::NeedsMore => Ok(Progress::More),
@@ -295,10 +312,15 @@ impl Decoder {
     fn check(&self, header: FrameHeader, more: usize) -> Result<usize, StreamError> {
         let size = usize::try_from(header.size).unwrap_or(usize::MAX);
         if header.kind == FrameKind::Command {
-            let (bytes, max) = (header.size, COMMAND_BYTES_MAX);
+            let (bytes, max) = (header.size, self.command_bytes_max);
             let is_allowed = size <= max;
             return is_allowed.then_some(size).ok_or(StreamError::CommandTooLarge { bytes, max });
         }
+        self.check_message(size, more)
+    }
+
+    /// The size of a frame of a message.
+    fn check_message(&self, size: usize, more: usize) -> Result<usize, StreamError> {
         if self.message.frames.len() + more >= self.message_frames_max {
             return Err(StreamError::TooManyFrames { max: self.message_frames_max });
         }
@@ -307,7 +329,8 @@ impl Decoder {
         let sum = self.message_bytes.checked_add(size);
         sum.filter(|bytes| *bytes <= max).map(|_| size).ok_or_else(|| {
             let known = u64::try_from(self.message_bytes).unwrap_or(u64::MAX);
-            StreamError::MessageTooLarge { bytes: known.saturating_add(header.size), max }
+            let size = u64::try_from(size).unwrap_or(u64::MAX);
+            StreamError::MessageTooLarge { bytes: known.saturating_add(size), max }
         })
     }
 
@@ -335,7 +358,7 @@ impl Decoder {
                 // One byte at a time: there are nine at most.
                 ParsedHeader::Incomplete => self.partial.len() + 1,
                 ParsedHeader::Complete(header, header_bytes) => {
-                    let size = self.check(header, 0)?;
+                    let size = self.check_next(header)?;
                     if size >= LARGE_FRAME_BYTES {
                         self.partial = Vec::new();
                         self.large =
@@ -360,12 +383,17 @@ impl Decoder {
     }
 
     /// Adds the large frame to the message, and returns that if it is complete.
-    fn finish_large(&mut self) -> Option<Message> {
-        let large = self.large.take()?;
-        self.message_bytes += large.size;
+    fn finish_large(&mut self) -> Result<Option<Message>, StreamError> {
+        let Some(large) = self.large.take() else { return Ok(None) };
         self.message.allocated_bytes += large.bytes.capacity();
-        self.message.frames.push(large.bytes.into());
-        (large.kind == FrameKind::LastOfMessage).then(|| self.take_message())
+        let (kind, frame) = if self.opener.is_some() {
+            self.open_large(large)?
+        } else {
+            (large.kind, large.bytes.into())
+        };
+        self.message_bytes += frame.len();
+        self.message.frames.push(frame);
+        Ok((kind == FrameKind::LastOfMessage).then(|| self.take_message()))
     }
 }
 

@@ -23,9 +23,11 @@
 //! | 23/ZMTP, framing | `frame_header.rs`, `decoder.rs`, `outgoing.rs` |
 //! | 23/ZMTP, NULL; properties | `command.rs`, `connection.rs` |
 //! | 37/ZMTP, PING and PONG | `command.rs`, `connection.rs` |
+//! | 26/CURVEZMQ and 25/ZMTP-CURVE | `curve.rs`, `connection/curve.rs`, `decoder/sealed.rs` |
 
 mod command;
 mod connection;
+mod curve;
 mod decoder;
 mod frame_header;
 mod greeting;
@@ -39,16 +41,21 @@ pub use command::{PING_CONTEXT_BYTES_MAX, SocketType};
 pub use connection::{
     Connection, Ending, Event, Introduction, LocalSocket, PeerIntroduction, Side,
 };
+pub use curve::{
+    ClientKeys, CurveError, CurveJob, CurveJobResult, KeyPair, NotAKey, PublicKey, SecretKey,
+    ServerKeys,
+};
 pub use decoder::{Decoded, Decoder, Flow, Message, MessageFrames, StreamError};
 pub use frame_header::{FRAME_HEADER_BYTES_MAX, FrameHeader, FrameKind, ParsedHeader};
 pub use greeting::{GREETING_BYTES, NotZmtp3};
 pub use limits::{
-    COMMAND_BYTES_MAX, ConnectionLimits, LARGE_FRAME_BYTES, PongRule, ROUTING_ID_BYTES_MAX,
+    ADMISSION_HELD_FOR, COMMAND_BYTES_MAX, ConnectionLimits, LARGE_FRAME_BYTES,
+    OWNER_ANSWERS_WITHIN, PongRule, ROUTING_ID_BYTES_MAX,
 };
 pub use mechanism::Mechanism;
 pub use outgoing::{BufferPool, MessageWriter, OutputSlices};
 pub use shared_frame::SharedFrame;
 pub use transport::{
-    Closing, ConnectionId, ConnectionStatus, LocalPeer, LocalProcess, Loss, PeerAddress, Traffic,
-    Transport, TransportEvent, TransportLimits, TransportTotals,
+    Closing, ConnectionId, ConnectionStatus, IdentityToken, LocalPeer, LocalProcess, Loss,
+    Mechanisms, PeerAddress, Traffic, Transport, TransportEvent, TransportLimits, TransportTotals,
 };

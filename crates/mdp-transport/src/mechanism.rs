@@ -8,7 +8,7 @@ pub enum Mechanism {
     Null,
     /// User name and password in clear text. Never accepted; known, so that it can be named.
     Plain,
-    /// 26/CURVEZMQ. Not accepted yet; known, so that it can be named.
+    /// 26/CURVEZMQ: encryption, and authentication by keys.
     Curve,
 }
 

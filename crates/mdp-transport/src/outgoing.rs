@@ -6,7 +6,7 @@ use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{FrameSink, Part, Position};
 use smallvec::SmallVec;
 
-use crate::{FrameHeader, FrameKind, SharedFrame};
+use crate::{FRAME_HEADER_BYTES_MAX, FrameHeader, FrameKind, SharedFrame, command, curve::Sealer};
 
 /// From this size on, a frame is written from where it lies; a smaller one is copied beside its
 /// header, which is cheaper than one more piece to write.
@@ -56,6 +56,8 @@ pub(crate) struct Outgoing<T> {
     start: u64,
     /// The messages of which no byte was written: where they begin, and their tags.
     unsent: VecDeque<(u64, Option<T>)>,
+    /// Encrypts what is put in, if the mechanism does.
+    sealer: Option<Box<Sealer>>,
 }
 
 #[derive(Debug)]
@@ -77,7 +79,14 @@ impl Chunk {
 
 impl<T> Outgoing<T> {
     pub(crate) const fn new() -> Self {
-        Self { chunks: VecDeque::new(), written: 0, end: 0, start: 0, unsent: VecDeque::new() }
+        Self {
+            chunks: VecDeque::new(),
+            written: 0,
+            end: 0,
+            start: 0,
+            unsent: VecDeque::new(),
+            sealer: None,
+        }
     }
 
     /// How many bytes wait.
@@ -116,6 +125,42 @@ impl<T> Outgoing<T> {
             write(bytes);
             self.end = self.end.saturating_add(length(bytes.len() - before));
         }
+    }
+
+    /// From now on messages and commands are encrypted.
+    pub(crate) fn set_sealer(&mut self, sealer: Sealer) {
+        self.sealer = Some(Box::new(sealer));
+    }
+
+    /// Whether nothing can be encrypted any more: something that was put in was left out.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.sealer.as_ref().is_some_and(|sealer| sealer.is_exhausted())
+    }
+
+    /// Appends a command of the traffic.
+    pub(crate) fn put_command(&mut self, pool: &mut BufferPool, parts: &[&[u8]]) {
+        match self.sealer.take() {
+            None => self.put_bytes(pool, |buffer| command::put(parts, buffer)),
+            Some(mut sealer) => {
+                self.put_bytes(pool, |buffer| sealer.put(FrameKind::Command, parts, buffer));
+                self.sealer = Some(sealer);
+            }
+        }
+    }
+
+    /// Appends a frame in a box. A large one gets a buffer of its size: it has to be copied in any case.
+    fn put_sealed(&mut self, pool: &mut BufferPool, kind: FrameKind, frame: &[u8]) {
+        let Some(mut sealer) = self.sealer.take() else { return };
+        let size = Sealer::sealed_bytes(frame.len());
+        if size < BUFFER_BYTES {
+            self.put_bytes(pool, |buffer| sealer.put(kind, &[frame], buffer));
+        } else {
+            let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + size);
+            sealer.put(kind, &[frame], &mut bytes);
+            self.end = self.end.saturating_add(length(bytes.len()));
+            self.chunks.push_back(Chunk::Copied(bytes));
+        }
+        self.sealer = Some(sealer);
     }
 
     /// A writer for one message. A tag comes back if no byte of the message reaches the kernel.
@@ -188,6 +233,10 @@ impl<T> FrameSink<SharedFrame> for MessageWriter<'_, T> {
             Position::More => FrameKind::MoreFollow,
             Position::Last => FrameKind::LastOfMessage,
         };
+        if self.outgoing.sealer.is_some() {
+            self.outgoing.put_sealed(self.pool, kind, part.as_ref());
+            return Ok(());
+        }
         let header = FrameHeader { kind, size: length(part.as_ref().len()) };
         match part {
             // One that is a small part of what came with it would keep all of that, uncounted.

@@ -15,8 +15,8 @@ enum Storage {
     Empty,
     /// A part of what was read together.
     Part { region: Arc<[u8]>, start: u32, end: u32 },
-    /// A buffer that was filled as the bytes came; not copied again.
-    Whole(Arc<Vec<u8>>),
+    /// A buffer that was filled as the bytes came, from a byte on; not copied again.
+    Whole { bytes: Arc<Vec<u8>>, start: u32 },
 }
 
 impl SharedFrame {
@@ -31,6 +31,11 @@ impl SharedFrame {
         Some(Self(Storage::Part { region: Arc::clone(region), start, end }))
     }
 
+    /// The bytes of a buffer from `start` on, which it keeps whole.
+    pub(crate) fn suffix(bytes: Vec<u8>, start: u32) -> Self {
+        Self(Storage::Whole { bytes: Arc::new(bytes), start })
+    }
+
     /// How many bytes it has.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -41,10 +46,10 @@ impl SharedFrame {
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
-            Storage::Whole(bytes) => {
+            Storage::Whole { bytes, start: 0 } => {
                 Arc::try_unwrap(bytes).unwrap_or_else(|shared| shared.to_vec())
             }
-            Storage::Empty | Storage::Part { .. } => self.as_ref().to_vec(),
+            Storage::Empty | Storage::Part { .. } | Storage::Whole { .. } => self.as_ref().to_vec(),
         }
     }
 
@@ -53,7 +58,7 @@ impl SharedFrame {
         let kept = match &self.0 {
             Storage::Empty => 0,
             Storage::Part { region, .. } => region.len(),
-            Storage::Whole(bytes) => bytes.capacity(),
+            Storage::Whole { bytes, .. } => bytes.capacity(),
         };
         kept <= self.len().saturating_mul(2)
     }
@@ -67,7 +72,7 @@ impl SharedFrame {
 
 impl From<Vec<u8>> for SharedFrame {
     fn from(bytes: Vec<u8>) -> Self {
-        if bytes.is_empty() { Self::default() } else { Self(Storage::Whole(Arc::new(bytes))) }
+        if bytes.is_empty() { Self::default() } else { Self::suffix(bytes, 0) }
     }
 }
 
@@ -88,7 +93,9 @@ impl AsRef<[u8]> for SharedFrame {
                 let end = usize::try_from(*end).unwrap_or(usize::MAX);
                 region.get(start..end).unwrap_or_default()
             }
-            Storage::Whole(bytes) => bytes,
+            Storage::Whole { bytes, start } => {
+                bytes.get(usize::try_from(*start).unwrap_or(usize::MAX)..).unwrap_or_default()
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ mod address;
 mod clock;
 mod event;
 mod outgoing;
+mod security;
 mod table;
 
 use std::{
@@ -13,15 +14,20 @@ use std::{
 
 use mdp_mutants::{Mutant, is_on};
 
-use self::{clock::AwakeClock, table::Table};
+use self::{
+    clock::AwakeClock,
+    security::{Admission, Security},
+    table::Table,
+};
 use crate::{
     BufferPool, Connection, Event, Flow, Introduction, LocalSocket, Message, OutputSlices,
-    PeerIntroduction, Side, SocketType,
+    PeerIntroduction, Side, SocketType, connection::MechanismChoice,
 };
 pub use address::{LocalPeer, LocalProcess, PeerAddress};
 pub use event::{
     ConnectionStatus, Loss, Traffic, TransportEvent, TransportLimits, TransportTotals,
 };
+pub use security::{IdentityToken, Mechanisms};
 pub use table::ConnectionId;
 
 /// When a connection is looked at again whose time would be over, but that has something unread.
@@ -43,6 +49,7 @@ const UNREAD_LOOKED_AT_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Transport<T> {
     limits: TransportLimits,
+    security: Security,
     table: Table<T>,
     pool: BufferPool,
     clock: AwakeClock,
@@ -81,6 +88,10 @@ struct Entry<T> {
     blocked_since: Option<Instant>,
     /// Where it is in the schedule.
     scheduled: Option<Instant>,
+    /// The peer has shown its key and is not admitted so far.
+    admission: Option<Box<Admission>>,
+    /// What the owner made of its key.
+    identity: Option<IdentityToken>,
 }
 
 /// A socket to close, after what is said last has been written.
@@ -106,6 +117,7 @@ impl<T> Transport<T> {
     pub fn new(now: Instant, limits: TransportLimits) -> Self {
         Self {
             limits,
+            security: Security::new(),
             table: Table::new(),
             pool: BufferPool::default(),
             clock: AwakeClock::new(now),
@@ -142,7 +154,7 @@ impl<T> Transport<T> {
         {
             self.end(oldest, Loss::Crowded);
         }
-        let id = self.insert(now, Side::Accepting, address)?;
+        let id = self.insert(now, self.security.accepting(), address)?;
         self.accepted += 1;
         self.strangers.insert(id);
         Some(id)
@@ -155,17 +167,24 @@ impl<T> Transport<T> {
             return None;
         }
         let now = self.clock.awake(now);
-        self.insert(now, Side::Dialling, address)
+        self.insert(now, MechanismChoice::DialNull, address)
     }
 
-    fn insert(&mut self, now: Instant, side: Side, address: PeerAddress) -> Option<ConnectionId> {
-        let socket_type = match side {
-            Side::Accepting => SocketType::Router,
-            Side::Dialling => SocketType::Dealer,
+    fn insert(
+        &mut self,
+        now: Instant,
+        choice: MechanismChoice,
+        address: PeerAddress,
+    ) -> Option<ConnectionId> {
+        let (side, socket_type) = match choice {
+            MechanismChoice::Accepting { .. } => (Side::Accepting, SocketType::Router),
+            MechanismChoice::DialNull | MechanismChoice::DialCurve(_) => {
+                (Side::Dialling, SocketType::Dealer)
+            }
         };
         let local = LocalSocket { socket_type, routing_id: &[] };
         let introduction = Introduction { side, local, limits: self.limits.connection };
-        let connection = Connection::new(now, &introduction, &mut self.pool);
+        let connection = Connection::with_choice(now, &introduction, choice, &mut self.pool);
         let first_bytes = connection.output_bytes();
         let id = self.table.insert(Entry {
             connection,
@@ -176,6 +195,8 @@ impl<T> Transport<T> {
             is_listed: false,
             blocked_since: None,
             scheduled: None,
+            admission: None,
+            identity: None,
         })?;
         self.outgoing_bytes += first_bytes;
         self.list(id);
@@ -220,6 +241,7 @@ impl<T> Transport<T> {
             self.strangers.remove(&id);
             self.events.push_back(TransportEvent::Opened { id });
         }
+        let is_introduced = entry.peer.is_some();
         if let Err(ending) = outcome {
             self.end(id, Loss::Ended(ending));
             return taken;
@@ -228,6 +250,9 @@ impl<T> Transport<T> {
             self.list(id);
         }
         self.reschedule(id);
+        if !is_introduced {
+            self.begin_pending_job(now, id);
+        }
         if self.incoming_bytes > self.limits.incoming_bytes_max {
             self.end_greediest_sender();
         }
@@ -319,12 +344,17 @@ impl<T> Transport<T> {
     /// it is not known whether they are silent: they are looked at again later.
     pub fn handle_timeout(&mut self, now: Instant, has_unread: impl Fn(ConnectionId) -> bool) {
         let now = self.clock.awake(now);
+        self.forget_old_keys(now);
         while let Some((at, id)) = self.schedule.first().copied()
             && at <= now
         {
             self.schedule.pop_first();
             let Some(entry) = self.table.get_mut(id) else { continue };
             entry.scheduled = None;
+            if entry.admission.as_ref().is_some_and(|admission| admission.deadline <= now) {
+                self.on_admission_due(now, id);
+                continue;
+            }
             let is_stalled = entry.blocked_since.is_some_and(|since| {
                 now.saturating_duration_since(since) >= self.limits.stalled_after
             });
@@ -432,7 +462,8 @@ impl<T> Transport<T> {
     fn reschedule(&mut self, id: ConnectionId) {
         let Some(entry) = self.table.get_mut(id) else { return };
         let stalled = entry.blocked_since.map(|since| since + self.limits.stalled_after);
-        let due = [entry.connection.poll_timeout(), stalled].into_iter().flatten().min();
+        let admission = entry.admission.as_ref().map(|admission| admission.deadline);
+        let due = [entry.connection.poll_timeout(), stalled, admission].into_iter().flatten().min();
         let Some(due) = due else { return };
         match entry.scheduled {
             Some(at) if at <= due => return,

@@ -20,8 +20,12 @@ const SOAK_LIMIT: Duration = Duration::from_hours(3);
 /// How long the fuzzer runs with each target, in seconds.
 const FUZZ_SECONDS: u32 = 600;
 /// The targets: the crate that has it, and its name.
-const FUZZ_TARGETS: [(&str, &str); 3] =
-    [("mdp-wire", "decode"), ("mdp-wire", "relay"), ("mdp-transport", "connection")];
+const FUZZ_TARGETS: [(&str, &str); 4] = [
+    ("mdp-wire", "decode"),
+    ("mdp-wire", "relay"),
+    ("mdp-transport", "connection"),
+    ("mdp-transport", "curve"),
+];
 
 /// A long test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

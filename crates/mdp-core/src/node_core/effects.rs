@@ -38,7 +38,8 @@ impl<A: Agreement> NodeCore<A> {
     fn poll_lost(&mut self, shell: &mut impl Shell) -> Option<Input<SharedFrame>> {
         loop {
             match self.clients.poll_event()? {
-                TransportEvent::Opened { .. } => {}
+                // Only CURVE asks for an identity, and this port does not allow it.
+                TransportEvent::Opened { .. } | TransportEvent::Authenticate { .. } => {}
                 TransportEvent::Refused { address, why, .. } => {
                     shell.log(self.now, &NodeEvent::Refused { address, why: &why });
                 }
@@ -128,6 +129,8 @@ const fn beyond_limits(why: &Loss) -> Option<Defect> {
     match error {
         StreamError::MessageTooLarge { .. } => Some(Defect::TooLarge),
         StreamError::TooManyFrames { .. } => Some(Defect::TooManyFrames),
-        StreamError::BadFlags(_) | StreamError::CommandTooLarge { .. } => None,
+        StreamError::BadFlags(_) | StreamError::CommandTooLarge { .. } | StreamError::Curve(_) => {
+            None
+        }
     }
 }

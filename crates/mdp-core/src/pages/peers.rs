@@ -95,6 +95,7 @@ mod tests {
                 routing_id: id.into(),
                 minor: 1,
                 mechanism: Mechanism::Null,
+                key: None,
             }),
             traffic: Traffic { messages_in, ..Traffic::default() },
             outgoing_bytes: 0,

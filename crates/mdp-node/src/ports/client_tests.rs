@@ -62,7 +62,7 @@ impl Server {
         self.clients.handle_timeout(now, |id| ports.has_unread(PortName::Clients, id));
         while let Some(event) = self.clients.poll_event() {
             match event {
-                TransportEvent::Opened { .. } => {}
+                TransportEvent::Opened { .. } | TransportEvent::Authenticate { .. } => {}
                 TransportEvent::Lost { id, why, unsent, .. } => {
                     self.lost.push((peer_id(id), why, unsent));
                 }

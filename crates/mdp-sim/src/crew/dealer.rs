@@ -116,6 +116,8 @@ impl Dealer {
         while let Some(event) = transport.poll_event() {
             match event {
                 TransportEvent::Opened { .. } => news.is_open = true,
+                // Only CURVE asks for an identity, and this peer does not speak it.
+                TransportEvent::Authenticate { .. } => {}
                 TransportEvent::Lost { .. } | TransportEvent::Refused { .. } => news.is_over = true,
             }
         }

@@ -2,7 +2,9 @@
 
 use thiserror::Error;
 
-use crate::{COMMAND_BYTES_MAX, Mechanism, NotZmtp3, ROUTING_ID_BYTES_MAX, StreamError};
+use crate::{
+    COMMAND_BYTES_MAX, CurveError, Mechanism, NotZmtp3, ROUTING_ID_BYTES_MAX, StreamError,
+};
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -45,6 +47,15 @@ pub enum Ending {
     /// The peer said why it ends the connection.
     #[error("the peer ended the connection: {0}")]
     PeerError(Box<str>),
+    /// CURVE can not go on.
+    #[error("{0}")]
+    Curve(CurveError),
+    /// This side does not admit the key that the peer has shown to own, and has told it so.
+    #[error("the peer's key is not admitted here")]
+    KeyRefused,
+    /// The peer does not admit this side's key.
+    #[error("the peer does not admit this side's key (ERROR 400)")]
+    NotAdmitted,
     /// The peer said how long it may be silent at most, and was silent for longer.
     #[error("the peer was silent for longer than it promised (its PING's TTL)")]
     TtlExpired,
@@ -80,6 +91,9 @@ impl Ending {
             Self::Stream(StreamError::MessageTooLarge { .. }) => "message_too_large",
             Self::Stream(StreamError::TooManyFrames { .. }) => "too_many_frames",
             Self::Stream(StreamError::CommandTooLarge { .. }) => "command_too_large",
+            Self::Stream(StreamError::Curve(error)) | Self::Curve(error) => error.label(),
+            Self::KeyRefused => "key_refused",
+            Self::NotAdmitted => "not_admitted",
             Self::PeerError(_) => "peer_error",
             Self::TtlExpired => "ttl_expired",
             Self::PongTimeout => "pong_timeout",

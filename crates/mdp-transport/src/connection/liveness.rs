@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::Ending;
-use crate::{ConnectionLimits, PongRule};
+use crate::{ADMISSION_HELD_FOR, ConnectionLimits, OWNER_ANSWERS_WITHIN, PongRule};
+
+/// How long a peer like this one takes to refuse a key.
+const PEER_DECIDES_FOR: Duration = ADMISSION_HELD_FOR.saturating_add(OWNER_ANSWERS_WITHIN);
 
 /// A PING is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,7 @@ pub(super) struct SendPing {
 /// The deadlines of one connection.
 #[derive(Debug)]
 pub(super) struct Liveness {
+    handshake_timeout: Duration,
     ping_interval: Duration,
     pong_timeout: Duration,
     pong_rule: PongRule,
@@ -23,7 +27,11 @@ pub(super) struct Liveness {
 
 #[derive(Debug)]
 enum Phase {
-    Handshake { deadline: Instant },
+    Handshake {
+        deadline: Instant,
+    },
+    /// The owner decides on the peer's key, and sees to it that this has an end.
+    Admission,
     Open(Open),
 }
 
@@ -46,6 +54,7 @@ struct Open {
 impl Liveness {
     pub(super) fn new(now: Instant, limits: &ConnectionLimits) -> Self {
         Self {
+            handshake_timeout: limits.handshake_timeout,
             ping_interval: limits.ping_interval,
             pong_timeout: limits.pong_timeout,
             pong_rule: limits.pong_rule,
@@ -64,6 +73,16 @@ impl Liveness {
             ttl: Duration::ZERO,
             ttl_deadline: None,
         });
+    }
+
+    /// This side has shown its key: the peer may take its time to decide.
+    pub(super) fn on_shown(&mut self, now: Instant) {
+        self.phase = Phase::Handshake { deadline: now + self.handshake_timeout + PEER_DECIDES_FOR };
+    }
+
+    /// The peer has shown its key, and has to wait.
+    pub(super) const fn on_awaits_admission(&mut self) {
+        self.phase = Phase::Admission;
     }
 
     /// Any byte is a sign of life.
@@ -118,6 +137,7 @@ impl Liveness {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Handshake { deadline } => Some(*deadline),
+            Phase::Admission => None,
             Phase::Open(open) => {
                 [open.ping_at, open.pong_deadline, open.ttl_deadline].into_iter().flatten().min()
             }
@@ -130,7 +150,7 @@ impl Liveness {
             Phase::Handshake { deadline } if *deadline <= now => {
                 return Err(Ending::HandshakeTimeout);
             }
-            Phase::Handshake { .. } => return Ok(None),
+            Phase::Handshake { .. } | Phase::Admission => return Ok(None),
             Phase::Open(open) => open,
         };
         if is_due(open.ttl_deadline) {

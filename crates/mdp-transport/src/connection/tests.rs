@@ -145,7 +145,7 @@ fn two_connections_introduce_themselves_however_the_bytes_are_cut() {
         let introduction = |socket_type, routing_id: &[u8]| {
             let (minor, mechanism) = (1, Mechanism::Null);
             let routing_id = routing_id.into();
-            Event::Opened(PeerIntroduction { socket_type, routing_id, minor, mechanism })
+            Event::Opened(PeerIntroduction { socket_type, routing_id, minor, mechanism, key: None })
         };
         assert_eq!(events.0, [introduction(SocketType::Dealer, b"name")], "{piece}");
         assert_eq!(events.1, [introduction(SocketType::Router, b"")], "{piece}");

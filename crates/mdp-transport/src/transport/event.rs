@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::{ConnectionId, PeerAddress};
-use crate::{ConnectionLimits, Ending, PeerIntroduction};
+use crate::{ConnectionLimits, Ending, PeerIntroduction, PublicKey};
 
 /// The limits of all connections together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,16 @@ pub enum TransportEvent<T> {
         /// Which.
         id: ConnectionId,
     },
+    /// A peer has shown that it owns a key. It is answered by
+    /// [`authenticated`](super::Transport::authenticated), at once or later.
+    Authenticate {
+        /// Which.
+        id: ConnectionId,
+        /// The key.
+        key: PublicKey,
+        /// Whether the peer is refused if the key has no identity now either, and not held.
+        is_last: bool,
+    },
     /// A peer that had introduced itself is gone.
     Lost {
         /// Which.
@@ -169,20 +179,30 @@ pub struct TransportTotals {
 }
 
 /// The reasons for which a connection can end before its peer has introduced itself.
-const REFUSALS: [&str; 20] = [
+const REFUSALS: [&str; 30] = [
     "bad_command",
     "bad_flags",
     "closed",
     "command_too_large",
     "crowded",
+    "curve_command",
+    "curve_cookie",
+    "curve_initiate",
+    "curve_nonce",
+    "curve_ready",
+    "curve_server_key",
+    "curve_vouch",
+    "curve_welcome",
     "greedy",
     "handshake_timeout",
     "handshake_too_long",
     "http",
+    "key_refused",
     "kicked",
     "mechanism",
     "message_before_ready",
     "message_too_large",
+    "not_admitted",
     "older_zmtp",
     "peer_error",
     "proxy_line",
@@ -192,11 +212,15 @@ const REFUSALS: [&str; 20] = [
     "unknown_protocol",
 ];
 /// The reasons for which it can end later.
-const LOSSES: [&str; 13] = [
+const LOSSES: [&str; 17] = [
     "bad_command",
     "bad_flags",
     "closed",
     "command_too_large",
+    "curve_message",
+    "curve_nonce",
+    "curve_nonces_exhausted",
+    "curve_not_encrypted",
     "greedy",
     "kicked",
     "message_too_large",
@@ -233,15 +257,17 @@ fn count_of(counts: &[(&'static str, u64)], reason: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NotZmtp3, StreamError};
+    use crate::{CurveError, NotZmtp3, StreamError};
 
     /// Every reason that there is, and whether it is met before and after the handshake.
-    fn reasons() -> [(Loss, bool, bool); 26] {
+    fn reasons() -> Vec<(Loss, bool, bool)> {
+        use CurveError as C;
         use Ending as E;
         let ended = Loss::Ended;
         let stream = |error| ended(E::Stream(error));
         let not_zmtp3 = |what| (ended(E::NotZmtp3(what)), true, false);
-        [
+        let curve = |error| ended(E::Curve(error));
+        vec![
             (Loss::Closed, true, true),
             (Loss::Overflow, false, true),
             (Loss::Stalled, false, true),
@@ -264,6 +290,19 @@ mod tests {
             (stream(StreamError::MessageTooLarge { bytes: 2, max: 1 }), true, true),
             (stream(StreamError::TooManyFrames { max: 1 }), false, true),
             (stream(StreamError::CommandTooLarge { bytes: 2, max: 1 }), true, true),
+            (curve(C::Command), true, false),
+            (curve(C::ServerKey), true, false),
+            (curve(C::Cookie), true, false),
+            (curve(C::Initiate), true, false),
+            (curve(C::Vouch), true, false),
+            (curve(C::Welcome), true, false),
+            (curve(C::Ready), true, false),
+            (stream(StreamError::Curve(C::Nonce)), true, true),
+            (stream(StreamError::Curve(C::NotEncrypted)), false, true),
+            (stream(StreamError::Curve(C::Message)), false, true),
+            (curve(C::NoncesExhausted), false, true),
+            (ended(E::KeyRefused), true, false),
+            (ended(E::NotAdmitted), true, false),
             (ended(E::PeerError("no".into())), true, true),
             (ended(E::TtlExpired), false, true),
             (ended(E::PongTimeout), false, true),

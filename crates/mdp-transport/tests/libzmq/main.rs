@@ -14,6 +14,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "libzmq has a clock and threads")]
 
+mod curve;
 mod limits;
 mod peer;
 mod refusals;

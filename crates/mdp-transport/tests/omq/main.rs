@@ -12,6 +12,7 @@
 //! | bytes | messages of every shape and PONGs are written alike, byte for byte |
 //! | limits | bytes and frames of a message: one less, equal, one more, both ways (omq has no limit for frames) |
 //! | commands | READY with and without a routing id, ERROR, PING with context and TTL, PONG |
+//! | CURVE | each accepts and each dials; frames of 0 to 65,537 bytes, cut and not; a wrong server key |
 //!
 //! What omq-proto can not show: it names its mechanism before the peer has spoken and draws its own
 //! randomness, both of which mean nothing to NULL, and it always says 3.1. The pump between the two
@@ -20,6 +21,7 @@
 #![expect(clippy::disallowed_methods, reason = "an instant can not be made from nothing")]
 
 mod commands;
+mod curve;
 mod limits;
 mod pair;
 mod traffic;

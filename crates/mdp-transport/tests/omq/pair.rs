@@ -200,7 +200,7 @@ impl Pair {
     }
 }
 
-fn first_bytes(slices: &[IoSlice<'_>], count: usize) -> Vec<u8> {
+pub(crate) fn first_bytes(slices: &[IoSlice<'_>], count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for slice in slices {
         let left = count - bytes.len();

@@ -28,7 +28,16 @@ const MEMBERS: &[Member] = &[
     Member {
         name: "mdp-transport",
         ours: &["mdp-mutants", "mdp-wire"],
-        outside: Outside::Only(&["smallvec", "thiserror"]),
+        outside: Outside::Only(&[
+            "orion",
+            "poly1305",
+            "salsa20",
+            "smallvec",
+            "subtle",
+            "thiserror",
+            "x25519-dalek",
+            "zeroize",
+        ]),
     },
     Member { name: "mdp-mutants", ours: &[], outside: Outside::Only(&[]) },
     Member { name: "mdp-histogram", ours: &[], outside: Outside::Only(&[]) },
