@@ -5,7 +5,11 @@
 //! Consensus is obeyed from members. A node that slept through a change of members does not know the new
 //! ones, and must not shut out a new leader: it asks those that it knows.
 
-use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+    time::Duration,
+};
 
 use mdp_catalog::{CatalogEntry, NodeName};
 use tokio::sync::Semaphore;
@@ -135,18 +139,19 @@ async fn is_acquainted(hub: &Hub<impl Runtime>, call: &Call) -> bool {
     is_known
 }
 
-/// Asks all that this node trusts at once, and waits for the first that knows the caller: those of its own
-/// members, and before it has some, those that its configuration names.
+/// Asks all that this node trusts at once, and waits for the first that knows the caller: who is at the
+/// addresses of its members, and of those that its configuration names. By address, not by id: while this
+/// node slept, all of them may have lost their volumes and come back as other members.
 async fn does_anyone_know(hub: &Hub<impl Runtime>, call: &Call) -> bool {
     let Some(cluster) = call.cluster else { return false };
     let membership = hub.membership();
     let others = membership.nodes().filter(|(id, _)| **id != hub.id());
-    let mut trusted: Vec<Target> =
-        others.map(|(id, member)| hub.peers.target(*id, member)).collect();
-    if membership.nodes().next().is_none() {
-        let seeds = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
-        trusted = seeds.map(|seed| Target { id: None, endpoint: seed.endpoint.clone() }).collect();
-    }
+    let members = others.map(|(id, member)| hub.peers.target(*id, member).endpoint);
+    let seeds = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
+    let trusted: BTreeSet<String> =
+        members.chain(seeds.map(|seed| seed.endpoint.clone())).collect();
+    let trusted: Vec<Target> =
+        trusted.into_iter().map(|endpoint| Target { id: None, endpoint }).collect();
     let about = (call.from, call.from_name.as_str());
     let mut questions: Vec<BoxFuture<'_, Result<(), ()>>> =
         vec![Box::pin(async { is_seed(hub, call).await.then_some(()).ok_or(()) })];
