@@ -115,7 +115,11 @@ const MEMBERS: &[Member] = &[
         ],
         outside: Outside::Any,
     },
-    Member { name: "cluster-tests", ours: &["mdp-client", "mdp-history"], outside: Outside::Any },
+    Member {
+        name: "cluster-tests",
+        ours: &["mdp-client", "mdp-history", "mdp-wire"],
+        outside: Outside::Any,
+    },
     Member {
         name: "kubernetes-tests",
         ours: &["cluster-tests", "mdp-client"],
