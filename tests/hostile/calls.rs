@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// The format of calls that 0.1.0 speaks.
 const FORMAT: u16 = 1;
+/// The oldest and the newest format that a stranger claims to speak.
+const FORMATS: (u16, u16) = (FORMAT, FORMAT);
 
 /// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -178,7 +180,10 @@ impl Stranger {
         let peer = peers.split(',').nth(node).and_then(|peer| peer.split_once('=')).unwrap();
         let address = peer.1.trim_start_matches("tcp://");
         let socket = RawSocket::dealer(format!("tcp://{address}").as_str());
-        let (cluster, reply) = ask(&socket, None, None, STRANGER, "stranger", hello());
+        let (from, from_name) = (STRANGER, "stranger".to_owned());
+        let request = Request::Hello { seeds: Vec::new() };
+        let hello = Call { formats: FORMATS, cluster: None, from, from_name, to: None, request };
+        let (cluster, reply) = ask(&socket, &hello);
         let Reply::Hello(node) = reply else { panic!("no hello: {reply:?}") };
         Self { socket, node, cluster }
     }
@@ -189,25 +194,13 @@ impl Stranger {
     }
 
     pub(crate) fn ask_as(&self, from: u64, name: &str, request: Request) -> Reply {
-        ask(&self.socket, self.cluster, Some(self.node.id), from, name, request).1
+        let (cluster, to, from_name) = (self.cluster, Some(self.node.id), name.to_owned());
+        ask(&self.socket, &Call { formats: FORMATS, cluster, from, from_name, to, request }).1
     }
 }
 
-fn hello() -> Request {
-    Request::Hello { seeds: Vec::new() }
-}
-
-fn ask(
-    socket: &RawSocket,
-    cluster: Option<u128>,
-    to: Option<u64>,
-    from: u64,
-    name: &str,
-    request: Request,
-) -> (Option<u128>, Reply) {
-    let formats = (FORMAT, FORMAT);
-    let call = Call { formats, cluster, from, from_name: name.to_owned(), to, request };
-    let bytes = codec::encode(Kind::Call, FORMAT, &call).unwrap();
+fn ask(socket: &RawSocket, call: &Call) -> (Option<u128>, Reply) {
+    let bytes = codec::encode(Kind::Call, FORMAT, call).unwrap();
     socket.send(&frames![b"12345678", &bytes]);
     let answer = socket.recv_within(PATIENCE).unwrap_or_else(|| panic!("no answer"));
     let answer: Answer = codec::decode(Kind::Answer, FORMAT, answer.last().unwrap()).unwrap();

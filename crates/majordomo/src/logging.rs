@@ -194,18 +194,22 @@ mod tests {
         assert!(says("info,mdp_node=debug", "mdp_node", Level::DEBUG));
     }
 
+    /// Keeps what is written.
+    struct To(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for To {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().map_or(Ok(0), |mut kept| kept.write(bytes))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     /// What the text log says of an event.
     fn line(colours: bool, log: impl FnOnce()) -> String {
         let out: Arc<Mutex<Vec<u8>>> = Arc::default();
-        struct To(Arc<Mutex<Vec<u8>>>);
-        impl Write for To {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let to = Arc::clone(&out);
         let layer = fmt::layer().with_writer(move || To(Arc::clone(&to))).with_ansi(colours);
         let layer = layer.without_time().with_target(false);

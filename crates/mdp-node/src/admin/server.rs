@@ -76,14 +76,14 @@ pub(super) async fn serve(
 
 /// A connection that ended before it was accepted is no reason to wait.
 async fn after_refusal(error: &io::Error) {
-    match error.kind() {
-        io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionRefused => {}
-        _ => {
-            tracing::debug!(%error, "the administration port cannot accept");
-            sleep(ACCEPT_PAUSE).await;
-        }
+    const OVER: [io::ErrorKind; 3] = [
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::ConnectionRefused,
+    ];
+    if !OVER.contains(&error.kind()) {
+        tracing::debug!(%error, "the administration port cannot accept");
+        sleep(ACCEPT_PAUSE).await;
     }
 }
 
