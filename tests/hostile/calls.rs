@@ -188,6 +188,11 @@ impl Stranger {
         Self { socket, node, cluster }
     }
 
+    /// The same, which claims to be of another cluster.
+    pub(crate) fn of_cluster(self, cluster: u128) -> Self {
+        Self { cluster: Some(cluster), ..self }
+    }
+
     /// What the node says to this, asked with all that a stranger can know.
     pub(crate) fn ask(&self, request: Request) -> Reply {
         self.ask_as(STRANGER, "stranger", request)

@@ -148,12 +148,54 @@ fn strangers_that_join_are_a_few_and_have_names_and_addresses() {
         })
         .count();
     assert_eq!(joined, LEARNERS_MAX);
+    // Nor may a learner do what voters may.
+    let term = scene.term + 1;
+    let vote = Vote { term, node_id: 1, committed: true };
+    let nodes = vec![(1, ("evil-1".to_owned(), "tcp://127.0.0.1:9".to_owned()))];
+    let membership = Membership { configs: vec![vec![1]], nodes };
+    let meta = SnapshotMeta { last_log_id: None, membership_log_id: None, membership };
+    for node in 0..3 {
+        let stranger = Stranger::at(&scene.cluster, node);
+        let remove = Change::Remove { name: scene.cluster.node(1).name().to_owned() };
+        for request in [
+            Request::Change(remove),
+            Request::Vote(Ballot { vote, last: None, is_transfer: true }),
+            Request::Append { vote, previous: None, entries: Vec::new(), committed: None },
+            Request::Snapshot { vote, meta: meta.clone(), offset: 0, total: 0, piece: Vec::new() },
+        ] {
+            let reply = stranger.ask_as(1, "evil-1", request);
+            assert!(reply.is_refusal(), "node {node}: {reply:?}");
+        }
+    }
     let log = scene.cluster.node(leader).log();
     assert!(
         log.lines().all(|line| !line.starts_with("2026 ERROR forged") && !line.contains('\u{1b}'))
     );
 
     scene.assert_unharmed();
+}
+
+#[test]
+fn node_that_waits_for_its_seeds_belongs_to_no_strangers_cluster() {
+    let mut cluster = TestCluster::unstarted(&[]);
+    cluster.node_mut(0).start();
+    cluster.node(0).wait_for_reason("waiting_for_seeds");
+    let stranger = Stranger::at(&cluster, 0).of_cluster(0x5eed);
+    let vote = Vote { term: 1, node_id: STRANGER, committed: true };
+    for request in [
+        Request::ReadIndex { vote: None },
+        Request::Propose { entry: Vec::new() },
+        Request::Change(Change::Finalize),
+        Request::Append { vote, previous: None, entries: Vec::new(), committed: None },
+    ] {
+        let reply = stranger.ask_as(STRANGER, cluster.node(1).name(), request);
+        assert!(reply.is_refusal(), "{reply:?}");
+    }
+
+    for node in 1..3 {
+        cluster.node_mut(node).start();
+    }
+    cluster.wait_until_ready();
 }
 
 const fn is_for_now(reply: &Reply) -> bool {

@@ -18,7 +18,6 @@ use crate::{
     BoxFuture,
     calls::{Call, Refusal, Request},
     clock::{Instant, now},
-    formation::hello,
     hub::{Hub, lock},
     peers::Target,
     runtime::Runtime,
@@ -39,6 +38,8 @@ const UNKNOWN_FOR: Duration = Duration::from_millis(500);
 const IDS_MAX: usize = 64;
 /// About how many ids others may be asked at once.
 const QUESTIONS_MAX: usize = 4;
+/// How long a question waits for its turn.
+const QUESTION_TURN: Duration = Duration::from_millis(500);
 /// The longest address of a node, in bytes: a name of 253 bytes (RFC 1035), scheme, zone and port.
 const ENDPOINT_BYTES_MAX: usize = 300;
 
@@ -87,10 +88,12 @@ pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Re
     let admitted = match &call.request {
         // Anyone may ask who this node is, and ask to become a member.
         Request::Hello { .. } | Request::Join { .. } => true,
-        Request::Propose { .. } | Request::Change(_) | Request::ReadIndex { .. } => {
-            // The leader decides: another node's list of members may be old.
+        // The leader decides, who asks its own list of members again: that of another node may be old.
+        Request::Propose { .. } | Request::ReadIndex { .. } => {
             !hub.is_leader() || is_member(hub, call.from)
         }
+        // Anyone can become a learner.
+        Request::Change(_) => is_voter(hub, call.from),
         Request::Append { vote, .. } | Request::Snapshot { vote, .. } => {
             votes_for_itself(hub, call.from, *vote) && is_acquainted(hub, call).await
         }
@@ -110,7 +113,19 @@ pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Re
         name = call.from_name,
         "a call of a node that may not ask for it is refused"
     );
+    if let Request::Change(_) = call.request
+        && is_member(hub, call.from)
+    {
+        let reason =
+            "it was asked for at a learner; ask a voter (majordomo member list)".to_owned();
+        return Err(Refusal::Change { reason });
+    }
     Err(Refusal::Unavailable)
+}
+
+/// Whether an id is a voter: of a change that is not complete, before it or after it.
+pub(crate) fn is_voter(hub: &Hub<impl Runtime>, id: u64) -> bool {
+    hub.membership().voter_ids().any(|voter| voter == id)
 }
 
 fn is_member(hub: &Hub<impl Runtime>, id: u64) -> bool {
@@ -120,20 +135,26 @@ fn is_member(hub: &Hub<impl Runtime>, id: u64) -> bool {
 /// A leader or candidate speaks for itself, of a term that elections can have led to.
 fn votes_for_itself(hub: &Hub<impl Runtime>, from: u64, vote: VoteV1) -> bool {
     let vote = Vote::from(vote);
+    // A newcomer has seen no election yet.
     let step = vote.leader_id.term.saturating_sub(hub.metrics().current_term);
-    vote.leader_id.node_id == from && step <= TERM_STEP_MAX
+    vote.leader_id.node_id == from && (step <= TERM_STEP_MAX || !hub.is_initialised())
 }
 
-/// Whether the caller is a member as far as this node knows, or as others do.
+/// Whether the caller is a voter as far as this node knows, or as others do. Learners lead nobody, and anyone
+/// can become one.
 async fn is_acquainted(hub: &Hub<impl Runtime>, call: &Call) -> bool {
-    if is_member(hub, call.from) {
+    if is_voter(hub, call.from) {
         return true;
     }
     if let Some(is_known) = hub.state.acquaintances.recall(call.from) {
         return is_known;
     }
+    let turn = hub.timeout(QUESTION_TURN, hub.state.acquaintances.questions.acquire()).await;
     // Beyond that the caller tries again.
-    let Ok(_question) = hub.state.acquaintances.questions.try_acquire() else { return false };
+    let Ok(Ok(_question)) = turn else { return false };
+    if let Some(is_known) = hub.state.acquaintances.recall(call.from) {
+        return is_known;
+    }
     let is_known = does_anyone_know(hub, call).await;
     hub.state.acquaintances.remember(call.from, is_known);
     is_known
@@ -154,7 +175,7 @@ async fn does_anyone_know(hub: &Hub<impl Runtime>, call: &Call) -> bool {
         trusted.into_iter().map(|endpoint| Target { id: None, endpoint }).collect();
     let about = (call.from, call.from_name.as_str());
     let mut questions: Vec<BoxFuture<'_, Result<(), ()>>> =
-        vec![Box::pin(async { is_seed(hub, call).await.then_some(()).ok_or(()) })];
+        vec![Box::pin(async { is_seed(hub, cluster, call).await.then_some(()).ok_or(()) })];
     for target in &trusted {
         let question = hub.peers.vouches(target, cluster, about);
         questions.push(Box::pin(async { question.await.then_some(()).ok_or(()) }));
@@ -162,12 +183,13 @@ async fn does_anyone_know(hub: &Hub<impl Runtime>, call: &Call) -> bool {
     futures_util::future::select_ok(questions).await.is_ok()
 }
 
-/// Whether the caller is who answers at the address of the seed whose name it has.
-async fn is_seed(hub: &Hub<impl Runtime>, call: &Call) -> bool {
+/// Whether the caller is who answers at the address of the seed whose name it has, in the same cluster.
+async fn is_seed(hub: &Hub<impl Runtime>, cluster: u128, call: &Call) -> bool {
     let seed = hub.config.seeds.iter().find(|seed| seed.name.as_str() == call.from_name);
     let Some(seed) = seed.filter(|seed| seed.name != *hub.name()) else { return false };
     let target = Target { id: None, endpoint: seed.endpoint.clone() };
-    hello(hub, &target).await.is_ok_and(|hello| hello.id == call.from)
+    let hello = Request::Hello { seeds: hub.seed_list() };
+    hub.peers.says_it_is(&target, cluster, hello, call.from).await
 }
 
 /// Whether a member may propose this: something about itself. About others the leader decides.
@@ -186,9 +208,8 @@ pub(crate) fn may_propose(hub: &Hub<impl Runtime>, from: u64, entry: &CatalogEnt
         | CatalogEntry::NodeGone { incarnation } => is_own(&incarnation.node),
         CatalogEntry::SetClusterVersion { .. }
         | CatalogEntry::Retire { .. }
-        | CatalogEntry::Hold { .. } => false,
-        // It is about nobody.
-        CatalogEntry::Mark { .. } => true,
+        | CatalogEntry::Hold { .. }
+        | CatalogEntry::Mark { .. } => false,
     }
 }
 

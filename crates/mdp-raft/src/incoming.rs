@@ -13,7 +13,7 @@ use crate::{
     types::{LogId, Snapshot, TypeConfig, Vote},
     upgrade,
 };
-use mdp_catalog::NodeId;
+use mdp_catalog::{NodeId, NodeName};
 use mdp_wire::{
     codec::{CodecError, DECODED_BYTES_MAX},
     relay::WireRange,
@@ -68,6 +68,10 @@ fn is_meant(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
     if hub.is_over() {
         return Err(Refusal::Unavailable);
     }
+    // It is passed on when others are asked about the caller.
+    if call.from_name.parse::<NodeName>().is_err() {
+        return Err(Refusal::Unavailable);
+    }
     if hub.is_retired(call.from) {
         return Err(Refusal::Removed);
     }
@@ -98,11 +102,15 @@ async fn belong(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
             Ok(())
         }
         (Some(_) | None, Some(_) | None) if is_introduction(&call.request) => Ok(()),
-        // One that a seed of this node vouches for.
-        (None, Some(theirs)) if call.to.is_some() => {
+        // One that leads or wants to, and that a seed of this node vouches for.
+        (None, Some(theirs)) if call.to.is_some() && is_of_consensus(&call.request) => {
             tracing::info!(cluster_id = format!("{theirs:032x}"), "this node belongs to a cluster");
             match hub.identity.set_cluster_id(theirs).await {
                 Ok(()) => Ok(()),
+                // By another call meanwhile.
+                Err(_) if hub.identity.identity().cluster_id.is_some() => {
+                    Err(Refusal::ForeignCluster)
+                }
                 Err(error) => {
                     let reason = format!("the cluster's id can not be stored: {error}");
                     hub.stop(Stop::Storage { reason }).await;
@@ -111,6 +119,22 @@ async fn belong(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
             }
         }
         (Some(_) | None, Some(_) | None) => Err(Refusal::ForeignCluster),
+    }
+}
+
+/// What members say to each other as openraft wants it.
+const fn is_of_consensus(request: &Request) -> bool {
+    match request {
+        Request::Append { .. }
+        | Request::Vote(_)
+        | Request::PreVote(_)
+        | Request::TakeOver { .. }
+        | Request::Snapshot { .. } => true,
+        Request::Hello { .. }
+        | Request::Join { .. }
+        | Request::ReadIndex { .. }
+        | Request::Propose { .. }
+        | Request::Change(_) => false,
     }
 }
 
@@ -254,9 +278,10 @@ async fn propose(hub: &Hub<impl Runtime>, from: u64, entry: &[u8]) -> Result<Rep
         tracing::debug!(from = %NodeId(from), "a node that is no member proposes an entry");
         return Err(Refusal::Unavailable);
     }
-    // Another node asks whether it is a member.
+    // Another node asks whether it is a voter.
     if entry.is_empty() {
-        return Err(unknown_format(hub));
+        let is_voter = admission::is_voter(hub, from);
+        return Err(if is_voter { unknown_format(hub) } else { Refusal::Unavailable });
     }
     // From a node that is newer than its leader: it should know better, and asks again in vain.
     let entry = mdp_catalog::decode_entry(entry).map_err(|error| {
@@ -264,7 +289,7 @@ async fn propose(hub: &Hub<impl Runtime>, from: u64, entry: &[u8]) -> Result<Rep
         unknown_format(hub)
     })?;
     if !admission::may_propose(hub, from, &entry) {
-        tracing::warn!(from = %NodeId(from), %entry, "a node proposes what is not its own to say");
+        tracing::debug!(from = %NodeId(from), %entry, "a node proposes what is not its own to say");
         return Err(Refusal::Unavailable);
     }
     match hub.timeout(PROPOSAL_TIMEOUT, hub.write(entry)).await {

@@ -182,6 +182,25 @@ impl<R: Runtime> Peers<R> {
         matches!(answer, Err(CallFailure::Refused(Refusal::Format { .. })))
     }
 
+    /// Whether who is there says that it is this node of this cluster.
+    pub(crate) async fn says_it_is(
+        &self,
+        target: &Target,
+        cluster: u128,
+        hello: Request,
+        id: u64,
+    ) -> bool {
+        let identity = self.identity.identity();
+        let own = (identity.node_id.0, identity.name.as_str().to_owned());
+        let mut call = self.envelope(own, target, hello);
+        call.cluster = Some(cluster);
+        let answered = self.exchange(target, Lane::Control, &call, VOUCH_TIMEOUT).await;
+        answered.is_ok_and(|(_, answer)| {
+            let is_it = matches!(&answer.reply, Reply::Hello(hello) if hello.id == id);
+            is_it && answer.cluster == Some(cluster)
+        })
+    }
+
     fn envelope(
         &self,
         (from, from_name): (u64, String),

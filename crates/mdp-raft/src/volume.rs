@@ -107,6 +107,9 @@ impl Directory {
     /// The directory, made if it is missing.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
             DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
             match path.parent() {
                 None => {}
@@ -114,7 +117,10 @@ impl Directory {
                 Some(parent) => sync_directory(parent)?,
             }
         }
-        tighten(path)?;
+        // What others keep there, they shall go on reading.
+        if holds_nothing_else(path)? {
+            tighten(path)?;
+        }
         for name in FILES {
             match tighten(&path.join(name)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -172,6 +178,17 @@ impl VolumeFile for File {
     }
 }
 
+/// Whether a directory is a node's alone.
+fn holds_nothing_else(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if FILES.iter().all(|own| name != *own) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Takes from others than the owner what they may do: an earlier version left it to the umask.
 fn tighten(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.mode();
@@ -212,7 +229,6 @@ mod tests {
         drop(directory.open(DATABASE_FILE).unwrap());
 
         assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(path.parent().unwrap()), 0o700);
         assert_eq!(mode(&path.join(DATABASE_FILE)), 0o600);
     }
 
@@ -228,6 +244,19 @@ mod tests {
         Directory::make(&path).unwrap();
 
         assert_eq!((mode(&path), mode(&file)), (0o700, 0o600));
+    }
+
+    #[test]
+    fn directory_with_something_else_in_it_stays_as_it_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("home");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("letter"), "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+
+        Directory::make(&path).unwrap();
+
+        assert_eq!(mode(&path), 0o755);
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl OwnNames {
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let names = names.into_iter().filter(|name| !name.is_empty());
-        Self(names.map(|name| name.to_ascii_lowercase()).collect())
+        Self(names.map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect())
     }
 
     /// Whether a request means this node. One that does not say whom it means is no browser's.
@@ -37,11 +37,14 @@ impl OwnNames {
     }
 
     fn contain(&self, named: &str) -> bool {
+        // An address in brackets may name an interface, which is none of an authority's characters.
+        if let Some((address, _)) = named.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            let address = address.split_once('%').map_or(address, |(address, _)| address);
+            return address.parse::<Ipv6Addr>().is_ok();
+        }
         let Ok(authority) = named.parse::<Authority>() else { return false };
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         host.parse::<IpAddr>().is_ok()
-            || literal.is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok())
             || host == "localhost"
             || host.ends_with(".localhost")
             || self.0.contains(&host)
@@ -90,6 +93,7 @@ mod tests {
             "10.1.2.3",
             "[::1]:5580",
             "[fe80::1]",
+            "[fe80::1%eth0]:5580",
             "localhost",
             "LOCALHOST:5581",
             "node-1:5580",

@@ -52,6 +52,8 @@ pub(super) async fn serve(
     mut drained: watch::Receiver<Option<DrainReceipt>>,
 ) {
     let slots = Arc::new(Slots::default());
+    // Not the receipt itself: a node waits for those that hold it, and they are who asked for it.
+    let (leaving, _) = watch::channel(false);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -61,7 +63,7 @@ pub(super) async fn serve(
                     if let Some(slot) = slots.admit(from.ip()) {
                         let routes = routes.clone();
                         let answers = Answers { routes, remote: Remote::new(from), slot: slot.into() };
-                        connections.spawn(converse(Connection::new(stream), answers, drained.clone()));
+                        connections.spawn(converse(Connection::new(stream), answers, leaving.subscribe()));
                     }
                 }
                 Err(error) => after_refusal(&error).await,
@@ -70,7 +72,8 @@ pub(super) async fn serve(
             () = has_drained(&mut drained) => break,
         }
     }
-    drop(listener);
+    drop((listener, drained));
+    leaving.send_replace(true);
     while connections.join_next().await.is_some() {}
 }
 
@@ -94,11 +97,7 @@ async fn has_drained(drained: &mut watch::Receiver<Option<DrainReceipt>>) {
 }
 
 /// One connection, from its first request to its last.
-async fn converse(
-    connection: Connection,
-    answers: Answers,
-    mut drained: watch::Receiver<Option<DrainReceipt>>,
-) {
+async fn converse(connection: Connection, answers: Answers, mut leaving: watch::Receiver<bool>) {
     let slot = Arc::clone(&answers.slot);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
@@ -107,7 +106,8 @@ async fn converse(
         // What went wrong is the peer's business.
         _ = &mut conversation => return,
         () = slot.ended() => return,
-        () = has_drained(&mut drained) => {}
+        // Dropped only with this connection.
+        _ = leaving.wait_for(|is_leaving| *is_leaving) => {}
     }
     conversation.as_mut().graceful_shutdown();
     drop(conversation.await);
@@ -151,7 +151,7 @@ fn too_many() -> Response<Body> {
     (StatusCode::SERVICE_UNAVAILABLE, headers, Json(error)).into_response()
 }
 
-/// The body of an answer, which keeps its connection busy until it has left.
+/// The body of an answer, which keeps its connection busy until the last of it was taken over to be sent.
 struct Answer {
     body: Body,
     _busy: Busy,

@@ -61,7 +61,7 @@ pub(super) struct Slot {
     end: Arc<Notify>,
 }
 
-/// A request that is being answered; dropped when its answer has left.
+/// A request that is being answered.
 #[derive(Debug)]
 pub(super) struct Busy {
     slot: Arc<Slot>,
