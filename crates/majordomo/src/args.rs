@@ -137,6 +137,9 @@ pub(crate) struct ServeArgs {
     /// With --check: print JSON.
     #[arg(long, requires = "check")]
     pub(crate) json: bool,
+    /// With --check: what would be warned of is an error.
+    #[arg(long, requires = "check")]
+    pub(crate) strict: bool,
     /// Listen for clients and workers here, at tcp://HOST:PORT or ipc:///PATH; comma-separated, or the
     /// flag repeated (broker.bind).
     #[arg(long, value_name = "ADDRESS,..")]

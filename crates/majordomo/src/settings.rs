@@ -10,6 +10,7 @@ mod networks;
 mod peer;
 mod problem;
 mod rules;
+mod security;
 mod show;
 mod units;
 mod variables;

@@ -24,8 +24,8 @@ use tokio::{
 };
 
 use crate::{
-    BINDS_MAX, BindAddress, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError,
-    Node, NodeConfig, NodeView, addresses,
+    BINDS_MAX, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError, Node,
+    NodeConfig, NodeView, addresses,
     bell::Ringer,
     broker_thread::BrokerThread,
     cluster_link::{ClusterLink, LinkError},
@@ -180,7 +180,7 @@ impl Node {
         let told = linked.as_ref().map(|linked| &linked.advertised);
         let bound = addresses::to_tell(ports.clients().addresses());
         let advertised = addresses::for_clients(&config.advertise, bound, told)?;
-        log_start(&config.name, &ports, &advertised);
+        tracing::debug!(node = %config.name, advertised, "bound");
         let mut view = NodeView::new(
             NodeFacts {
                 name: config.name.clone(),
@@ -422,19 +422,6 @@ fn isolation(config: &ClusterConfig, now: Instant) -> Option<IsolationWatch> {
         mdp_broker::Minority::Fail => {
             Some(IsolationWatch::new(config.node_timeout.max(Duration::from_millis(1)), now))
         }
-    }
-}
-
-fn log_start(name: &NodeName, ports: &Ports, advertised: &str) {
-    tracing::debug!(node = %name, advertised, "bound");
-    for bound in
-        ports.clients().addresses().filter_map(BindAddress::tcp).filter(|it| !it.is_loopback())
-    {
-        tracing::warn!(
-            endpoint = %bound,
-            "other machines can connect, and there is no transport security yet: use it in trusted \
-             networks only"
-        );
     }
 }
 

@@ -26,19 +26,11 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     if let Some(parent) = args.ends_with {
         children::end_with(parent).context("--ends-with")?;
     }
-    let (is_check, is_json) = (args.check, args.json);
+    let check = args.check.then_some(Check { is_json: args.json, is_strict: args.strict });
     let sources = sources(args);
     let settings = Settings::load(&sources)?;
-    if is_check {
-        for advice in settings.advice() {
-            printer::warning(&advice);
-        }
-        if is_json {
-            printer::json(&settings.to_json())?;
-        } else {
-            printer::text(&settings.to_string())?;
-        }
-        return Ok(Exit::Ok);
+    if let Some(check) = check {
+        return check.run(&settings);
     }
     let levels = logging::levels(settings.text("log.level"))?;
     let node = settings.node_name()?.as_str().to_owned();
@@ -56,6 +48,32 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         tracing::error!("{error:#}");
         Ok(Exit::after(&error))
     })
+}
+
+/// What `--check` prints.
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    is_json: bool,
+    /// Whether what would be warned of is an error.
+    is_strict: bool,
+}
+
+impl Check {
+    fn run(self, settings: &Settings) -> anyhow::Result<Exit> {
+        let advice = settings.advice();
+        for advice in &advice {
+            printer::warning(advice);
+        }
+        if self.is_strict && !advice.is_empty() {
+            return Ok(Exit::Usage);
+        }
+        if self.is_json {
+            printer::json(&settings.to_json())?;
+        } else {
+            printer::text(&settings.to_string())?;
+        }
+        Ok(Exit::Ok)
+    }
 }
 
 /// The first line: what runs here, and by which configuration.

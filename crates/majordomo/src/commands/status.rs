@@ -73,6 +73,7 @@ fn show(args: ViewArgs) -> anyhow::Result<Exit> {
     if let Some(readiness) = readiness {
         facts.row(["ready".to_owned(), in_words(&readiness)]);
     }
+    let warnings = warnings(&page);
     let mut nodes = Table::new(&[
         ("NODE", Align::Left),
         ("STATE", Align::Left),
@@ -88,8 +89,15 @@ fn show(args: ViewArgs) -> anyhow::Result<Exit> {
         nodes.row([cell(node, "name"), state_cell(node)].into_iter().chain(cells));
     }
     let (last_known, networks, numbers) = (last_known(&page), networks(&page), numbers(&page));
-    printer::text(&format!("{facts}\n{last_known}{nodes}{networks}{numbers}"))?;
+    printer::text(&format!("{facts}\n{warnings}{last_known}{nodes}{networks}{numbers}"))?;
     Ok(Exit::Ok)
+}
+
+/// What the node warned of when it started.
+fn warnings(page: &Value) -> String {
+    let texts = items(page, "warnings").iter().filter_map(Value::as_str);
+    let lines: String = texts.map(|text| format!("warning: {text}\n")).collect();
+    if lines.is_empty() { lines } else { format!("{lines}\n") }
 }
 
 /// The addresses that nodes tell the clients of some networks instead, if there are any.

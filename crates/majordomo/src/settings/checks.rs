@@ -18,11 +18,37 @@ pub(crate) fn across_keys(settings: &Settings) -> Vec<Problem> {
 
 /// What can work and is most likely not meant; for the log.
 pub(crate) fn advice(settings: &Settings) -> Vec<String> {
-    if settings.peers().is_empty() {
-        return Vec::new();
+    let mut advice = vec![open_ports(settings)];
+    if !settings.peers().is_empty() {
+        advice.extend([even_peers(settings), unreachable_bind(settings), no_address(settings)]);
     }
-    let advice = [even_peers(settings), unreachable_bind(settings), no_address(settings)];
     advice.into_iter().flatten().collect()
+}
+
+/// What strangers can do at the ports that other machines reach.
+fn open_ports(settings: &Settings) -> Option<String> {
+    let open = settings.open_ports();
+    let of = |is_wanted: fn(&str) -> bool| {
+        let addresses = open.iter().filter(|(key, _)| is_wanted(key)).map(|(_, address)| *address);
+        addresses.collect::<Vec<_>>().join(", ")
+    };
+    let (clients, nodes) = (of(|key| key == "broker.bind"), of(|key| key != "broker.bind"));
+    let at_clients = "can call and register every service";
+    let at_nodes = "controls the cluster";
+    let what = match (clients.is_empty(), nodes.is_empty()) {
+        (true, true) => return None,
+        (false, true) => format!("whatever reaches {clients} {at_clients}"),
+        (true, false) => format!("whatever reaches {nodes} {at_nodes}"),
+        (false, false) => {
+            format!(
+                "whatever reaches {clients} {at_clients}, and whatever reaches {nodes} {at_nodes}"
+            )
+        }
+    };
+    Some(format!(
+        "nothing proves yet who a peer is: {what}; let only trusted peers reach them, and say so with \
+         security.insecure = true"
+    ))
 }
 
 /// Clients learn the addresses of all nodes from any of them.

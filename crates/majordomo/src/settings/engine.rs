@@ -120,7 +120,7 @@ impl Settings {
         let own = [self.text("node.name").to_owned(), mdp_node::machine_name()];
         let names = own.into_iter().chain(names).chain(hosts);
         let names = OwnNames::new(names.chain(self.admin_hosts().iter().cloned()));
-        AdminAccess { changes, names }
+        AdminAccess { changes, names, warnings: self.advice(), open_ports: self.open_ports().len() }
     }
 
     /// The engine's part of the configuration.

@@ -84,6 +84,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("mmi.read_timeout", Kind::Duration { min: MS, max: HOUR }, "500ms"),
     key("mmi.on_no_quorum", Kind::Choice(&["503", "silent"]), "503"),
     key("mmi.extensions", Kind::Flag, "true"),
+    key("security.insecure", Kind::Flag, "false"),
     key("admin.bind", Kind::HostPortOrNone, "127.0.0.1:5580"),
     key("admin.allow_remote", Kind::Flag, "false"),
     key("admin.hosts", Kind::HostNames, ""),

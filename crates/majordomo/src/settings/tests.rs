@@ -424,6 +424,7 @@ fn peers_are_a_cluster_and_none_are_not() {
         ("MAJORDOMO__CLUSTER__PEERS", "node-1=h:1, node-2=tcp://h:2,node-3=h:3"),
         ("MAJORDOMO__CLUSTER__EXPECT", "3"),
         ("MAJORDOMO__CLUSTER__BIND", "tcp://*:1"),
+        ("MAJORDOMO__SECURITY__INSECURE", "true"),
         ("MAJORDOMO__CLUSTER__MINORITY", "fail"),
         ("MAJORDOMO__MMI__CONSISTENCY", "local"),
         ("MAJORDOMO__NODE__DATA_DIR", "/x"),
@@ -480,6 +481,35 @@ fn what_works_and_is_not_meant_is_advised_against() {
              elsewhere; use \"tcp://*:PORT\" or an address of this machine",
         ]
     );
+}
+
+#[test]
+fn ports_that_strangers_reach_are_advised_against_unless_they_are_meant() {
+    let advice =
+        |variables: &[(&str, &str)]| Settings::load(&from_variables(variables)).unwrap().advice();
+    let bind = ("MAJORDOMO__BROKER__BIND", "127.0.0.1:1,*:2,ipc:///x");
+    let peers = ("MAJORDOMO__CLUSTER__PEERS", "node-1=127.0.0.1:5");
+    let cluster = ("MAJORDOMO__CLUSTER__BIND", "*:5");
+
+    assert_eq!(
+        advice(&[bind]),
+        [
+            "nothing proves yet who a peer is: whatever reaches tcp://*:2 can call and register every \
+          service; let only trusted peers reach them, and say so with security.insecure = true"
+        ]
+    );
+    assert_eq!(
+        advice(&[bind, peers, cluster, ("MAJORDOMO__CLUSTER__RELAY_BIND", "eth0:6")]),
+        [
+            "nothing proves yet who a peer is: whatever reaches tcp://*:2 can call and register every \
+          service, and whatever reaches tcp://*:5, tcp://eth0:6 controls the cluster; let only trusted \
+          peers reach them, and say so with security.insecure = true"
+        ]
+    );
+    // Without peers its port is not opened.
+    assert_eq!(advice(&[cluster]), [] as [String; 0]);
+    let is_meant = ("MAJORDOMO__SECURITY__INSECURE", "true");
+    assert_eq!(advice(&[bind, peers, cluster, is_meant]), [] as [String; 0]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod call;
 mod cluster;
 mod dev;
 mod drain;
+mod files_of_0_1_0;
 mod program;
 mod refusals;
 mod serve;

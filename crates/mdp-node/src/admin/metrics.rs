@@ -45,6 +45,8 @@ pub(super) struct Scrape {
     /// `None`: the node is alone.
     pub(super) link: Option<LinkTotals>,
     pub(super) process: ProcessTotals,
+    /// At how many addresses strangers reach the node, if that is not said to be meant.
+    pub(super) open_ports: usize,
 }
 
 /// The text of a scrape.
@@ -75,6 +77,7 @@ impl Collector for Scrape {
         page.reads(report.reads)?;
         page.times(&report.counters)?;
         page.process(self.process)?;
+        page.security(self.open_ports)?;
         if let Some(status) = &self.status {
             page.raft(status)?;
         }
@@ -97,6 +100,11 @@ impl Writer<'_> {
     ) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
+    }
+
+    fn security(&mut self, open_ports: usize) -> fmt::Result {
+        let help = "Addresses that are not loopback, at which nothing proves who a peer is";
+        self.gauge("security_open_addresses", help, i64::try_from(open_ports).unwrap_or(i64::MAX))
     }
 
     fn bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {

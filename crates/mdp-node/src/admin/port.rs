@@ -79,13 +79,17 @@ pub enum RemoteChanges {
     Allowed,
 }
 
-/// Whom the administration port serves.
+/// Whom the administration port serves, and what it tells of the configuration.
 #[derive(Clone, Debug)]
 pub struct AdminAccess {
     /// Whether other machines may change something.
     pub changes: RemoteChanges,
     /// `admin.hosts`, and the names that this node has anyway.
     pub names: OwnNames,
+    /// What was warned of at the start.
+    pub warnings: Vec<String>,
+    /// At how many addresses strangers reach this node, if `security.insecure` does not say that they may.
+    pub open_ports: usize,
 }
 
 /// The administration port, bound and not served yet: those who connect wait.

@@ -133,6 +133,7 @@ async fn show_metrics(State(admin): Shared) -> Answer {
         catalog: backend.catalog_totals(),
         link: backend.link_totals(),
         process: ProcessTotals::now(),
+        open_ports: admin.access.open_ports,
     };
     let text = metrics::text(scrape).map_err(|_| {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
@@ -145,7 +146,11 @@ async fn show(State(admin): Shared, page: Page) -> Answer {
         Page::Services | Page::Workers | Page::Connections => Some(admin.lists.acquire().await),
         Page::Cluster | Page::Status | Page::Upgrade => None,
     };
-    Ok(Json(admin.backend.page(page).await?).into_response())
+    let mut value = admin.backend.page(page).await?;
+    if let (Page::Status, Some(fields)) = (page, value.as_object_mut()) {
+        fields.insert("warnings".to_owned(), json!(admin.access.warnings));
+    }
+    Ok(Json(value).into_response())
 }
 
 async fn change_members(State(admin): Shared, body: Body) -> Answer {
