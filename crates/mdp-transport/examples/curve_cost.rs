@@ -122,8 +122,8 @@ fn open(is_encrypted: bool) -> ((End, End), Spent) {
             server.port.job_done(now, result);
         }
         while let Some(event) = server.port.poll_event() {
-            if let TransportEvent::Authenticate { id, .. } = event {
-                server.port.authenticated(now, id, Some(IdentityToken(1)));
+            if let TransportEvent::Authenticate { id, is_last, .. } = event {
+                server.port.authenticated(now, id, is_last, Some(IdentityToken(1)));
             }
         }
         let bytes = written(&mut server, now);

@@ -105,9 +105,9 @@ fn take_events(port: &mut Port, now: Instant) -> Option<String> {
     while let Some(event) = port.poll_event() {
         match event {
             TransportEvent::Opened { .. } => {}
-            TransportEvent::Authenticate { id, key, .. } => {
+            TransportEvent::Authenticate { id, key, is_last } => {
                 let identity = (key == known).then_some(IdentityToken(1));
-                port.authenticated(now, id, identity);
+                port.authenticated(now, id, is_last, identity);
             }
             TransportEvent::Refused { why, .. } | TransportEvent::Lost { why, .. } => {
                 return Some(why.to_string());

@@ -5,6 +5,7 @@ mod clock;
 mod event;
 mod outgoing;
 mod security;
+mod strangers;
 mod table;
 
 use std::{
@@ -17,6 +18,7 @@ use mdp_mutants::{Mutant, is_on};
 use self::{
     clock::AwakeClock,
     security::{Admission, Security},
+    strangers::Strangers,
     table::Table,
 };
 use crate::{
@@ -58,8 +60,8 @@ pub struct Transport<T> {
     writable: VecDeque<ConnectionId>,
     /// Those that ended and whose sockets are not closed yet.
     closing: VecDeque<Closing<T>>,
-    /// Those that have not introduced themselves, the oldest first.
-    strangers: BTreeSet<ConnectionId>,
+    /// Those that have not introduced themselves.
+    strangers: Strangers,
     /// Those that the kernel takes no more for.
     blocked: BTreeSet<ConnectionId>,
     /// Each connection with a deadline once, at its deadline or before.
@@ -124,7 +126,7 @@ impl<T> Transport<T> {
             events: VecDeque::new(),
             writable: VecDeque::new(),
             closing: VecDeque::new(),
-            strangers: BTreeSet::new(),
+            strangers: Strangers::default(),
             blocked: BTreeSet::new(),
             schedule: BTreeSet::new(),
             incoming_bytes: 0,
@@ -150,13 +152,13 @@ impl<T> Transport<T> {
         }
         let now = self.clock.awake(now);
         if self.strangers.len() >= self.limits.strangers_max
-            && let Some(oldest) = self.strangers.first().copied()
+            && let Some(next) = self.strangers.next_to_end()
         {
-            self.end(oldest, Loss::Crowded);
+            self.end(next, Loss::Crowded);
         }
         let id = self.insert(now, self.security.accepting(), address)?;
         self.accepted += 1;
-        self.strangers.insert(id);
+        self.strangers.insert(id, address);
         Some(id)
     }
 
@@ -238,10 +240,11 @@ impl<T> Transport<T> {
         entry.traffic.bytes_in += u64::try_from(taken).unwrap_or(u64::MAX);
         if let Some(peer) = opened {
             entry.peer = Some(peer);
-            self.strangers.remove(&id);
+            self.strangers.remove(id);
             self.events.push_back(TransportEvent::Opened { id });
         }
         let is_introduced = entry.peer.is_some();
+        let has_begun = entry.connection.has_begun();
         if let Err(ending) = outcome {
             self.end(id, Loss::Ended(ending));
             return taken;
@@ -251,6 +254,9 @@ impl<T> Transport<T> {
         }
         self.reschedule(id);
         if !is_introduced {
+            if has_begun {
+                self.strangers.begun(id);
+            }
             self.begin_pending_job(now, id);
         }
         if self.incoming_bytes > self.limits.incoming_bytes_max {
@@ -296,7 +302,7 @@ impl<T> Transport<T> {
     /// not. Returns the tags of the messages of which no byte reached the kernel.
     pub fn close(&mut self, id: ConnectionId) -> Vec<T> {
         let Some(entry) = self.take(id) else { return Vec::new() };
-        self.strangers.remove(&id);
+        self.strangers.remove(id);
         self.closing.push_back(Closing { id, last_words: None });
         entry.connection.into_unsent().collect()
     }
@@ -484,7 +490,7 @@ impl<T> Transport<T> {
         }
         let Entry { connection, address, peer, .. } = entry;
         if peer.is_none() {
-            self.strangers.remove(&id);
+            self.strangers.remove(id);
             *self.refused.entry(why.label()).or_default() += 1;
             self.events.push_back(TransportEvent::Refused { id, address, why });
             self.closing.push_back(Closing { id, last_words: Some(Box::new(connection)) });

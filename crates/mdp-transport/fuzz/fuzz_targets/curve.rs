@@ -82,8 +82,8 @@ impl End {
         while let Some(event) = self.port.poll_event() {
             match event {
                 TransportEvent::Opened { .. } => {}
-                TransportEvent::Authenticate { id, .. } => {
-                    self.port.authenticated(*START, id, Some(IdentityToken(1)));
+                TransportEvent::Authenticate { id, is_last, .. } => {
+                    self.port.authenticated(*START, id, is_last, Some(IdentityToken(1)));
                 }
                 TransportEvent::Refused { .. } | TransportEvent::Lost { .. } => {
                     self.is_over = true;

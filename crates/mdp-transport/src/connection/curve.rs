@@ -43,7 +43,22 @@ pub(super) enum CurveStep {
     AwaitsReady(Box<AwaitedReady>, PublicKey),
 }
 
+impl CurveStep {
+    const fn awaits_admission(&self) -> bool {
+        matches!(self, Self::AwaitsAdmission(..))
+    }
+}
+
 impl<T> Connection<T> {
+    /// Whether the peer has sent what it begins with: its greeting and, if that asks for CURVE, its HELLO.
+    pub(crate) const fn has_begun(&self) -> bool {
+        match &self.stage {
+            Stage::Greeting { .. } => false,
+            Stage::Curve(stage) => !matches!(stage.step, CurveStep::AwaitsHello),
+            Stage::Handshake { .. } | Stage::Open | Stage::Ended => true,
+        }
+    }
+
     /// Reads the next command. A peer that sends one that is not its turn is at an end.
     pub(super) fn on_curve_bytes(
         &mut self,
@@ -191,11 +206,19 @@ impl<T> Connection<T> {
     }
 
     /// The owner admits the key that the peer has shown: messages may follow. `None`: it has shown none.
+    ///
+    /// # Errors
+    /// The peer did not wait for this: what it began in clear text must not end in what is encrypted.
     pub(crate) fn admit(
         &mut self,
         now: Instant,
         pool: &mut BufferPool,
-    ) -> Option<PeerIntroduction> {
+    ) -> Result<Option<PeerIntroduction>, Ending> {
+        let is_awaited =
+            matches!(&self.stage, Stage::Curve(stage) if stage.step.awaits_admission());
+        if is_awaited && self.decoder.is_inside_message() {
+            return Err(self.end(Ending::Curve(CurveError::Command)));
+        }
         let properties = self.own_properties();
         let Stage::Curve(CurveStage {
             minor,
@@ -203,7 +226,7 @@ impl<T> Connection<T> {
             step: CurveStep::AwaitsAdmission(established, peer),
         }) = &mut self.stage
         else {
-            return None;
+            return Ok(None);
         };
         let (minor, frames_max, peer) = (*minor, *frames_max, peer.clone());
         let (ready, sealer, opener) = established.ready(&properties);
@@ -212,7 +235,7 @@ impl<T> Connection<T> {
         self.decoder.open_traffic(opener, frames_max);
         self.stage = Stage::Open;
         self.liveness.on_opened(now, minor);
-        Some(peer)
+        Ok(Some(peer))
     }
 
     /// The owner does not admit the key: the peer is told so.

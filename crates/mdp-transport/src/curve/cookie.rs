@@ -5,7 +5,10 @@
 //! INITIATE that comes twice must be recognized in another way; here a cookie that any connection would take
 //! allowed an attacker to play a recorded session once more, and made this side use its numbers twice.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -33,7 +36,7 @@ pub(crate) struct Ticket {
 }
 
 /// A cookie key, and which one it is.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct CookieKey {
     number: u64,
     key: SharedKey,
@@ -43,31 +46,36 @@ pub(super) struct CookieKey {
 #[derive(Debug, Default)]
 pub(crate) struct CookieKeys {
     made: u64,
-    keys: Vec<(Instant, CookieKey)>,
+    /// Each where it was made: a list that moves its entries would leave copies of keys behind.
+    keys: Vec<(Instant, Arc<CookieKey>)>,
 }
 
 impl CookieKeys {
     /// The key that seals cookies now.
-    pub(super) fn sealing(&mut self, now: Instant, entropy: &mut Entropy) -> CookieKey {
+    pub(super) fn sealing(&mut self, now: Instant, entropy: &mut Entropy) -> Arc<CookieKey> {
         self.forget_old(now);
         let newest = self.keys.last();
         if let Some((made_at, key)) = newest
             && now.saturating_duration_since(*made_at) < SEALS_FOR
         {
-            return key.clone();
+            return Arc::clone(key);
         }
         self.made += 1;
         let key = SharedKey::from_random(entropy.draw());
-        let key = CookieKey { number: self.made, key };
-        self.keys.push((now, key.clone()));
+        let key = Arc::new(CookieKey { number: self.made, key });
+        self.keys.push((now, Arc::clone(&key)));
         key
     }
 
     /// The key that sealed a cookie, if it is not too old.
-    pub(super) fn of(&mut self, now: Instant, ticket: &Ticket) -> Result<CookieKey, CurveError> {
+    pub(super) fn of(
+        &mut self,
+        now: Instant,
+        ticket: &Ticket,
+    ) -> Result<Arc<CookieKey>, CurveError> {
         self.forget_old(now);
         let found = self.keys.iter().find(|(_, key)| key.number == ticket.key_number);
-        found.map(|(_, key)| key.clone()).ok_or(CurveError::Cookie)
+        found.map(|(_, key)| Arc::clone(key)).ok_or(CurveError::Cookie)
     }
 
     /// Overwrites the keys whose time is over.

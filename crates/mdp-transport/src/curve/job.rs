@@ -1,6 +1,9 @@
 //! [`CurveJob`]: a computation of a handshake, which any thread may do.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use super::{
     CurveError, ServerKeys,
@@ -32,6 +35,8 @@ impl PendingCommand {
 pub(crate) struct Server {
     keys: ServerKeys,
     cookie_keys: CookieKeys,
+    /// A number that no other port has: connections of two ports may have the same id.
+    port: u64,
 }
 
 /// A computation of a handshake: [`run`](Self::run) takes some 0.1 ms. It has its connection's secrets, and
@@ -40,6 +45,7 @@ pub(crate) struct Server {
 #[must_use = "the connection waits for its result"]
 pub struct CurveJob {
     id: ConnectionId,
+    port: u64,
     work: Work,
 }
 
@@ -56,6 +62,7 @@ enum Work {
 #[must_use = "the connection waits for it"]
 pub struct CurveJobResult {
     pub(crate) id: ConnectionId,
+    port: u64,
     pub(crate) outcome: Result<CurveOutcome, CurveError>,
 }
 
@@ -67,7 +74,14 @@ pub(crate) enum CurveOutcome {
 
 impl Server {
     pub(crate) fn new(keys: ServerKeys) -> Self {
-        Self { keys, cookie_keys: CookieKeys::default() }
+        static PORTS: AtomicU64 = AtomicU64::new(0);
+        let port = PORTS.fetch_add(1, Ordering::Relaxed);
+        Self { keys, cookie_keys: CookieKeys::default(), port }
+    }
+
+    /// Whether this is the result of a job of this port.
+    pub(crate) const fn is_own(&self, result: &CurveJobResult) -> bool {
+        result.port == self.port
     }
 
     /// From now on other keys are served. Cookies that were given away stay good.
@@ -89,7 +103,7 @@ impl Server {
         command: PendingCommand,
     ) -> CurveJob {
         let work = self.work(now, entropy, command).unwrap_or_else(Work::None);
-        CurveJob { id, work }
+        CurveJob { id, port: self.port, work }
     }
 
     fn work(
@@ -128,7 +142,7 @@ impl CurveJob {
             Work::Initiate(job) => job.run().map(Box::new).map(CurveOutcome::Established),
             Work::None(error) => Err(error),
         };
-        CurveJobResult { id: self.id, outcome }
+        CurveJobResult { id: self.id, port: self.port, outcome }
     }
 }
 

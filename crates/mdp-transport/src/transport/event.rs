@@ -179,7 +179,7 @@ pub struct TransportTotals {
 }
 
 /// The reasons for which a connection can end before its peer has introduced itself.
-const REFUSALS: [&str; 30] = [
+const REFUSALS: [&str; 31] = [
     "bad_command",
     "bad_flags",
     "closed",
@@ -198,6 +198,7 @@ const REFUSALS: [&str; 30] = [
     "handshake_too_long",
     "http",
     "key_refused",
+    "key_unanswered",
     "kicked",
     "mechanism",
     "message_before_ready",
@@ -302,6 +303,7 @@ mod tests {
             (stream(StreamError::Curve(C::Message)), false, true),
             (curve(C::NoncesExhausted), false, true),
             (ended(E::KeyRefused), true, false),
+            (ended(E::KeyUnanswered), true, false),
             (ended(E::NotAdmitted), true, false),
             (ended(E::PeerError("no".into())), true, true),
             (ended(E::TtlExpired), false, true),

@@ -121,30 +121,36 @@ impl<T> Transport<T> {
         self.insert(now, MechanismChoice::DialCurve(Box::new(handshake)), address)
     }
 
-    /// The owner's answer to [`TransportEvent::Authenticate`]: the identity of the key, or none. A key
-    /// without an identity is asked about once more before its connection ends.
+    /// The owner's answer to [`TransportEvent::Authenticate`]: the identity of the key, or none. `is_last`
+    /// comes back from the question. A key without an identity is asked about once more before its connection
+    /// ends: a late answer to the first question refuses nothing.
     pub fn authenticated(
         &mut self,
         now: Instant,
         id: ConnectionId,
+        is_last: bool,
         identity: Option<IdentityToken>,
     ) {
         let now = self.clock.awake(now);
         let Some(entry) = self.table.get_mut(id) else { return };
         let Some(admission) = &entry.admission else { return };
         let Some(identity) = identity else {
-            if admission.is_last {
+            if is_last && admission.is_last {
                 self.refuse_key(id);
             }
             return;
         };
         entry.admission = None;
         let before = entry.connection.output_bytes();
-        let Some(peer) = entry.connection.admit(now, &mut self.pool) else { return };
+        let peer = match entry.connection.admit(now, &mut self.pool) {
+            Ok(Some(peer)) => peer,
+            Ok(None) => return,
+            Err(ending) => return self.end(id, Loss::Ended(ending)),
+        };
         self.outgoing_bytes += entry.connection.output_bytes() - before;
         entry.identity = Some(identity);
         entry.peer = Some(peer);
-        self.strangers.remove(&id);
+        self.strangers.remove(id);
         self.events.push_back(TransportEvent::Opened { id });
         self.list(id);
         self.reschedule(id);
@@ -179,7 +185,10 @@ impl<T> Transport<T> {
     }
 
     fn finish_job(&mut self, now: Instant, result: CurveJobResult) {
-        let CurveJobResult { id, outcome } = result;
+        if !self.security.server.as_ref().is_some_and(|server| server.is_own(&result)) {
+            return;
+        }
+        let CurveJobResult { id, outcome, .. } = result;
         let Some(entry) = self.table.get_mut(id) else { return };
         let before = entry.connection.output_bytes();
         let done = entry.connection.on_job_done(outcome, &mut self.pool);
@@ -197,13 +206,14 @@ impl<T> Transport<T> {
         self.reschedule(id);
     }
 
-    /// The time of a peer is over that is not admitted: the owner is asked once more, and if that was done,
-    /// the peer is refused.
+    /// The time of a peer is over that is not admitted: the owner is asked once more. If that was done and
+    /// there is no answer, the connection is closed without a word: an ERROR would keep a libzmq away for good,
+    /// and nothing is wrong with its key, as far as is known.
     pub(super) fn on_admission_due(&mut self, now: Instant, id: ConnectionId) {
         let Some(entry) = self.table.get_mut(id) else { return };
         let Some(admission) = &mut entry.admission else { return };
         if admission.is_last {
-            return self.refuse_key(id);
+            return self.end(id, Loss::Ended(Ending::KeyUnanswered));
         }
         admission.is_last = true;
         admission.deadline = now + OWNER_ANSWERS_WITHIN;

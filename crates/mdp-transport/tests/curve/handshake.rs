@@ -143,6 +143,26 @@ fn result_for_a_connection_that_ended_is_dropped() {
 }
 
 #[test]
+fn result_of_another_port_changes_nothing() {
+    let mut first = Pair::new();
+    let mut second = Pair::new();
+    for pair in [&mut first, &mut second] {
+        pair.server.port.set_jobs_outside(true);
+        pair.exchange();
+    }
+    // The first connection of each port: they have the same number.
+    assert_eq!(first.server.id, second.server.id);
+    let job = first.server.port.poll_job().unwrap();
+    let result = job.run();
+    second.server.port.job_done(second.now, result);
+    assert_eq!(second.server.written(second.now), [] as [u8; 0]);
+    let job = second.server.port.poll_job().unwrap();
+    second.server.port.job_done(second.now, job.run());
+    second.exchange();
+    assert_eq!(second.server.ended(), None);
+}
+
+#[test]
 fn peer_that_does_not_wait_for_the_answer_is_refused() {
     for is_outside in [true, false] {
         let mut pair = Pair::new();

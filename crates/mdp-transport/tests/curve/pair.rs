@@ -134,10 +134,13 @@ impl End {
 
     /// Answers what is asked about a key.
     pub(crate) fn answer(&mut self, now: Instant, identity: Option<IdentityToken>) {
-        let is_asked = |event: &TransportEvent<u32>| matches!(event, TransportEvent::Authenticate { id, .. } if *id == self.id);
-        if self.events.iter().any(is_asked) {
-            self.events.retain(|event| !is_asked(event));
-            self.port.authenticated(now, self.id, identity);
+        let question = |event: &TransportEvent<u32>| match event {
+            TransportEvent::Authenticate { id, is_last, .. } if *id == self.id => Some(*is_last),
+            _ => None,
+        };
+        if let Some(is_last) = self.events.iter().find_map(question) {
+            self.events.retain(|event| question(event).is_none());
+            self.port.authenticated(now, self.id, is_last, identity);
             self.take_events();
         }
     }

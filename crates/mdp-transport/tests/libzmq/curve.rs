@@ -98,9 +98,9 @@ impl Shell {
         while let Some(event) = self.port.poll_event() {
             match event {
                 TransportEvent::Opened { .. } => self.is_open = true,
-                TransportEvent::Authenticate { id, key, .. } => {
+                TransportEvent::Authenticate { id, key, is_last } => {
                     self.keys.push(key);
-                    self.port.authenticated(now, id, self.identity);
+                    self.port.authenticated(now, id, is_last, self.identity);
                 }
                 TransportEvent::Refused { why, .. } | TransportEvent::Lost { why, .. } => {
                     self.loss = Some(why);

@@ -103,9 +103,9 @@ impl Pair {
         while let Some(event) = self.port.poll_event() {
             match event {
                 TransportEvent::Opened { .. } => {}
-                TransportEvent::Authenticate { id, key, .. } => {
+                TransportEvent::Authenticate { id, key, is_last } => {
                     self.keys.push(key);
-                    self.port.authenticated(self.now, id, Some(IdentityToken(1)));
+                    self.port.authenticated(self.now, id, is_last, Some(IdentityToken(1)));
                 }
                 TransportEvent::Refused { why, .. } | TransportEvent::Lost { why, .. } => {
                     self.ended = Some(why.label());
