@@ -105,13 +105,27 @@ fn write_field(
     write!(Escaped(writer), "{value:?}")
 }
 
-/// Writes control characters as Rust does in a string.
+/// Writes characters that end lines or change what a reader sees as Rust does in a string.
 struct Escaped<W>(W);
+
+/// Control characters, separators of lines and paragraphs, and what turns the direction of a text round (UAX
+/// #9): a name with one of those could show a line in another order than it has.
+fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+        )
+}
 
 impl<W: std::fmt::Write> std::fmt::Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(char::is_control) {
+        while let Some(at) = rest.find(is_deceptive) {
             let (plain, from) = rest.split_at(at);
             self.0.write_str(plain)?;
             let mut chars = from.chars();
@@ -224,6 +238,11 @@ mod tests {
         let name = "evil\n2026 ERROR forged \u{1b}[2J\u{9b}1m";
         let log = || tracing::warn!(%name, count = 3, plain = "a b", "{name} joins");
         let escaped = "evil\\n2026 ERROR forged \\u{1b}[2J\\u{9b}1m";
+
+        let turned = "a\u{202e}b\u{2066}c\u{2028}d\u{200f}\u{61c}e";
+        let shown = "name=a\\u{202e}b\\u{2066}c\\u{2028}d\\u{200f}\\u{61c}e";
+        let said = line(false, || tracing::warn!(name = %turned, "joins"));
+        assert_eq!(said, format!(" WARN joins {shown}\n"));
 
         let expected = format!(" WARN {escaped} joins name={escaped} count=3 plain=\"a b\"\n");
         assert_eq!(line(false, log), expected);

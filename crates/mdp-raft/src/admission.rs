@@ -36,6 +36,8 @@ const CONFIRMED_FOR: Duration = Duration::from_secs(10);
 const UNKNOWN_FOR: Duration = Duration::from_millis(500);
 /// Of how many ids it is remembered what the others say.
 const IDS_MAX: usize = 64;
+/// How often it is said that a node that is not known here leads, or wants to.
+const COMPLAINS_EVERY: Duration = Duration::from_secs(10);
 /// About how many ids others may be asked at once.
 const QUESTIONS_MAX: usize = 4;
 /// How long a question waits for its turn.
@@ -48,6 +50,8 @@ const ENDPOINT_BYTES_MAX: usize = 300;
 pub(crate) struct Acquaintances<R: Runtime> {
     ids: Mutex<BTreeMap<u64, Acquaintance<R>>>,
     questions: Semaphore,
+    /// When it was last said that a node that is not known here leads, or wants to.
+    complained: Mutex<Option<Instant<R>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +62,8 @@ struct Acquaintance<R: Runtime> {
 
 impl<R: Runtime> Default for Acquaintances<R> {
     fn default() -> Self {
-        Self { ids: Mutex::default(), questions: Semaphore::new(QUESTIONS_MAX) }
+        let questions = Semaphore::new(QUESTIONS_MAX);
+        Self { ids: Mutex::default(), questions, complained: Mutex::default() }
     }
 }
 
@@ -75,6 +80,17 @@ impl<R: Runtime> Acquaintances<R> {
         }
         let until = now + if is_known { CONFIRMED_FOR } else { UNKNOWN_FOR };
         ids.insert(id, Acquaintance { is_known, until });
+    }
+
+    /// Whether it is to be said again that a node that is not known here leads, or wants to.
+    fn may_complain(&self) -> bool {
+        let now = now::<R>();
+        let mut complained = lock(&self.complained);
+        let is_due = complained.is_none_or(|at| now >= at + COMPLAINS_EVERY);
+        if is_due {
+            *complained = Some(now);
+        }
+        is_due
     }
 
     fn recall(&self, id: u64) -> Option<bool> {
@@ -113,6 +129,7 @@ pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Re
         name = call.from_name,
         "a call of a node that may not ask for it is refused"
     );
+    complain_if_cut_off(hub, call);
     if let Request::Change(_) = call.request
         && is_member(hub, call.from)
     {
@@ -121,6 +138,21 @@ pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Re
         return Err(Refusal::Change { reason });
     }
     Err(Refusal::Unavailable)
+}
+
+/// A member that slept while all nodes that it knows were replaced obeys none of the new ones, and only a person
+/// can tell whether these are its cluster.
+fn complain_if_cut_off(hub: &Hub<impl Runtime>, call: &Call) {
+    let is_cut_off = hub.is_initialised() && !hub.hears_leader();
+    if is_cut_off && call.request.is_of_consensus() && hub.state.acquaintances.may_complain() {
+        tracing::warn!(
+            from = %mdp_catalog::NodeId(call.from),
+            name = call.from_name,
+            "no leader is known, and a node that is not known here leads or wants to: none of the members \
+             and of cluster.peers says that it knows it. If it is of this cluster, name it in cluster.peers of \
+             this node and start it again"
+        );
+    }
 }
 
 /// Whether an id is a voter: of a change that is not complete, before it or after it.
@@ -140,8 +172,8 @@ fn votes_for_itself(hub: &Hub<impl Runtime>, from: u64, vote: VoteV1) -> bool {
     vote.leader_id.node_id == from && (step <= TERM_STEP_MAX || !hub.is_initialised())
 }
 
-/// Whether the caller is a voter as far as this node knows, or as others do. Learners lead nobody, and anyone
-/// can become one.
+/// Whether the caller is a voter as far as this node knows, or as others do. A learner leads no node, and
+/// any program can become one.
 async fn is_acquainted(hub: &Hub<impl Runtime>, call: &Call) -> bool {
     if is_voter(hub, call.from) {
         return true;
@@ -249,6 +281,16 @@ mod tests {
         ] {
             assert!(!is_endpoint(wrong), "{wrong:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_node_is_cut_off_is_said_every_ten_seconds_at_most() {
+        let acquaintances = Acquaintances::<crate::Tokio>::default();
+        assert!(acquaintances.may_complain());
+        tokio::time::advance(COMPLAINS_EVERY / 2).await;
+        assert!(!acquaintances.may_complain());
+        tokio::time::advance(COMPLAINS_EVERY / 2).await;
+        assert!(acquaintances.may_complain() && !acquaintances.may_complain());
     }
 
     #[test]

@@ -72,6 +72,24 @@ pub(crate) enum Request {
     Change(Change),
 }
 
+impl Request {
+    /// What members say to each other as openraft wants it.
+    pub(crate) const fn is_of_consensus(&self) -> bool {
+        match self {
+            Self::Append { .. }
+            | Self::Vote(_)
+            | Self::PreVote(_)
+            | Self::TakeOver { .. }
+            | Self::Snapshot { .. } => true,
+            Self::Hello { .. }
+            | Self::Join { .. }
+            | Self::ReadIndex { .. }
+            | Self::Propose { .. }
+            | Self::Change(_) => false,
+        }
+    }
+}
+
 /// A candidate and its log.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ballot {

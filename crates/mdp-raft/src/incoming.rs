@@ -103,7 +103,7 @@ async fn belong(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
         }
         (Some(_) | None, Some(_) | None) if is_introduction(&call.request) => Ok(()),
         // One that leads or wants to, and that a seed of this node vouches for.
-        (None, Some(theirs)) if call.to.is_some() && is_of_consensus(&call.request) => {
+        (None, Some(theirs)) if call.to.is_some() && call.request.is_of_consensus() => {
             tracing::info!(cluster_id = format!("{theirs:032x}"), "this node belongs to a cluster");
             match hub.identity.set_cluster_id(theirs).await {
                 Ok(()) => Ok(()),
@@ -119,22 +119,6 @@ async fn belong(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
             }
         }
         (Some(_) | None, Some(_) | None) => Err(Refusal::ForeignCluster),
-    }
-}
-
-/// What members say to each other as openraft wants it.
-const fn is_of_consensus(request: &Request) -> bool {
-    match request {
-        Request::Append { .. }
-        | Request::Vote(_)
-        | Request::PreVote(_)
-        | Request::TakeOver { .. }
-        | Request::Snapshot { .. } => true,
-        Request::Hello { .. }
-        | Request::Join { .. }
-        | Request::ReadIndex { .. }
-        | Request::Propose { .. }
-        | Request::Change(_) => false,
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) enum CallFailure {
 /// To whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// The id that must answer; `None`: whoever is there.
+    /// The id that must answer; `None`: any.
     pub(crate) id: Option<u64>,
     /// Where.
     pub(crate) endpoint: String,
@@ -97,7 +97,7 @@ impl<R: Runtime> Peers<R> {
     }
 
     /// A member's address: that of the seed list before that of the membership, because a person
-    /// can change the list of a node that was moved, and nobody the membership of one without
+    /// can change the list of a node that was moved, but not the membership of one without
     /// a leader.
     pub(crate) fn target(&self, id: u64, member: &Member) -> Target {
         let seed = self.seeds.iter().find(|seed| seed.name.as_str() == member.name);
@@ -168,7 +168,7 @@ impl<R: Runtime> Peers<R> {
     }
 
     /// Whether another node has this id as a member. A member's proposal without an entry cannot be read,
-    /// and nobody else's is looked at: so 0.1.0 answers, too.
+    /// and that of another node is not looked at: so 0.1.0 answers, too.
     pub(crate) async fn vouches(
         &self,
         target: &Target,

@@ -1,6 +1,10 @@
 //! The administration port, and the commands that ask it.
 
-use std::{net::TcpListener, time::Instant};
+use std::{
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 
 use rustix::process::Signal;
 
@@ -222,4 +226,20 @@ fn changes_that_are_not_made_are_logged_with_the_reason_and_not_without_end() {
     broker.process.wait_for_end();
     let log = broker.process.seen();
     assert_eq!(log.matches("was not made").count(), 10, "{log}");
+}
+
+#[test]
+fn change_that_a_page_of_another_server_asks_for_is_logged() {
+    let mut broker = Broker::start();
+    let address = broker.admin.trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(address).unwrap();
+
+    let request = "POST /api/v1/drain HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+
+    let line = broker.process.wait_for_line(|line| line.contains("was not made"));
+    for part in [" WARN ", "path=\"/api/v1/drain\"", "from=127.0.0.1", "status=421", "evil.example"]
+    {
+        assert!(line.contains(part), "{part}: {line}");
+    }
 }

@@ -64,6 +64,7 @@ fn status() -> ClusterStatus {
         snapshot_index: 0,
         call_formats: vec![(1, 5)],
         commit_times: Default::default(),
+        refused_calls: 0,
         upgrade: UpgradeStatus::default(),
         members: vec![heard, member("node-3", 0xabc, Role::Learner)],
         member_change: None,

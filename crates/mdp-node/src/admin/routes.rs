@@ -68,8 +68,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, access: AdminAccess) -> Router {
         .route("/api/v1/snapshot", post(take_snapshot))
         .route("/api/v1/connections", post(kick))
         .route("/api/v1/drain", post(ask_to_drain))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), log_refused));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -84,6 +83,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, access: AdminAccess) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), only_meant))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), log_refused))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(in_time))
         .with_state(admin)
@@ -252,13 +252,16 @@ async fn only_meant(State(admin): Shared, request: Request, next: Next) -> Answe
     Ok(next.run(request).await)
 }
 
-/// Logs changes that were asked for and not made.
+/// Logs changes that were asked for and not made, because of what they ask or of who asks.
 async fn log_refused(
     State(admin): Shared,
     ConnectInfo(remote): ConnectInfo<Remote>,
     request: Request,
     next: Next,
 ) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
     let path = request.uri().path().to_owned();
     let answer = next.run(request).await;
     let Some(Reason(reason)) = answer.extensions().get() else { return answer };

@@ -53,6 +53,7 @@ impl Agreement for Scripted {
             unheard_voters: 0,
             call_formats: Vec::new(),
             commit_times: Default::default(),
+            refused_calls: 0,
             upgrade: mdp_raft::UpgradeStatus::default(),
             not_ready: Vec::new(),
         })

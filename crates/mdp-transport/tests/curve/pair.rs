@@ -135,8 +135,12 @@ impl End {
     /// Answers what is asked about a key.
     pub(crate) fn answer(&mut self, now: Instant, identity: Option<IdentityToken>) {
         let question = |event: &TransportEvent<u32>| match event {
-            TransportEvent::Authenticate { id, is_last, .. } if *id == self.id => Some(*is_last),
-            _ => None,
+            TransportEvent::Authenticate { id, is_last, .. } => {
+                (*id == self.id).then_some(*is_last)
+            }
+            TransportEvent::Opened { .. }
+            | TransportEvent::Refused { .. }
+            | TransportEvent::Lost { .. } => None,
         };
         if let Some(is_last) = self.events.iter().find_map(question) {
             self.events.retain(|event| question(event).is_none());

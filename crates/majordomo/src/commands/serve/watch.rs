@@ -136,6 +136,7 @@ mod tests {
             unheard_voters: 0,
             call_formats: Vec::new(),
             commit_times: Default::default(),
+            refused_calls: 0,
             upgrade: mdp_node::UpgradeStatus::default(),
             not_ready: not_ready.collect(),
         }

@@ -78,6 +78,7 @@ impl Fake {
             snapshot_index: 0,
             call_formats: vec![(1, 5)],
             commit_times: Default::default(),
+            refused_calls: 0,
             upgrade: mdp_raft::UpgradeStatus::default(),
             members: vec![
                 member("node-1", 1, None),
