@@ -10,7 +10,11 @@ use std::time::Duration;
 use mdp_catalog::{CatalogEntry, NodeState, Seq};
 
 use self::harness::{TestCluster, patient, seed_list};
-use crate::{ChangeError, News, Role, RoundId, Stop};
+use crate::{
+    ChangeError, FORMATS, News, Role, RoundId, Stop,
+    calls::{Answer, Call, Refusal, Reply, Request},
+    types::{LeaderId, Vote},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_seeds_form_one_cluster_and_all_live() {
@@ -351,11 +355,6 @@ async fn idle_cluster_does_not_grow_its_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_for_another_node_or_from_another_cluster_are_refused() {
-    use crate::{
-        FORMATS,
-        calls::{Answer, Call, Refusal, Reply, Request},
-    };
-
     let cluster = TestCluster::start(3).await;
     cluster.wait_ready(&["n1", "n2", "n3"]).await;
     let node = cluster.node("n1");
@@ -376,27 +375,27 @@ async fn calls_for_another_node_or_from_another_cluster_are_refused() {
     assert!(node.answer(vec![1, 2, 3]).await.is_none());
 }
 
+/// Asks the leader up to where one has to have applied the log, in the name of a follower that says which vote
+/// it has given.
+async fn read_index(cluster: &TestCluster, from: u64, vote: Option<Vote>) -> Reply {
+    let leader = cluster.node(&cluster.leader());
+    let request = Request::ReadIndex { vote: vote.as_ref().map(Into::into) };
+    let (own, to) = (Some(cluster.cluster_id()), Some(leader.status().node_id.0));
+    let from_name = "n2".to_owned();
+    let call = Call { formats: (1, 1), cluster: own, from, from_name, to, request };
+    let answer = leader.answer(call.encode(1).unwrap()).await.unwrap();
+    Answer::decode(FORMATS, &answer).unwrap().reply
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lonely_leader_needs_the_vote_of_a_voter_for_a_read() {
-    use crate::{
-        FORMATS,
-        calls::{Answer, Call, Refusal, Reply, Request},
-        types::{LeaderId, Vote},
-    };
-
     let cluster = TestCluster::start(3).await;
     cluster.wait_ready(&["n1", "n2", "n3"]).await;
     let (leader, follower) = (cluster.leader(), cluster.a_follower().status().node_id.0);
     let leader = cluster.node(&leader);
     let vote = leader.vote().unwrap();
     let older = Vote { leader_id: LeaderId { term: 0, ..vote.leader_id }, ..vote };
-    let ask = async |from: u64, vote: Option<Vote>| {
-        let request = Request::ReadIndex { vote: vote.as_ref().map(Into::into) };
-        let (cluster, to) = (Some(cluster.cluster_id()), Some(leader.status().node_id.0));
-        let call = Call { formats: (1, 1), cluster, from, from_name: "n2".to_owned(), to, request };
-        let answer = leader.answer(call.encode(1).unwrap()).await.unwrap();
-        Answer::decode(FORMATS, &answer).unwrap().reply
-    };
+    let ask = async |from, vote| read_index(&cluster, from, vote).await;
 
     cluster.network().cut_off(leader.name());
     let vouched = ask(follower, Some(vote)).await;
@@ -407,6 +406,19 @@ async fn lonely_leader_needs_the_vote_of_a_voter_for_a_read() {
     }
     let stranger = ask(77, Some(vote)).await;
     assert!(matches!(stranger, Reply::Refused(Refusal::Unavailable)), "{stranger:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vote_of_one_follower_is_no_majority_of_five_for_a_read() {
+    let cluster = TestCluster::start(5).await;
+    cluster.wait_ready(&["n1", "n2", "n3", "n4", "n5"]).await;
+    let (leader, follower) = (cluster.leader(), cluster.a_follower().status().node_id.0);
+    let vote = cluster.node(&leader).vote().unwrap();
+
+    cluster.network().cut_off(&leader);
+    let alone = read_index(&cluster, follower, Some(vote)).await;
+
+    assert!(matches!(alone, Reply::Refused(_)), "{alone:?}");
 }
 
 #[test]
