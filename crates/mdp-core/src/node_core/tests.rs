@@ -215,6 +215,28 @@ fn request_goes_to_a_worker_and_its_reply_back_to_the_client() {
 }
 
 #[test]
+fn heartbeat_that_has_come_counts_although_the_deadline_is_over_when_it_is_read() {
+    let (mut node, mut shell) = node(2, TIMES);
+    shell.peers[0].send(&[b"", b"MDPW01", b"\x01", b"echo"]);
+    pass(&mut node, &mut shell, MILLISECOND);
+    let expiry = Settings::default().service.expiry();
+    let silent_since = shell.now;
+    while shell.now + SECOND < silent_since + expiry {
+        pass(&mut node, &mut shell, SECOND);
+    }
+    shell.peers[0].send(&[b"", b"MDPW01", b"\x04"]);
+    pass(&mut node, &mut shell, SECOND);
+    assert!(shell.now > silent_since + expiry);
+
+    shell.peers[1].send(&[b"", b"MDPC01", b"echo", b"hello"]);
+    pass(&mut node, &mut shell, MILLISECOND);
+    reply(&mut shell);
+    pass(&mut node, &mut shell, MILLISECOND);
+    assert_eq!(shell.peers[1].messages.len(), 1);
+    assert_eq!(node.broker().counters().expired_workers, 0);
+}
+
+#[test]
 fn node_sleeps_until_something_is_due_and_no_longer_than_a_second() {
     let (mut node, mut shell) = node(1, TIMES);
     let end = pass(&mut node, &mut shell, MILLISECOND);
