@@ -16,11 +16,13 @@
 //! 6. Counters are read ([`Broker::counters`]), not emitted; every dropped message is counted with
 //!    its reason.
 
+mod access;
 mod broker;
 mod clients;
 mod contract;
 mod counters;
 mod drops;
+mod pattern;
 mod peer;
 mod queue;
 mod refusals;
@@ -32,6 +34,10 @@ mod timers;
 mod tokens;
 mod worker;
 
+pub use access::{
+    Access, AccessError, Decision, Enforcement, Grants, Identity, IdentityId, IdentityKey,
+    IdentityName, IdentityNameError, Operation, Question, Quotas, Subject,
+};
 pub use broker::{Broker, PeerStatus, ServiceStatus, WorkerActivity, WorkerStatus};
 pub use contract::{
     Effect, HeldRequest, Input, LinkId, LinkRole, LookupOutcome, LookupPurpose, Note, Outgoing,
@@ -39,6 +45,7 @@ pub use contract::{
 };
 pub use counters::{Counters, DropReason, Gauges};
 pub use drops::DROPPED_SERVICES_MAX;
+pub use pattern::Patterns;
 pub use peer::{PeerBytes, PeerId};
 pub use refusals::REFUSAL_BURST;
 pub use settings::{

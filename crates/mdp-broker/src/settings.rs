@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mdp_wire::DecodeLimits;
 
+use crate::pattern::glob;
+
 /// What may happen to a request whose worker is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -99,26 +101,6 @@ impl ServiceRule {
     }
 }
 
-/// `*` matches any run of bytes; everything else matches itself. Linear but for the last `*`.
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while n < name.len() {
-        if pattern.get(p) == Some(&b'*') {
-            retry = Some((p + 1, n));
-            p += 1;
-        } else if pattern.get(p) == name.get(n) {
-            (p, n) = (p + 1, n + 1);
-        } else if let Some((after_star, taken)) = retry {
-            (p, n) = (after_star, taken + 1);
-            retry = Some((after_star, taken + 1));
-        } else {
-            return false;
-        }
-    }
-    pattern.iter().skip(p).all(|byte| *byte == b'*')
-}
-
 /// Everything that the engine can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -179,23 +161,6 @@ impl Default for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn star_matches_any_run_of_bytes() {
-        for (pattern, name) in [
-            ("*", "x"),
-            ("a*", "a"),
-            ("a*c", "abbc"),
-            ("*.x", "a.b.x"),
-            ("a*b*c", "aXbYbZc"),
-            ("a", "a"),
-        ] {
-            assert!(glob(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
-        }
-        for (pattern, name) in [("a", "b"), ("a*", "ba"), ("a*c", "ab"), ("*x", "xy"), ("", "a")] {
-            assert!(!glob(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn first_matching_rule_counts() {
