@@ -1,6 +1,7 @@
 //! The command line: what can be typed, with its help.
 
 mod help;
+mod keys;
 mod nodes;
 mod values;
 mod words;
@@ -12,6 +13,9 @@ use clap::{
     builder::PossibleValuesParser,
 };
 
+pub(crate) use self::keys::{
+    IdentityCheckArgs, IdentityCommand, KeyCommand, KeyShowArgs, KeygenArgs,
+};
 pub(crate) use self::nodes::{
     ADMIN_DEFAULT, ChangeArgs, ConnectionsArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs,
     RecoverArgs, SnapshotArgs, StatusArgs, TopArgs, UpgradeCommand, ViewArgs,
@@ -106,6 +110,23 @@ pub(crate) enum Command {
     /// Make a new cluster out of one stopped node, after the others were lost for ever.
     #[command(long_about = help::RECOVER, after_long_help = help::RECOVER_AFTER)]
     Recover(RecoverArgs),
+    /// Make a pair of keys.
+    #[command(long_about = help::KEYGEN, after_long_help = help::KEYGEN_AFTER)]
+    Keygen(KeygenArgs),
+    /// Show what a key file has.
+    #[command(long_about = help::KEY, after_long_help = help::KEY_AFTER)]
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Check a folder of identities.
+    #[command(long_about = help::IDENTITY, after_long_help = help::IDENTITY_AFTER)]
+    Identity {
+        /// What to do.
+        #[command(subcommand)]
+        command: IdentityCommand,
+    },
     /// Measure a broker under load.
     #[command(long_about = help::BENCH, after_long_help = help::BENCH_AFTER)]
     Bench(BenchArgs),
@@ -344,65 +365,4 @@ pub(crate) struct BenchArgs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(typed: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::read(typed.iter().map(OsString::from).collect())
-    }
-
-    #[test]
-    fn command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn endpoints_are_a_comma_separated_list() {
-        let cli = read(&["majordomo", "call", "s", "--endpoint", "a:1,b:2"]).unwrap();
-        let Command::Call(args) = cli.command else { panic!("{cli:?}") };
-
-        assert_eq!(args.brokers.endpoint, ["a:1", "b:2"]);
-    }
-
-    #[test]
-    fn endpoints_may_be_given_one_by_one() {
-        let typed = ["majordomo", "call", "s", "-e", "a:1", "--endpoint", "b:2,c:3"];
-        let cli = read(&typed).unwrap();
-        let Command::Call(args) = cli.command else { panic!("{cli:?}") };
-
-        assert_eq!(args.brokers.endpoint, ["a:1", "b:2", "c:3"]);
-        assert!(!args.brokers.no_learn && !args.not_idempotent);
-    }
-
-    #[test]
-    fn flags_may_follow_the_body() {
-        let typed = ["majordomo", "call", "s", "a", "-", "b", "--timeout", "1s", "--json"];
-        let cli = read(&typed).unwrap();
-        let Command::Call(args) = cli.command else { panic!("{cli:?}") };
-
-        assert_eq!(args.body, ["a", "-", "b"]);
-        assert_eq!((args.timeout, args.json), (Duration::from_secs(1), true));
-    }
-
-    #[test]
-    fn a_node_is_asked_one_way() {
-        let both = ["majordomo", "status", "--admin", "http://a:1", "--endpoint", "a:2"];
-        assert!(Cli::try_parse_from(both).is_err());
-        assert!(Cli::try_parse_from(&both[..4]).is_ok());
-    }
-
-    #[test]
-    fn recovery_must_be_demanded() {
-        assert!(Cli::try_parse_from(["majordomo", "recover"]).is_err());
-        assert!(Cli::try_parse_from(["majordomo", "recover", "--force-new-cluster"]).is_ok());
-    }
-
-    #[test]
-    fn a_worker_echoes_or_runs_a_command() {
-        for handler in [&["--echo", "--exec", "cat"][..], &[], &["--echo", "--reply-errors"]] {
-            let typed = ["majordomo", "work", "s"].iter().chain(handler);
-            assert!(Cli::try_parse_from(typed).is_err(), "{handler:?}");
-        }
-        assert!(Cli::try_parse_from(["majordomo", "work", "s", "--exec", "cat"]).is_ok());
-    }
-}
+mod tests;

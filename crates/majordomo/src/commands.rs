@@ -5,6 +5,9 @@ mod call;
 mod completions;
 mod connections;
 mod drain;
+mod identity;
+mod key;
+mod keygen;
 mod leader;
 mod member;
 mod recover;
@@ -45,6 +48,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Drain(args) => drain::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Recover(args) => recover::run(args),
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Key { command } => key::run(command),
+        Command::Identity { command } => identity::run(command),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => completions::run(shell),
         Command::Guard { id } => work::guard_commands(&id),

@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use mdp_bench::BenchError;
 use mdp_client::{CallError, ConnectError, EndpointError, ServiceNameError, WorkerError};
-use mdp_node::{AdminPortError, NodeError, StartError, Stop, StorageError};
+use mdp_node::{AdminPortError, IdentityFilesError, NodeError, StartError, Stop, StorageError};
 
 use crate::{admin::AdminError, settings::Problems};
 
@@ -47,6 +47,7 @@ impl Exit {
             let usage = cause.is::<Problems>()
                 || cause.is::<EndpointError>()
                 || cause.is::<ServiceNameError>()
+                || cause.is::<IdentityFilesError>()
                 || cause.is::<UsageError>();
             if usage {
                 return Some(Self::Usage);

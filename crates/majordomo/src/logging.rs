@@ -26,6 +26,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use crate::table::is_steering;
+
 /// The form of the log.
 #[derive(Clone, Debug)]
 pub(crate) enum Format {
@@ -105,27 +107,14 @@ fn write_field(
     write!(Escaped(writer), "{value:?}")
 }
 
-/// Writes characters that end lines or change what a reader sees as Rust does in a string.
+/// Writes characters that end lines or change what a reader sees as Rust does in a string: a name with one that
+/// turns the direction of writing would show a line in another order than it has (UAX #9).
 struct Escaped<W>(W);
-
-/// Control characters, separators of lines and paragraphs, and what turns the direction of a text round (UAX
-/// #9): a name with one of those could show a line in another order than it has.
-fn is_deceptive(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}'
-                | '\u{200e}'
-                | '\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}'
-        )
-}
 
 impl<W: std::fmt::Write> std::fmt::Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(is_deceptive) {
+        while let Some(at) = rest.find(is_steering) {
             let (plain, from) = rest.split_at(at);
             self.0.write_str(plain)?;
             let mut chars = from.chars();

@@ -121,8 +121,8 @@ fn escape(cell: String) -> String {
     escaped.collect()
 }
 
-/// Controls, and what turns the direction of writing.
-fn is_steering(character: char) -> bool {
+/// Controls, separators of lines and paragraphs, and what turns the direction of writing.
+pub(crate) fn is_steering(character: char) -> bool {
     let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&character)
         || ('\u{2028}'..='\u{202e}').contains(&character)
         || ('\u{2066}'..='\u{2069}').contains(&character);

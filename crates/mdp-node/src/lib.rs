@@ -29,8 +29,10 @@ mod broker_thread;
 mod cluster_link;
 mod config;
 mod endpoint;
+mod identities;
 mod inbox;
 mod interfaces;
+mod key_file;
 mod limits;
 mod node;
 mod notes;
@@ -51,6 +53,8 @@ pub use broker_thread::BrokerThreadError;
 pub use cluster_link::LinkTotals;
 pub use config::{ClusterConfig, NodeConfig};
 pub use endpoint::{Endpoint, EndpointError};
+pub use identities::{FileProblem, IdentityChanges, IdentityFiles, IdentityFilesError};
+pub use key_file::{KeyFile, KeyFileError, fingerprint, new_secret_key};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_core::{
     ConnectionReport, LinkLoss, LinkState, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX,
@@ -61,7 +65,7 @@ pub use mdp_raft::{
     Seed, Stop, StorageError, UpgradeState, UpgradeStatus, recover,
 };
 pub use mdp_replica::{Consistency, ReadTotals};
-pub use mdp_transport::TransportTotals;
+pub use mdp_transport::{PublicKey, SecretKey, TransportTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
 pub use start::StartError;
 pub use version::VERSION;

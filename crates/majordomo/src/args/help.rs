@@ -314,3 +314,48 @@ Examples:
   majordomo completions bash > /etc/bash_completion.d/majordomo
   majordomo completions zsh > \"${fpath[1]}/_majordomo\"
   majordomo completions fish > ~/.config/fish/completions/majordomo.fish";
+
+/// `keygen`.
+pub(super) const KEYGEN: &str = "\
+Makes a pair of keys of CURVE (26/CURVEZMQ) and writes two files, as czmq and pyzmq write and read them: \
+NAME.key with the public key, to give away, and NAME.key_secret with both, readable by its owner alone. \
+A file that is there already is never overwritten.
+
+No port of this version asks for keys yet: they can be made and given away before one does.";
+
+/// Examples of `keygen`.
+pub(super) const KEYGEN_AFTER: &str = "\
+Examples:
+  majordomo keygen billing --out keys             keys/billing.key, keys/billing.key_secret
+  majordomo keygen node-1 --node --out /etc/majordomo/keys
+  majordomo keygen --kubernetes | kubectl apply -f -
+
+Exit codes: 0 written, 1 failure, 2 wrong usage, or a file is there already";
+
+/// `key`.
+pub(super) const KEY: &str = "\
+Shows the public key of a key file of `majordomo keygen`, czmq or pyzmq, and whether the file has the \
+secret key, too, which is never shown.";
+
+/// Examples of `key`.
+pub(super) const KEY_AFTER: &str = "\
+Examples:
+  majordomo key show keys/billing.key
+  majordomo key show keys/billing.key_secret --json
+
+Exit codes: 0 shown, 1 failure, 2 the file is no key file";
+
+/// `identity`.
+pub(super) const IDENTITY: &str = "\
+Checks a folder of identities: a file NAME.toml or NAME.key for each, and anonymous.toml for peers without \
+a key. docs/security.md says what can stand in them.
+
+No port of this version asks for identities yet: their files can be written and checked before one does.";
+
+/// Examples of `identity`.
+pub(super) const IDENTITY_AFTER: &str = "\
+Examples:
+  majordomo identity check /etc/majordomo/identities
+  majordomo identity check /etc/majordomo/identities --json
+
+Exit codes: 0 all files are right, 2 some are not: each is named with its reason";

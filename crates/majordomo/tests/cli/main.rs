@@ -8,6 +8,7 @@ mod cluster;
 mod dev;
 mod drain;
 mod files_of_0_1_0;
+mod keys;
 mod program;
 mod refusals;
 mod serve;

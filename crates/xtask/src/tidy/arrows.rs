@@ -50,7 +50,7 @@ const MEMBERS: &[Member] = &[
     Member {
         name: "mdp-broker",
         ours: &["mdp-catalog", "mdp-histogram", "mdp-mutants", "mdp-wire"],
-        outside: Outside::Only(&["rand_chacha", "slab"]),
+        outside: Outside::Only(&["rand_chacha", "slab", "thiserror"]),
     },
     Member {
         name: "mdp-raft",
