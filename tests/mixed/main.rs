@@ -6,6 +6,7 @@ mod formats;
 mod last;
 mod networks;
 mod rolling;
+mod storm;
 mod upgrade;
 
 use std::{
