@@ -180,6 +180,7 @@ impl<A: Agreement> NodeCore<A> {
         });
         let state = shell.read(now, PortName::Clients, &mut reading);
         self.now = shell.now();
+        shell.compute(self.now, PortName::Clients, self.clients.transport());
         self.run_effects(shell);
         state
     }

@@ -35,6 +35,10 @@ pub trait Shell {
     /// Takes new connections and reads what has come, as much as belongs into one turn.
     fn read(&mut self, now: Instant, port: PortName, of: &mut impl Connections) -> ReadState;
 
+    /// Has computed, elsewhere, what the handshakes of a port wait for, and brings what is done. A shell that does not
+    /// leaves the transport of the port its default: to compute at once.
+    fn compute<T>(&mut self, _now: Instant, _port: PortName, _transport: &mut Transport<T>) {}
+
     /// Whether a connection has something that was not read yet.
     fn has_unread(&self, port: PortName, id: ConnectionId) -> bool;
 

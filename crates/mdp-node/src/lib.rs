@@ -28,6 +28,8 @@ mod binding;
 mod broker_thread;
 mod cluster_link;
 mod config;
+#[cfg_attr(not(test), expect(dead_code, reason = "the ports get their keys next"))]
+mod crypto;
 mod endpoint;
 mod identities;
 mod inbox;
@@ -52,6 +54,7 @@ pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
 pub use cluster_link::LinkTotals;
 pub use config::{ClusterConfig, NodeConfig};
+pub use crypto::CRYPTO_THREADS_MAX;
 pub use endpoint::{Endpoint, EndpointError};
 pub use identities::{FileProblem, IdentityChanges, IdentityFiles, IdentityFilesError};
 pub use key_file::{KeyFile, KeyFileError, fingerprint, new_secret_key};

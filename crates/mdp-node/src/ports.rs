@@ -1,6 +1,7 @@
 //! The ports of a node: what moves its bytes, looks up names and writes its log.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use crate::{
     BindAddress, BindError, Endpoint,
     binding::is_no_room,
+    crypto::PortCrypto,
     notes::NoteLog,
     poller::Poller,
     port::{ConnectionShare, ListenerSettings, Port},
@@ -38,6 +40,8 @@ pub(crate) struct Ports {
     clients: Port,
     /// `None`: the node is alone.
     nodes: Option<NodePort>,
+    /// Who computes the handshakes of a port that has CURVE, by the port.
+    crypto: BTreeMap<PortName, PortCrypto>,
     log: NoteLog,
 }
 
@@ -81,7 +85,15 @@ impl Ports {
     pub(crate) fn bind(clients: &[BindAddress], poller: Poller) -> Result<Self, BindError> {
         let whose = (PortName::Clients, ConnectionShare::OF_MANY);
         let clients = Port::bind(whose, &CLIENT_LISTENERS, clients, &poller)?;
-        Ok(Self { poller, clients, nodes: None, log: NoteLog::default() })
+        let crypto = BTreeMap::new();
+        Ok(Self { poller, clients, nodes: None, crypto, log: NoteLog::default() })
+    }
+
+    /// From now on this computes the handshakes of a port, whose transport has its jobs
+    /// [outside](Transport::set_jobs_outside).
+    #[expect(dead_code, reason = "the ports get their keys next")]
+    pub(crate) fn set_crypto(&mut self, port: PortName, crypto: PortCrypto) {
+        self.crypto.insert(port, crypto);
     }
 
     /// From now on other nodes can connect, too.
@@ -134,6 +146,12 @@ impl Shell for Ports {
         port.accept(now, of);
         let state = port.read(of);
         if self.poller.has_more() { ReadState::MoreWaits } else { state }
+    }
+
+    fn compute<T>(&mut self, now: Instant, port: PortName, transport: &mut Transport<T>) {
+        if let Some(crypto) = self.crypto.get_mut(&port) {
+            crypto.turn(now, transport);
+        }
     }
 
     fn has_unread(&self, port: PortName, id: ConnectionId) -> bool {

@@ -19,6 +19,7 @@ impl<A: Agreement> NodeCore<A> {
         let mut reading = links.reading(|now, input| broker.handle_input(now, input));
         let state = shell.read(now, PortName::Nodes, &mut reading);
         self.now = shell.now();
+        shell.compute(self.now, PortName::Nodes, links.transport());
         // What became of links is told when all effects have been run.
         self.run_effects(shell);
         state
