@@ -183,7 +183,7 @@ const fn advice(why: &Loss) -> Option<&'static str> {
         Ending::RoutingIdTooLong { .. }
         | Ending::Curve(_)
         | Ending::NotAdmitted
-        | Ending::KeyUnanswered
+        | Ending::AdmissionTimeout
         | Ending::MessageBeforeReady
         | Ending::HandshakeTooLong { .. }
         | Ending::HandshakeTimeout
