@@ -7,7 +7,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -83,34 +86,59 @@ impl<R: Runtime> Acquaintances<R> {
     }
 }
 
+/// Why a call of a node is refused that may not ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misfit {
+    /// The leader does this for members.
+    NoMember,
+    /// Voters ask for this.
+    NoVoter,
+    /// A vote that is not the caller's own, or of a term that no election led to.
+    ForeignVote,
+    /// The caller would lead this node, and no node that this one trusts has it as a voter.
+    Unknown,
+}
+
+impl Misfit {
+    const ALL: [Self; 4] = [Self::NoMember, Self::NoVoter, Self::ForeignVote, Self::Unknown];
+
+    /// A word for metrics and log lines.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::NoMember => "no_member",
+            Self::NoVoter => "no_voter",
+            Self::ForeignVote => "foreign_vote",
+            Self::Unknown => "unknown_sender",
+        }
+    }
+}
+
+/// How many calls were refused because of who called, by reason.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedCalls([AtomicU64; Misfit::ALL.len()]);
+
+impl RefusedCalls {
+    fn count(&self, why: Misfit) {
+        for (counter, _) in self.0.iter().zip(Misfit::ALL).filter(|(_, of)| *of == why) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All reasons, also those that were none yet.
+    pub(crate) fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.0.iter().map(|counter| counter.load(Ordering::Relaxed));
+        Misfit::ALL.iter().map(|why| why.label()).zip(counts).collect()
+    }
+}
+
 /// Whether this node does what the call asks for, as far as that depends on who calls.
 pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
-    let admitted = match &call.request {
-        // Anyone may ask who this node is, and ask to become a member.
-        Request::Hello { .. } | Request::Join { .. } => true,
-        // The leader decides, who asks its own list of members again: that of another node may be old.
-        Request::Propose { .. } | Request::ReadIndex { .. } => {
-            !hub.is_leader() || is_member(hub, call.from)
-        }
-        // Anyone can become a learner.
-        Request::Change(_) => is_voter(hub, call.from),
-        Request::Append { vote, .. } | Request::Snapshot { vote, .. } => {
-            votes_for_itself(hub, call.from, *vote) && is_acquainted(hub, call).await
-        }
-        Request::Vote(ballot) | Request::PreVote(ballot) => {
-            votes_for_itself(hub, call.from, ballot.vote) && is_acquainted(hub, call).await
-        }
-        Request::TakeOver { leader, .. } => {
-            votes_for_itself(hub, call.from, *leader) && is_acquainted(hub, call).await
-        }
-    };
-    if admitted {
-        return Ok(());
-    }
-    hub.state.refused_calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let Err(why) = admit(hub, call).await else { return Ok(()) };
+    hub.state.refused_calls.count(why);
     tracing::debug!(
         from = %mdp_catalog::NodeId(call.from),
         name = call.from_name,
+        why = why.label(),
         "a call of a node that may not ask for it is refused"
     );
     if let Request::Change(_) = call.request
@@ -121,6 +149,29 @@ pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Re
         return Err(Refusal::Change { reason });
     }
     Err(Refusal::Unavailable)
+}
+
+async fn admit(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Misfit> {
+    let vote = match &call.request {
+        // Any node may ask who this node is, and ask to become a member.
+        Request::Hello { .. } | Request::Join { .. } => return Ok(()),
+        // The leader decides, which looks at its own list of members again: that of another node may be old.
+        Request::Propose { .. } | Request::ReadIndex { .. } => {
+            let is_refused = hub.is_leader() && !is_member(hub, call.from);
+            return if is_refused { Err(Misfit::NoMember) } else { Ok(()) };
+        }
+        // Any node can become a learner.
+        Request::Change(_) => {
+            return if is_voter(hub, call.from) { Ok(()) } else { Err(Misfit::NoVoter) };
+        }
+        Request::Append { vote, .. } | Request::Snapshot { vote, .. } => *vote,
+        Request::Vote(ballot) | Request::PreVote(ballot) => ballot.vote,
+        Request::TakeOver { leader, .. } => *leader,
+    };
+    if !votes_for_itself(hub, call.from, vote) {
+        return Err(Misfit::ForeignVote);
+    }
+    if is_acquainted(hub, call).await { Ok(()) } else { Err(Misfit::Unknown) }
 }
 
 /// Whether an id is a voter: of a change that is not complete, before it or after it.
@@ -249,6 +300,18 @@ mod tests {
         ] {
             assert!(!is_endpoint(wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn refused_calls_are_counted_by_reason_and_none_is_left_out() {
+        let refused = RefusedCalls::default();
+        refused.count(Misfit::ForeignVote);
+        refused.count(Misfit::ForeignVote);
+        refused.count(Misfit::Unknown);
+
+        let expected =
+            [("no_member", 0), ("no_voter", 0), ("foreign_vote", 2), ("unknown_sender", 1)];
+        assert_eq!(refused.by_reason(), expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     ConsensusConfig, News, NewsSender, NotReady, Stop,
-    admission::Acquaintances,
+    admission::{Acquaintances, RefusedCalls},
     calls::Refusal,
     clock::{Instant, Sleep, Timeout, now, timeout, timeout_at},
     incoming::SnapshotAssembly,
@@ -79,7 +79,7 @@ pub(crate) struct State<R: Runtime> {
     /// Callers that are no members of this node's log.
     pub(crate) acquaintances: Acquaintances<R>,
     /// Calls of nodes that may not ask for it.
-    pub(crate) refused_calls: AtomicU64,
+    pub(crate) refused_calls: RefusedCalls,
     is_leaving: AtomicBool,
     is_over: AtomicBool,
     /// When this process began to take part.
@@ -99,7 +99,7 @@ impl<R: Runtime> Default for State<R> {
             silences: Mutex::default(),
             settling: Mutex::default(),
             acquaintances: Acquaintances::default(),
-            refused_calls: AtomicU64::default(),
+            refused_calls: RefusedCalls::default(),
             is_leaving: AtomicBool::default(),
             is_over: AtomicBool::default(),
             began: now::<R>(),

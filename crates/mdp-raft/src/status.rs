@@ -80,6 +80,8 @@ pub struct ClusterStatus {
     pub unheard_voters: usize,
     /// How many calls this node sent in each format, by format.
     pub call_formats: Vec<(u16, u64)>,
+    /// How many calls of other nodes were refused because of who called, by reason.
+    pub refused_calls: Vec<(&'static str, u64)>,
     /// How long commits of this node's store took, with their syncs.
     pub commit_times: Histogram,
     /// The cluster's version, and what becomes of it.
@@ -148,6 +150,7 @@ pub(crate) fn status(hub: &Hub<impl Runtime>) -> ClusterStatus {
         member_change,
         unheard_voters,
         call_formats: hub.peers.formats().sent(),
+        refused_calls: hub.state.refused_calls.by_reason(),
         commit_times: hub.log.commits(),
         upgrade: upgrade::status(hub),
     }

@@ -63,6 +63,7 @@ fn status() -> ClusterStatus {
         last_log_index: 13,
         snapshot_index: 0,
         call_formats: vec![(1, 5)],
+        refused_calls: Vec::new(),
         commit_times: Default::default(),
         upgrade: UpgradeStatus::default(),
         members: vec![heard, member("node-3", 0xabc, Role::Learner)],

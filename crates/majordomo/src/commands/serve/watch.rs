@@ -135,6 +135,7 @@ mod tests {
             member_change: None,
             unheard_voters: 0,
             call_formats: Vec::new(),
+            refused_calls: Vec::new(),
             commit_times: Default::default(),
             upgrade: mdp_node::UpgradeStatus::default(),
             not_ready: not_ready.collect(),

@@ -77,6 +77,7 @@ impl Fake {
             last_log_index: 42,
             snapshot_index: 0,
             call_formats: vec![(1, 5)],
+            refused_calls: vec![("no_member", 0), ("unknown_sender", 3)],
             commit_times: Default::default(),
             upgrade: mdp_raft::UpgradeStatus::default(),
             members: vec![
