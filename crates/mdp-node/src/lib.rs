@@ -37,7 +37,6 @@ mod notes;
 mod poller;
 mod port;
 mod ports;
-mod rate_limiter;
 mod resolver;
 mod start;
 mod version;

@@ -15,6 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use mdp_raft::{ChangeError, NotReady};
+use mdp_rate_limiter::{RateLimiter, event};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -30,7 +31,6 @@ use super::{
     process::ProcessTotals,
     server,
 };
-use crate::rate_limiter::{Admission, RateLimiter};
 
 /// How long a request may take behind its head, its body included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -235,13 +235,23 @@ async fn only_allowed(
 
 /// Pages are for those who mean this node: a page of another server that a browser shows may have made
 /// its own name point here. Probes tell nothing that is worth it.
-async fn only_meant(State(admin): Shared, request: Request, next: Next) -> Answer {
+async fn only_meant(
+    State(admin): Shared,
+    ConnectInfo(remote): ConnectInfo<Remote>,
+    request: Request,
+    next: Next,
+) -> Answer {
     let is_probe = server::is_probe(request.uri().path());
     let meant = admin.access.names.are_meant(request.uri(), request.headers());
     if let (Err(host), false) = (meant, is_probe) {
         let reason = format!(
             "this node does not go by the name {host:?}; ask it by an address, or name it in admin.hosts"
         );
+        // The layer that logs refused changes is behind this one.
+        if request.method() == Method::POST {
+            let path = request.uri().path();
+            log_refusal(&admin, remote, path, StatusCode::MISDIRECTED_REQUEST, &reason);
+        }
         return Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, reason));
     }
     Ok(next.run(request).await)
@@ -257,15 +267,18 @@ async fn log_refused(
     let path = request.uri().path().to_owned();
     let answer = next.run(request).await;
     let Some(Reason(reason)) = answer.extensions().get() else { return answer };
-    let from = remote.ip();
-    let mut refusals = admin.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Admission::Allowed { left_out } = refusals.admit(Instant::now(), &from) {
-        let status = answer.status().as_u16();
-        let what = "a change that was asked for was not made";
-        tracing::warn!(left_out, path, %from, status, reason, "{what}");
-    }
-    drop(refusals);
+    log_refusal(&admin, remote, &path, answer.status(), reason);
     answer
+}
+
+fn log_refusal(admin: &Admin, remote: Remote, path: &str, status: StatusCode, reason: &str) {
+    let from = remote.ip();
+    let status = status.as_u16();
+    let mut refusals = admin.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    let admission = refusals.admit(Instant::now(), &from);
+    drop(refusals);
+    let what = "a change that was asked for was not made";
+    event!(admission, warn, path, %from, status, reason, "{what}");
 }
 
 async fn in_time(request: Request, next: Next) -> Answer {
