@@ -88,7 +88,7 @@ where
     layer.fmt_fields(debug_fn(write_field).delimited(" ")).boxed()
 }
 
-/// Writes a field so that nothing of it can end the line or move the cursor: names and reasons come
+/// Writes a field so that nothing of it can end the line, move the cursor or turn the line around: names and reasons come
 /// from other machines, and one with a newline would put lines of its own into the log. JSON escapes
 /// by itself.
 fn write_field(
@@ -105,13 +105,29 @@ fn write_field(
     write!(Escaped(writer), "{value:?}")
 }
 
-/// Writes control characters as Rust does in a string.
+/// Whether a character can end a line, move the cursor, or turn around what stands beside it: controls, the
+/// line and paragraph separators, and the marks of text that runs from right to left.
+fn is_unsafe(it: char) -> bool {
+    it.is_control()
+        || matches!(
+            it,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'
+                | '\u{2029}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Writes characters that are not safe in a line as Rust does in a string.
 struct Escaped<W>(W);
 
 impl<W: std::fmt::Write> std::fmt::Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(char::is_control) {
+        while let Some(at) = rest.find(is_unsafe) {
             let (plain, from) = rest.split_at(at);
             self.0.write_str(plain)?;
             let mut chars = from.chars();
@@ -229,6 +245,20 @@ mod tests {
         assert_eq!(line(false, log), expected);
         let coloured = line(true, log);
         assert!(coloured.contains(escaped) && coloured.matches('\n').count() == 1, "{coloured:?}");
+    }
+
+    #[test]
+    fn nothing_that_is_logged_can_turn_its_line_around_or_separate_it() {
+        let separators = ['\u{2028}', '\u{2029}'].into_iter();
+        let embeddings = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        let marks = ['\u{200e}', '\u{200f}', '\u{61c}'];
+        for it in separators.chain(embeddings).chain(marks) {
+            let name = format!("n{it}1");
+            let expected = format!(" WARN x name=n{}1\n", it.escape_unicode());
+            assert_eq!(line(false, || tracing::warn!(%name, "x")), expected);
+        }
+        let name = "größe\u{200d}\u{5d0}";
+        assert_eq!(line(false, || tracing::warn!(%name, "x")), format!(" WARN x name={name}\n"));
     }
 
     #[test]
