@@ -1,4 +1,4 @@
-//! Requests that a browser was lured into: a page of somebody else names a host that it made point
+//! Requests that a browser was lured into: a page of another server names a host that it made point
 //! here (DNS rebinding), or sends a form to this port.
 
 use std::{
