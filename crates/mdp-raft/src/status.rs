@@ -7,6 +7,7 @@ use mdp_histogram::Histogram;
 
 use crate::{
     MemberChange, UpgradeStatus,
+    admission::LOST_REMEDY,
     hub::Hub,
     life::{self, Life},
     membership::progress,
@@ -179,7 +180,11 @@ fn not_ready(
     if !has_leader {
         let text = "no leader is known: too few members hear each other";
         let change = change.map(|change| format!("; a change of members is in progress {change}"));
-        add("no_leader", format!("{text}{}", change.unwrap_or_default()));
+        let lost = hub.meets_unknown_leader().then(|| {
+            format!("; a node that this one does not know wants to lead it: {LOST_REMEDY}")
+        });
+        let (change, lost) = (change.unwrap_or_default(), lost.unwrap_or_default());
+        add("no_leader", format!("{text}{change}{lost}"));
     } else if life::look(hub, false) != Life::Lives {
         add("not_joined", "this node's life in the catalog has not begun yet".to_owned());
     }
