@@ -41,7 +41,6 @@ mod notes;
 mod poller;
 mod port;
 mod ports;
-mod rate_limiter;
 mod resolver;
 mod start;
 mod version;
