@@ -4,5 +4,6 @@
 
 mod admin_port;
 mod calls;
+mod client_keys;
 mod cluster_port;
 mod disk;

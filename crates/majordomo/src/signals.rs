@@ -40,12 +40,15 @@ pub(crate) enum HangUp {
 }
 
 /// Signals are caught from here on; what the first does is said later, and none is lost until then.
-#[derive(Debug)]
 pub(crate) struct StopSignals {
     signals: Signals,
     second: Second,
     hang_up: HangUp,
+    reload: Option<Reload>,
 }
+
+/// Has files read again.
+type Reload = Box<dyn Fn() + Send>;
 
 impl StopSignals {
     /// Catches the signals.
@@ -67,12 +70,17 @@ impl StopSignals {
         if !is_under_nohup {
             signals.handle().add_signal(SIGHUP)?;
         }
-        Ok(Self { signals, second, hang_up })
+        Ok(Self { signals, second, hang_up, reload: None })
+    }
+
+    /// SIGHUP, where it does not stop, has files read again.
+    pub(crate) fn on_hang_up(&mut self, reload: impl Fn() + Send + 'static) {
+        self.reload = Some(Box::new(reload));
     }
 
     /// Calls `stop` once, on a thread of its own, at the first signal.
     pub(crate) fn on_first(self, stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let Self { mut signals, second, hang_up } = self;
+        let Self { mut signals, second, hang_up, reload } = self;
         let watch = move || {
             let mut stop = Some(stop);
             for signal in signals.forever() {
@@ -94,6 +102,11 @@ impl StopSignals {
                     (Meaning::Stop, None, Second::Ends) => {}
                     (Meaning::Child, unused, _) => {
                         children::reap_orphans();
+                        stop = unused;
+                    }
+                    (Meaning::None(_), unused, _) if signal == SIGHUP && reload.is_some() => {
+                        tracing::info!(signal = name(signal), "identities are read again");
+                        reload.iter().for_each(|reload| reload());
                         stop = unused;
                     }
                     (Meaning::None(why), unused, _) => {

@@ -10,7 +10,9 @@ use std::{
 };
 
 use clap::ValueEnum;
-use mdp_broker::{Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, Seed, Settings};
+use mdp_broker::{
+    Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, PeerSource, Seed, Settings,
+};
 use mdp_catalog::{
     Boot, Catalog, CatalogChange, CatalogEntry, Endpoints, Epoch, NodeId, NodeName, NodeUp,
     SoftwareVersion,
@@ -175,7 +177,10 @@ impl Driver {
             self.broker.handle_timeout(self.now);
             self.run_effects();
         }
-        self.broker.handle_input(self.now, Input::Received { from, source: None, message });
+        self.broker.handle_input(
+            self.now,
+            Input::Received { from, source: PeerSource::default(), message },
+        );
         self.run_effects();
     }
 

@@ -22,9 +22,11 @@ pub enum Enforcement {
 }
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// A peer of a port on which nothing is proven and all is allowed (mode "off").
+    /// A peer of a port on which nothing is proven and all is allowed (mode "off"), and what other nodes have
+    /// decided about.
+    #[default]
     Unrestricted,
     /// A peer that has shown no key where others show theirs (NULL in mode "mixed").
     Anonymous,
@@ -32,9 +34,24 @@ pub enum Subject {
     Identity(IdentityId),
 }
 
-/// An identity, as long as the table is the same ([`Access::admit`]).
+/// An identity: the same in each table that takes the place of another one ([`Access::new`]), and never that of
+/// another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IdentityId(usize);
+pub struct IdentityId(u32);
+
+impl IdentityId {
+    /// The identity that has this number.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// What a peer wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +114,10 @@ pub enum AccessError {
 /// its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// By name.
-    identities: Vec<Identity>,
+    /// By number; `None`: it is not there any more. A number is not used again, for what it names may still have
+    /// requests.
+    identities: Vec<Option<Identity>>,
+    by_name: BTreeMap<IdentityName, IdentityId>,
     by_key: BTreeMap<IdentityKey, IdentityId>,
     /// The grants of peers without a key; `None`: they have none.
     anonymous: Option<Grants>,
@@ -106,31 +125,52 @@ pub struct Access {
 }
 
 impl Access {
-    /// A table.
+    /// A table. An identity that `before` has, or ever had, keeps its number.
     ///
     /// # Errors
     /// Two identities have a name or a key in common.
     pub fn new(
-        mut identities: Vec<Identity>,
+        before: &Self,
+        identities: Vec<Identity>,
         anonymous: Option<Grants>,
         enforcement: Enforcement,
     ) -> Result<Self, AccessError> {
-        identities.sort_by(|a, b| a.name.cmp(&b.name));
-        let names = identities.iter().zip(identities.iter().skip(1));
-        if let Some((twice, _)) = names.into_iter().find(|(a, b)| a.name == b.name) {
-            return Err(AccessError::SameName(twice.name.clone()));
+        let mut table = Self {
+            identities: before.identities.iter().map(|_| None).collect(),
+            by_name: before.by_name.clone(),
+            by_key: BTreeMap::new(),
+            anonymous,
+            enforcement,
+        };
+        for identity in identities {
+            table.insert(identity)?;
         }
-        let mut by_key = BTreeMap::new();
-        for (at, identity) in identities.iter().enumerate() {
-            for key in &identity.keys {
-                let Some(IdentityId(first)) = by_key.insert(*key, IdentityId(at)) else { continue };
-                if let Some(first) = identities.get(first).filter(|_| first != at) {
-                    let (first, second) = (first.name.clone(), identity.name.clone());
-                    return Err(AccessError::SameKey { first, second });
-                }
+        Ok(table)
+    }
+
+    fn insert(&mut self, identity: Identity) -> Result<(), AccessError> {
+        let id = match self.by_name.get(&identity.name) {
+            Some(id) => *id,
+            None => {
+                let id = IdentityId(u32::try_from(self.identities.len()).unwrap_or(u32::MAX));
+                self.identities.push(None);
+                self.by_name.insert(identity.name.clone(), id);
+                id
+            }
+        };
+        for key in &identity.keys {
+            let other = self.by_key.insert(*key, id).filter(|other| *other != id);
+            if let Some(other) = other.and_then(|other| self.identity(other)) {
+                let (first, second) = (other.name.clone(), identity.name);
+                let (first, second) = (first.clone().min(second.clone()), first.max(second));
+                return Err(AccessError::SameKey { first, second });
             }
         }
-        Ok(Self { identities, by_key, anonymous, enforcement })
+        let Some(place) = place(&mut self.identities, id) else { return Ok(()) };
+        match place.replace(identity) {
+            None => Ok(()),
+            Some(twice) => Err(AccessError::SameName(twice.name)),
+        }
     }
 
     /// The identity of a key, if a peer that shows it now is let in; `now` in seconds of Unix time. Without
@@ -151,12 +191,12 @@ impl Access {
     /// All that is said of an identity.
     #[must_use]
     pub fn identity(&self, id: IdentityId) -> Option<&Identity> {
-        self.identities.get(id.0)
+        self.identities.get(index(id)?)?.as_ref()
     }
 
     /// All identities, by name.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
-        self.identities.iter()
+        self.by_name.values().filter_map(|id| self.identity(*id))
     }
 
     /// The grants of peers without a key; `None`: they have none.
@@ -198,6 +238,14 @@ impl Access {
             (false, Enforcement::Report) => Decision::Reported,
         }
     }
+}
+
+fn index(id: IdentityId) -> Option<usize> {
+    usize::try_from(id.0).ok()
+}
+
+fn place(identities: &mut [Option<Identity>], id: IdentityId) -> Option<&mut Option<Identity>> {
+    identities.get_mut(index(id)?)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod audit;
 mod drain;
+mod grants;
 mod links;
 mod mmi;
 mod offers;
@@ -17,6 +18,7 @@ mod workers;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,9 +26,13 @@ use mdp_catalog::Incarnation;
 use mdp_wire::{AtBroker, DecodeLimits, Frame, ServiceName, Token, Version, worker::FromBroker};
 
 pub use self::peer_status::PeerStatus;
-use self::{drain::Drain, links::Links, offers::Offers, queries::Queries, registration::Caller};
+use self::{
+    drain::Drain, grants::NotedDenials, links::Links, offers::Offers, queries::Queries,
+    registration::Caller,
+};
 use crate::{
-    Counters, DropReason, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed, Settings,
+    Access, Counters, DropReason, Effect, Gauges, Input, Note, Outgoing, PeerId, QueryId, Seed,
+    Settings,
     clients::Clients,
     drops::DroppedServices,
     refusals::Refusals,
@@ -34,6 +40,7 @@ use crate::{
     time::{Clock, Moment},
     timers::{TimerKey, Timers},
     tokens::TokenSource,
+    usage::Usages,
     worker::{WorkerState, Workers},
 };
 
@@ -119,6 +126,9 @@ pub struct Broker<F> {
     /// When a client last asked for a service.
     last_request_at: Moment,
     refusals: Refusals,
+    access: Arc<Access>,
+    usages: Usages,
+    noted_denials: NotedDenials,
     drain: Option<Drain>,
     totals: Totals,
     counters: Counters,
@@ -147,6 +157,9 @@ impl<F: Frame> Broker<F> {
             next_idle_order: 1,
             last_request_at: clock.now(),
             refusals: Refusals::new(clock.now(), seed.hash_key()),
+            access: Arc::default(),
+            usages: Usages::default(),
+            noted_denials: NotedDenials::default(),
             drain: None,
             totals: Totals::default(),
             counters: Counters::default(),
@@ -160,8 +173,8 @@ impl<F: Frame> Broker<F> {
     pub fn handle_input(&mut self, now: Instant, input: Input<F>) {
         self.advance(now);
         match input {
-            Input::Received { from, message: AtBroker::Client(request), .. } => {
-                self.on_request(from, request);
+            Input::Received { from, source, message: AtBroker::Client(request) } => {
+                self.on_request(from, source.subject, request);
             }
             Input::Received { from, source, message: AtBroker::Worker { version, message } } => {
                 self.on_worker_message(Caller { peer: from, source, version }, message);
@@ -175,6 +188,7 @@ impl<F: Frame> Broker<F> {
             Input::LinkDown { link, unsent } => self.on_link_down(link, unsent),
             Input::FromOrigin { link, message } => self.on_from_origin(link, message),
             Input::FromOwner { link, message } => self.on_from_owner(link, message),
+            Input::Access(access) => self.on_access(access),
             Input::Isolated => self.on_isolated(),
             Input::Drain { deadline } => self.on_drain(deadline),
         }

@@ -1,6 +1,6 @@
 //! What goes in and what comes out: [`Input`] and [`Effect`].
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use mdp_catalog::{CatalogChange, CatalogEntry};
 use mdp_wire::{
@@ -10,7 +10,7 @@ use mdp_wire::{
     worker::FromBroker,
 };
 
-use crate::PeerId;
+use crate::{Access, IdentityName, PeerId, Subject};
 
 /// Names one question to the cluster; never reused within an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,15 @@ pub enum LinkRole {
     Owner,
 }
 
+/// What is known of a peer that says something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerSource {
+    /// Where it connects from, if the transport knows: only used to tell refused peers apart.
+    pub address: Option<IpAddr>,
+    /// Who it has shown to be.
+    pub subject: Subject,
+}
+
 /// What happened outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input<F> {
@@ -36,8 +45,8 @@ pub enum Input<F> {
     Received {
         /// Who.
         from: PeerId,
-        /// Where it connects from, if the transport knows: only used to tell refused peers apart.
-        source: Option<IpAddr>,
+        /// What is known of it.
+        source: PeerSource,
         /// What.
         message: AtBroker<F>,
     },
@@ -100,6 +109,8 @@ pub enum Input<F> {
         /// What.
         message: ToOrigin<F>,
     },
+    /// From now on these grants count.
+    Access(Arc<Access>),
     /// There has been no quorum for so long that the workers may be offered elsewhere by now.
     Isolated,
     /// Take no new work, finish the old.
@@ -141,6 +152,8 @@ pub enum Page {
     Endpoints,
     /// `mmi.status`: this node's view of itself.
     Status,
+    /// `mmi.status` for those who are not told everything: endpoints, versions and features.
+    StatusInBrief,
 }
 
 /// A message to a local peer.
@@ -201,6 +214,8 @@ pub enum Effect<F> {
         page: Page,
         /// For whom: nodes may have other addresses for the clients of another network.
         asker: PeerId,
+        /// Who that has shown to be: it is told of what it may see.
+        subject: Subject,
     },
     /// Something that a person may want to read in the log.
     Note(Note),
@@ -223,6 +238,8 @@ pub enum WorkerEnd {
     Draining,
     /// This node has had no quorum for too long (`cluster.minority`).
     Isolated,
+    /// Its identity may not register the service any more.
+    NotAllowed,
 }
 
 /// Why a READY was refused.
@@ -238,6 +255,39 @@ pub enum RegistrationRefusal {
     Draining,
     /// The READY's layout or name is wrong.
     BadReady,
+    /// Its identity may not register the service.
+    NotAllowed,
+    /// Its identity has as many workers as it may.
+    OverQuota,
+}
+
+/// What a peer was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Denial {
+    /// A request.
+    Call,
+    /// A registration.
+    Register,
+    /// A question of the management interface.
+    Question,
+    /// A request or a registration beyond a quota.
+    Quota,
+}
+
+impl Denial {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Call, Self::Register, Self::Question, Self::Quota];
+
+    /// The value of the metric label `kind`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Register => "register",
+            Self::Question => "question",
+            Self::Quota => "quota",
+        }
+    }
 }
 
 /// Something that a person may want to read in the log.
@@ -301,6 +351,19 @@ pub enum Note {
         service: Option<ServiceName>,
         /// Why.
         refusal: RegistrationRefusal,
+    },
+    /// A peer was denied something: the first of a kind in a while, however often it tries.
+    Denied {
+        /// Who.
+        peer: PeerId,
+        /// Its identity, if it has shown one.
+        identity: Option<IdentityName>,
+        /// What.
+        denial: Denial,
+        /// Of which service, if of one.
+        service: Option<ServiceName>,
+        /// Whether it was done all the same (`security.access = "report"`).
+        is_done: bool,
     },
     /// The process stood still; no deadline counted meanwhile.
     Paused {

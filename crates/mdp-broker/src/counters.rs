@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use mdp_histogram::Histogram;
 use mdp_wire::Defect;
 
+use crate::Denial;
+
 /// Why a request, a reply or a command was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DropReason {
@@ -48,11 +50,15 @@ pub enum DropReason {
     UnknownToken,
     /// A command from a peer that is not a registered worker.
     NotRegistered,
+    /// The client's identity may not call the service.
+    NotAllowed,
+    /// The client's identity has used up a quota.
+    OverQuota,
 }
 
 impl DropReason {
     /// Every reason that is not about the bytes of a message, in the order of declaration.
-    const OTHERS: [Self; 19] = [
+    const OTHERS: [Self; 21] = [
         Self::Expired,
         Self::AttemptsExhausted,
         Self::OutcomeUnknown,
@@ -72,6 +78,8 @@ impl DropReason {
         Self::BadAnswer,
         Self::UnknownToken,
         Self::NotRegistered,
+        Self::NotAllowed,
+        Self::OverQuota,
     ];
 
     /// Every reason, in the order of declaration.
@@ -103,6 +111,8 @@ impl DropReason {
             Self::BadAnswer => "bad_answer",
             Self::UnknownToken => "unknown_token",
             Self::NotRegistered => "not_registered",
+            Self::NotAllowed => "not_allowed",
+            Self::OverQuota => "over_quota",
         }
     }
 }
@@ -150,6 +160,10 @@ pub struct Counters {
     pub lookup_times: Histogram,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
+    /// What was denied, by kind.
+    pub denials: BTreeMap<Denial, u64>,
+    /// What would have been denied, and was done (`security.access = "report"`), by kind.
+    pub reported_denials: BTreeMap<Denial, u64>,
 }
 
 impl Counters {
@@ -221,9 +235,11 @@ mod tests {
             DropReason::BadAnswer => 17,
             DropReason::UnknownToken => 18,
             DropReason::NotRegistered => 19,
+            DropReason::NotAllowed => 20,
+            DropReason::OverQuota => 21,
         };
         let positions: Vec<usize> = DropReason::all().map(position).collect();
-        let expected: Vec<usize> = [0; Defect::ALL.len()].into_iter().chain(1..=19).collect();
+        let expected: Vec<usize> = [0; Defect::ALL.len()].into_iter().chain(1..=21).collect();
         assert_eq!(positions, expected);
         let labels: BTreeSet<&str> = DropReason::all().map(DropReason::label).collect();
         assert_eq!(labels.len(), positions.len());

@@ -32,6 +32,7 @@ mod settings;
 mod time;
 mod timers;
 mod tokens;
+mod usage;
 mod worker;
 
 pub use access::{
@@ -40,8 +41,8 @@ pub use access::{
 };
 pub use broker::{Broker, PeerStatus, ServiceStatus, WorkerActivity, WorkerStatus};
 pub use contract::{
-    Effect, HeldRequest, Input, LinkId, LinkRole, LookupOutcome, LookupPurpose, Note, Outgoing,
-    Page, QueryId, Receipt, RegistrationRefusal, WorkerEnd,
+    Denial, Effect, HeldRequest, Input, LinkId, LinkRole, LookupOutcome, LookupPurpose, Note,
+    Outgoing, Page, PeerSource, QueryId, Receipt, RegistrationRefusal, WorkerEnd,
 };
 pub use counters::{Counters, DropReason, Gauges};
 pub use drops::DROPPED_SERVICES_MAX;

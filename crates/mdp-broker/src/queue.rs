@@ -117,6 +117,23 @@ impl<F> Queue<F> {
         expired
     }
 
+    /// Every request of which this is true. Looks at all.
+    pub(crate) fn take_where(
+        &mut self,
+        is_meant: impl Fn(&Request<F>) -> bool,
+    ) -> Vec<Box<Request<F>>> {
+        let mut taken = Vec::new();
+        self.line_by_client.retain(|_, line| {
+            let (meant, others) = line.drain(..).partition(|request| is_meant(request));
+            *line = others;
+            let meant: Line<F> = meant;
+            taken.extend(meant);
+            !line.is_empty()
+        });
+        self.len = self.len.saturating_sub(taken.len());
+        taken
+    }
+
     /// The newest request of a client.
     pub(crate) fn pop_newest_of(&mut self, client: &ClientId) -> Option<Box<Request<F>>> {
         let line = self.line_by_client.get_mut(client)?;

@@ -5,7 +5,7 @@ use mdp_wire::{
     relay::{Forward, ForwardId},
 };
 
-use crate::{HeldRequest, LinkId, PeerId, service::ServiceId, time::Moment};
+use crate::{HeldRequest, LinkId, PeerId, Subject, service::ServiceId, time::Moment};
 
 /// What one request costs besides its frames: the request itself and its places in the queue's maps.
 /// Measured at 420 to 480 bytes.
@@ -60,6 +60,8 @@ pub(crate) struct Request<F> {
     pub(crate) arrival: Arrival,
     pub(crate) arrived_at: Moment,
     pub(crate) source: Source,
+    /// Who asks; about what another node brings, that one has decided.
+    pub(crate) subject: Subject,
     /// Of what it is a request; `None`: it has not been given or queued yet.
     pub(crate) service: Option<ServiceId>,
     pub(crate) version: Version,
@@ -81,7 +83,7 @@ pub(crate) struct Request<F> {
 
 impl<F: Frame> Request<F> {
     pub(crate) fn new(
-        client: PeerId,
+        (client, subject): (PeerId, Subject),
         message: client::Request<ServiceFrame<F>, F>,
         (arrival, arrived_at): (Arrival, Moment),
         deadline: Moment,
@@ -94,6 +96,7 @@ impl<F: Frame> Request<F> {
             arrival,
             arrived_at,
             source: Source::Client(client),
+            subject,
             service: None,
             version: message.version,
             envelope: message.envelope,
@@ -120,6 +123,7 @@ impl<F: Frame> Request<F> {
             arrival,
             arrived_at,
             source: Source::Origin { link, id: forward.id, client: forward.client },
+            subject: Subject::Unrestricted,
             service: None,
             version: Version::V02,
             envelope: Vec::new(),

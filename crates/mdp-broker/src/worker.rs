@@ -6,7 +6,7 @@ use mdp_catalog::Seq;
 use mdp_wire::{Token, Version};
 use slab::Slab;
 
-use crate::{PeerId, QueryId, request::Request, service::ServiceId, time::Moment};
+use crate::{PeerId, QueryId, Subject, request::Request, service::ServiceId, time::Moment};
 
 /// Names a worker while it is registered or registering; reused later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,8 @@ pub(crate) enum WorkerState<F> {
 #[derive(Debug)]
 pub(crate) struct Worker<F> {
     pub(crate) peer: PeerId,
+    /// Who it is.
+    pub(crate) subject: Subject,
     pub(crate) version: Version,
     pub(crate) service: ServiceId,
     pub(crate) state: WorkerState<F>,

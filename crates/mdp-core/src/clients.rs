@@ -1,20 +1,28 @@
 //! The connections of clients and workers.
 
-use std::time::Instant;
+mod identities;
 
-use mdp_broker::{Outgoing, PeerId};
+use std::{sync::Arc, time::Instant};
+
+use mdp_broker::{Access, IdentityKey, Outgoing, PeerId, PeerSource, Subject};
 use mdp_transport::{
-    ConnectionId, ConnectionStatus, Flow, Message, MessageWriter, PeerAddress, SharedFrame,
-    Transport, TransportEvent, TransportLimits, TransportTotals,
+    ConnectionId, ConnectionStatus, Flow, Message, MessageWriter, PeerAddress, PublicKey,
+    SharedFrame, Transport, TransportEvent, TransportLimits, TransportTotals,
 };
 use mdp_wire::{Token, worker::FromBroker};
 
-use crate::{Connections, Received};
+pub use self::identities::ClientSecurity;
+use self::identities::Identities;
+use crate::{Connections, Received, SecurityReport};
 
 /// The connections of clients and workers, by what the engine calls them.
 #[derive(Debug)]
 pub struct Clients {
     transport: Transport<Token>,
+    /// Who they are; `None`: nothing proves it, and all is allowed (mode "off").
+    identities: Option<Identities>,
+    /// Messages of peers without a key, where others show theirs.
+    plain_messages: u64,
 }
 
 /// One message, and the peer that sent it.
@@ -24,8 +32,8 @@ pub struct FromPeer {
     pub now: Instant,
     /// Which peer.
     pub from: PeerId,
-    /// Where it connects from.
-    pub address: PeerAddress,
+    /// What is known of it.
+    pub source: PeerSource,
     /// What.
     pub message: Message,
 }
@@ -34,6 +42,8 @@ pub struct FromPeer {
 #[derive(Debug)]
 pub struct ReadingClients<'a, F> {
     transport: &'a mut Transport<Token>,
+    identities: Option<&'a Identities>,
+    plain_messages: &'a mut u64,
     take: F,
 }
 
@@ -52,11 +62,17 @@ impl<F: FnMut(FromPeer)> Connections for ReadingClients<'_, F> {
         messages_max: usize,
     ) -> Received {
         let (mut messages, from) = (0, peer_id(id));
+        // Nothing is read of a peer that shows a key before it is known whose.
+        let subject = self.identities.map_or(Subject::Unrestricted, |known| known.subject(id));
         let bytes = self.transport.received(now, id, input, |address, message| {
             messages += 1;
-            (self.take)(FromPeer { now, from: from.clone(), address, message });
+            let source = PeerSource { address: address.ip(), subject };
+            (self.take)(FromPeer { now, from: from.clone(), source, message });
             if messages < messages_max { Flow::Continue } else { Flow::Stop }
         });
+        if subject == Subject::Anonymous {
+            *self.plain_messages += u64::try_from(messages).unwrap_or(u64::MAX);
+        }
         Received { bytes, messages, is_turn_over: false }
     }
 }
@@ -64,8 +80,10 @@ impl<F: FnMut(FromPeer)> Connections for ReadingClients<'_, F> {
 impl Clients {
     /// None yet.
     #[must_use]
-    pub fn new(now: Instant, limits: TransportLimits) -> Self {
-        Self { transport: Transport::new(now, limits) }
+    pub fn new(now: Instant, limits: TransportLimits, security: Option<ClientSecurity>) -> Self {
+        let mut transport = Transport::new(now, limits);
+        let identities = security.map(|security| Identities::new(&mut transport, security));
+        Self { transport, identities, plain_messages: 0 }
     }
 
     /// The connections, for the shell: it writes what waits there, and says when one is closed.
@@ -75,7 +93,8 @@ impl Clients {
 
     /// What the shell brings bytes to; messages are handed out.
     pub const fn reading<F: FnMut(FromPeer)>(&mut self, take: F) -> ReadingClients<'_, F> {
-        ReadingClients { transport: &mut self.transport, take }
+        let Self { transport, identities, plain_messages } = self;
+        ReadingClients { transport, identities: identities.as_ref(), plain_messages, take }
     }
 
     /// Puts a message into the queue of a peer. One that does not read gets no heartbeats: unread
@@ -92,7 +111,58 @@ impl Clients {
 
     /// The next thing that happened to a connection.
     pub fn poll_event(&mut self) -> Option<TransportEvent<Token>> {
-        self.transport.poll_event()
+        let event = self.transport.poll_event()?;
+        if let (TransportEvent::Lost { id, .. }, Some(identities)) = (&event, &mut self.identities)
+        {
+            identities.remove(*id);
+        }
+        Some(event)
+    }
+
+    /// Answers whether the owner of a key is let in, in seconds of Unix time.
+    pub fn authenticate(
+        &mut self,
+        (now, unix_now): (Instant, u64),
+        id: ConnectionId,
+        key: PublicKey,
+        is_last: bool,
+    ) {
+        let Some(identities) = &mut self.identities else { return };
+        let key = IdentityKey(*key.as_bytes());
+        let Ok(identity) = identities.admit(key, unix_now) else { return };
+        self.transport.authenticated(now, id, is_last, identity);
+        if let Some(identity) = identity
+            && self.transport.identity(id).is_some()
+        {
+            identities.insert(id, key, identity);
+        }
+    }
+
+    /// Who may do what is different now: connections with keys that are not those of their identities any
+    /// more end.
+    pub fn set_access(&mut self, access: Arc<Access>) {
+        let Some(identities) = &mut self.identities else { return };
+        for id in identities.set_access(access) {
+            self.transport.revoke(id);
+        }
+    }
+
+    /// The key that a peer has shown, and the name of its identity.
+    pub(crate) fn identity(&self, id: ConnectionId) -> Option<(PublicKey, String)> {
+        self.identities.as_ref()?.of(id)
+    }
+
+    /// What became of keys; `None`: nothing proves who peers are.
+    #[must_use]
+    pub fn security(&self) -> Option<SecurityReport> {
+        let identities = self.identities.as_ref()?;
+        let (all, with_key) = (self.transport.totals(), identities.len());
+        Some(SecurityReport {
+            identities: identities.known(),
+            curve_connections: with_key,
+            plain_connections: all.connections.saturating_sub(all.strangers + with_key),
+            plain_messages: self.plain_messages,
+        })
     }
 
     /// Whether something happened that was not asked for yet.

@@ -16,7 +16,7 @@ mod shell;
 
 use std::net::SocketAddr;
 
-pub use clients::{Clients, FromPeer, ReadingClients, connection_id, peer_id};
+pub use clients::{ClientSecurity, Clients, FromPeer, ReadingClients, connection_id, peer_id};
 pub use cluster_links::{
     CALL_BYTES_MAX, CALLS_PER_PEER_MAX, Call, CallReply, CallTag, CallerId, ClusterAction,
     ClusterLinks, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX, IncomingCall, IncomingLimits,
@@ -30,7 +30,7 @@ pub use relay_links::{
 };
 pub use reports::{
     ConnectionReport, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX, REPORT_WAITING_MAX,
-    REPORT_WORKERS_MAX, RelayReport, ReportScope, WorkerReport,
+    REPORT_WORKERS_MAX, RelayReport, ReportScope, SecurityReport, WorkerReport,
 };
 pub use shell::{NodeEvent, PortName, ReadState, Shell};
 

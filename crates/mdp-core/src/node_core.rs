@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, Input, PeerId};
+use mdp_broker::{Access, Broker, Input, PeerId};
 use mdp_mutants::{Mutant, is_on};
 use mdp_replica::{Agreement, NewsState, Replica};
 use mdp_transport::{PeerAddress, SharedFrame, TransportLimits};
@@ -22,7 +22,7 @@ use mdp_wire::{ClientNetworks, DecodeLimits, decode_at_broker};
 
 pub use self::leaving::{DrainTimes, Drained, NodeEnding};
 use self::{drops::DropLog, leaving::Phase};
-use crate::{Clients, PortName, ReadState, RelayLinks, Shell, clients::FromPeer};
+use crate::{ClientSecurity, Clients, PortName, ReadState, RelayLinks, Shell, clients::FromPeer};
 
 /// Timers wait until the client port was read empty, so that no peer expires whose sign of life is
 /// waiting there; but not longer than this.
@@ -41,6 +41,8 @@ pub struct NodeParts<A> {
     pub links: Option<RelayLinks>,
     /// What connections of clients and workers may need.
     pub connections: TransportLimits,
+    /// Who clients and workers have to be; `None`: nothing proves it, and all is allowed.
+    pub security: Option<ClientSecurity>,
     /// What messages of clients and workers may be.
     pub messages: DecodeLimits,
     /// The addresses that clients are told by their network.
@@ -91,11 +93,14 @@ impl<A: Agreement> NodeCore<A> {
     /// A node that begins to serve.
     #[must_use]
     pub fn new(now: Instant, parts: NodeParts<A>) -> Self {
-        let NodeParts { broker, replica, links, connections, messages, .. } = parts;
+        let NodeParts { mut broker, replica, links, connections, security, messages, .. } = parts;
+        if let Some(security) = &security {
+            broker.handle_input(now, Input::Access(Arc::clone(&security.access)));
+        }
         Self {
             broker,
             replica,
-            clients: Clients::new(now, connections),
+            clients: Clients::new(now, connections, security),
             links,
             messages,
             networks: parts.networks,
@@ -169,11 +174,11 @@ impl<A: Agreement> NodeCore<A> {
             if is_deaf {
                 return;
             }
-            let FromPeer { now, from, address, message } = incoming;
+            let FromPeer { now, from, source, message } = incoming;
             frames.clear();
             frames.extend(message.frames);
             let input = match decode_at_broker(frames, limits) {
-                Ok(message) => Input::Received { from, source: address.ip(), message },
+                Ok(message) => Input::Received { from, source, message },
                 Err(error) => Input::Malformed { from, error },
             };
             broker.handle_input(now, input);
@@ -236,6 +241,12 @@ impl<A: Agreement> NodeCore<A> {
     /// number.
     pub fn kick(&mut self, connection: u64) -> bool {
         self.clients.kick(connection)
+    }
+
+    /// From now on this says who clients and workers are, and what they may do.
+    pub fn set_access(&mut self, now: Instant, access: Arc<Access>) {
+        self.clients.set_access(Arc::clone(&access));
+        self.broker.handle_input(now, Input::Access(access));
     }
 
     /// The engine.

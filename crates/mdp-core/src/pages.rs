@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, Page, ServiceStatus};
+use mdp_broker::{Broker, Page, ServiceStatus, Subject};
 use mdp_catalog::{Catalog, NodeName, NodeRecord, NodeState};
 use mdp_raft::ClusterStatus;
 use mdp_replica::{Agreement, Replica};
 use mdp_transport::{SharedFrame, TransportTotals};
-use mdp_wire::{ClientNetworks, DecodeLimits};
+use mdp_wire::{ClientNetworks, DecodeLimits, ServiceName};
 use serde_json::{Map, Value, json};
 
 pub use self::{
     cluster::{cluster_page, upgrade_page},
-    directory::{DIRECTORY_SERVICES_MAX, Directory, services_page},
+    directory::{DIRECTORY_SERVICES_MAX, Directory},
     numbers::{NodeNumbers, status_page, with_numbers},
     peers::{connections_page, workers_page},
 };
@@ -60,6 +60,8 @@ pub(crate) struct View<'a> {
     pub(crate) networks: &'a ClientNetworks,
     /// Where the client that asked for the page connects from, if that is an IP address.
     pub(crate) asker: Option<IpAddr>,
+    /// Who the client has shown to be: it is told of what it may see.
+    pub(crate) subject: Subject,
     /// Now.
     pub(crate) now: Instant,
 }
@@ -143,9 +145,17 @@ pub(crate) fn page<A: Agreement>(
         Page::Directory => {
             let mut here: Vec<ServiceStatus> = view.broker.services().collect();
             here.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            services_page(cluster.catalog, &here)
+            let may_see = |name: &ServiceName| view.broker.may_see(view.subject, name.as_name());
+            Directory::visible(cluster.catalog, may_see).page(&here)
         }
         Page::Endpoints => endpoints_page(cluster, view.asker, view.broker.message_limits()),
+        Page::StatusInBrief => {
+            let mut page = endpoints_page(cluster, view.asker, view.broker.message_limits());
+            if let Some(page) = page.as_object_mut() {
+                page.insert("version".to_owned(), Value::from(view.version));
+            }
+            page
+        }
         Page::Status => {
             let numbers = NodeNumbers {
                 version: view.version,

@@ -553,7 +553,8 @@ const fn loss_of(why: &Loss) -> LinkLoss {
         | Loss::Closed
         | Loss::Greedy
         | Loss::Crowded
-        | Loss::Kicked => LinkLoss::Disconnected,
+        | Loss::Kicked
+        | Loss::Revoked => LinkLoss::Disconnected,
         Loss::Ended(_) => LinkLoss::Malformed,
     }
 }

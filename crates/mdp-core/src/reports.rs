@@ -5,7 +5,7 @@ use std::time::Duration;
 use mdp_broker::{Counters, Gauges, PeerStatus, ServiceStatus, WorkerStatus};
 use mdp_catalog::Catalog;
 use mdp_replica::ReadTotals;
-use mdp_transport::{PeerAddress, PeerIntroduction, Traffic, TransportTotals};
+use mdp_transport::{PeerAddress, PeerIntroduction, PublicKey, Traffic, TransportTotals};
 use mdp_wire::ServiceName;
 
 use crate::{LinkState, RelayTotals};
@@ -43,6 +43,8 @@ pub struct NodeReport {
     pub counters: Counters,
     /// The connections of clients and workers.
     pub connections: TransportTotals,
+    /// Who is connected; `None`: nothing proves who peers are.
+    pub security: Option<SecurityReport>,
     /// What the questions to the cluster came to.
     pub reads: ReadTotals,
     /// The links with other nodes; `None`: the node is alone.
@@ -66,6 +68,19 @@ pub struct NodeReport {
     /// The connections of clients and workers, the oldest first, at most [`REPORT_CONNECTIONS_MAX`];
     /// none unless asked for.
     pub peers: Vec<ConnectionReport>,
+}
+
+/// Who is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecurityReport {
+    /// How many identities there are.
+    pub identities: usize,
+    /// Connections whose peers have shown a key.
+    pub curve_connections: usize,
+    /// Connections whose peers have not.
+    pub plain_connections: usize,
+    /// Messages that came on such connections.
+    pub plain_messages: u64,
 }
 
 /// The links with other nodes.
@@ -103,6 +118,8 @@ pub struct ConnectionReport {
     pub traffic: Traffic,
     /// The bytes that wait for it.
     pub outgoing_bytes: usize,
+    /// The key that the peer has shown, and the name of its identity.
+    pub identity: Option<(PublicKey, String)>,
     /// What it is to the engine.
     pub peer: PeerStatus,
 }

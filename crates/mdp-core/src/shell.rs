@@ -32,6 +32,10 @@ pub trait Shell {
     /// The time.
     fn now(&self) -> Instant;
 
+    /// Now, in seconds of Unix time: what the wall clock is asked for is only whether an identity is still
+    /// valid.
+    fn unix_seconds(&self) -> u64;
+
     /// Takes new connections and reads what has come, as much as belongs into one turn.
     fn read(&mut self, now: Instant, port: PortName, of: &mut impl Connections) -> ReadState;
 

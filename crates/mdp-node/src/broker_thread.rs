@@ -59,6 +59,7 @@ impl<A: Agreement> BrokerThread<A> {
                 None => return,
                 Some(Message::Drain) => self.core.drain(Instant::now(), &mut self.ports),
                 Some(Message::Stop) => self.core.stop(),
+                Some(Message::Access(access)) => self.core.set_access(Instant::now(), access),
                 Some(Message::Report { scope, reply }) => {
                     // The asker may have gone.
                     match reply.send(Box::new(self.core.report(Instant::now(), scope))) {

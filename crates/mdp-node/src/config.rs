@@ -8,6 +8,8 @@ use mdp_raft::Seed;
 use mdp_replica::Consistency;
 use mdp_wire::ClientNetworks;
 
+use crate::SecurityConfig;
+
 /// Everything that a node can be told.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -31,6 +33,9 @@ pub struct NodeConfig {
     /// `broker.max_connections`: how many connections clients and workers may have, as far as the limit
     /// of open files allows it: 64 of them are left for everything else.
     pub max_connections: usize,
+    /// Who clients and workers have to be; `None`: nothing proves it, and all is allowed (`security.mode =
+    /// "off"`).
+    pub security: Option<SecurityConfig>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// How long a draining node goes on as before, so that a load balancer can notice.
@@ -90,6 +95,7 @@ impl NodeConfig {
             max_outgoing_bytes_per_peer: 16 << 20,
             max_outgoing_bytes: 64 << 20,
             max_connections: 65_536,
+            security: None,
             drain_timeout: Duration::from_secs(20),
             drain_announce: Duration::ZERO,
             cluster: None,

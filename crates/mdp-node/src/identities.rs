@@ -105,7 +105,8 @@ impl IdentityFiles {
     /// It can not be read, or a file is wrong, or two contradict each other.
     pub fn load(directory: &Path, enforcement: Enforcement) -> Result<Self, IdentityFilesError> {
         let contents = read_all(directory)?;
-        let access = Arc::new(understand(directory, &contents, enforcement)?);
+        let nothing = Access::default();
+        let access = Arc::new(understand(&nothing, directory, &contents, enforcement)?);
         Ok(Self { directory: directory.to_owned(), enforcement, contents, access })
     }
 
@@ -118,7 +119,7 @@ impl IdentityFiles {
         if contents == self.contents {
             return Ok(None);
         }
-        let access = understand(&self.directory, &contents, self.enforcement)?;
+        let access = understand(&self.access, &self.directory, &contents, self.enforcement)?;
         let changes = difference(&self.access, &access);
         (self.contents, self.access) = (contents, Arc::new(access));
         Ok(Some(changes))
@@ -197,6 +198,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn understand(
+    before: &Access,
     directory: &Path,
     contents: &BTreeMap<String, Vec<u8>>,
     enforcement: Enforcement,
@@ -226,7 +228,7 @@ fn understand(
     if !problems.is_empty() {
         return Err(IdentityFilesError::Files(problems));
     }
-    Access::new(identities, anonymous, enforcement)
+    Access::new(before, identities, anonymous, enforcement)
         .map_err(|error| IdentityFilesError::Together { directory: directory.to_owned(), error })
 }
 

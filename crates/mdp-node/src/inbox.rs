@@ -3,9 +3,11 @@
 use std::{
     io,
     os::fd::BorrowedFd,
+    sync::Arc,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
+use mdp_broker::Access;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -25,6 +27,8 @@ pub(crate) enum Message {
     Drain,
     /// End at once.
     Stop,
+    /// Who clients and workers are, and what they may do, from now on.
+    Access(Arc<Access>),
     /// Say how things are.
     Report {
         /// How much of it.

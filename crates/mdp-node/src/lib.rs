@@ -28,7 +28,6 @@ mod binding;
 mod broker_thread;
 mod cluster_link;
 mod config;
-#[cfg_attr(not(test), expect(dead_code, reason = "the ports get their keys next"))]
 mod crypto;
 mod endpoint;
 mod identities;
@@ -42,6 +41,8 @@ mod poller;
 mod port;
 mod ports;
 mod resolver;
+mod secret_file;
+mod security;
 mod start;
 mod version;
 mod view;
@@ -69,6 +70,8 @@ pub use mdp_raft::{
 pub use mdp_replica::{Consistency, ReadTotals};
 pub use mdp_transport::{PublicKey, SecretKey, TransportTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
+pub use secret_file::SecretFileError;
+pub use security::{IdentityStatus, SecurityConfig, SecurityError, SecurityMode};
 pub use start::StartError;
 pub use version::VERSION;
 pub use view::{NodeView, ReportError};

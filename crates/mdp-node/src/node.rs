@@ -21,6 +21,7 @@ use crate::{
     BrokerThreadError, NodeView,
     cluster_link::ClusterLink,
     inbox::{Message, Postbox},
+    security::IdentityWatch,
     start::Thread,
 };
 
@@ -147,12 +148,18 @@ impl ClusterParts {
 pub struct Node {
     view: NodeView,
     thread: Option<Thread>,
+    /// `None`: nothing proves who clients and workers are.
+    _identities: Option<IdentityWatch>,
     cluster: Option<ClusterParts>,
 }
 
 impl Node {
-    pub(crate) const fn new(view: NodeView, thread: Thread, cluster: Option<ClusterParts>) -> Self {
-        Self { view, thread: Some(thread), cluster }
+    pub(crate) fn new(
+        view: NodeView,
+        (thread, identities): (Thread, Option<IdentityWatch>),
+        cluster: Option<ClusterParts>,
+    ) -> Self {
+        Self { view, thread: Some(thread), _identities: identities, cluster }
     }
 
     /// What was really bound, with the ports that the system chose.

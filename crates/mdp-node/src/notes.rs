@@ -63,6 +63,17 @@ impl NoteLog {
                 let service = service.as_ref().map(tracing::field::display);
                 event!(admission, info, %peer, address, service, ?refusal, "registration refused");
             }
+            Note::Denied { peer, identity, denial, service, is_done } => {
+                // Each identity has its own lines, and all without one together.
+                let admission = self.limiter.admit(now, &("denied", identity, denial));
+                let (identity, service) = (
+                    identity.as_ref().map(tracing::field::display),
+                    service.as_ref().map(tracing::field::display),
+                );
+                let kind = denial.label();
+                let text = if *is_done { "not allowed, and done all the same" } else { "denied" };
+                event!(admission, warn, %peer, address, identity, kind, service, "{text}");
+            }
             Note::Paused { milliseconds } => {
                 tracing::warn!(milliseconds, "this process stood still; deadlines were set anew");
             }
@@ -79,6 +90,9 @@ impl NoteLog {
         let text = match (end, held) {
             (WorkerEnd::Expired, _) => "worker expired: it was silent for too long",
             (WorkerEnd::Isolated, _) => "worker sent away: this node is cut off",
+            (WorkerEnd::NotAllowed, _) => {
+                "worker sent away: its identity may not register this service any more"
+            }
             // A request that kills its workers shows itself here.
             (WorkerEnd::ConnectionLost, Some(_)) => "worker lost with a request",
             (WorkerEnd::ProtocolError, Some(_)) => "worker with a request broke the protocol",
@@ -122,6 +136,10 @@ impl NoteLog {
                 let text = "peer given up: it reads nothing";
                 event!(self.limiter.admit(now, &"stalled"), warn, %peer, %address, "{text}");
             }
+            Loss::Revoked => {
+                let admission = self.limiter.admit(now, &"revoked");
+                event!(admission, info, %peer, %address, "connection closed: {why}");
+            }
             Loss::Kicked => tracing::info!(%peer, %address, "connection closed by an operator"),
             Loss::Ended(_) | Loss::Greedy | Loss::Crowded => {
                 let source = ("lost", network_of(address), why.label());
@@ -160,12 +178,12 @@ const fn advice(why: &Loss) -> Option<&'static str> {
         Ending::NotZmtp3(NotZmtp3::ProxyLine) => Some("turn the PROXY protocol off in the proxy"),
         Ending::NotZmtp3(NotZmtp3::Unknown) => Some("look which program connects from there"),
         Ending::Mechanism(Some(Mechanism::Curve)) => {
-            Some("this broker has no encryption yet: connect without keys")
+            Some("this port speaks no CURVE: connect without keys, or see security.mode")
         }
         Ending::Mechanism(Some(Mechanism::Plain)) => {
             Some("connect without a user name and a password")
         }
-        Ending::Mechanism(_) => Some("use the mechanism NULL"),
+        Ending::Mechanism(_) => Some("use a mechanism of security.mode"),
         Ending::SocketType => Some("clients are REQ or DEALER sockets, workers DEALER"),
         Ending::Curve(CurveError::ServerKey) => Some("give the peer this server's public key"),
         Ending::KeyRefused => Some("add the peer's public key to the identities"),

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mdp_catalog::NodeName;
@@ -91,7 +91,6 @@ impl Ports {
 
     /// From now on this computes the handshakes of a port, whose transport has its jobs
     /// [outside](Transport::set_jobs_outside).
-    #[expect(dead_code, reason = "the ports get their keys next")]
     pub(crate) fn set_crypto(&mut self, port: PortName, crypto: PortCrypto) {
         self.crypto.insert(port, crypto);
     }
@@ -139,6 +138,11 @@ impl Ports {
 impl Shell for Ports {
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        // A clock before 1970 is wrong anyway, and nothing expires then.
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
     fn read(&mut self, now: Instant, port: PortName, of: &mut impl Connections) -> ReadState {

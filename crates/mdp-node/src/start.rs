@@ -11,7 +11,8 @@ use std::{
 use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal};
 use mdp_core::{
-    DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings,
+    ClientSecurity, DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeParts, PortName,
+    RelayLinks, RelaySettings,
 };
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{Agreement, IsolationWatch, Membership, Replica};
@@ -25,16 +26,18 @@ use tokio::{
 
 use crate::{
     BINDS_MAX, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError, Node,
-    NodeConfig, NodeView, addresses,
+    NodeConfig, NodeView, SecurityError, addresses,
     bell::Ringer,
     broker_thread::BrokerThread,
     cluster_link::{ClusterLink, LinkError},
+    crypto::CryptoPool,
     inbox::{Inbox, Postbox, inbox},
     limits::{self, OpenFiles},
     node::ClusterParts,
     poller::Poller,
     ports::{NodePort, Ports},
     resolver::Resolver,
+    security::{IdentityWatch, Loaded},
     version::{CALL_FORMATS, RELAY_WIRE, VERSION},
     view::NodeFacts,
 };
@@ -93,6 +96,9 @@ pub enum StartError {
         /// What is needed.
         needed: u64,
     },
+    /// Keys or identities of `[security]` can not be used.
+    #[error(transparent)]
+    Security(SecurityError),
     /// The catalog refused this node.
     #[error("the catalog refused this node: {0}")]
     Catalog(Refusal),
@@ -114,6 +120,7 @@ impl StartError {
             Self::Address { .. }
             | Self::BindCount { .. }
             | Self::AdvertiseNowhere { .. }
+            | Self::Security(_)
             | Self::AddressInUse(_) => true,
             Self::Bind(error) => !matches!(error, BindError::NoSocket { .. }),
             Self::Storage(_) | Self::FileLimit { .. } | Self::Catalog(_) | Self::System { .. } => {
@@ -166,6 +173,11 @@ impl Node {
     /// system does not give what is needed.
     pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
         let binds = addresses::parse_binds(&config.bind)?;
+        // Before any port is open: nothing is served under keys that can not be used.
+        let security_config = config.security.take();
+        let crypto_threads = security_config.as_ref().map_or(0, |config| config.crypto_threads);
+        let security = security_config.as_ref().map(Loaded::read).transpose();
+        let security = security.map_err(StartError::Security)?;
         let cluster = config.cluster.take();
         let shares = limits::raise_open_files(own_files(cluster.is_some(), binds.len()))?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
@@ -181,6 +193,19 @@ impl Node {
         let bound = addresses::to_tell(ports.clients().addresses());
         let advertised = addresses::for_clients(&config.advertise, bound, told)?;
         tracing::debug!(node = %config.name, advertised, "bound");
+        let (security, files) = match security {
+            None => (None, None),
+            Some(loaded) => {
+                let Seed(random) = seed().map_err(system("read random bytes"))?;
+                let (security, files) = loaded.into_parts(random);
+                let pool = CryptoPool::start(crypto_threads)
+                    .map_err(system("start the threads that compute handshakes"))?;
+                ports.set_crypto(PortName::Clients, pool.port(postbox.ringer().clone()));
+                (Some(security), Some(files))
+            }
+        };
+        let watch = files.map(|files| IdentityWatch::start(files, postbox.clone())).transpose();
+        let watch = watch.map_err(system("start the thread that reads identities"))?;
         let mut view = NodeView::new(
             NodeFacts {
                 name: config.name.clone(),
@@ -190,21 +215,22 @@ impl Node {
                 cluster_endpoint: linked.as_ref().map(|linked| linked.link.endpoint().to_string()),
                 relay_endpoint: linked.as_ref().map(|linked| linked.port.endpoint().to_string()),
                 drain_timeout: config.drain_timeout,
+                identities: watch.as_ref().map(IdentityWatch::reader),
             },
             postbox,
         );
         let Some(linked) = linked else {
-            let begun = Begun { config, ports, links: None, connections, inbox };
+            let begun = Begun { config, ports, links: None, connections, security, inbox };
             let thread = begun.spawn_alone(&view)?;
-            return Ok(Self::new(view, thread, None));
+            return Ok(Self::new(view, (thread, watch), None));
         };
         let minority = linked.config.minority;
         config.settings.minority = minority;
         let (parts, (port, links), replica) = linked.join(&config.name, &mut view)?;
         ports.add_nodes(port);
-        let begun = Begun { config, ports, links: Some(links), connections, inbox };
+        let begun = Begun { config, ports, links: Some(links), connections, security, inbox };
         let thread = begun.spawn(replica, &view)?;
-        Ok(Self::new(view, thread, Some(parts)))
+        Ok(Self::new(view, (thread, watch), Some(parts)))
     }
 }
 
@@ -221,6 +247,7 @@ struct Begun {
     ports: Ports,
     links: Option<RelayLinks>,
     connections: TransportLimits,
+    security: Option<ClientSecurity>,
     inbox: Inbox,
 }
 
@@ -243,7 +270,7 @@ impl Begun {
         replica: Replica<A, SharedFrame>,
         view: &NodeView,
     ) -> Result<Thread, StartError> {
-        let Self { config, ports, links, connections, inbox } = self;
+        let Self { config, ports, links, connections, security, inbox } = self;
         let seed = seed().map_err(system("read random bytes"))?;
         let now = Instant::now();
         // The engine hears of its life from the replica.
@@ -254,6 +281,7 @@ impl Begun {
             replica,
             links,
             connections,
+            security,
             messages,
             networks: view.shared_networks(),
             drain: DrainTimes {

@@ -23,6 +23,7 @@ use crate::{
     bell::Ringer,
     cluster_link::LinkCounters,
     inbox::{Message, Postbox},
+    security::{IdentityReader, IdentityStatus},
 };
 
 /// No report came.
@@ -67,6 +68,8 @@ pub(crate) struct NodeFacts {
     pub(crate) cluster_endpoint: Option<String>,
     pub(crate) relay_endpoint: Option<String>,
     pub(crate) drain_timeout: Duration,
+    /// `None`: nothing proves who clients and workers are.
+    pub(crate) identities: Option<IdentityReader>,
 }
 
 impl NodeView {
@@ -104,6 +107,19 @@ impl NodeView {
     /// For the broker thread, to show that it lives.
     pub(crate) fn turns_counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.turns)
+    }
+
+    /// What is known of the files of identities; `None`: nothing proves who clients and workers are.
+    #[must_use]
+    pub fn identities(&self) -> Option<IdentityStatus> {
+        self.facts.identities.as_ref().map(IdentityReader::status)
+    }
+
+    /// Has the files of identities read now.
+    pub fn read_identities(&self) {
+        if let Some(reader) = &self.facts.identities {
+            reader.read_now();
+        }
     }
 
     /// The node's name.

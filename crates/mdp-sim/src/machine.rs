@@ -402,6 +402,7 @@ impl Machine {
             replica: Replica::new(consensus.clone(), copy, membership, now),
             links: Some(RelayLinks::new(now, self.relay_settings(random, &networks))),
             connections: connection_limits(&messages),
+            security: None,
             messages,
             networks,
             drain: self.plan.times.drain,

@@ -102,6 +102,11 @@ impl Ports {
 }
 
 impl Shell for PortsInTurn<'_, '_> {
+    /// No identity of a plan has an end.
+    fn unix_seconds(&self) -> u64 {
+        0
+    }
+
     fn now(&self) -> Instant {
         self.turn.now
     }

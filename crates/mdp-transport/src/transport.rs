@@ -294,6 +294,11 @@ impl<T> Transport<T> {
         is_there
     }
 
+    /// Ends a connection whose peer is not who it was: its key is not that of its identity any more.
+    pub fn revoke(&mut self, id: ConnectionId) {
+        self.end(id, Loss::Revoked);
+    }
+
     /// Closes a connection that this side wants no longer; no event tells of it. What is still to be written is
     /// not. Returns the tags of the messages of which no byte reached the kernel.
     pub fn close(&mut self, id: ConnectionId) -> Vec<T> {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::ChangeArgs;
+
 /// `majordomo keygen`.
 #[derive(Args, Debug)]
 pub(crate) struct KeygenArgs {
@@ -63,6 +65,8 @@ pub(crate) struct KeyShowArgs {
 pub(crate) enum IdentityCommand {
     /// Read a folder of identities as a node does, and show what it says.
     Check(IdentityCheckArgs),
+    /// Show who is connected to a node, and with which key.
+    Who(ChangeArgs),
 }
 
 /// `majordomo identity check`.

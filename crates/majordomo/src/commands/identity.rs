@@ -5,7 +5,9 @@ use mdp_node::{IdentityFiles, PublicKey, fingerprint};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{IdentityCheckArgs, IdentityCommand},
+    admin::AdminClient,
+    args::{ChangeArgs, IdentityCheckArgs, IdentityCommand},
+    commands::view::{cell, items},
     exit::Exit,
     printer,
     table::{Align, Table},
@@ -17,7 +19,39 @@ const COLUMNS_MAX: usize = 80;
 pub(super) fn run(command: IdentityCommand) -> anyhow::Result<Exit> {
     match command {
         IdentityCommand::Check(args) => check(&args),
+        IdentityCommand::Who(args) => who(&args),
     }
+}
+
+/// The connections of a node by identity; those without a key come last.
+fn who(args: &ChangeArgs) -> anyhow::Result<Exit> {
+    let page = AdminClient::new(&args.node, args.timeout)?.view("/api/v1/connections")?;
+    if args.json {
+        printer::json(&page)?;
+        return Ok(Exit::Ok);
+    }
+    let mut connections: Vec<&Value> = items(&page, "connections").iter().collect();
+    let name = |connection: &Value| connection.get("identity")?.as_str().map(str::to_owned);
+    connections.sort_by_key(|connection| (name(connection).is_none(), name(connection)));
+    let mut table = Table::new(&[
+        ("IDENTITY", Align::Left),
+        ("KEY", Align::Left),
+        ("ID", Align::Right),
+        ("ADDRESS", Align::Left),
+        ("ROLE", Align::Left),
+        ("SERVICE", Align::Left),
+    ]);
+    for connection in connections {
+        table.row(
+            ["identity", "key", "id", "address", "role", "service"]
+                .map(|key| cell(connection, key)),
+        );
+    }
+    table.fit(COLUMNS_MAX, &["ROLE", "ID"]);
+    let is_truncated = page.get("truncated").and_then(Value::as_bool).unwrap_or_default();
+    let more = if is_truncated { "there are more; only some are listed\n" } else { "" };
+    printer::text(&format!("{table}{more}"))?;
+    Ok(Exit::Ok)
 }
 
 fn check(args: &IdentityCheckArgs) -> anyhow::Result<Exit> {

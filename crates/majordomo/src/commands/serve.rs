@@ -88,7 +88,7 @@ fn serve(settings: &Settings, format: &Format) -> anyhow::Result<Exit> {
         tracing::warn!("{advice}");
     }
     let signals = StopSignals::catch(Second::Ends, HangUp::ReopensLogs);
-    let signals = signals.context("signals cannot be caught")?;
+    let mut signals = signals.context("signals cannot be caught")?;
     if children::is_first() {
         children::inherit_orphans();
     }
@@ -99,7 +99,10 @@ fn serve(settings: &Settings, format: &Format) -> anyhow::Result<Exit> {
     let endpoint = node.endpoints().join(",");
     tracing::info!(endpoint, "listening on {}", node.endpoints().join(", "));
     let _watch = Watch::start(node.view()).context("no thread for the log of the cluster")?;
-    let drainer = node.drainer();
+    let (drainer, view) = (node.drainer(), node.view());
+    if view.identities().is_some() {
+        signals.on_hang_up(move || view.read_identities());
+    }
     signals.on_first(move || drainer.drain()).context("no thread for signals")?;
     let receipt = node.wait()?;
     log_receipt(&receipt, format)?;

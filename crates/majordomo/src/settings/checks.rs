@@ -13,6 +13,7 @@ pub(crate) fn across_keys(settings: &Settings) -> Vec<Problem> {
     problems.extend(port_for_others(settings));
     problems.extend(shared_ports(settings));
     problems.extend(cluster_times(settings));
+    problems.extend(settings.security_problems());
     problems
 }
 

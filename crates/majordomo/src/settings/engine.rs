@@ -28,6 +28,7 @@ impl Settings {
         config.max_outgoing_bytes =
             config.max_outgoing_bytes.max(config.max_outgoing_bytes_per_peer);
         config.max_connections = count(self.number("broker.max_connections"));
+        config.security = self.security();
         config.drain_timeout = self.duration("drain.timeout");
         config.drain_announce = self.duration("drain.announce");
         config.cluster = self.cluster();

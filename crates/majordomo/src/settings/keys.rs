@@ -44,6 +44,7 @@ const REQUESTS: Kind = Kind::Count { min: 1, max: 100_000_000 };
 /// As many as the port has numbers for.
 const CONNECTIONS: Kind = Kind::Count { min: 1, max: 1_000_000 };
 const ENTRIES: Kind = Kind::Count { min: 1, max: 10_000_000 };
+const CRYPTO_THREADS: Kind = Kind::Count { min: 0, max: mdp_node::CRYPTO_THREADS_MAX as u64 };
 const DELIVERY: Kind = Kind::Choice(&["at-least-once", "at-most-once"]);
 const MESSAGE: Kind = Kind::Size { min: KIB, max: MESSAGE_BYTES_MAX };
 const BUFFER: Kind = Kind::Size { min: KIB, max: 1 << 40 };
@@ -84,6 +85,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("mmi.read_timeout", Kind::Duration { min: MS, max: HOUR }, "500ms"),
     key("mmi.on_no_quorum", Kind::Choice(&["503", "silent"]), "503"),
     key("mmi.extensions", Kind::Flag, "true"),
+    key("security.mode", Kind::Choice(&["off", "mixed", "on"]), "off"),
+    key("security.key_file", Kind::FileOrNone, ""),
+    key("security.next_key_file", Kind::FileOrNone, ""),
+    key("security.identities_dir", Kind::FileOrNone, ""),
+    key("security.access", Kind::Choice(&["enforce", "report"]), "enforce"),
+    key("security.crypto_threads", CRYPTO_THREADS, "0"),
     key("security.insecure", Kind::Flag, "false"),
     key("admin.bind", Kind::HostPortOrNone, "127.0.0.1:5580"),
     key("admin.allow_remote", Kind::Flag, "false"),

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     NodeName,
     /// A folder.
     Path,
+    /// A file or folder, or nothing.
+    FileOrNone,
     /// An address to listen at.
     Bind,
     /// One address to listen at, or several.
@@ -127,6 +129,7 @@ impl Kind {
             }
             Self::NodeName
             | Self::Path
+            | Self::FileOrNone
             | Self::Bind
             | Self::BindOrNone
             | Self::Advertise
@@ -158,6 +161,7 @@ impl Kind {
             Self::Pattern => pattern(text).ok_or_else(|| self.wanted()),
             Self::NodeName
             | Self::Path
+            | Self::FileOrNone
             | Self::LogLevel
             | Self::VersionOrNone
             | Self::Binds
@@ -176,6 +180,7 @@ impl Kind {
         match self {
             Self::NodeName => "1 to 63 letters, digits, '-', '_' or '.'".into(),
             Self::Path => "the path of a folder".into(),
+            Self::FileOrNone => "the path of a file, or \"\" for none".into(),
             Self::Bind => address::BIND_WANTED.into(),
             Self::Binds => address::BINDS_WANTED.into(),
             Self::BindOrNone => format!("{}, or \"\" for the default", address::BIND_WANTED),

@@ -1,17 +1,69 @@
 //! `[security]`: what a node lets strangers do.
 
-use mdp_node::BindAddress;
+use std::path::PathBuf;
 
-use super::Settings;
+use mdp_broker::Enforcement;
+use mdp_node::{BindAddress, SecurityConfig, SecurityMode};
+
+use super::{Settings, problem::Problem};
 
 impl Settings {
+    /// What proves who clients and workers are; `None`: nothing does (mode "off").
+    pub(super) fn security(&self) -> Option<SecurityConfig> {
+        let mode = match self.text("security.mode") {
+            "mixed" => SecurityMode::Mixed,
+            "on" => SecurityMode::On,
+            _ => return None,
+        };
+        let next = Some(self.text("security.next_key_file")).filter(|path| !path.is_empty());
+        let is_report = self.text("security.access") == "report";
+        Some(SecurityConfig {
+            mode,
+            key_file: PathBuf::from(self.text("security.key_file")),
+            next_key_file: next.map(PathBuf::from),
+            identities_dir: PathBuf::from(self.text("security.identities_dir")),
+            enforcement: if is_report { Enforcement::Report } else { Enforcement::Enforce },
+            crypto_threads: usize::try_from(self.number("security.crypto_threads"))
+                .unwrap_or(usize::MAX),
+        })
+    }
+
+    /// What a mode needs and does not have, and what has no effect without one.
+    pub(super) fn security_problems(&self) -> Vec<Problem> {
+        let mode = self.text("security.mode");
+        let refuse = |key: &'static str, reason: String| {
+            let known = self.values.get(key)?;
+            Some(Problem::refused(key, &known.raw, &reason))
+        };
+        let needed = [
+            ("security.key_file", "the secret key of the cluster (majordomo keygen)"),
+            ("security.identities_dir", "the folder with a file for each identity"),
+        ];
+        let missing = needed.iter().filter(|(key, _)| mode != "off" && self.text(key).is_empty());
+        let missing = missing.filter_map(|(key, what)| {
+            refuse(
+                "security.mode",
+                format!("it needs {key}, {what}; set it, or set the mode to \"off\""),
+            )
+        });
+        let named = ["security.key_file", "security.next_key_file", "security.identities_dir"];
+        let idle = named.iter().filter(|key| mode == "off" && !self.text(key).is_empty());
+        // A node that looks protected and is not would be worse than one that does not start.
+        let idle = idle.filter_map(|key| {
+            refuse(key, "it has no effect with security.mode = \"off\"; set the mode to \"mixed\" or \"on\", or leave this empty".to_owned())
+        });
+        missing.chain(idle).collect()
+    }
+
     /// The keys and addresses at which other machines reach this node without proving who they are, and of
     /// which `security.insecure` does not say that this is meant.
     pub(crate) fn open_ports(&self) -> Vec<(&'static str, &str)> {
         if self.flag("security.insecure") {
             return Vec::new();
         }
-        let of_clients = self.addresses("broker.bind").iter();
+        // In mode "mixed", too, peers without a key come in, with the grants of anonymous.toml.
+        let is_proven = self.text("security.mode") != "off";
+        let of_clients = self.addresses("broker.bind").iter().filter(|_| !is_proven);
         let of_clients = of_clients.map(|address| ("broker.bind", address.as_str()));
         // A node without peers opens no port for them. That for relay follows cluster.bind, if it has no
         // address of its own.

@@ -39,7 +39,7 @@ fn identities() -> Vec<Identity> {
 }
 
 fn table(anonymous: Option<Grants>, enforcement: Enforcement) -> Access {
-    Access::new(identities(), anonymous, enforcement).unwrap()
+    Access::new(&Access::default(), identities(), anonymous, enforcement).unwrap()
 }
 
 /// Who asks, and what is allowed, as letters: c(all), r(egister), s(ee) of each service.
@@ -140,7 +140,7 @@ fn each_key_of_an_identity_is_that_identity_and_others_are_none() {
 fn identity_whose_time_is_over_is_not_let_in_and_keeps_what_it_has() {
     let mut identities = identities();
     identities[1].not_after = Some(1_000);
-    let access = Access::new(identities, None, Enforcement::Enforce).unwrap();
+    let access = Access::new(&Access::default(), identities, None, Enforcement::Enforce).unwrap();
     assert!(access.admit(&key(1), 1_000).is_some());
     assert_eq!(access.admit(&key(1), 1_001), None);
     assert!(access.identity_of(&key(1)).is_some());
@@ -149,15 +149,15 @@ fn identity_whose_time_is_over_is_not_let_in_and_keeps_what_it_has() {
 #[test]
 fn identities_that_can_not_be_told_apart_are_refused_by_name() {
     let twice = vec![identity("a", &[1], &[], &[]), identity("a", &[2], &[], &[])];
-    let error = Access::new(twice, None, Enforcement::Enforce).unwrap_err();
+    let error = Access::new(&Access::default(), twice, None, Enforcement::Enforce).unwrap_err();
     assert_eq!(error.to_string(), "there are two identities with the name a");
 
     let shared = vec![identity("b", &[1, 2], &[], &[]), identity("a", &[2], &[], &[])];
-    let error = Access::new(shared, None, Enforcement::Enforce).unwrap_err();
+    let error = Access::new(&Access::default(), shared, None, Enforcement::Enforce).unwrap_err();
     assert_eq!(error.to_string(), "a and b have the same key; each key is of one identity");
 
     let own = vec![identity("a", &[1, 1], &[], &[])];
-    assert!(Access::new(own, None, Enforcement::Enforce).is_ok());
+    assert!(Access::new(&Access::default(), own, None, Enforcement::Enforce).is_ok());
 }
 
 /// The meaning of a pattern, as slow as its definition.
@@ -187,7 +187,7 @@ proptest! {
             register: register.iter().collect(),
             ..Grants::default()
         };
-        let access = Access::new(Vec::new(), Some(grants), Enforcement::Enforce).unwrap();
+        let access = Access::new(&Access::default(), Vec::new(), Some(grants), Enforcement::Enforce).unwrap();
         let decide = |operation| {
             access.decide(Subject::Anonymous, operation, service.as_bytes()) == Decision::Allowed
         };

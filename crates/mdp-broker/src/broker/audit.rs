@@ -1,12 +1,15 @@
 //! A full check of the engine's bookkeeping, for tests: every sum recomputed, every list compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mdp_wire::Frame;
 
 use super::Broker;
 use crate::{
+    IdentityId, Subject,
+    request::Request,
     service::ServiceId,
+    usage::Usage,
     worker::{WorkerId, WorkerState},
 };
 
@@ -67,7 +70,41 @@ impl<F: Frame> Broker<F> {
         if kept != recount {
             return Err(format!("sums are {kept:?}, counted anew {recount:?}"));
         }
+        self.audit_usages()?;
         self.audit_clients(recount.queued_requests)
+    }
+
+    /// What identities use is what there is of theirs.
+    fn audit_usages(&self) -> Result<(), String> {
+        let mut counted = BTreeMap::<IdentityId, Usage>::new();
+        let mut add = |subject: Subject, add: &dyn Fn(&mut Usage)| {
+            if let Subject::Identity(id) = subject {
+                add(counted.entry(id).or_default());
+            }
+        };
+        let mut add_request = |request: &Request<F>, queued: usize| {
+            let queued = u64::try_from(queued).unwrap_or(u64::MAX);
+            add(request.subject, &|usage| {
+                usage.in_flight += 1;
+                usage.queued_bytes += queued;
+            });
+        };
+        for (_, service) in self.services.iter() {
+            service.queue.iter().for_each(|request| add_request(request, request.bytes));
+        }
+        for forwarded in self.links.to_owners.values().flat_map(|link| link.forwarded.values()) {
+            add_request(&forwarded.request, 0);
+        }
+        for (_, worker) in self.workers.iter() {
+            if let WorkerState::Busy { request, .. } = &worker.state {
+                add_request(request, 0);
+            }
+        }
+        for (_, worker) in self.workers.iter() {
+            add(worker.subject, &|usage| usage.workers += 1);
+        }
+        let kept: BTreeMap<_, _> = self.usages.iter().collect();
+        if kept == counted { Ok(()) } else { Err(format!("usages are {kept:?}, not {counted:?}")) }
     }
 
     /// What owners have, and whether somebody waits who could be served.

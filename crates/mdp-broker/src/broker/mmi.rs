@@ -9,8 +9,8 @@ use mdp_wire::{
 
 use super::Broker;
 use crate::{
-    DropReason, Effect, Extensions, LookupOutcome, LookupPurpose, OnNoQuorum, Outgoing, Page,
-    PeerId, QueryId, service::ServiceId, time::Moment, timers::TimerKey,
+    DropReason, Effect, Extensions, LookupOutcome, LookupPurpose, OnNoQuorum, Operation, Outgoing,
+    Page, PeerId, QueryId, Question, Subject, service::ServiceId, time::Moment, timers::TimerKey,
 };
 
 /// How many questions to the cluster may be open.
@@ -22,6 +22,8 @@ const QUERIES_MAX: usize = 100_000;
 const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
 
 const FOUND: &[u8] = b"200";
+/// Not of 8/MMI, which knows no identities: the asker may neither call nor register the service.
+const FORBIDDEN: &[u8] = b"403";
 const NOT_FOUND: &[u8] = b"404";
 const NOT_IMPLEMENTED: &[u8] = b"501";
 const UNAVAILABLE: &[u8] = b"503";
@@ -30,6 +32,7 @@ const UNAVAILABLE: &[u8] = b"503";
 #[derive(Debug)]
 pub(super) struct Asker<F> {
     client: PeerId,
+    subject: Subject,
     version: Version,
     envelope: Vec<F>,
     /// The `mmi.*` name, given back as it came.
@@ -59,26 +62,35 @@ impl<F: Frame> Broker<F> {
     /// MMI answers never wait behind queued requests, and create no service (protocol.md 6.6).
     pub(super) fn on_mmi_request(
         &mut self,
-        from: PeerId,
+        (from, subject): (PeerId, Subject),
         message: client::Request<ServiceFrame<F>, F>,
     ) {
         self.counters.mmi_requests += 1;
         let client::Request { version, envelope, service, body } = message;
         let name = service.as_name().to_owned();
-        let asker = Asker { client: from, version, envelope, service: name };
+        let asker = Asker { client: from, subject, version, envelope, service: name };
         let page = match (service.as_ref(), self.settings.extensions) {
             (b"mmi.service", _) => return self.on_mmi_service(asker, &body),
             (b"mmi.echo", Extensions::On) => return self.answer(asker, body),
-            (b"mmi.directory", Extensions::On) => Page::Directory,
+            (b"mmi.directory", Extensions::On) => {
+                if !self.may_ask((&asker.client, subject), Question::Directory) {
+                    return self.answer_code(asker, FORBIDDEN);
+                }
+                Page::Directory
+            }
             (b"mmi.endpoints", Extensions::On) => Page::Endpoints,
-            (b"mmi.status", Extensions::On) => Page::Status,
+            // Who may not have all of it is told what any client needs: that is no denial.
+            (b"mmi.status", Extensions::On) => match self.is_told_all(subject) {
+                true => Page::Status,
+                false => Page::StatusInBrief,
+            },
             // MMI8-05.
             _ => return self.answer_code(asker, NOT_IMPLEMENTED),
         };
         if let Some(asker) = self.refuse_if_too_many(asker) {
             let client = asker.client.clone();
             let query = self.open_query(Purpose::Page(asker));
-            self.effects.push_back(Effect::Describe { query, page, asker: client });
+            self.effects.push_back(Effect::Describe { query, page, asker: client, subject });
         }
     }
 
@@ -90,6 +102,12 @@ impl<F: Frame> Broker<F> {
             // AM-06: nobody can register a reserved name; nor one that is not a name.
             None => self.answer_code(asker, NOT_FOUND),
             Some(name) if name.is_reserved() => self.answer_code(asker, NOT_FOUND),
+            // Before the look-up: not even its time tells whether there is one.
+            Some(name)
+                if !self.may((&asker.client, asker.subject), Operation::See, name.as_name()) =>
+            {
+                self.answer_code(asker, FORBIDDEN);
+            }
             Some(name) => {
                 if let Some(asker) = self.refuse_if_too_many(asker) {
                     self.ask(name, Purpose::Availability(asker));
@@ -206,7 +224,7 @@ impl<F: Frame> Broker<F> {
 
     /// MMI8-06: a normal reply, whose service is the `mmi.*` name; over 0.2 one FINAL (AM-19).
     fn answer(&mut self, asker: Asker<F>, body: Body<F>) {
-        let Asker { client, version, envelope, service } = asker;
+        let Asker { client, version, envelope, service, .. } = asker;
         let command = ReplyCommand::last(version);
         let message = Outgoing::Client(Reply { command, envelope, service, body });
         self.effects.push_back(Effect::Send { to: client, message });

@@ -1,14 +1,12 @@
 //! READY, and the proof without which a worker hears nothing but DISCONNECT (design: an
 //! acknowledgement that 7/MDP allows).
 
-use std::net::IpAddr;
-
 use mdp_mutants::{Mutant, is_on};
 use mdp_wire::{Frame, ServiceFrame, ServiceNameRef, Version, worker::FromBroker};
 
 use super::Broker;
 use crate::{
-    LookupOutcome, Note, PeerId, QueryId, RegistrationRefusal,
+    LookupOutcome, Note, Operation, PeerId, PeerSource, QueryId, RegistrationRefusal,
     refusals::Pace,
     service::{OfferState, ServiceId},
     timers::TimerKey,
@@ -19,8 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) peer: PeerId,
-    /// Where it connects from, if that is known.
-    pub(super) source: Option<IpAddr>,
+    /// What is known of it.
+    pub(super) source: PeerSource,
     /// The version of its command.
     pub(super) version: Version,
 }
@@ -31,6 +29,8 @@ impl<F: Frame> Broker<F> {
         // MMI8-03: refused locally, with or without a quorum.
         let refusal = if name.is_reserved() && !is_on(Mutant::ReservedNameAccepted) {
             Some(RegistrationRefusal::ReservedName)
+        } else if !self.may((&from.peer, from.source.subject), Operation::Register, name) {
+            Some(RegistrationRefusal::NotAllowed)
         } else if self.drain.is_some() {
             Some(RegistrationRefusal::Draining)
         } else if self.workers.len() >= self.settings.max_workers {
@@ -41,6 +41,9 @@ impl<F: Frame> Broker<F> {
             // Services that only have requests do not count: a flood of requests to names that
             // nobody offers must not keep workers out.
             Some(RegistrationRefusal::TooManyServices)
+        } else if !self.usages.allow_worker(&self.access, from.source.subject) {
+            self.on_over_quota((&from.peer, from.source.subject), name);
+            Some(RegistrationRefusal::OverQuota)
         } else {
             None
         };
@@ -51,7 +54,7 @@ impl<F: Frame> Broker<F> {
             Some(id) => id,
             None => self.services.insert(name, *self.settings.policy_of(name.as_bytes())),
         };
-        self.register(from.peer, from.version, service_id);
+        self.register(from, service_id);
     }
 
     fn has_workers(&self, name: ServiceNameRef<'_>) -> bool {
@@ -59,12 +62,14 @@ impl<F: Frame> Broker<F> {
         service.is_some_and(|service| service.worker_count > 0)
     }
 
-    fn register(&mut self, peer: PeerId, version: Version, service_id: ServiceId) {
+    fn register(&mut self, from: Caller, service_id: ServiceId) {
+        let Caller { peer, source: PeerSource { subject, .. }, version } = from;
         let now = self.now();
         let Some(service) = self.services.find_mut(service_id) else { return };
         let timer_at = now.after(service.policy.expiry()).after(super::timeouts::EXPIRY_GRACE);
         let worker = Worker {
             peer,
+            subject,
             version,
             service: service_id,
             state: WorkerState::Registering {
@@ -77,6 +82,7 @@ impl<F: Frame> Broker<F> {
             is_undelimited: false,
             timer_at,
         };
+        self.usages.add_worker(subject);
         let id = self.workers.insert(worker);
         self.timers.insert(timer_at, TimerKey::Worker(id));
         service.registering.insert(id);
@@ -98,7 +104,7 @@ impl<F: Frame> Broker<F> {
         service: Option<ServiceNameRef<'_>>,
         refusal: RegistrationRefusal,
     ) {
-        let Caller { peer, source, version } = from;
+        let Caller { peer, source: PeerSource { address: source, .. }, version } = from;
         self.counters.refused_registrations += 1;
         let now = self.now();
         let pace = self.refusals.take(source, service.map_or(b"", |name| name.as_bytes()), now);

@@ -10,7 +10,7 @@ use mdp_wire::{
 
 use super::{Broker, Totals};
 use crate::{
-    Delivery, DropReason, Effect, Outgoing, PeerId, Settings,
+    Delivery, DropReason, Effect, Operation, Outgoing, PeerId, Settings, Subject,
     queue::Whose,
     request::{Arrival, ClientId, Request, Source},
     service::ServiceId,
@@ -75,15 +75,19 @@ impl<F: Frame> Broker<F> {
     pub(super) fn on_request(
         &mut self,
         from: PeerId,
+        subject: Subject,
         message: client::Request<ServiceFrame<F>, F>,
     ) {
         // MMI8-02: the broker itself answers the whole namespace, whatever its state.
         if message.service.as_name().is_reserved() {
-            return self.on_mmi_request(from, message);
+            return self.on_mmi_request((from, subject), message);
         }
         self.counters.requests += 1;
         self.last_request_at = self.now();
         let name = message.service.as_name();
+        if !self.may((&from, subject), Operation::Call, name) {
+            return self.drop_new(name, DropReason::NotAllowed);
+        }
         let known = self.services.id_of(name);
         if self.refuses_while_draining(known) {
             return self.drop_new(name, DropReason::Draining);
@@ -101,7 +105,7 @@ impl<F: Frame> Broker<F> {
         let arrival = Arrival(self.next_arrival);
         self.next_arrival = self.next_arrival.saturating_add(1);
         let now = self.now();
-        let request = Request::new(from, message, (arrival, now), now.after(ttl));
+        let request = Request::new((from, subject), message, (arrival, now), now.after(ttl));
         let admitted = if has_idle || !ttl.is_zero() {
             self.admit(id, &request, has_idle)
         } else {
@@ -110,6 +114,7 @@ impl<F: Frame> Broker<F> {
         match admitted {
             Ok(()) => {
                 self.totals.bytes = self.totals.bytes.saturating_add(request.bytes);
+                self.usages.begin(subject);
                 self.give_or_queue(id, request);
             }
             Err(reason) => {
@@ -132,13 +137,21 @@ impl<F: Frame> Broker<F> {
         }
     }
 
-    /// Whether the limits allow one more request. The byte budget may be made room in.
+    /// Whether the limits and the quotas allow one more request. The byte budget may be made room in.
     fn admit(
         &mut self,
         id: ServiceId,
         request: &Request<F>,
         has_idle: bool,
     ) -> Result<(), DropReason> {
+        let (now, waiting_bytes) = (self.now(), if has_idle { 0 } else { request.bytes });
+        if !self.usages.allow_request(&self.access, request.subject, waiting_bytes, now) {
+            let service = self.services.find(id).map(|service| service.name.clone());
+            if let (Some(service), Source::Client(peer)) = (service, &request.source) {
+                self.on_over_quota((peer, request.subject), service.as_name());
+            }
+            return Err(DropReason::OverQuota);
+        }
         if !has_idle {
             let Some(service) = self.services.find(id) else { return Ok(()) };
             let of_client =
@@ -223,6 +236,7 @@ impl<F: Frame> Broker<F> {
         }
         let (deadline, source) = (request.deadline, request.source.clone());
         self.clients.add(&request.client_id(), id, request.bytes);
+        self.usages.enqueue(request.subject, request.bytes);
         self.totals.queued_requests += 1;
         service.queue.insert(request);
         self.arm_service(id, deadline);
@@ -334,6 +348,7 @@ impl<F: Frame> Broker<F> {
             self.totals.bytes = self.totals.bytes.saturating_sub(request.bytes);
         }
         let Source::Client(client) = request.source else { return };
+        self.usages.end(request.subject);
         let client = self.client_to_answer(client);
         let body = if request.kept_partials.is_empty() {
             body
@@ -430,6 +445,8 @@ impl<F: Frame> Broker<F> {
             Some(DropReason::AttemptsExhausted)
         } else if request.deadline <= self.now() && hand_over == HandOver::Possible {
             Some(DropReason::Expired)
+        } else if !self.is_still_allowed(id, request.subject) {
+            Some(DropReason::NotAllowed)
         } else {
             None
         };
@@ -468,6 +485,7 @@ impl<F: Frame> Broker<F> {
             };
             return self.return_to_origin(link, id, cause);
         }
+        self.usages.end(request.subject);
         self.counters.drop(reason);
         if let Some(id) = request.service {
             self.name_dropped(id, reason);
@@ -478,6 +496,7 @@ impl<F: Frame> Broker<F> {
     /// Keeps the sums when a request leaves a queue.
     pub(super) fn count_dequeued(&mut self, id: ServiceId, request: &Request<F>) {
         self.clients.remove(&request.client_id(), id, request.bytes);
+        self.usages.dequeue(request.subject, request.bytes);
         self.totals.queued_requests = self.totals.queued_requests.saturating_sub(1);
         self.on_forward_dequeued(&request.source);
     }

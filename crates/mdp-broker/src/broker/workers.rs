@@ -8,7 +8,7 @@ use mdp_wire::{
 
 use super::{Broker, registration::Caller, requests::HandOver};
 use crate::{
-    DropReason, Minority, Note, PeerId, RegistrationRefusal, WorkerEnd,
+    DropReason, Minority, Note, PeerId, PeerSource, RegistrationRefusal, WorkerEnd,
     timers::TimerKey,
     worker::{WorkerId, WorkerState},
 };
@@ -171,7 +171,7 @@ impl<F: Frame> Broker<F> {
             // MDP7-35: the sender is no longer trusted as a peer (AM-01).
             (Some(id), _) => self.end_worker_with_protocol_error(id),
             (None, DecodeError::BadReady { version, .. }) => {
-                let from = Caller { peer: from, source: None, version };
+                let from = Caller { peer: from, source: PeerSource::default(), version };
                 self.refuse(from, None, RegistrationRefusal::BadReady);
             }
             (None, DecodeError::Malformed(_) | DecodeError::BadAnswer { .. }) => {}
@@ -223,6 +223,7 @@ impl<F: Frame> Broker<F> {
     ) {
         let held = self.take_held(id);
         let Some(worker) = self.workers.remove(id) else { return };
+        self.usages.remove_worker(worker.subject);
         self.timers.remove(worker.timer_at, TimerKey::Worker(id));
         let service_id = worker.service;
         if let Some(service) = self.services.find_mut(service_id) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mdp_broker::{Broker, Effect, Input, Outgoing, Seed, Settings};
+use mdp_broker::{Broker, Effect, Input, Outgoing, PeerSource, Seed, Settings};
 use mdp_catalog::{CatalogChange, CatalogEntry, Epoch, Incarnation};
 use mdp_wire::{
     AtBroker, ServiceFrame, Version,
@@ -28,8 +28,10 @@ impl Transport {
     }
 
     fn receive(&mut self, from: &str, message: AtBroker<Shared>) {
-        self.broker
-            .handle_input(self.now, Input::Received { from: peer(from), source: None, message });
+        self.broker.handle_input(
+            self.now,
+            Input::Received { from: peer(from), source: PeerSource::default(), message },
+        );
     }
 
     fn request(&mut self, body: &Shared) {

@@ -1,6 +1,7 @@
 //! The engine from outside: what goes in, and the whole list of what comes out.
 #![cfg(test)]
 
+mod access;
 mod delivery;
 mod determinism;
 mod dispatch;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mdp_broker::{Effect, Extensions, Input, OnNoQuorum, Page, QueryId, Settings};
+use mdp_broker::{Effect, Extensions, Input, OnNoQuorum, Page, QueryId, Settings, Subject};
 use mdp_catalog::{CatalogEntry, Epoch, Incarnation, NodeName, Seq};
 
 use crate::{
@@ -11,7 +11,12 @@ use crate::{
 };
 
 fn describe(query: u64, page: Page, asker: &str) -> Effect<Vec<u8>> {
-    Effect::Describe { query: QueryId(query), page, asker: peer(asker) }
+    Effect::Describe {
+        query: QueryId(query),
+        page,
+        asker: peer(asker),
+        subject: Subject::Unrestricted,
+    }
 }
 
 #[test]

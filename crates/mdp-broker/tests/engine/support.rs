@@ -6,8 +6,8 @@ use std::{
 };
 
 use mdp_broker::{
-    Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, Seed, ServicePolicy, ServiceRule,
-    Settings,
+    Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, PeerSource, Seed, ServicePolicy,
+    ServiceRule, Settings, Subject,
 };
 use mdp_catalog::{
     Boot, Catalog, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp,
@@ -55,6 +55,8 @@ pub(crate) struct BrokerTest {
     withheld: VecDeque<Effect<Bytes>>,
     /// The token of the last request that each worker got.
     tokens: BTreeMap<PeerId, Token>,
+    /// Who peers have shown to be; others are not asked.
+    subjects: BTreeMap<PeerId, Subject>,
 }
 
 pub(crate) fn peer(name: &str) -> PeerId {
@@ -128,6 +130,7 @@ impl BrokerTest {
             effects: Vec::new(),
             withheld: VecDeque::new(),
             tokens: BTreeMap::new(),
+            subjects: BTreeMap::new(),
         }
     }
 
@@ -180,7 +183,18 @@ impl BrokerTest {
         message: ToBroker<ServiceFrame<Bytes>, Bytes>,
     ) {
         let message = AtBroker::Worker { version, message };
-        self.input(Input::Received { from: peer(worker), source: None, message });
+        let source = self.source_of(worker);
+        self.input(Input::Received { from: peer(worker), source, message });
+    }
+
+    /// From now on a peer has shown to be this one.
+    pub(crate) fn is(&mut self, name: &str, subject: Subject) {
+        self.subjects.insert(peer(name), subject);
+    }
+
+    fn source_of(&self, name: &str) -> PeerSource {
+        let subject = self.subjects.get(&peer(name)).copied().unwrap_or_default();
+        PeerSource { address: None, subject }
     }
 
     pub(crate) fn ready(&mut self, worker: &str, service: &str) {
@@ -237,7 +251,8 @@ impl BrokerTest {
             service: ServiceFrame::try_new(service.as_bytes().to_vec()).unwrap(),
             body: body_of(body),
         });
-        self.input(Input::Received { from: peer(client), source: None, message });
+        let source = self.source_of(client);
+        self.input(Input::Received { from: peer(client), source, message });
     }
 
     pub(crate) fn malformed(&mut self, from: &str, error: impl Into<DecodeError>) {

@@ -266,7 +266,7 @@ impl Incoming {
             Loss::Ended(ending) if is_silence(ending) => {
                 tracing::debug!(%address, reason = %why, "a connection without a call ended");
             }
-            Loss::Closed | Loss::Crowded | Loss::Kicked => {
+            Loss::Closed | Loss::Crowded | Loss::Kicked | Loss::Revoked => {
                 tracing::debug!(%address, reason = %why, "a connection of another node ended");
             }
             Loss::Ended(_) | Loss::Overflow | Loss::Stalled | Loss::Greedy => {
@@ -291,7 +291,12 @@ impl Incoming {
             Loss::Closed | Loss::Crowded | Loss::Ended(Ending::HandshakeTimeout) => {
                 tracing::debug!(%address, reason = %why, "nothing was said");
             }
-            Loss::Ended(_) | Loss::Overflow | Loss::Stalled | Loss::Greedy | Loss::Kicked => {
+            Loss::Ended(_)
+            | Loss::Overflow
+            | Loss::Stalled
+            | Loss::Greedy
+            | Loss::Kicked
+            | Loss::Revoked => {
                 totals.malformed += 1;
                 if self.complaints.is_new(address, why.label()) {
                     tracing::warn!(%address, reason = %why, "this is no node: its connection is closed");

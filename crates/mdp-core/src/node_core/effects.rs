@@ -1,6 +1,6 @@
 //! What the engine decided is done, and the engine is told what came of it.
 
-use mdp_broker::{Effect, Input, Note, PeerId};
+use mdp_broker::{Effect, Input, Note, PeerId, Subject};
 use mdp_replica::Agreement;
 use mdp_transport::{
     self as transport, Loss, PeerAddress, SharedFrame, StreamError, TransportEvent,
@@ -38,8 +38,11 @@ impl<A: Agreement> NodeCore<A> {
     fn poll_lost(&mut self, shell: &mut impl Shell) -> Option<Input<SharedFrame>> {
         loop {
             match self.clients.poll_event()? {
-                // Only CURVE asks for an identity, and this port does not allow it.
-                TransportEvent::Opened { .. } | TransportEvent::Authenticate { .. } => {}
+                TransportEvent::Opened { .. } => {}
+                TransportEvent::Authenticate { id, key, is_last } => {
+                    let now = (self.now, shell.unix_seconds());
+                    self.clients.authenticate(now, id, key, is_last);
+                }
                 TransportEvent::Refused { address, why, .. } => {
                     shell.log(self.now, &NodeEvent::Refused { address, why: &why });
                 }
@@ -73,8 +76,8 @@ impl<A: Agreement> NodeCore<A> {
             Effect::Lookup { query, service, purpose } => {
                 self.replica.lookup(query, service, purpose);
             }
-            Effect::Describe { query, page, asker } => {
-                let json = self.describe(page, &asker);
+            Effect::Describe { query, page, asker, subject } => {
+                let json = self.describe(page, &asker, subject);
                 self.replica.answer(Input::Described { query, json });
             }
             Effect::Note(note) => self.note(shell, &note),
@@ -82,7 +85,7 @@ impl<A: Agreement> NodeCore<A> {
         }
     }
 
-    fn describe(&self, page: mdp_broker::Page, asker: &PeerId) -> Vec<u8> {
+    fn describe(&self, page: mdp_broker::Page, asker: &PeerId, subject: Subject) -> Vec<u8> {
         let links = self.links.as_ref().map(RelayLinks::states).unwrap_or_default();
         let view = View {
             version: self.version,
@@ -91,6 +94,7 @@ impl<A: Agreement> NodeCore<A> {
             links: &links,
             networks: &self.networks,
             asker: self.clients.address(asker).and_then(PeerAddress::ip),
+            subject,
             now: self.now,
         };
         pages::page(page, &self.replica, &view)
@@ -118,7 +122,8 @@ const fn peer_of(note: &Note) -> Option<&PeerId> {
         | Note::WorkerDown { peer, .. }
         | Note::UndelimitedReply { peer, .. }
         | Note::BadAnswer { peer, .. }
-        | Note::RegistrationRefused { peer, .. } => Some(peer),
+        | Note::RegistrationRefused { peer, .. }
+        | Note::Denied { peer, .. } => Some(peer),
         Note::ServiceUp { .. } | Note::ServiceDown { .. } | Note::Paused { .. } => None,
     }
 }

@@ -26,6 +26,7 @@ impl<A: Agreement> NodeCore<A> {
             queued_bytes_max: broker.queued_bytes_max(),
             counters,
             connections: self.clients.totals(),
+            security: self.clients.security(),
             reads: self.replica.read_totals(),
             relay,
             applied_index: self.replica.applied_index(),
@@ -86,6 +87,7 @@ impl<A: Agreement> NodeCore<A> {
                 introduction: connection.peer.cloned(),
                 traffic: connection.traffic,
                 outgoing_bytes: connection.outgoing_bytes,
+                identity: self.clients.identity(connection.id),
                 peer: self.broker.peer_status(&PeerId::from(connection.id.number())),
             })
             .collect()

@@ -75,6 +75,10 @@ impl Shell for Surroundings {
         self.now
     }
 
+    fn unix_seconds(&self) -> u64 {
+        0
+    }
+
     fn read(&mut self, now: Instant, port: PortName, of: &mut impl Connections) -> ReadState {
         assert_eq!(port, PortName::Clients);
         for peer in &mut self.peers {
@@ -163,6 +167,7 @@ fn node(peers: usize, drain: DrainTimes) -> (NodeCore<Alone>, Surroundings) {
         replica: Replica::alone(up, now).unwrap(),
         links: None,
         connections: TransportLimits::default(),
+        security: None,
         networks: Arc::default(),
         drain,
         version: "0.0.1",

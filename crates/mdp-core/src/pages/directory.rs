@@ -20,12 +20,18 @@ pub struct Directory {
 impl Directory {
     /// What is offered.
     pub fn of(catalog: &Catalog) -> Self {
-        let services = catalog.services().take(DIRECTORY_SERVICES_MAX);
+        Self::visible(catalog, |_| true)
+    }
+
+    /// What is offered of what an asker may see.
+    pub(crate) fn visible(catalog: &Catalog, may_see: impl Fn(&ServiceName) -> bool) -> Self {
+        let mut services = catalog.services().filter(|(name, _)| may_see(name));
+        let shown = services.by_ref().take(DIRECTORY_SERVICES_MAX);
         Self {
-            services: services
+            services: shown
                 .map(|(name, nodes)| (name.clone(), nodes.iter().cloned().collect()))
                 .collect(),
-            is_truncated: catalog.service_count() > DIRECTORY_SERVICES_MAX,
+            is_truncated: services.next().is_some(),
         }
     }
 
@@ -65,10 +71,4 @@ impl Directory {
         });
         truncated("services", services.collect(), self.is_truncated)
     }
-}
-
-/// The page of `mmi.directory`, which names what is offered and nothing else. `here` is what this
-/// node has, by name.
-pub fn services_page(catalog: &Catalog, here: &[ServiceStatus]) -> Value {
-    Directory::of(catalog).page(here)
 }

@@ -1,10 +1,14 @@
 //! The pages about workers and connections.
 
 use mdp_broker::WorkerActivity;
+use mdp_transport::PublicKey;
 use serde_json::{Value, json};
 
 use super::{milliseconds, truncated};
 use crate::{ConnectionReport, WorkerReport};
+
+/// How many characters of a key are shown.
+const KEY_CHARACTERS: usize = 8;
 
 /// The page of `/api/v1/workers`: the workers of this node, in this order.
 pub fn workers_page(workers: &[WorkerReport], is_truncated: bool) -> Value {
@@ -55,6 +59,8 @@ impl ConnectionReport {
             "routing_id": introduction.and_then(|peer| routing_id(&peer.routing_id)),
             "socket_type": introduction.map(|peer| peer.socket_type.name()),
             "zmtp": introduction.map(|peer| format!("3.{}", peer.minor)),
+            "identity": self.identity.as_ref().map(|(_, name)| name),
+            "key": self.identity.as_ref().map(|(key, _)| first_characters(key)),
             "mechanism": introduction.map(|peer| peer.mechanism.name()),
             "connected_ms": milliseconds(self.connected_for),
             "messages_in": self.traffic.messages_in,
@@ -64,6 +70,11 @@ impl ConnectionReport {
             "outgoing_bytes": self.outgoing_bytes,
         })
     }
+}
+
+/// As much of a key as tells it from others.
+fn first_characters(key: &PublicKey) -> String {
+    key.to_string().chars().take(KEY_CHARACTERS).collect()
 }
 
 /// A routing id as text, or in hexadecimal if it is none; `None` if the peer claims none.
@@ -99,6 +110,7 @@ mod tests {
             }),
             traffic: Traffic { messages_in, ..Traffic::default() },
             outgoing_bytes: 0,
+            identity: Some((PublicKey::from_bytes([0; 32]), "billing".to_owned())),
             peer: PeerStatus { service, waiting_requests: 0 },
         };
         report.to_json()
@@ -125,6 +137,7 @@ mod tests {
         let expected = json!({
             "id": 1_048_576, "address": "10.0.0.7:5", "role": "worker", "service": "echo",
             "waiting_requests": 0, "routing_id": "w", "socket_type": "DEALER", "zmtp": "3.1",
+            "identity": "billing", "key": "00000000",
             "mechanism": "NULL", "connected_ms": 1_500, "messages_in": 1, "messages_out": 0,
             "bytes_in": 0, "bytes_out": 0, "outgoing_bytes": 0,
         });

@@ -220,7 +220,7 @@ fn services_page_tells_what_this_node_has_and_who_else_offers() {
     }
     let here = [ServiceStatus { name: service("both"), workers: 3, idle: 2, queued: 1 }];
 
-    let page = services_page(&catalog, &here);
+    let page = Directory::of(&catalog).page(&here);
 
     let entry = |name: &str, nodes: &[&str], numbers: [u64; 3]| {
         let [workers, idle, queued] = numbers;
@@ -261,7 +261,7 @@ fn services_with_waiting_requests_are_listed_though_no_node_offers_them() {
     let expected = [entry("billing", &[], 0, 2), entry("echo", &["node-1"], 1, 3)];
     assert_eq!(page, json!({ "services": expected }));
     // What clients ask tells of what is offered alone.
-    assert_eq!(services_page(&catalog, &here), json!({ "services": expected[1..] }));
+    assert_eq!(Directory::of(&catalog).page(&here), json!({ "services": expected[1..] }));
 }
 
 #[test]

@@ -292,7 +292,12 @@ impl Incoming {
             Loss::Closed | Loss::Crowded | Loss::Ended(Ending::HandshakeTimeout) => {
                 tracing::debug!(%address, reason = %why, "it did not introduce itself");
             }
-            Loss::Ended(_) | Loss::Overflow | Loss::Stalled | Loss::Greedy | Loss::Kicked => {
+            Loss::Ended(_)
+            | Loss::Overflow
+            | Loss::Stalled
+            | Loss::Greedy
+            | Loss::Kicked
+            | Loss::Revoked => {
                 complain(&host(address), why, ledger);
             }
         }

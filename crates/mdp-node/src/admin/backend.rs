@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use super::change::MemberChange;
 use crate::{
-    DrainReceipt, LinkTotals, NodeReport, NodeView, REPORT_CONNECTIONS_MAX, REPORT_WORKERS_MAX,
-    ReportError, ReportScope, VERSION,
+    DrainReceipt, IdentityStatus, LinkTotals, NodeReport, NodeView, REPORT_CONNECTIONS_MAX,
+    REPORT_WORKERS_MAX, ReportError, ReportScope, VERSION,
 };
 
 /// How long the broker thread may take for a report.
@@ -70,6 +70,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// What the calls between nodes came to; `None`: the node is alone.
     fn link_totals(&self) -> Option<LinkTotals>;
+
+    /// What is known of the files of identities; `None`: nothing proves who clients and workers are.
+    fn identities(&self) -> Option<IdentityStatus>;
 
     /// What the broker thread counts.
     fn totals(&self) -> BoxFuture<'_, Result<NodeReport, ReportError>>;
@@ -138,6 +141,10 @@ impl Backend for NodeView {
 
     fn link_totals(&self) -> Option<LinkTotals> {
         Self::link_totals(self)
+    }
+
+    fn identities(&self) -> Option<IdentityStatus> {
+        Self::identities(self)
     }
 
     fn totals(&self) -> BoxFuture<'_, Result<NodeReport, ReportError>> {

@@ -1,5 +1,7 @@
 //! What is counted, in the text format of Prometheus (OpenMetrics).
 
+mod security;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use mdp_broker::{Counters, DropReason, ServiceStatus};
@@ -20,7 +22,8 @@ use prometheus_client::{
 
 use super::{backend::CatalogTotals, process::ProcessTotals};
 use crate::{
-    LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
+    IdentityStatus, LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport,
+    RelayTotals,
     version::{RELAY_WIRE, VERSION},
 };
 
@@ -47,6 +50,8 @@ pub(super) struct Scrape {
     pub(super) process: ProcessTotals,
     /// At how many addresses strangers reach the node, if that is not said to be meant.
     pub(super) open_ports: usize,
+    /// `None`: nothing proves who clients and workers are.
+    pub(super) identities: Option<IdentityStatus>,
 }
 
 /// The text of a scrape.
@@ -77,7 +82,12 @@ impl Collector for Scrape {
         page.reads(report.reads)?;
         page.times(&report.counters)?;
         page.process(self.process)?;
-        page.security(self.open_ports)?;
+        page.security(security::Facts {
+            open_ports: self.open_ports,
+            report: report.security,
+            identities: self.identities.as_ref(),
+            counters: &report.counters,
+        })?;
         if let Some(status) = &self.status {
             page.raft(status)?;
         }
@@ -100,11 +110,6 @@ impl Writer<'_> {
     ) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
-    }
-
-    fn security(&mut self, open_ports: usize) -> fmt::Result {
-        let help = "Addresses that are not loopback, at which nothing proves who a peer is";
-        self.gauge("security_open_addresses", help, i64::try_from(open_ports).unwrap_or(i64::MAX))
     }
 
     fn bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {

@@ -134,6 +134,7 @@ async fn show_metrics(State(admin): Shared) -> Answer {
         link: backend.link_totals(),
         process: ProcessTotals::now(),
         open_ports: admin.access.open_ports,
+        identities: backend.identities(),
     };
     let text = metrics::text(scrape).map_err(|_| {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")

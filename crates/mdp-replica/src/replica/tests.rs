@@ -1,6 +1,6 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use mdp_broker::{Broker, Effect, LookupOutcome, PeerId, Seed, Settings};
+use mdp_broker::{Broker, Effect, LookupOutcome, PeerId, PeerSource, Seed, Settings};
 use mdp_catalog::{Boot, CatalogChange, Endpoints, Epoch, NodeId, NodeUp, Seq, SoftwareVersion};
 use mdp_raft::{ClusterStatus, RoundId};
 use mdp_wire::{AtBroker, ServiceFrame, Version, worker::ToBroker};
@@ -237,7 +237,7 @@ fn worker_is_not_acknowledged_by_what_the_process_before_offered() {
     let ready = ToBroker::Ready { service: ServiceFrame::try_new(b"x".to_vec()).unwrap() };
     let message = AtBroker::Worker { version: Version::V01, message: ready };
     let from = PeerId::from(&b"worker"[..]);
-    broker.handle_input(now, Input::Received { from, source: None, message });
+    broker.handle_input(now, Input::Received { from, source: PeerSource::default(), message });
 
     test.apply(1, up("node-1", OTHER, 0));
     test.apply(2, offer(&life("node-1", 1), 1, "old"));

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_broker::{Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, Seed};
+use mdp_broker::{Broker, Effect, Input, LookupOutcome, Outgoing, PeerId, PeerSource, Seed};
 use mdp_catalog::{
     Boot, Catalog, CatalogEntry, Endpoints, Epoch, Incarnation, NodeId, NodeUp, SoftwareVersion,
 };
@@ -126,7 +126,9 @@ impl Bench {
             let (_, connection, mut frames) = self.to_broker.pop_front().unwrap();
             let from = peer(connection);
             match decode_at_broker(&mut frames, &DecodeLimits::default()) {
-                Ok(message) => self.input(Input::Received { from, source: None, message }),
+                Ok(message) => {
+                    self.input(Input::Received { from, source: PeerSource::default(), message })
+                }
                 Err(error) => self.input(Input::Malformed { from, error }),
             }
         }

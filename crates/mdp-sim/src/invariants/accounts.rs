@@ -59,7 +59,9 @@ fn dropped(counters: &Counters) -> u64 {
         | DropReason::Shed
         | DropReason::TooManyServices
         | DropReason::ClientGone
-        | DropReason::Draining => true,
+        | DropReason::Draining
+        | DropReason::NotAllowed
+        | DropReason::OverQuota => true,
     });
     of_requests.map(|(_, count)| *count).sum()
 }

@@ -68,6 +68,9 @@ pub enum Loss {
     /// A person ended it.
     #[error("an operator closed the connection")]
     Kicked,
+    /// The peer's key is not that of its identity any more.
+    #[error("the peer's key was taken back")]
+    Revoked,
 }
 
 impl Loss {
@@ -82,6 +85,7 @@ impl Loss {
             Self::Greedy => "greedy",
             Self::Crowded => "crowded",
             Self::Kicked => "kicked",
+            Self::Revoked => "key_revoked",
         }
     }
 }
@@ -216,7 +220,7 @@ const REFUSALS: [&str; 32] = [
     "unknown_protocol",
 ];
 /// The reasons for which it can end later.
-const LOSSES: [&str; 17] = [
+const LOSSES: [&str; 18] = [
     "bad_command",
     "bad_flags",
     "closed",
@@ -226,6 +230,7 @@ const LOSSES: [&str; 17] = [
     "curve_nonces_exhausted",
     "curve_not_encrypted",
     "greedy",
+    "key_revoked",
     "kicked",
     "message_too_large",
     "overflow",
@@ -278,6 +283,7 @@ mod tests {
             (Loss::Crowded, true, false),
             (Loss::Greedy, true, true),
             (Loss::Kicked, true, true),
+            (Loss::Revoked, false, true),
             not_zmtp3(NotZmtp3::OlderZmtp),
             not_zmtp3(NotZmtp3::Http),
             not_zmtp3(NotZmtp3::Tls),

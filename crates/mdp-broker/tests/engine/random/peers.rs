@@ -1,6 +1,6 @@
 //! What twenty peers say.
 
-use mdp_broker::{Input, PeerId};
+use mdp_broker::{Input, PeerId, PeerSource};
 use mdp_wire::{
     AtBroker, Body, DecodeError, Defect, ServiceFrame, Version, client::Request, worker::ToBroker,
 };
@@ -123,7 +123,7 @@ fn client(peer: u8, service: &[u8], body: Body<Bytes>, envelope: u8) -> Input<By
     };
     let service = service_frame(service);
     let message = AtBroker::Client(Request { version, envelope, service, body });
-    Input::Received { from: id(peer), source: None, message }
+    Input::Received { from: id(peer), source: PeerSource::default(), message }
 }
 
 fn worker(
@@ -131,7 +131,11 @@ fn worker(
     version: Version,
     message: ToBroker<ServiceFrame<Bytes>, Bytes>,
 ) -> Input<Bytes> {
-    Input::Received { from, source: None, message: AtBroker::Worker { version, message } }
+    Input::Received {
+        from,
+        source: PeerSource::default(),
+        message: AtBroker::Worker { version, message },
+    }
 }
 
 fn reply(part: Part, client: Bytes, body: Vec<Bytes>) -> ToBroker<ServiceFrame<Bytes>, Bytes> {

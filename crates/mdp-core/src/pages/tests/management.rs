@@ -40,7 +40,7 @@ fn serving(replica: &mut Replica<Alone, SharedFrame>) -> Broker<SharedFrame> {
     let echo = ServiceFrame::try_new(SharedFrame::from(b"echo".as_slice())).unwrap();
     let input = Input::Received {
         from: b"worker".as_slice().into(),
-        source: None,
+        source: mdp_broker::PeerSource::default(),
         message: AtBroker::Worker {
             version: Version::V01,
             message: ToBroker::Ready { service: echo },

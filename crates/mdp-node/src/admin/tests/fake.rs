@@ -24,8 +24,8 @@ use super::super::{
     change::MemberChange,
 };
 use crate::{
-    DrainReceipt, LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport,
-    RelayTotals, ReportError,
+    DrainReceipt, IdentityStatus, LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals,
+    RelayReport, RelayTotals, ReportError,
 };
 
 /// Says what it was made to say, and remembers what it was asked for.
@@ -159,6 +159,10 @@ impl Backend for Fake {
         self.status.as_ref().map(|_| LinkTotals { sent: 5, ..LinkTotals::default() })
     }
 
+    fn identities(&self) -> Option<IdentityStatus> {
+        Some(IdentityStatus { digest: "0123456789abcdef".to_owned(), ..IdentityStatus::default() })
+    }
+
     fn totals(&self) -> BoxFuture<'_, Result<NodeReport, ReportError>> {
         let dropped = BTreeMap::from([(DropReason::Expired, 2)]);
         let mut counters = Counters { requests: 7, forwarded: 8, dropped, ..Counters::default() };
@@ -168,6 +172,7 @@ impl Backend for Fake {
             queued_bytes_max: 1 << 20,
             counters,
             connections: TransportTotals::default(),
+            security: Some(mdp_core::SecurityReport::default()),
             reads: ReadTotals::default(),
             relay: self.status.is_some().then(relay_report),
             applied_index: 42,
