@@ -88,7 +88,8 @@ impl Exit {
             | StartError::BindCount { .. }
             | StartError::AdvertiseNowhere { .. }
             | StartError::AddressInUse(_)
-            | StartError::Bind(_) => Self::Usage,
+            | StartError::Bind(_)
+            | StartError::NodeKeys(_) => Self::Usage,
             StartError::FileLimit { .. } | StartError::Catalog(_) | StartError::System { .. } => {
                 Self::Failure
             }

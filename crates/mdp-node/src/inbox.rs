@@ -3,9 +3,13 @@
 use std::{
     io,
     os::fd::BorrowedFd,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
 };
 
+use mdp_core::NodeKeys;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -32,6 +36,8 @@ pub(crate) enum Message {
         /// Where the answer goes; the asker may have gone.
         reply: oneshot::Sender<Box<NodeReport>>,
     },
+    /// From now on other nodes have these keys.
+    NodeKeys(Arc<NodeKeys>),
     /// Close a connection.
     Kick {
         /// Its number.

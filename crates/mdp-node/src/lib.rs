@@ -28,7 +28,6 @@ mod binding;
 mod broker_thread;
 mod cluster_link;
 mod config;
-#[cfg_attr(not(test), expect(dead_code, reason = "the ports get their keys next"))]
 mod crypto;
 mod endpoint;
 mod identities;
@@ -37,6 +36,7 @@ mod interfaces;
 mod key_file;
 mod limits;
 mod node;
+mod node_key_files;
 mod notes;
 mod poller;
 mod port;
@@ -59,8 +59,9 @@ pub use identities::{FileProblem, IdentityChanges, IdentityFiles, IdentityFilesE
 pub use key_file::{KeyFile, KeyFileError, fingerprint, new_secret_key};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_core::{
-    ConnectionReport, LinkLoss, LinkState, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX,
-    REPORT_WAITING_MAX, REPORT_WORKERS_MAX, RelayReport, RelayTotals, ReportScope, WorkerReport,
+    ConnectionReport, LinkLoss, LinkSecurity, LinkState, NodeReport, REPORT_CONNECTIONS_MAX,
+    REPORT_SERVICES_MAX, REPORT_WAITING_MAX, REPORT_WORKERS_MAX, RelayReport, RelayTotals,
+    ReportScope, WorkerReport,
 };
 pub use mdp_raft::{
     ChangeError, ClusterStatus, Consensus, MemberChange, MemberStatus, NotReady, Recovered, Role,
@@ -69,6 +70,7 @@ pub use mdp_raft::{
 pub use mdp_replica::{Consistency, ReadTotals};
 pub use mdp_transport::{PublicKey, SecretKey, TransportTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
+pub use node_key_files::{NodeKeyFiles, NodeKeysError};
 pub use start::StartError;
 pub use version::VERSION;
 pub use view::{NodeView, ReportError};

@@ -91,7 +91,6 @@ impl Ports {
 
     /// From now on this computes the handshakes of a port, whose transport has its jobs
     /// [outside](Transport::set_jobs_outside).
-    #[expect(dead_code, reason = "the ports get their keys next")]
     pub(crate) fn set_crypto(&mut self, port: PortName, crypto: PortCrypto) {
         self.crypto.insert(port, crypto);
     }

@@ -11,7 +11,8 @@ use std::{
 use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal};
 use mdp_core::{
-    DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeParts, RelayLinks, RelaySettings,
+    DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeKeys, NodeParts, PortName, RelayLinks,
+    RelaySettings,
 };
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{Agreement, IsolationWatch, Membership, Replica};
@@ -22,6 +23,7 @@ use tokio::{
     runtime::{self, Runtime},
     sync::mpsc::Receiver,
 };
+use zeroize::Zeroizing;
 
 use crate::{
     BINDS_MAX, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError, Node,
@@ -29,9 +31,11 @@ use crate::{
     bell::Ringer,
     broker_thread::BrokerThread,
     cluster_link::{ClusterLink, LinkError},
+    crypto::{CryptoPool, PortKeys, RANDOM_BYTES},
     inbox::{Inbox, Postbox, inbox},
     limits::{self, OpenFiles},
     node::ClusterParts,
+    node_key_files::{self, Listeners, NodeKeysError},
     poller::Poller,
     ports::{NodePort, Ports},
     resolver::Resolver,
@@ -81,6 +85,9 @@ pub enum StartError {
     /// The data directory can not be used.
     #[error(transparent)]
     Storage(StorageError),
+    /// The keys of nodes can not be used.
+    #[error(transparent)]
+    NodeKeys(#[from] NodeKeysError),
     /// The limit of open files is too low even to start.
     #[error(
         "the limit of open files is {limit}, and a node needs at least {needed} besides its \
@@ -114,7 +121,8 @@ impl StartError {
             Self::Address { .. }
             | Self::BindCount { .. }
             | Self::AdvertiseNowhere { .. }
-            | Self::AddressInUse(_) => true,
+            | Self::AddressInUse(_)
+            | Self::NodeKeys(_) => true,
             Self::Bind(error) => !matches!(error, BindError::NoSocket { .. }),
             Self::Storage(_) | Self::FileLimit { .. } | Self::Catalog(_) | Self::System { .. } => {
                 false
@@ -174,7 +182,7 @@ impl Node {
         let mut ports = Ports::bind(&binds, poller)?;
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
         let linked = cluster.map(|cluster| {
-            Linked::start(&config, cluster, &networks, shares.incoming, (&postbox, ports.poller()))
+            Linked::start(&config, cluster, &networks, shares.incoming, (&postbox, &mut ports))
         });
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
@@ -280,6 +288,8 @@ struct Linked {
     link: ClusterLink,
     port: NodePort,
     links: RelayLinks,
+    /// `None`: there are none.
+    keys: Option<Arc<NodeKeys>>,
     runtime: Runtime,
     advertised: Endpoint,
 }
@@ -290,8 +300,12 @@ impl Linked {
         mut config: ClusterConfig,
         networks: &Arc<ClientNetworks>,
         incoming: IncomingLimits,
-        (postbox, poller): (&Postbox, &Poller),
+        (postbox, ports): (&Postbox, &mut Ports),
     ) -> Result<Self, StartError> {
+        let keys = config.keys.as_ref().map(|files| files.load(&node.name)).transpose()?;
+        let keys = keys.map(Arc::new);
+        let pool = keys.as_ref().map(|_| CryptoPool::start(node.crypto_threads)).transpose();
+        let pool = pool.map_err(system("start the threads of handshakes"))?;
         let message_bytes_max = node.settings.decode.message_bytes_max;
         let node = &node.name;
         let bind = addresses::parse("cluster.bind", &config.bind)?;
@@ -310,7 +324,9 @@ impl Linked {
             .map_err(system("start the threads of consensus"))?;
         let Seed(random) = seed().map_err(system("read random bytes"))?;
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let link = ClusterLink::start(&bind, incoming, random, runtime.handle().clone())?;
+        let port_keys = || port_keys(keys.as_ref(), pool.as_ref());
+        let of_runtime = runtime.handle().clone();
+        let link = ClusterLink::start(&bind, incoming, random, of_runtime, port_keys()?)?;
         let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
         let settings = RelaySettings {
             node: node.clone(),
@@ -321,7 +337,15 @@ impl Linked {
             visitors_max: incoming.visitors_max,
             random,
         };
-        let links = RelayLinks::new(Instant::now(), settings);
+        let now = Instant::now();
+        let mut links = RelayLinks::new(now, settings);
+        if let Some(PortKeys { keys, pool, random }) = port_keys()? {
+            links.transport().seed(b"requests", &random);
+            links.transport().set_jobs_outside(true);
+            links.set_keys(now, keys);
+            ports.set_crypto(PortName::Nodes, pool.port(postbox.ringer().clone()));
+        }
+        let poller = ports.poller();
         let bind_relay = |endpoint: Endpoint| {
             let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
             NodePort::bind(&endpoint, resolver, poller)
@@ -337,12 +361,12 @@ impl Linked {
             }
             bound => bound,
         }?;
-        Ok(Self { config, link, port, links, runtime, advertised })
+        Ok(Self { config, link, port, links, keys, runtime, advertised })
     }
 
     /// Opens the data directory and takes part.
     fn join(self, node: &NodeName, view: &mut NodeView) -> Result<Joined, StartError> {
-        let Self { config, link, port, links, runtime, advertised } = self;
+        let Self { config, link, port, links, keys, runtime, advertised } = self;
         let consensus_config = ConsensusConfig {
             name: node.clone(),
             data_dir: config.data_dir.clone(),
@@ -366,10 +390,20 @@ impl Linked {
         let starting = Consensus::start(consensus_config, Arc::new(link.caller()), sender);
         let consensus = runtime.block_on(starting).map_err(StartError::Storage)?;
         let answering = consensus.clone();
-        link.serve(Arc::new(move |request| {
+        link.serve(Arc::new(move |caller, request| {
             let consensus = answering.clone();
-            Box::pin(async move { consensus.answer(request).await })
+            Box::pin(async move {
+                match caller {
+                    Some(caller) => consensus.answer_node(&caller, request).await,
+                    None => consensus.answer(request).await,
+                }
+            })
         }));
+        if let Some((files, keys)) = config.keys.clone().zip(keys) {
+            let (broker, counters) = (view.postbox().clone(), link.counters());
+            let listeners = Listeners { link: link.caller(), broker, counters };
+            node_key_files::watch(runtime.handle(), files, &keys, listeners)?;
+        }
         let now = Instant::now();
         let membership = Membership {
             node: node.clone(),
@@ -381,6 +415,19 @@ impl Linked {
         let replica = Replica::new(consensus.clone(), feed, membership, now);
         Ok((ClusterParts { link, consensus, runtime }, (port, links), replica))
     }
+}
+
+/// What one port needs for CURVE, with random bytes of its own; `None`: there are no keys.
+fn port_keys(
+    keys: Option<&Arc<NodeKeys>>,
+    pool: Option<&CryptoPool>,
+) -> Result<Option<PortKeys>, StartError> {
+    let Some((keys, pool)) = keys.zip(pool) else { return Ok(None) };
+    let mut random = Zeroizing::new([0; RANDOM_BYTES]);
+    let read =
+        File::open("/dev/urandom").and_then(|mut file| file.read_exact(random.as_mut_slice()));
+    read.map_err(system("read random bytes"))?;
+    Ok(Some(PortKeys { keys: Arc::clone(keys), pool: pool.clone(), random }))
 }
 
 /// The limits of each connection that follow from those of the decoder.

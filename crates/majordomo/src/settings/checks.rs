@@ -13,12 +13,13 @@ pub(crate) fn across_keys(settings: &Settings) -> Vec<Problem> {
     problems.extend(port_for_others(settings));
     problems.extend(shared_ports(settings));
     problems.extend(cluster_times(settings));
+    problems.extend(settings.missing_node_keys());
     problems
 }
 
 /// What can work and is most likely not meant; for the log.
 pub(crate) fn advice(settings: &Settings) -> Vec<String> {
-    let mut advice = vec![open_ports(settings)];
+    let mut advice = vec![open_ports(settings), settings.idle_node_keys()];
     if !settings.peers().is_empty() {
         advice.extend([even_peers(settings), unreachable_bind(settings), no_address(settings)]);
     }

@@ -30,6 +30,7 @@ impl Settings {
         config.max_connections = count(self.number("broker.max_connections"));
         config.drain_timeout = self.duration("drain.timeout");
         config.drain_announce = self.duration("drain.announce");
+        config.crypto_threads = count(self.number("security.crypto_threads"));
         config.cluster = self.cluster();
         Ok(config)
     }
@@ -47,6 +48,7 @@ impl Settings {
             advertise: self.text("cluster.advertise").to_owned(),
             relay_bind: self.text("cluster.relay_bind").to_owned(),
             seeds: peers.iter().map(seed).collect(),
+            keys: self.node_keys(),
             data_dir: self.data_dir(),
             minority: self.minority(),
             consistency: if is_local { Consistency::Local } else { Consistency::Linearizable },

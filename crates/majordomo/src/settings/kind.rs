@@ -18,6 +18,10 @@ pub(crate) enum Kind {
     NodeName,
     /// A folder.
     Path,
+    /// A file, or nothing.
+    FileOrNone,
+    /// A folder, or nothing.
+    FolderOrNone,
     /// An address to listen at.
     Bind,
     /// One address to listen at, or several.
@@ -127,6 +131,8 @@ impl Kind {
             }
             Self::NodeName
             | Self::Path
+            | Self::FileOrNone
+            | Self::FolderOrNone
             | Self::Bind
             | Self::BindOrNone
             | Self::Advertise
@@ -158,6 +164,8 @@ impl Kind {
             Self::Pattern => pattern(text).ok_or_else(|| self.wanted()),
             Self::NodeName
             | Self::Path
+            | Self::FileOrNone
+            | Self::FolderOrNone
             | Self::LogLevel
             | Self::VersionOrNone
             | Self::Binds
@@ -176,6 +184,8 @@ impl Kind {
         match self {
             Self::NodeName => "1 to 63 letters, digits, '-', '_' or '.'".into(),
             Self::Path => "the path of a folder".into(),
+            Self::FileOrNone => "the path of a file, or \"\" for none".into(),
+            Self::FolderOrNone => "the path of a folder, or \"\" for none".into(),
             Self::Bind => address::BIND_WANTED.into(),
             Self::Binds => address::BINDS_WANTED.into(),
             Self::BindOrNone => format!("{}, or \"\" for the default", address::BIND_WANTED),

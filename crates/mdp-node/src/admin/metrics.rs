@@ -84,7 +84,15 @@ impl Collector for Scrape {
         if let Some(catalog) = self.catalog {
             page.catalog(catalog)?;
         }
-        self.link.iter().try_for_each(|link| page.link(link))
+        let Some(link) = &self.link else { return Ok(()) };
+        let of_requests = report.relay.as_ref().map_or(0, |relay| relay.totals.plain_links);
+        let help = "Connections between nodes without encryption";
+        page.gauge(
+            "cluster_plain_links",
+            help,
+            link.plain_links.saturating_add(of_requests as u64),
+        )?;
+        page.link(link)
     }
 }
 
@@ -450,7 +458,9 @@ impl Writer<'_> {
             ("cluster_dropped_calls", "Calls of other nodes that were dropped", link.dropped),
             ("cluster_malformed_messages", "Messages that were no calls", link.malformed),
             ("cluster_lost_answers", "Answers that could not be sent", link.lost_answers),
+            ("cluster_keys_errors", "Failures to read cluster.keys_dir again", link.keys_errors),
         ];
-        rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))
+        rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))?;
+        self.gauge("cluster_node_keys", "Nodes whose key is in cluster.keys_dir", link.node_keys)
     }
 }
