@@ -6,3 +6,4 @@ mod admin_port;
 mod calls;
 mod cluster_port;
 mod disk;
+mod node_keys;
