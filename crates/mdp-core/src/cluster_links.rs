@@ -188,8 +188,8 @@ impl<R: CallReply> ClusterLinks<R> {
     /// From now on nodes are known by these keys, and connections of other ones end. The transport must have
     /// [randomness](Transport::seed).
     pub fn set_keys(&mut self, now: Instant, keys: Arc<NodeKeys>) {
-        let plain = self.peers.values().filter_map(Peer::dialled).collect();
-        self.keys.set(keys, &mut self.transport, &plain);
+        let dialled = self.peers.values().filter_map(Peer::dialled).collect();
+        self.keys.set(keys, &mut self.transport, &dialled);
         self.take_events(now);
     }
 

@@ -12,8 +12,8 @@ use std::{
 
 use mdp_catalog::NodeName;
 use mdp_transport::{
-    ClientKeys, ConnectionId, Ending, IdentityToken, KeyPair, Loss, Mechanism, Mechanisms,
-    PeerAddress, PublicKey, SecretKey, ServerKeys, Transport,
+    ClientKeys, ConnectionId, ConnectionStatus, Ending, IdentityToken, KeyPair, Loss, Mechanism,
+    Mechanisms, PeerAddress, PeerIntroduction, PublicKey, SecretKey, ServerKeys, Transport,
 };
 
 /// How many nodes may have keys: more than a cluster has, also while nodes are replaced.
@@ -116,33 +116,38 @@ pub(crate) struct LinkKeys {
 }
 
 impl LinkKeys {
-    /// From now on these keys count. Connections of keys that belong to no node any more, or to another one, end; so do
-    /// those without encryption to nodes whose keys have become known (`plain` names what this side connected to), so that
-    /// CURVE is tried with them.
+    /// From now on these keys count; `dialled` names what this side connected to. Connections end
+    ///
+    /// * with keys that belong to no node any more, or to another one;
+    /// * that are being made with a key that is not the node's any more: where it is refused, that takes seconds;
+    /// * without encryption to nodes whose keys have become known, so that CURVE is tried with them.
     pub(crate) fn set<T>(
         &mut self,
         keys: Arc<NodeKeys>,
         transport: &mut Transport<T>,
-        plain: &BTreeMap<ConnectionId, NodeName>,
+        dialled: &BTreeMap<ConnectionId, NodeName>,
     ) {
         transport.set_mechanisms(keys.mechanisms());
         let before = std::mem::replace(&mut self.keys, keys);
-        let is_over = |id: ConnectionId, key: Option<PublicKey>| match key {
-            Some(key) => self.keys.by_key.get(&key) != before.by_key.get(&key),
-            None => plain.get(&id).is_some_and(|name| {
-                before.key_of(name).is_none() && self.keys.key_of(name).is_some()
-            }),
+        let keys = &self.keys;
+        let of_node = |id: ConnectionId| {
+            dialled.get(&id).map(|name| (before.key_of(name), keys.key_of(name)))
         };
-        let over: Vec<_> = transport
-            .connections()
-            .filter(|status| status.peer.is_some_and(|peer| is_over(status.id, peer.key)))
-            .map(|status| status.id)
-            .collect();
+        let is_over = |status: &ConnectionStatus<'_>| match status.peer {
+            None => of_node(status.id).is_some_and(|(before, now)| before != now),
+            Some(PeerIntroduction { key: Some(key), .. }) => {
+                keys.by_key.get(key) != before.by_key.get(key)
+            }
+            Some(_) => {
+                of_node(status.id).is_some_and(|(before, now)| before.is_none() && now.is_some())
+            }
+        };
+        let over = transport.connections().filter(is_over).map(|status| status.id);
+        let over: Vec<ConnectionId> = over.collect();
         for id in over {
             transport.kick(id);
         }
         // Without a key, NULL is what is left for a node: this is how a cluster gives up its keys.
-        let keys = &self.keys;
         self.seen.retain(|name| keys.by_name.contains_key(name));
     }
 

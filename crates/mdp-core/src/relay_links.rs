@@ -12,6 +12,7 @@
 //! bytes.
 
 mod incoming;
+mod keys;
 mod ledger;
 mod peer;
 mod status;
@@ -39,7 +40,7 @@ use mdp_wire::{
 pub use self::status::{LinkLoss, LinkState, RelayTotals};
 use self::{incoming::Incoming, ledger::Ledger, peer::Peer};
 use crate::{
-    Connections, NodeKeys, Received,
+    Connections, Received,
     backoff::Jitter,
     node_keys::{LinkKeys, is_plain},
 };
@@ -245,14 +246,6 @@ impl RelayLinks {
         F: FnMut(Instant, Input<SharedFrame>),
     {
         ReadingLinks { links: self, take }
-    }
-
-    /// From now on nodes are known by these keys, and connections of other ones end. The transport must have
-    /// [randomness](Transport::seed).
-    pub fn set_keys(&mut self, now: Instant, keys: Arc<NodeKeys>) {
-        let plain = self.peers.iter().filter_map(Peer::dialled).collect();
-        self.keys.set(keys, &mut self.transport, &plain);
-        self.take_events(now);
     }
 
     /// From now on there are these nodes, and no others.

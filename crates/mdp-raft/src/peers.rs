@@ -58,7 +58,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Whoever is at the address of a seed, and has its name.
+    /// The node at the address of a seed, which has its name.
     pub(crate) fn seed(seed: &Seed) -> Self {
         let (name, endpoint) = (seed.name.as_str().to_owned(), seed.endpoint.clone());
         Self { id: None, name, endpoint }

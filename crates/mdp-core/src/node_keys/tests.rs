@@ -28,7 +28,7 @@ fn link_keys(keys: Arc<NodeKeys>) -> (LinkKeys, Transport<()>) {
 }
 
 /// The mechanism that a connection asks for, as its greeting says (23/ZMTP).
-fn asked(port: &Transport<()>, dialled: Dialled) -> Option<String> {
+fn mechanism_of(port: &Transport<()>, dialled: Dialled) -> Option<String> {
     let Dialled::Connection(id) = dialled else { return None };
     let greeting: Vec<u8> = port.output(id).iter().flat_map(|piece| piece.to_vec()).collect();
     let name: Vec<u8> = greeting[12..32].iter().copied().take_while(|byte| *byte != 0).collect();
@@ -47,17 +47,17 @@ fn node_is_called_as_its_key_and_the_setting_say() {
     let now = any_instant();
     let (links, mut port) = link_keys(Arc::default());
     let dialled = links.dial(now, &mut port, Some(&node(2)), (ADDRESS, false));
-    assert_eq!(asked(&port, dialled).as_deref(), Some("NULL"));
+    assert_eq!(mechanism_of(&port, dialled).as_deref(), Some("NULL"));
 
     for (security, without_key) in
         [(LinkSecurity::Prefer, Some("NULL")), (LinkSecurity::Require, None)]
     {
         let (links, mut port) = link_keys(keys(security, &[1, 2]));
         let dialled = links.dial(now, &mut port, Some(&node(2)), (ADDRESS, false));
-        assert_eq!(asked(&port, dialled).as_deref(), Some("CURVE"));
+        assert_eq!(mechanism_of(&port, dialled).as_deref(), Some("CURVE"));
         for unknown in [Some(node(3)), None] {
             let dialled = links.dial(now, &mut port, unknown.as_ref(), (ADDRESS, false));
-            assert_eq!(asked(&port, dialled).as_deref(), without_key, "{security:?}");
+            assert_eq!(mechanism_of(&port, dialled).as_deref(), without_key, "{security:?}");
         }
     }
 }

@@ -33,7 +33,7 @@ struct Watch {
     nodes: BTreeMap<NodeName, PublicKey>,
     listeners: Listeners,
     /// What a thread was too busy to be told.
-    untold: [Option<Arc<NodeKeys>>; 2],
+    pending: [Option<Arc<NodeKeys>>; 2],
     /// What was wrong last, which is said once.
     problem: Option<String>,
 }
@@ -51,7 +51,7 @@ pub(crate) fn watch(
 ) -> Result<(), NodeKeysError> {
     let own = files.own_key()?;
     let nodes = keys.nodes().map(|(name, key)| (name.clone(), *key)).collect();
-    let mut watch = Watch { files, own, nodes, listeners, untold: [None, None], problem: None };
+    let mut watch = Watch { files, own, nodes, listeners, pending: [None, None], problem: None };
     runtime.spawn(async move {
         loop {
             tokio::time::sleep(READ_EVERY).await;
@@ -81,7 +81,7 @@ impl Watch {
                 if let Some((nodes, keys)) = changed {
                     log_changes(&self.nodes, &nodes);
                     self.nodes = nodes;
-                    self.untold = [Some(Arc::clone(&keys)), Some(keys)];
+                    self.pending = [Some(Arc::clone(&keys)), Some(keys)];
                 }
             }
             Err(error) => {
@@ -97,7 +97,7 @@ impl Watch {
 
     /// Tells what changed. A thread that takes nothing now is told the next time.
     fn tell(&mut self) {
-        let [link, broker] = &mut self.untold;
+        let [link, broker] = &mut self.pending;
         if link.as_ref().is_some_and(|keys| self.listeners.link.set_keys(Arc::clone(keys)).is_ok())
         {
             *link = None;
