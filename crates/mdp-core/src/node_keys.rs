@@ -194,12 +194,15 @@ impl LinkKeys {
         connection.map_or(Dialled::NoRoom, Dialled::Connection)
     }
 
-    /// Whether a node that refused CURVE is to be called without it: it says that it speaks NULL alone, has never been
-    /// seen with CURVE, and links may be without it.
+    /// Whether a node that refused CURVE is to be called without it: it has never been seen with CURVE, links may be
+    /// without it, and it says that it speaks NULL alone. A libzmq, which nodes of 0.1.0 have, may read this side's whole
+    /// greeting before it has sent its own, and then closes without a word.
     pub(crate) fn allows_plain(&self, node: Option<&NodeName>, why: &Loss) -> bool {
+        let is_null = *why == Loss::Ended(Ending::Mechanism(Some(Mechanism::Null)));
         self.keys.security == LinkSecurity::Prefer
-            && *why == Loss::Ended(Ending::Mechanism(Some(Mechanism::Null)))
-            && node.is_some_and(|node| !self.seen.contains(node))
+            && (is_null || *why == Loss::Closed)
+            && node
+                .is_some_and(|node| !self.seen.contains(node) && self.keys.key_of(node).is_some())
     }
 
     /// A connection to a node is there. False: it is with a key that is not the node's any more.

@@ -359,7 +359,7 @@ impl RelayLinks {
                     incoming.on_lost(id, loss_of(&why), unsent.len(), turn.ledger);
                 }
                 (TransportEvent::Refused { why, .. }, Some(peer))
-                    if turn.keys.allows_plain(Some(peer.node()), &why) =>
+                    if !peer.is_plain() && turn.keys.allows_plain(Some(peer.node()), &why) =>
                 {
                     peer.dial_plain(&mut turn);
                 }

@@ -46,6 +46,8 @@ pub(super) struct Peer<R> {
     address: Option<SocketAddr>,
     /// Where a node has just said that it speaks no CURVE, and may be called without.
     plain_at: Option<SocketAddr>,
+    /// Whether the last attempt was without.
+    is_plain: bool,
     /// When its endpoint may be looked up next.
     locate_at: Instant,
     /// Attempts that failed since the last connection.
@@ -84,6 +86,7 @@ impl<R: CallReply> Peer<R> {
             addresses: Vec::new(),
             address: None,
             plain_at: None,
+            is_plain: false,
             locate_at: now,
             failures: 0,
             dial_error: None,
@@ -258,12 +261,13 @@ impl<R: CallReply> Peer<R> {
     /// Connects to the address after the one that was tried last; after a loss, to the one that worked.
     fn dial(&mut self, turn: &mut Turn<'_, R>) {
         let plain_at = self.plain_at.take();
+        self.is_plain = plain_at.is_some();
         let worked = self.address.filter(|at| self.failures == 0 && self.addresses.contains(at));
         let next = worked.or_else(|| crate::next_address(&self.addresses, self.address));
         let Some(address) = plain_at.or(next) else { return };
         self.address = Some(address);
         self.dial_error = None;
-        let how = (address, plain_at.is_some());
+        let how = (address, self.is_plain);
         let node = self.key.node.as_ref();
         let connection = match turn.keys.dial(turn.now, turn.transport, node, how) {
             Dialled::Connection(connection) => connection,
@@ -317,7 +321,8 @@ impl<R: CallReply> Peer<R> {
 
     /// The connection ended before the other node had introduced itself.
     pub(super) fn on_refused(&mut self, turn: &mut Turn<'_, R>, why: &Loss) {
-        if turn.keys.allows_plain(self.key.node.as_ref(), why) {
+        let is_there = !self.is_plain && self.dial_error.is_none();
+        if is_there && turn.keys.allows_plain(self.key.node.as_ref(), why) {
             // It is called without encryption, at once.
             self.close(turn);
             (self.plain_at, self.stage) = (self.address, Stage::Closed { until: turn.now });

@@ -66,7 +66,10 @@ fn node_is_called_as_its_key_and_the_setting_say() {
 fn null_is_for_nodes_alone_that_say_it_and_were_never_seen_with_curve() {
     let (mut links, mut port) = link_keys(keys(LinkSecurity::Prefer, &[1, 2]));
     assert!(links.allows_plain(Some(&node(2)), &refuses_curve()));
-    assert!(!links.allows_plain(Some(&node(2)), &Loss::Closed));
+    assert!(links.allows_plain(Some(&node(2)), &Loss::Closed));
+    assert!(!links.allows_plain(Some(&node(2)), &Loss::Ended(Ending::HandshakeTimeout)));
+    // That was called without a key anyway.
+    assert!(!links.allows_plain(Some(&node(3)), &refuses_curve()));
     assert!(!links.allows_plain(None, &refuses_curve()));
 
     let id = port.accepted(any_instant(), PeerAddress::from(ADDRESS)).unwrap();
@@ -74,6 +77,7 @@ fn null_is_for_nodes_alone_that_say_it_and_were_never_seen_with_curve() {
     assert!(!links.allows_plain(Some(&node(2)), &refuses_curve()));
     // A person has taken its key back.
     links.set(keys(LinkSecurity::Prefer, &[1]), &mut port, &BTreeMap::new());
+    links.set(keys(LinkSecurity::Prefer, &[1, 2]), &mut port, &BTreeMap::new());
     assert!(links.allows_plain(Some(&node(2)), &refuses_curve()));
 
     let (links, _) = link_keys(keys(LinkSecurity::Require, &[1, 2]));

@@ -43,6 +43,8 @@ pub(super) struct Peer {
     address: Option<SocketAddr>,
     /// Where the node has just said that it speaks no CURVE, and may be called without.
     plain_at: Option<SocketAddr>,
+    /// Whether the last attempt was without.
+    is_plain: bool,
     /// When the look-up that is under way is given up, if there is one.
     locate_end: Option<Instant>,
     /// The number of the attempt.
@@ -99,6 +101,7 @@ impl Peer {
             addresses: Vec::new(),
             address: None,
             plain_at: None,
+            is_plain: false,
             locate_end: None,
             session: 0,
             failures: 0,
@@ -428,6 +431,11 @@ impl Peer {
         }
     }
 
+    /// Whether the last attempt was without CURVE.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// The node speaks no CURVE: connects without, at once.
     pub(super) fn dial_plain(&mut self, turn: &mut Turn<'_>) {
         if let Some(connection) = self.connection.take() {
@@ -440,12 +448,13 @@ impl Peer {
     /// Connects. Of several addresses, the one after that which was tried last has its turn.
     fn dial(&mut self, turn: &mut Turn<'_>) {
         let plain_at = self.plain_at.take();
+        self.is_plain = plain_at.is_some();
         let next = plain_at.or_else(|| crate::next_address(&self.addresses, self.address));
         let Some(address) = next else {
             return self.fail(LinkLoss::Disconnected, Vec::new(), turn);
         };
         self.address = Some(address);
-        let how = (address, plain_at.is_some());
+        let how = (address, self.is_plain);
         let connection = match turn.keys.dial(turn.now, turn.transport, Some(&self.node), how) {
             Dialled::Connection(connection) => connection,
             Dialled::NoRoom => return self.fail(LinkLoss::Disconnected, Vec::new(), turn),
