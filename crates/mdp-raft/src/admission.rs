@@ -261,8 +261,13 @@ mod tests {
         refused.count(Misfit::ForeignVote);
         refused.count(Misfit::Unknown);
 
-        let expected =
-            [("no_member", 0), ("no_voter", 0), ("foreign_vote", 2), ("unknown_sender", 1)];
+        let expected = [
+            ("no_member", 0),
+            ("no_voter", 0),
+            ("foreign_vote", 2),
+            ("unknown_sender", 1),
+            ("other_key", 0),
+        ];
         assert_eq!(refused.by_reason(), expected);
     }
 }
