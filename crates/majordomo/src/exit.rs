@@ -71,6 +71,7 @@ impl Exit {
             | CallError::MayHaveBeenExecuted { .. }
             | CallError::Unreachable { .. }
             | CallError::NoWorker { .. }
+            | CallError::NotAllowed { .. }
             | CallError::Interrupted { .. } => Self::NoReply,
             CallError::InvalidService(_) | CallError::RequestTooLarge { .. } => Self::Usage,
             CallError::ReplyTooLarge { .. }
@@ -133,7 +134,9 @@ impl Exit {
 
     fn after_connect(error: &ConnectError) -> Self {
         match error {
-            ConnectError::Endpoint(_) | ConnectError::NoAttempts => Self::Usage,
+            ConnectError::Endpoint(_) | ConnectError::NoAttempts | ConnectError::Keys(_) => {
+                Self::Usage
+            }
             ConnectError::Thread(_) | _ => Self::Failure,
         }
     }
@@ -144,6 +147,7 @@ impl Exit {
             | WorkerError::InvalidService(_)
             | WorkerError::ReservedService { .. }
             | WorkerError::ConcurrencyOutOfRange { .. }
+            | WorkerError::Keys(_)
             | WorkerError::NoHeartbeat => Self::Usage,
             WorkerError::Socket(_) | WorkerError::Thread(_) | WorkerError::Panicked | _ => {
                 Self::Failure
@@ -156,6 +160,7 @@ impl Exit {
             BenchError::Zero { .. }
             | BenchError::TooFewWorkers { .. }
             | BenchError::BodyTooShort { .. }
+            | BenchError::KeysWithoutLibzmq
             | BenchError::JobTooLong { .. }
             | BenchError::WindowTooLarge => Self::Usage,
             BenchError::Unreachable { .. } => Self::NoReply,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::values;
+use super::{keys::OwnKeyArgs, values};
 
 /// Where the administration port is when nothing else is said.
 pub(crate) const ADMIN_DEFAULT: &str = "http://127.0.0.1:5580";
@@ -24,6 +24,8 @@ pub(crate) struct ViewArgs {
         conflicts_with = "admin"
     )]
     pub(crate) endpoint: Vec<String>,
+    #[command(flatten)]
+    pub(crate) keys: OwnKeyArgs,
     /// How long each attempt waits for the answer.
     #[arg(long, short, value_name = "TIME", default_value = "2500ms", value_parser = values::time)]
     pub(crate) timeout: Duration,

@@ -20,7 +20,13 @@ const PROGRAM: &str = "MAJORDOMO_";
 const SLIPS_MAX: usize = 1;
 
 /// Variables of the other commands and of the containers that hold this program.
-const OTHERS: [&str; 3] = ["MAJORDOMO_ENDPOINT", "MAJORDOMO_ADMIN", "MAJORDOMO_WORK_ID"];
+const OTHERS: [&str; 5] = [
+    "MAJORDOMO_ENDPOINT",
+    "MAJORDOMO_ADMIN",
+    "MAJORDOMO_KEY",
+    "MAJORDOMO_SERVER_KEY",
+    "MAJORDOMO_WORK_ID",
+];
 
 /// One warning for each variable that is nearly a key.
 pub(super) fn nearly_keys(variables: &[(OsString, OsString)]) -> Vec<String> {

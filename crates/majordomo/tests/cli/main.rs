@@ -9,6 +9,7 @@ mod dev;
 mod drain;
 mod files_of_0_1_0;
 mod keys;
+mod own_keys;
 mod program;
 mod refusals;
 mod serve;
