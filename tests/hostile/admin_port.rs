@@ -74,6 +74,8 @@ fn page_of_another_server_reads_and_changes_nothing() {
     assert_eq!(ask("GET", "/api/v1/status", "evil.example", ""), "421");
     assert_eq!(ask("GET", "/metrics", "evil.example:5580", ""), "421");
     assert_eq!(ask("POST", "/api/v1/drain", "evil.example", ""), "421");
+    let is_said = |line: &str| line.contains("was not made") && line.contains("evil.example");
+    let _line = node.wait_for_log(is_said);
     let local = admin.to_string();
     assert_eq!(ask("POST", "/api/v1/drain", &local, "Origin: http://evil.example\r\n"), "403");
     assert_eq!(ask("POST", "/api/v1/drain", &local, "Sec-Fetch-Site: cross-site\r\n"), "403");

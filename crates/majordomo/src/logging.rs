@@ -90,7 +90,7 @@ where
     layer.fmt_fields(debug_fn(write_field).delimited(" ")).boxed()
 }
 
-/// Writes a field so that nothing of it can end the line or move the cursor: names and reasons come
+/// Writes a field so that nothing of it can end the line, move the cursor or turn the line around: names and reasons come
 /// from other machines, and one with a newline would put lines of its own into the log. JSON escapes
 /// by itself.
 fn write_field(
@@ -237,6 +237,20 @@ mod tests {
         assert_eq!(line(false, log), expected);
         let coloured = line(true, log);
         assert!(coloured.contains(escaped) && coloured.matches('\n').count() == 1, "{coloured:?}");
+    }
+
+    #[test]
+    fn nothing_that_is_logged_can_turn_its_line_around_or_separate_it() {
+        let separators = ['\u{2028}', '\u{2029}'].into_iter();
+        let embeddings = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        let marks = ['\u{200e}', '\u{200f}', '\u{61c}'];
+        for it in separators.chain(embeddings).chain(marks) {
+            let name = format!("n{it}1");
+            let expected = format!(" WARN x name=n{}1\n", it.escape_unicode());
+            assert_eq!(line(false, || tracing::warn!(%name, "x")), expected);
+        }
+        let name = "größe\u{200d}\u{5d0}";
+        assert_eq!(line(false, || tracing::warn!(%name, "x")), format!(" WARN x name={name}\n"));
     }
 
     #[test]

@@ -78,6 +78,8 @@ mutants! {
     BlockedForgotten "blocked-forgotten" "what a peer had no room for is never written",
     MessageLimitIgnored "message-limit-ignored" "a message grows beyond its limit",
     MessageBeforeReadyTaken "message-before-ready-taken" "a peer that did not introduce itself is served",
+    VouchNotChecked "vouch-not-checked" "a vouch for another key or another server is taken",
+    FrameNumberNotChecked "frame-number-not-checked" "frames may be repeated, left out and moved",
     // The turn of a node, and how it leaves.
     TimersBeforeReading "timers-before-reading" "deadlines count before what came was read",
     DrainNotFlushed "drain-not-flushed" "a drained node ends before its last replies left",

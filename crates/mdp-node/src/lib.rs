@@ -39,7 +39,6 @@ mod notes;
 mod poller;
 mod port;
 mod ports;
-mod rate_limiter;
 mod resolver;
 mod start;
 mod version;

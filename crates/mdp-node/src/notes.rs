@@ -4,21 +4,10 @@ use std::{net::IpAddr, time::Instant};
 
 use mdp_broker::{HeldRequest, Note, PeerId, WorkerEnd};
 use mdp_core::NodeEvent;
+use mdp_rate_limiter::{RateLimiter, event};
 use mdp_transport::{CurveError, Ending, Loss, Mechanism, NotZmtp3, PeerAddress};
 use mdp_wire::{RequestId, ServiceName};
 use tracing::field::DisplayValue;
-
-use crate::rate_limiter::{Admission, RateLimiter};
-
-/// An event whose source may have had too many lines: then `debug` alone shows it.
-macro_rules! event {
-    ($admission:expr, $level:ident, $($event:tt)*) => {
-        match $admission {
-            Admission::Allowed { left_out } => tracing::$level!(left_out, $($event)*),
-            Admission::Throttled => tracing::debug!($($event)*),
-        }
-    };
-}
 
 /// Logs what a person may want to read, bounded for each source.
 #[derive(Debug, Default)]
@@ -183,7 +172,7 @@ const fn advice(why: &Loss) -> Option<&'static str> {
         Ending::RoutingIdTooLong { .. }
         | Ending::Curve(_)
         | Ending::NotAdmitted
-        | Ending::KeyUnanswered
+        | Ending::AdmissionTimeout
         | Ending::MessageBeforeReady
         | Ending::HandshakeTooLong { .. }
         | Ending::HandshakeTimeout

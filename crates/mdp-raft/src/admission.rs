@@ -5,131 +5,103 @@
 //! Consensus is obeyed from members. A node that slept through a change of members does not know the new
 //! ones, and must not shut out a new leader: it asks those that it knows.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mdp_catalog::{CatalogEntry, NodeName};
-use tokio::sync::Semaphore;
+use mdp_rate_limiter::event;
 
 use crate::{
-    BoxFuture,
+    acquaintances::is_acquainted,
     calls::{Call, Refusal, Request},
-    clock::{Instant, now},
-    hub::{Hub, lock},
-    peers::Target,
+    hub::Hub,
+    lines::Line,
+    membership,
     runtime::Runtime,
     stored::VoteV1,
     types::Vote,
 };
 
-/// How many learners there may be: each costs the leader a stream of entries.
-pub(crate) const LEARNERS_MAX: usize = 16;
 /// How far a term may be above this node's. Terms rise by one with each election; a vote of a term near
 /// the highest number would leave no term for any election after it.
 const TERM_STEP_MAX: u64 = 1 << 32;
-/// For how long it holds that a member knows an id.
-const CONFIRMED_FOR: Duration = Duration::from_secs(10);
-/// For how long it holds that none does.
-const UNKNOWN_FOR: Duration = Duration::from_millis(500);
-/// Of how many ids it is remembered what the others say.
-const IDS_MAX: usize = 64;
-/// How often it is said that a node that is not known here leads, or wants to.
-const COMPLAINS_EVERY: Duration = Duration::from_secs(10);
-/// About how many ids others may be asked at once.
-const QUESTIONS_MAX: usize = 4;
-/// How long a question waits for its turn.
-const QUESTION_TURN: Duration = Duration::from_millis(500);
 /// The longest address of a node, in bytes: a name of 253 bytes (RFC 1035), scheme, zone and port.
 const ENDPOINT_BYTES_MAX: usize = 300;
 
-/// What this node knows of ids that are no members of its log.
-#[derive(Debug)]
-pub(crate) struct Acquaintances<R: Runtime> {
-    ids: Mutex<BTreeMap<u64, Acquaintance<R>>>,
-    questions: Semaphore,
-    /// When it was last said that a node that is not known here leads, or wants to.
-    complained: Mutex<Option<Instant<R>>>,
+/// Why a call of a node is refused that may not ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misfit {
+    /// The leader does this for members.
+    NoMember,
+    /// Voters ask for this.
+    NoVoter,
+    /// A vote that is not the caller's own, or of a term that no election led to.
+    ForeignVote,
+    /// The caller would lead this node, and no node that this one trusts has it as a voter.
+    Unknown,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Acquaintance<R: Runtime> {
-    is_known: bool,
-    until: Instant<R>,
-}
+impl Misfit {
+    const ALL: [Self; 4] = [Self::NoMember, Self::NoVoter, Self::ForeignVote, Self::Unknown];
 
-impl<R: Runtime> Default for Acquaintances<R> {
-    fn default() -> Self {
-        let questions = Semaphore::new(QUESTIONS_MAX);
-        Self { ids: Mutex::default(), questions, complained: Mutex::default() }
-    }
-}
-
-impl<R: Runtime> Acquaintances<R> {
-    /// Remembers what was found out about an id.
-    pub(crate) fn remember(&self, id: u64, is_known: bool) {
-        let now = now::<R>();
-        let mut ids = lock(&self.ids);
-        ids.retain(|_, known| known.until > now);
-        if ids.len() >= IDS_MAX
-            && let Some(first) = ids.iter().min_by_key(|(_, known)| known.until).map(|(id, _)| *id)
-        {
-            ids.remove(&first);
+    /// A word for metrics and log lines.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::NoMember => "no_member",
+            Self::NoVoter => "no_voter",
+            Self::ForeignVote => "foreign_vote",
+            Self::Unknown => "unknown_sender",
         }
-        let until = now + if is_known { CONFIRMED_FOR } else { UNKNOWN_FOR };
-        ids.insert(id, Acquaintance { is_known, until });
     }
+}
 
-    /// Whether it is to be said again that a node that is not known here leads, or wants to.
-    fn may_complain(&self) -> bool {
-        let now = now::<R>();
-        let mut complained = lock(&self.complained);
-        let is_due = complained.is_none_or(|at| now >= at + COMPLAINS_EVERY);
-        if is_due {
-            *complained = Some(now);
+/// How many calls were refused because of who called, by reason.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedCalls([AtomicU64; Misfit::ALL.len()]);
+
+impl RefusedCalls {
+    fn count(&self, why: Misfit) {
+        for (counter, _) in self.0.iter().zip(Misfit::ALL).filter(|(_, of)| *of == why) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
-        is_due
     }
 
-    fn recall(&self, id: u64) -> Option<bool> {
-        let now = now::<R>();
-        lock(&self.ids).get(&id).filter(|known| known.until > now).map(|known| known.is_known)
+    /// All reasons, also those that were none yet.
+    pub(crate) fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.0.iter().map(|counter| counter.load(Ordering::Relaxed));
+        Misfit::ALL.iter().map(|why| why.label()).zip(counts).collect()
     }
+}
+
+/// What helps a node that no longer knows its cluster.
+pub(crate) const LOST_REMEDY: &str = "if the other members were replaced while this node was down, name a \
+     node that is a member now in cluster.peers of this node, and restart it";
+
+/// Whether this node may no longer know its cluster: it was a member, and hears no leader.
+fn is_lost(hub: &Hub<impl Runtime>) -> bool {
+    hub.is_initialised() && !hub.hears_leader()
 }
 
 /// Whether this node does what the call asks for, as far as that depends on who calls.
 pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
-    let admitted = match &call.request {
-        // Anyone may ask who this node is, and ask to become a member.
-        Request::Hello { .. } | Request::Join { .. } => true,
-        // The leader decides, who asks its own list of members again: that of another node may be old.
-        Request::Propose { .. } | Request::ReadIndex { .. } => {
-            !hub.is_leader() || is_member(hub, call.from)
-        }
-        // Anyone can become a learner.
-        Request::Change(_) => is_voter(hub, call.from),
-        Request::Append { vote, .. } | Request::Snapshot { vote, .. } => {
-            votes_for_itself(hub, call.from, *vote) && is_acquainted(hub, call).await
-        }
-        Request::Vote(ballot) | Request::PreVote(ballot) => {
-            votes_for_itself(hub, call.from, ballot.vote) && is_acquainted(hub, call).await
-        }
-        Request::TakeOver { leader, .. } => {
-            votes_for_itself(hub, call.from, *leader) && is_acquainted(hub, call).await
-        }
-    };
-    if admitted {
-        return Ok(());
-    }
-    hub.state.refused_calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let Err(why) = admit(hub, call).await else { return Ok(()) };
+    hub.state.refused_calls.count(why);
     tracing::debug!(
         from = %mdp_catalog::NodeId(call.from),
         name = call.from_name,
+        why = why.label(),
         "a call of a node that may not ask for it is refused"
     );
-    complain_if_cut_off(hub, call);
+    if why == Misfit::Unknown && is_lost(hub) {
+        hub.on_unknown_leader();
+        event!(
+            hub.state.lines.admit(Line::Unknown),
+            warn,
+            from = %mdp_catalog::NodeId(call.from),
+            name = call.from_name,
+            "a node that this one does not know wants to lead it, no known node answers for that \
+             one, and no leader is heard; {LOST_REMEDY}"
+        );
+    }
     if let Request::Change(_) = call.request
         && is_member(hub, call.from)
     {
@@ -140,19 +112,27 @@ pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Re
     Err(Refusal::Unavailable)
 }
 
-/// A member that slept while all nodes that it knows were replaced obeys none of the new ones, and only a person
-/// can tell whether these are its cluster.
-fn complain_if_cut_off(hub: &Hub<impl Runtime>, call: &Call) {
-    let is_cut_off = hub.is_initialised() && !hub.hears_leader();
-    if is_cut_off && call.request.is_of_consensus() && hub.state.acquaintances.may_complain() {
-        tracing::warn!(
-            from = %mdp_catalog::NodeId(call.from),
-            name = call.from_name,
-            "no leader is known, and a node that is not known here leads or wants to: none of the members \
-             and of cluster.peers says that it knows it. If it is of this cluster, name it in cluster.peers of \
-             this node and start it again"
-        );
+async fn admit(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Misfit> {
+    let vote = match &call.request {
+        // Any node may ask who this node is, and ask to become a member.
+        Request::Hello { .. } | Request::Join { .. } => return Ok(()),
+        // The leader decides, which looks at its own list of members again: that of another node may be old.
+        Request::Propose { .. } | Request::ReadIndex { .. } => {
+            let is_refused = hub.is_leader() && !is_member(hub, call.from);
+            return if is_refused { Err(Misfit::NoMember) } else { Ok(()) };
+        }
+        // Any node can become a learner.
+        Request::Change(_) => {
+            return if is_voter(hub, call.from) { Ok(()) } else { Err(Misfit::NoVoter) };
+        }
+        Request::Append { vote, .. } | Request::Snapshot { vote, .. } => *vote,
+        Request::Vote(ballot) | Request::PreVote(ballot) => ballot.vote,
+        Request::TakeOver { leader, .. } => *leader,
+    };
+    if !votes_for_itself(hub, call.from, vote) {
+        return Err(Misfit::ForeignVote);
     }
+    if is_acquainted(hub, call).await { Ok(()) } else { Err(Misfit::Unknown) }
 }
 
 /// Whether an id is a voter: of a change that is not complete, before it or after it.
@@ -172,63 +152,15 @@ fn votes_for_itself(hub: &Hub<impl Runtime>, from: u64, vote: VoteV1) -> bool {
     vote.leader_id.node_id == from && (step <= TERM_STEP_MAX || !hub.is_initialised())
 }
 
-/// Whether the caller is a voter as far as this node knows, or as others do. A learner leads no node, and
-/// any program can become one.
-async fn is_acquainted(hub: &Hub<impl Runtime>, call: &Call) -> bool {
-    if is_voter(hub, call.from) {
-        return true;
-    }
-    if let Some(is_known) = hub.state.acquaintances.recall(call.from) {
-        return is_known;
-    }
-    let turn = hub.timeout(QUESTION_TURN, hub.state.acquaintances.questions.acquire()).await;
-    // Beyond that the caller tries again.
-    let Ok(Ok(_question)) = turn else { return false };
-    if let Some(is_known) = hub.state.acquaintances.recall(call.from) {
-        return is_known;
-    }
-    let is_known = does_anyone_know(hub, call).await;
-    hub.state.acquaintances.remember(call.from, is_known);
-    is_known
-}
-
-/// Asks all that this node trusts at once, and waits for the first that knows the caller: who is at the
-/// addresses of its members, and of those that its configuration names. By address, not by id: while this
-/// node slept, all of them may have lost their volumes and come back as other members.
-async fn does_anyone_know(hub: &Hub<impl Runtime>, call: &Call) -> bool {
-    let Some(cluster) = call.cluster else { return false };
-    let membership = hub.membership();
-    let others = membership.nodes().filter(|(id, _)| **id != hub.id());
-    let members = others.map(|(id, member)| hub.peers.target(*id, member).endpoint);
-    let seeds = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
-    let trusted: BTreeSet<String> =
-        members.chain(seeds.map(|seed| seed.endpoint.clone())).collect();
-    let trusted: Vec<Target> =
-        trusted.into_iter().map(|endpoint| Target { id: None, endpoint }).collect();
-    let about = (call.from, call.from_name.as_str());
-    let mut questions: Vec<BoxFuture<'_, Result<(), ()>>> =
-        vec![Box::pin(async { is_seed(hub, cluster, call).await.then_some(()).ok_or(()) })];
-    for target in &trusted {
-        let question = hub.peers.vouches(target, cluster, about);
-        questions.push(Box::pin(async { question.await.then_some(()).ok_or(()) }));
-    }
-    futures_util::future::select_ok(questions).await.is_ok()
-}
-
-/// Whether the caller is who answers at the address of the seed whose name it has, in the same cluster.
-async fn is_seed(hub: &Hub<impl Runtime>, cluster: u128, call: &Call) -> bool {
-    let seed = hub.config.seeds.iter().find(|seed| seed.name.as_str() == call.from_name);
-    let Some(seed) = seed.filter(|seed| seed.name != *hub.name()) else { return false };
-    let target = Target { id: None, endpoint: seed.endpoint.clone() };
-    let hello = Request::Hello { seeds: hub.seed_list() };
-    hub.peers.says_it_is(&target, cluster, hello, call.from).await
-}
-
 /// Whether a member may propose this: something about itself. About others the leader decides.
 pub(crate) fn may_propose(hub: &Hub<impl Runtime>, from: u64, entry: &CatalogEntry) -> bool {
     let membership = hub.membership();
     let Some(member) = membership.get_node(&from) else { return false };
     let is_own = |name: &NodeName| name.as_str() == member.name;
+    // It follows the log that it proposes to: a record says that a node took part.
+    if !is_voter(hub, from) && !membership::has_ever_answered(hub, from) {
+        return false;
+    }
     match entry {
         CatalogEntry::NodeUp(up) => {
             let endpoints = [&up.endpoints.cluster, &up.endpoints.relay];
@@ -283,26 +215,15 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn that_a_node_is_cut_off_is_said_every_ten_seconds_at_most() {
-        let acquaintances = Acquaintances::<crate::Tokio>::default();
-        assert!(acquaintances.may_complain());
-        tokio::time::advance(COMPLAINS_EVERY / 2).await;
-        assert!(!acquaintances.may_complain());
-        tokio::time::advance(COMPLAINS_EVERY / 2).await;
-        assert!(acquaintances.may_complain() && !acquaintances.may_complain());
-    }
-
     #[test]
-    fn what_was_found_out_of_an_id_is_remembered_of_a_few() {
-        let acquaintances = Acquaintances::<crate::Tokio>::default();
-        acquaintances.remember(1, false);
-        for id in 2..2 + u64::try_from(IDS_MAX).unwrap() {
-            acquaintances.remember(id, true);
-        }
+    fn refused_calls_are_counted_by_reason_and_none_is_left_out() {
+        let refused = RefusedCalls::default();
+        refused.count(Misfit::ForeignVote);
+        refused.count(Misfit::ForeignVote);
+        refused.count(Misfit::Unknown);
 
-        assert_eq!(acquaintances.recall(1), None);
-        assert_eq!(acquaintances.recall(2), Some(true));
-        assert_eq!(lock(&acquaintances.ids).len(), IDS_MAX);
+        let expected =
+            [("no_member", 0), ("no_voter", 0), ("foreign_vote", 2), ("unknown_sender", 1)];
+        assert_eq!(refused.by_reason(), expected);
     }
 }

@@ -165,7 +165,7 @@ impl Consensus {
 }
 
 impl<R: Runtime> Consensus<R> {
-    /// As [`start`](Consensus::start), on the machine of whoever calls this, which it must be asked
+    /// As [`start`](Consensus::start), on the machine of the caller, which it must be asked
     /// on later, too, and on a volume in the place of the data directory, which is only named in
     /// errors.
     ///

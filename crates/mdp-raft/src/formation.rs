@@ -1,5 +1,5 @@
-//! From an empty data directory to membership: the first seed forms the cluster, everybody else
-//! joins it. Nothing here ever times out: a node that can not go on says why, and waits.
+//! From an empty data directory to membership: the first seed forms the cluster, all other
+//! nodes join it. Nothing here ever times out: a node that can not go on says why, and waits.
 //!
 //! Only the first seed forms a cluster, with all seeds as voters, and only when every other seed
 //! answers that it belongs to none: a node that lost its volume must not form a second cluster.
@@ -10,12 +10,14 @@ use std::{
     time::Duration,
 };
 
+use mdp_rate_limiter::event;
 use openraft::errors::RaftError;
 
 use crate::{
     Lane, NotReady, Seed, Stop,
     calls::{Hello, Refusal, Reply, Request},
     hub::{Hub, Leader},
+    lines::Line,
     membership,
     network::leader_hint,
     peers::{CallFailure, Target},
@@ -71,7 +73,7 @@ async fn stay(hub: &Hub<impl Runtime>) {
 }
 
 /// A node is a member from the moment that its log says so, but the entry may be lost with the leader
-/// that wrote it: the next one knows nothing of this node. Whoever is a member is told so.
+/// that wrote it: the next one knows nothing of this node. One that is a member is told so.
 async fn join_again(hub: &Hub<impl Runtime>) {
     let membership = hub.membership();
     for (id, member) in membership.nodes().filter(|(id, _)| **id != hub.id()) {
@@ -111,7 +113,7 @@ async fn ask_around(hub: &Hub<impl Runtime>) -> Option<Stop> {
     let (mut foreign, mut knows_us) = (None, false);
     for (id, member) in hub.membership().nodes() {
         match hello(hub, &hub.peers.target(*id, member)).await {
-            // Whoever is called at this node's address is this node, or has a copy of its data.
+            // The node that is called at this node's address is this node, or has a copy of its data.
             Ok(hello) if hello.id == hub.id() && hello.process != hub.process => {
                 return Some(Stop::Superseded { name: hub.name().as_str().to_owned() });
             }
@@ -362,7 +364,8 @@ pub(crate) async fn pass_on(hub: &Hub<impl Runtime>, newcomer: Newcomer) -> Resu
     let request = Request::Join { endpoint, version };
     match hub.peers.call_for((id, name.clone()), &target, request, PASS_ON_TIMEOUT).await {
         Ok(Reply::Joined) => {
-            tracing::info!(name, leader = target.endpoint, "passed on that a node wants to join");
+            let (admission, leader) = (hub.state.lines.admit(Line::PassedOn), &target.endpoint);
+            event!(admission, info, name, leader, "passed on that a node wants to join");
             Ok(Reply::Joined)
         }
         // About this node and the leader, and not about the newcomer.

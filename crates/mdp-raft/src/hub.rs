@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +17,13 @@ use tokio::sync::Semaphore;
 
 use crate::{
     ConsensusConfig, News, NewsSender, NotReady, Stop,
-    admission::Acquaintances,
+    acquaintances::Acquaintances,
+    admission::RefusedCalls,
     calls::Refusal,
     clock::{Instant, Sleep, Timeout, now, timeout, timeout_at},
     incoming::SnapshotAssembly,
+    lines::LineLimits,
+    membership::Unanswered,
     peers::{Peers, Target},
     runtime::{Runtime, random_bytes},
     state_machine::{SharedCatalog, StateMachine},
@@ -39,6 +42,9 @@ const ROUNDS_MAX: usize = 16;
 
 /// For how many election timeouts a leader that is not heard still counts as one.
 const LEADERLESS_ELECTION_TIMEOUTS: u32 = 2;
+
+/// For how long the status names an unknown node that wanted to lead this one.
+const UNKNOWN_LEADER_FOR: Duration = Duration::from_secs(10);
 
 /// Shared by the tasks of one node's consensus.
 #[derive(Debug)]
@@ -79,7 +85,13 @@ pub(crate) struct State<R: Runtime> {
     /// Callers that are no members of this node's log.
     pub(crate) acquaintances: Acquaintances<R>,
     /// Calls of nodes that may not ask for it.
-    pub(crate) refused_calls: AtomicU64,
+    pub(crate) refused_calls: RefusedCalls,
+    /// Log lines that others can cause.
+    pub(crate) lines: LineLimits<R>,
+    /// Learners that have not answered this leader yet.
+    pub(crate) unanswered: Unanswered<R>,
+    /// When a node that no known node answers for last wanted to lead this one, without a leader.
+    unknown_leader: Mutex<Option<Instant<R>>>,
     is_leaving: AtomicBool,
     is_over: AtomicBool,
     /// When this process began to take part.
@@ -99,7 +111,10 @@ impl<R: Runtime> Default for State<R> {
             silences: Mutex::default(),
             settling: Mutex::default(),
             acquaintances: Acquaintances::default(),
-            refused_calls: AtomicU64::default(),
+            refused_calls: RefusedCalls::default(),
+            lines: LineLimits::default(),
+            unanswered: Unanswered::default(),
+            unknown_leader: Mutex::default(),
             is_leaving: AtomicBool::default(),
             is_over: AtomicBool::default(),
             began: now::<R>(),
@@ -196,6 +211,16 @@ impl<R: Runtime> Hub<R> {
     /// Whether no majority answers this node.
     pub(crate) fn is_alone(&self) -> bool {
         self.leaderless_for() > self.config.election_timeout_max
+    }
+
+    /// A node that no known node answers for wants to lead this one, which hears no leader.
+    pub(crate) fn on_unknown_leader(&self) {
+        *lock(&self.state.unknown_leader) = Some(self.now());
+    }
+
+    /// Whether that happened a moment ago.
+    pub(crate) fn meets_unknown_leader(&self) -> bool {
+        lock(&self.state.unknown_leader).is_some_and(|at| at.elapsed() < UNKNOWN_LEADER_FOR)
     }
 
     /// Sets what forming or joining waits for; logs it when it changes.

@@ -7,6 +7,7 @@ use crate::{
     calls::{Answer, Appended, Ballot, Call, Hello, REFUSAL_FORMAT, Refusal, Reply, Request},
     formation::{self, Newcomer},
     hub::{Hub, lock},
+    lines::Line,
     membership, reads,
     runtime::Runtime,
     stored::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1},
@@ -14,6 +15,7 @@ use crate::{
     upgrade,
 };
 use mdp_catalog::{NodeId, NodeName};
+use mdp_rate_limiter::event;
 use mdp_wire::{
     codec::{CodecError, DECODED_BYTES_MAX},
     relay::WireRange,
@@ -94,9 +96,10 @@ fn is_meant(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
 async fn belong(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
     match (hub.identity.identity().cluster_id, call.cluster) {
         (Some(ours), Some(theirs)) if ours == theirs => {
-            // A newcomer's question may have been passed on: then another node was heard. And strangers
-            // must not push members out of what is remembered.
-            if !is_introduction(&call.request) && hub.membership().get_node(&call.from).is_some() {
+            // A newcomer's question may have been passed on, and one about a voter is asked in its name: then
+            // another node was heard. And strangers must not push members out of what is remembered.
+            let is_own = !is_introduction(&call.request) && !is_about_sender(&call.request);
+            if is_own && hub.membership().get_node(&call.from).is_some() {
                 hub.peers.on_heard(call.from);
             }
             Ok(())
@@ -135,6 +138,11 @@ const fn is_introduction(request: &Request) -> bool {
         | Request::Propose { .. }
         | Request::Change(_) => false,
     }
+}
+
+/// A proposal without an entry is how another node asks whether the sender is a voter.
+const fn is_about_sender(request: &Request) -> bool {
+    matches!(request, Request::Propose { entry } if entry.is_empty())
 }
 
 async fn reply(hub: &Hub<impl Runtime>, call: Call) -> Result<Reply, Refusal> {
@@ -269,7 +277,8 @@ async fn propose(hub: &Hub<impl Runtime>, from: u64, entry: &[u8]) -> Result<Rep
     }
     // From a node that is newer than its leader: it should know better, and asks again in vain.
     let entry = mdp_catalog::decode_entry(entry).map_err(|error| {
-        tracing::warn!(%error, "another node proposes what this version can not read");
+        let (admission, from) = (hub.state.lines.admit(Line::Proposal), NodeId(from));
+        event!(admission, warn, %from, %error, "another node proposes what this version can not read");
         unknown_format(hub)
     })?;
     if !admission::may_propose(hub, from, &entry) {
@@ -285,7 +294,8 @@ async fn propose(hub: &Hub<impl Runtime>, from: u64, entry: &[u8]) -> Result<Rep
 
 /// A node that can not read what the leader has written can not follow: it stops rather than skips.
 async fn unreadable(hub: &Hub<impl Runtime>, error: &CodecError) -> Refusal {
-    tracing::warn!(%error, "the leader sent what this version can not read");
+    let admission = hub.state.lines.admit(Line::Entries);
+    event!(admission, warn, %error, "the leader sent what this version can not read");
     if let CodecError::UnknownFormat { .. } = error {
         hub.stop(Stop::Version { reason: error.to_string() }).await;
     }

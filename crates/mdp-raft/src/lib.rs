@@ -18,6 +18,7 @@
 //! | `membership` | the leader makes, promotes, replaces and removes members, and finishes changes that are half done |
 //! | `expiry` | the leader ends the lives of nodes that it does not hear |
 //! | `calls`, `formats`, `peers`, `incoming`, `network` | calls between nodes: their types, in which format, and both ends |
+//! | `admission`, `acquaintances`, `lines` | whose calls are obeyed, whom this node asks about a caller, and how often it logs what callers cause |
 //! | `store`, `state_machine` | the log, the vote and the catalog on disk |
 //! | `runtime`, `clock`, `volume` | what is taken from the machine: [`Tokio`], or a simulated one |
 //! | `view` | how Raft is, for those who check it |
@@ -33,6 +34,7 @@
 //!    got no answer has an unknown outcome, never a negative one.
 //! 5. Only monotonic time counts. Who stood still, or came to lead just now, ends nobody's life.
 
+mod acquaintances;
 mod admission;
 mod calls;
 mod clock;
@@ -43,6 +45,7 @@ mod formats;
 mod hub;
 mod incoming;
 mod life;
+mod lines;
 mod membership;
 mod network;
 mod news;

@@ -6,6 +6,7 @@
 //! *one* change swaps the ids, and only while the old one is unheard.
 
 mod lead;
+mod learners;
 pub(crate) mod progress;
 mod propose;
 mod quorum;
@@ -14,8 +15,10 @@ mod target;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use mdp_catalog::{CatalogEntry, NodeId, NodeName};
+use mdp_rate_limiter::event;
 use openraft::ChangeMembers;
 
+pub(crate) use self::learners::{Unanswered, has_ever_answered};
 pub use self::progress::MemberChange;
 pub(crate) use self::target::RemovalTarget;
 use self::{
@@ -25,11 +28,13 @@ use self::{
     quorum::{has_answered_within, wait_for_answers},
 };
 use crate::{
-    admission::{LEARNERS_MAX, is_endpoint},
+    acquaintances,
+    admission::is_endpoint,
     calls::{BUSY, Change, Refusal},
     clock::Ticks,
     formation,
     hub::Hub,
+    lines::Line,
     peers::Target,
     runtime::Runtime,
     types::{Member, Membership},
@@ -55,11 +60,14 @@ pub(crate) async fn join(
     endpoint: &str,
     version: (u16, u16, u16),
 ) -> Changed {
-    if name.parse::<NodeName>().is_err() || !is_endpoint(endpoint) {
-        let reason = format!(
-            "{name:?} at {endpoint:?} cannot be a node: use a name of 1 to 63 letters, digits, '-', '_' or '.', and tcp://HOST:PORT"
-        );
-        return Err(Refusal::Change { reason });
+    is_sound(name, endpoint)?;
+    // Before its turn: it may take a while, and strangers can cause it. Of learners that never answer, none
+    // takes the slot of another.
+    if learners::are_slots_taken(hub)
+        && hub.membership().get_node(&id).is_none()
+        && !acquaintances::answers_itself(hub, (id, name), endpoint).await
+    {
+        return Err(learners::too_many());
     }
     let turn = hub.timeout(TURN_TIMEOUT, hub.state.changing.lock()).await;
     let _one_at_a_time = turn.map_err(|_| Refusal::Unavailable)?;
@@ -77,29 +85,36 @@ pub(crate) async fn join(
         if *known == member {
             return Ok(());
         }
-        tracing::info!(%member, "a member has another address");
-        return let_in(hub, ChangeMembers::SetNodes([(id, member)].into())).await;
+        // The data directory of an id has the name that it was made for.
+        if known.name != member.name {
+            return Err(Refusal::NameInUse);
+        }
+        let moved = member.clone();
+        let_in(hub, ChangeMembers::SetNodes([(id, moved)].into())).await?;
+        let admission = hub.state.lines.admit(Line::Moved);
+        event!(admission, info, %member, "a member has another address");
+        return Ok(());
     }
-    if let Some((old, _)) = namesake(&membership, id, name)
-        && hub.silence_of(old) < Some(hub.config.node_timeout)
-    {
+    let mut others = namesakes(&membership, id, name);
+    if others.any(|old| hub.silence_of(old) < Some(hub.config.node_timeout)) {
         return Err(Refusal::NameInUse);
     }
-    // It was removed, and is retired soon.
-    if hub.catalog.with(|catalog, _| catalog.nodes().any(|(_, record)| record.node_id.0 == id)) {
-        return Err(Refusal::Unavailable);
-    }
-    if membership.learner_ids().count() >= LEARNERS_MAX {
-        return Err(Refusal::Change { reason: too_many_learners() });
-    }
-    tracing::info!(%member, id = %NodeId(id), "a node joins as a learner");
-    let_in(hub, ChangeMembers::AddNodes([(id, member)].into())).await
+    let change = learners::admit(hub, id, &member)?;
+    let_in(hub, change).await?;
+    let (admission, id) = (hub.state.lines.admit(Line::Joined), NodeId(id));
+    event!(admission, info, %member, %id, "a node joins as a learner");
+    Ok(())
 }
 
-fn too_many_learners() -> String {
-    format!(
-        "there are {LEARNERS_MAX} learners already, as many as there may be: remove one, or wait until one is promoted"
-    )
+/// Whether this can be a node.
+fn is_sound(name: &str, endpoint: &str) -> Changed {
+    if name.parse::<NodeName>().is_ok() && is_endpoint(endpoint) {
+        return Ok(());
+    }
+    let reason = format!(
+        "{name:?} at {endpoint:?} cannot be a node: use a name of 1 to 63 letters, digits, '-', '_' or '.', and tcp://HOST:PORT"
+    );
+    Err(Refusal::Change { reason })
 }
 
 /// Makes a change that a node asks for again and again until it is made.
@@ -114,10 +129,11 @@ async fn let_in(hub: &Hub<impl Runtime>, change: ChangeMembers<u64, Member>) -> 
     })
 }
 
-/// Another member under the same name.
-fn namesake<'a>(membership: &'a Membership, id: u64, name: &str) -> Option<(u64, &'a Member)> {
-    let mut nodes = membership.nodes();
-    nodes.find(|(other, member)| **other != id && member.name == name).map(|(id, node)| (*id, node))
+/// The other members under the same name.
+fn namesakes(membership: &Membership, id: u64, name: &str) -> impl Iterator<Item = u64> {
+    let nodes = membership.nodes();
+    let others = nodes.filter(move |(other, member)| **other != id && member.name == name);
+    others.map(|(id, _)| *id)
 }
 
 /// Runs forever: the leader promotes learners that have caught up, and finishes what is half done.
@@ -126,6 +142,7 @@ pub(crate) async fn run<R: Runtime>(hub: Arc<Hub<R>>) {
     loop {
         ticks.tick().await;
         progress::watch(&hub, &hub.metrics());
+        learners::watch(&hub);
         if !hub.is_leader() {
             continue;
         }
@@ -166,32 +183,38 @@ async fn promote(hub: &Hub<impl Runtime>, id: u64) -> Changed {
     let Some(member) = membership.get_node(&id).cloned() else { return Ok(()) };
     let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
     let add = ChangeMembers::AddVoterIds([id].into());
-    let Some((old, _)) = namesake(&membership, id, &member.name) else {
+    let old: BTreeSet<u64> = namesakes(&membership, id, &member.name).collect();
+    if old.is_empty() {
         tracing::debug!(%member, "a learner has caught up");
         voters.insert(id);
         let proposal = Proposal { change: add, voters: Some(voters), newcomer: Some(id) };
         propose(hub, proposal).await?;
         tracing::info!(%member, "a learner has caught up and became a voter");
         return Ok(());
-    };
+    }
     // Of two ids under one name, the one that is a voter is the older.
     if voters.contains(&id) {
         return Ok(());
     }
-    if hub.silence_of(old) < Some(hub.config.node_timeout) {
+    if old.iter().any(|old| hub.silence_of(*old) < Some(hub.config.node_timeout)) {
         return Err(Refusal::NameInUse);
     }
     // A voter that is removed leaves the members by itself, at the end of the change.
-    let remove = if voters.remove(&old) {
-        ChangeMembers::RemoveVoters([old].into())
-    } else {
-        ChangeMembers::RemoveNodes([old].into())
-    };
+    let (of_voters, of_learners): (BTreeSet<u64>, _) = old.iter().partition(|it| voters.remove(it));
+    let mut changes = vec![add];
+    if !of_learners.is_empty() {
+        changes.push(ChangeMembers::RemoveNodes(of_learners));
+    }
+    if !of_voters.is_empty() {
+        changes.push(ChangeMembers::RemoveVoters(of_voters));
+    }
     voters.insert(id);
-    let change = ChangeMembers::Batch(vec![add, remove]);
+    let change = ChangeMembers::Batch(changes);
     propose(hub, Proposal { change, voters: Some(voters), newcomer: Some(id) }).await?;
-    tracing::warn!(%member, old = %NodeId(old), new = %NodeId(id), "a member that lost its volume is replaced");
-    drop(retire(hub, old).await);
+    for old in old {
+        tracing::warn!(%member, old = %NodeId(old), new = %NodeId(id), "a member that lost its volume is replaced");
+        drop(retire(hub, old).await);
+    }
     Ok(())
 }
 
@@ -271,6 +294,7 @@ fn already_voter(name: &str) -> String {
 }
 
 async fn add(hub: &Hub<impl Runtime>, name: &str, endpoint: &str) -> Changed {
+    is_sound(name, endpoint)?;
     settle(hub).await?;
     let target = Target { id: None, endpoint: endpoint.to_owned() };
     let hello = formation::hello(hub, &target).await.map_err(|failure| Refusal::Change {
@@ -292,11 +316,12 @@ async fn add(hub: &Hub<impl Runtime>, name: &str, endpoint: &str) -> Changed {
         return Err(Refusal::Change { reason });
     }
     upgrade::fits(hub, hello.version).map_err(|reason| Refusal::Change { reason })?;
-    if namesake(&membership, hello.id, name).is_some() {
+    if namesakes(&membership, hello.id, name).next().is_some() {
         return Err(Refusal::Change { reason: format!("a member is named {name} already") });
     }
     let member = Member { name: name.to_owned(), endpoint: endpoint.to_owned() };
-    propose(hub, Proposal::of_learners(ChangeMembers::AddNodes([(hello.id, member)].into()))).await
+    let change = learners::admit(hub, hello.id, &member)?;
+    propose(hub, Proposal::of_learners(change)).await
 }
 
 /// The ids of the members of a name: two, while one that lost its volume is replaced.

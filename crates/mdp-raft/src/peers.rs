@@ -49,7 +49,7 @@ pub(crate) enum CallFailure {
 /// To whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// The id that must answer; `None`: any.
+    /// The id that must answer; `None`: the node that is there.
     pub(crate) id: Option<u64>,
     /// Where.
     pub(crate) endpoint: String,
@@ -97,7 +97,7 @@ impl<R: Runtime> Peers<R> {
     }
 
     /// A member's address: that of the seed list before that of the membership, because a person
-    /// can change the list of a node that was moved, but not the membership of one without
+    /// can change the list of a node that was moved, and no person the membership of one without
     /// a leader.
     pub(crate) fn target(&self, id: u64, member: &Member) -> Target {
         let seed = self.seeds.iter().find(|seed| seed.name.as_str() == member.name);
@@ -167,8 +167,8 @@ impl<R: Runtime> Peers<R> {
         self.send(&self.envelope(from, target, request), target, Lane::Control, timeout).await
     }
 
-    /// Whether another node has this id as a member. A member's proposal without an entry cannot be read,
-    /// and that of another node is not looked at: so 0.1.0 answers, too.
+    /// Whether another node has this id as a voter. A member's proposal without an entry cannot be read,
+    /// and that of another node is not looked at: so 0.1.0 answers, too, of members.
     pub(crate) async fn vouches(
         &self,
         target: &Target,
@@ -178,27 +178,24 @@ impl<R: Runtime> Peers<R> {
         let question = Request::Propose { entry: Vec::new() };
         let mut call = self.envelope((id, name.to_owned()), target, question);
         call.cluster = Some(cluster);
-        let answer = self.send(&call, target, Lane::Control, VOUCH_TIMEOUT).await;
-        matches!(answer, Err(CallFailure::Refused(Refusal::Format { .. })))
+        let answered = self.exchange_again(target, Lane::Control, &call, VOUCH_TIMEOUT).await;
+        answered.is_ok_and(|(format, answer)| says_yes(&answer, cluster, format))
     }
 
-    /// Whether who is there says that it is this node of this cluster.
-    pub(crate) async fn says_it_is(
+    /// The id of the node that is there, if it says that it is of this cluster.
+    pub(crate) async fn who_is_at(
         &self,
         target: &Target,
         cluster: u128,
         hello: Request,
-        id: u64,
-    ) -> bool {
+    ) -> Option<u64> {
         let identity = self.identity.identity();
         let own = (identity.node_id.0, identity.name.as_str().to_owned());
         let mut call = self.envelope(own, target, hello);
         call.cluster = Some(cluster);
-        let answered = self.exchange(target, Lane::Control, &call, VOUCH_TIMEOUT).await;
-        answered.is_ok_and(|(_, answer)| {
-            let is_it = matches!(&answer.reply, Reply::Hello(hello) if hello.id == id);
-            is_it && answer.cluster == Some(cluster)
-        })
+        let (_, answer) = self.exchange(target, Lane::Control, &call, VOUCH_TIMEOUT).await.ok()?;
+        let Reply::Hello(hello) = answer.reply else { return None };
+        (answer.cluster == Some(cluster)).then_some(hello.id)
     }
 
     fn envelope(
@@ -219,13 +216,7 @@ impl<R: Runtime> Peers<R> {
         lane: Lane,
         timeout: Duration,
     ) -> Result<Reply, CallFailure> {
-        let (format, mut answer) = self.exchange(target, lane, call, timeout).await?;
-        if matches!(answer.reply, Reply::Refused(Refusal::Format { .. }))
-            && self.formats.newest(&target.endpoint) != format
-        {
-            // It was rolled back since, or another one is there; what it knows was in its answer.
-            (_, answer) = self.exchange(target, lane, call, timeout).await?;
-        }
+        let (_, answer) = self.exchange_again(target, lane, call, timeout).await?;
         if let (Some(ours), Some(theirs)) = (call.cluster, answer.cluster)
             && ours != theirs
         {
@@ -249,6 +240,24 @@ impl<R: Runtime> Peers<R> {
             | Reply::Proposed
             | Reply::Changed { .. }) => Ok(reply),
         }
+    }
+
+    /// Sends a call, and once more if the other node knows another format than was thought.
+    async fn exchange_again(
+        &self,
+        target: &Target,
+        lane: Lane,
+        call: &Call,
+        timeout: Duration,
+    ) -> Result<(u16, Answer), CallFailure> {
+        let (format, answer) = self.exchange(target, lane, call, timeout).await?;
+        if matches!(answer.reply, Reply::Refused(Refusal::Format { .. }))
+            && self.formats.newest(&target.endpoint) != format
+        {
+            // It was rolled back since, or another one is there; what it knows was in its answer.
+            return self.exchange(target, lane, call, timeout).await;
+        }
+        Ok((format, answer))
     }
 
     /// Sends a call in the newest format that both are known to speak; says which that was.
@@ -280,5 +289,37 @@ impl<R: Runtime> Peers<R> {
         if self.removed.set(()).is_ok() {
             self.news.send(crate::News::Stopped(Stop::Removed)).await;
         }
+    }
+}
+
+/// Whether an answer to a proposal without an entry, in this format, says that its sender is a voter. A node
+/// that does not know the format refuses every call in the same words.
+fn says_yes(answer: &Answer, cluster: u128, format: u16) -> bool {
+    let (min, max) = answer.formats;
+    let could_read = WireRange { min, max }.contains(format);
+    let is_refused = matches!(
+        answer.reply,
+        Reply::Refused(Refusal::Format { min, max }) if WireRange { min, max }.contains(format)
+    );
+    answer.cluster == Some(cluster) && could_read && is_refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_that_does_not_know_the_format_of_the_question_says_nothing_about_the_caller() {
+        let answer = |min, max, cluster| Answer {
+            formats: (min, max),
+            cluster: Some(cluster),
+            reply: Reply::Refused(Refusal::Format { min, max }),
+        };
+
+        assert!(says_yes(&answer(1, 2, 7), 7, 1));
+        assert!(!says_yes(&answer(2, 3, 7), 7, 1), "another format");
+        assert!(!says_yes(&answer(1, 2, 8), 7, 1), "another cluster");
+        let unavailable = Answer { reply: Reply::Refused(Refusal::Unavailable), ..answer(1, 2, 7) };
+        assert!(!says_yes(&unavailable, 7, 1));
     }
 }

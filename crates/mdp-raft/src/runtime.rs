@@ -20,12 +20,12 @@ pub trait Runtime: Copy + Debug + Default + Ord + Send + Sync + 'static {
     /// Tasks, clock, random numbers and channels of openraft. Its clock is that of this crate, too.
     type Async: AsyncRuntime;
 
-    /// Makes a task, before it is spawned, run on the machine of its caller.
+    /// Makes a task, before it is spawned, run on the machine of the caller.
     fn here<F>(task: F) -> impl Future<Output = F::Output> + Send + 'static
     where
         F: Future + Send + 'static;
 
-    /// Fills this with random bytes that no other program has.
+    /// Fills this with random bytes that no other machine has.
     ///
     /// # Errors
     /// The machine gives none.
@@ -71,7 +71,7 @@ impl Runtime for Tokio {
     }
 }
 
-/// Random bytes that no other program has.
+/// Random bytes that no other machine has.
 ///
 /// # Errors
 /// The machine gives none.

@@ -1,12 +1,13 @@
 //! What a node knows of its cluster, for pages and probes.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use mdp_catalog::{NodeId, NodeName};
 use mdp_histogram::Histogram;
 
 use crate::{
     MemberChange, UpgradeStatus,
+    admission::LOST_REMEDY,
     hub::Hub,
     life::{self, Life},
     membership::progress,
@@ -80,8 +81,8 @@ pub struct ClusterStatus {
     pub unheard_voters: usize,
     /// How many calls this node sent in each format, by format.
     pub call_formats: Vec<(u16, u64)>,
-    /// How many calls were refused because the caller may not ask for it.
-    pub refused_calls: u64,
+    /// How many calls of other nodes were refused because of who called, by reason.
+    pub refused_calls: Vec<(&'static str, u64)>,
     /// How long commits of this node's store took, with their syncs.
     pub commit_times: Histogram,
     /// The cluster's version, and what becomes of it.
@@ -150,7 +151,7 @@ pub(crate) fn status(hub: &Hub<impl Runtime>) -> ClusterStatus {
         member_change,
         unheard_voters,
         call_formats: hub.peers.formats().sent(),
-        refused_calls: hub.state.refused_calls.load(Ordering::Relaxed),
+        refused_calls: hub.state.refused_calls.by_reason(),
         commit_times: hub.log.commits(),
         upgrade: upgrade::status(hub),
     }
@@ -179,7 +180,11 @@ fn not_ready(
     if !has_leader {
         let text = "no leader is known: too few members hear each other";
         let change = change.map(|change| format!("; a change of members is in progress {change}"));
-        add("no_leader", format!("{text}{}", change.unwrap_or_default()));
+        let lost = hub.meets_unknown_leader().then(|| {
+            format!("; a node that this one does not know wants to lead it: {LOST_REMEDY}")
+        });
+        let (change, lost) = (change.unwrap_or_default(), lost.unwrap_or_default());
+        add("no_leader", format!("{text}{change}{lost}"));
     } else if life::look(hub, false) != Life::Lives {
         add("not_joined", "this node's life in the catalog has not begun yet".to_owned());
     }

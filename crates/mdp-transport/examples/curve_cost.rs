@@ -93,14 +93,14 @@ fn open(is_encrypted: bool) -> ((End, End), Spent) {
     let own = KeyPair::from(SecretKey::from_bytes(&[3; 32]));
     let keys = ClientKeys { own, server: server_key.public() };
     let mut client = Port::new(now, TransportLimits::default());
-    client.seed(&[20; 32]);
+    client.seed(b"client  ", &[20; 32]);
     let dialled = if is_encrypted {
         client.dialled_curve(now, address, &keys)
     } else {
         client.dialled(now, address)
     };
     let mut server = Port::new(now, TransportLimits::default());
-    server.seed(&[10; 32]);
+    server.seed(b"server  ", &[10; 32]);
     let curve = Some(ServerKeys::new(server_key, None));
     server.set_mechanisms(Mechanisms { null: true, curve });
     server.set_jobs_outside(true);

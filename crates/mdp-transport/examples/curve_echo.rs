@@ -69,7 +69,7 @@ fn echo(
     let mut limits = TransportLimits::default();
     limits.connection.ping_interval = PING_INTERVAL;
     let mut port = Port::new(Instant::now(), limits);
-    port.seed(&seed()?);
+    port.seed(b"echo    ", &seed()?);
     let begun = begin(&mut port, Instant::now(), stream.peer_addr()?.into());
     let Some(id) = begun else { return Ok("there is no room".to_owned()) };
     let mut buffer = vec![0; READ_BYTES];

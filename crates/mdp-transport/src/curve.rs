@@ -38,8 +38,8 @@ pub use keys::{ClientKeys, KeyPair, NotAKey, PublicKey, SecretKey, ServerKeys};
 
 pub(crate) use client::{AwaitedReady, ClientHandshake};
 pub(crate) use cookie::Ticket;
-pub(crate) use entropy::Entropy;
-pub(crate) use job::{CurveOutcome, PendingCommand, Server};
+pub(crate) use entropy::{Entropy, LABEL_BYTES};
+pub(crate) use job::{CurveOutcome, JobKind, JobPlace, PendingCommand, PortMark, Server};
 pub(crate) use messages::{Opener, SEALED_OVERHEAD_BYTES, SealedHead, Sealer};
 pub(crate) use server::Established;
 pub(crate) use wire::{HELLO_BYTES, INITIATE_BYTES_MAX};

@@ -212,6 +212,9 @@ impl Decoder {
     ) -> Result<Progress, StreamError> {
         let Some(large) = &mut self.large else { return Ok(Progress::More) };
         large.fill(input, at);
+        if let Some(opener) = &mut self.opener {
+            large.advance(opener)?;
+        }
         if !large.is_complete() {
             return Ok(Progress::Done);
         }

@@ -13,7 +13,7 @@ pub const ROUTING_ID_BYTES_MAX: usize = 255;
 /// How long a connection is held whose key is not admitted, from its INITIATE on: a key that is made known
 /// a little later is admitted still, where an early refusal stops libzmq's peers for good.
 pub const ADMISSION_HELD_FOR: Duration = Duration::from_secs(3);
-/// How long the owner then has to say so once more.
+/// How long the owner then has to say so once more. If it says nothing, the connection ends without a word.
 pub const OWNER_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// When a peer that stops answering PINGs is lost.

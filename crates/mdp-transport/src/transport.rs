@@ -152,9 +152,9 @@ impl<T> Transport<T> {
         }
         let now = self.clock.awake(now);
         if self.strangers.len() >= self.limits.strangers_max
-            && let Some(next) = self.strangers.next_to_end()
+            && let Some(first) = self.strangers.first_to_go(self.limits.strangers_max)
         {
-            self.end(next, Loss::Crowded);
+            self.end(first, Loss::Crowded);
         }
         let id = self.insert(now, self.security.accepting(), address)?;
         self.accepted += 1;
@@ -244,7 +244,6 @@ impl<T> Transport<T> {
             self.events.push_back(TransportEvent::Opened { id });
         }
         let is_introduced = entry.peer.is_some();
-        let has_begun = entry.connection.has_begun();
         if let Err(ending) = outcome {
             self.end(id, Loss::Ended(ending));
             return taken;
@@ -254,9 +253,6 @@ impl<T> Transport<T> {
         }
         self.reschedule(id);
         if !is_introduced {
-            if has_begun {
-                self.strangers.begun(id);
-            }
             self.begin_pending_job(now, id);
         }
         if self.incoming_bytes > self.limits.incoming_bytes_max {

@@ -381,8 +381,9 @@ impl Writer<'_> {
         let help = "Calls to other nodes, by the format that both speak";
         let formats = status.call_formats.iter().copied();
         self.counted_by("raft_sent_calls", help, "format", formats)?;
-        let help = "Calls of other nodes refused, for these may not ask for it";
-        self.counter("raft_refused_calls", help, status.refused_calls)?;
+        let help = "Calls of other nodes that were refused because of who called, by reason";
+        let refused = status.refused_calls.iter().copied();
+        self.counted_by("raft_refused_calls", help, "reason", refused)?;
         let help = "Commits to the data directory, with their syncs";
         self.histogram("raft_commit_duration", help, &status.commit_times)?;
         self.upgrade(&status.upgrade)?;

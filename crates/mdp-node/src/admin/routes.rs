@@ -15,6 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use mdp_raft::{ChangeError, NotReady};
+use mdp_rate_limiter::{RateLimiter, event};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -30,7 +31,6 @@ use super::{
     process::ProcessTotals,
     server,
 };
-use crate::rate_limiter::{Admission, RateLimiter};
 
 /// How long a request may take behind its head, its body included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -266,13 +266,12 @@ async fn log_refused(
     let answer = next.run(request).await;
     let Some(Reason(reason)) = answer.extensions().get() else { return answer };
     let from = remote.ip();
+    let status = answer.status().as_u16();
     let mut refusals = admin.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Admission::Allowed { left_out } = refusals.admit(Instant::now(), &from) {
-        let status = answer.status().as_u16();
-        let what = "a change that was asked for was not made";
-        tracing::warn!(left_out, path, %from, status, reason, "{what}");
-    }
+    let admission = refusals.admit(Instant::now(), &from);
     drop(refusals);
+    let what = "a change that was asked for was not made";
+    event!(admission, warn, path, %from, status, reason, "{what}");
     answer
 }
 

@@ -157,6 +157,7 @@ fn metrics_have_the_names_and_units_that_prometheus_expects() {
     for line in [
         "# TYPE majordomo_broker_requests counter",
         "majordomo_broker_requests_total 7",
+        "majordomo_raft_refused_calls_total{reason=\"unknown_sender\"} 3",
         "majordomo_broker_dropped_messages_total{reason=\"expired\"} 2",
         "majordomo_broker_dropped_messages_total{reason=\"attempts_exhausted\"} 0",
         "majordomo_broker_dropped_messages_total{reason=\"too_few_frames\"} 0",

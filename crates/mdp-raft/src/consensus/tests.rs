@@ -3,6 +3,7 @@
 mod formats;
 mod harness;
 mod membership;
+mod strangers;
 mod versions;
 
 use std::time::Duration;

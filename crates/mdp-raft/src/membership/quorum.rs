@@ -77,7 +77,7 @@ fn has_answered<R: Runtime>(metrics: &Metrics<R>, id: u64, from: Instant<R>) -> 
 }
 
 /// When this leader sent what a member answered last.
-fn answered_at<R: Runtime>(metrics: &Metrics<R>, id: u64) -> Option<Instant<R>> {
+pub(super) fn answered_at<R: Runtime>(metrics: &Metrics<R>, id: u64) -> Option<Instant<R>> {
     let answered = metrics.heartbeat.as_ref()?.get(&id)?.as_ref()?;
     Some(**answered)
 }

@@ -52,8 +52,8 @@ impl Agreement for Scripted {
             member_change: None,
             unheard_voters: 0,
             call_formats: Vec::new(),
+            refused_calls: Vec::new(),
             commit_times: Default::default(),
-            refused_calls: 0,
             upgrade: mdp_raft::UpgradeStatus::default(),
             not_ready: Vec::new(),
         })

@@ -44,7 +44,7 @@ impl End {
     ) -> Self {
         let address = PeerAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
         let mut port = Transport::new(*START, limits());
-        port.seed(&[seed; 32]);
+        port.seed(b"fuzzing ", &[seed; 32]);
         let id = begin(&mut port, address).expect("there is room");
         Self { port, id, sent: Vec::new(), received: Vec::new(), is_over: false, wire: Vec::new() }
     }

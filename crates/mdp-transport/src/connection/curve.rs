@@ -8,7 +8,7 @@ use crate::{
     command::{self, Command},
     curve::{
         AwaitedReady, ClientHandshake, CurveError, CurveOutcome, Established, INITIATE_BYTES_MAX,
-        PendingCommand, Ticket,
+        JobKind, PendingCommand, Ticket,
     },
 };
 
@@ -31,8 +31,8 @@ pub(super) enum CurveStep {
     AwaitsHello,
     /// A command came that waits for its job.
     Pending(PendingCommand),
-    /// The result of a job.
-    AwaitsJob,
+    /// The result of a job of this kind.
+    AwaitsJob(JobKind),
     /// The INITIATE.
     AwaitsInitiate { ticket: Ticket, hello_number: u64 },
     /// The owner's word on the peer's key.
@@ -41,24 +41,11 @@ pub(super) enum CurveStep {
     AwaitsWelcome(Box<ClientHandshake>),
     /// The READY.
     AwaitsReady(Box<AwaitedReady>, PublicKey),
-}
-
-impl CurveStep {
-    const fn awaits_admission(&self) -> bool {
-        matches!(self, Self::AwaitsAdmission(..))
-    }
+    /// A command is being read; what it leads to takes the place of this.
+    Between,
 }
 
 impl<T> Connection<T> {
-    /// Whether the peer has sent what it begins with: its greeting and, if that asks for CURVE, its HELLO.
-    pub(crate) const fn has_begun(&self) -> bool {
-        match &self.stage {
-            Stage::Greeting { .. } => false,
-            Stage::Curve(stage) => !matches!(stage.step, CurveStep::AwaitsHello),
-            Stage::Handshake { .. } | Stage::Open | Stage::Ended => true,
-        }
-    }
-
     /// Reads the next command. A peer that sends one that is not its turn is at an end.
     pub(super) fn on_curve_bytes(
         &mut self,
@@ -67,6 +54,9 @@ impl<T> Connection<T> {
         pool: &mut BufferPool,
         take: &mut impl FnMut(Event) -> Flow,
     ) -> Result<(usize, Flow), Ending> {
+        if self.has_to_wait() {
+            return Err(Ending::Curve(CurveError::Command));
+        }
         let left = self.handshake_bytes_max - self.handshake_bytes;
         let allowed = rest.get(..left).unwrap_or(rest);
         let mut body = None;
@@ -94,6 +84,22 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Whether it is this side's turn. What the peer says then is no command of the handshake, and what it begins
+    /// in clear text must not go on as traffic: not one byte of it is kept.
+    const fn has_to_wait(&self) -> bool {
+        let Stage::Curve(CurveStage { step, .. }) = &self.stage else { return false };
+        match step {
+            CurveStep::Pending(_)
+            | CurveStep::AwaitsJob(_)
+            | CurveStep::AwaitsAdmission(..)
+            | CurveStep::Between => true,
+            CurveStep::AwaitsHello
+            | CurveStep::AwaitsInitiate { .. }
+            | CurveStep::AwaitsWelcome(_)
+            | CurveStep::AwaitsReady(..) => false,
+        }
+    }
+
     fn on_curve_command(
         &mut self,
         now: Instant,
@@ -102,7 +108,7 @@ impl<T> Connection<T> {
         take: &mut impl FnMut(Event) -> Flow,
     ) -> Result<Flow, Ending> {
         let Stage::Curve(stage) = &mut self.stage else { return Ok(Flow::Continue) };
-        let step = std::mem::replace(&mut stage.step, CurveStep::AwaitsJob);
+        let step = std::mem::replace(&mut stage.step, CurveStep::Between);
         match step {
             CurveStep::AwaitsHello => {
                 stage.step = CurveStep::Pending(PendingCommand::Hello(body));
@@ -120,9 +126,10 @@ impl<T> Connection<T> {
                 let peer = self.on_ready(now, &handshake, server, &body)?;
                 Ok(take(Event::Opened(peer)))
             }
-            CurveStep::Pending(_) | CurveStep::AwaitsJob | CurveStep::AwaitsAdmission(..) => {
-                Err(Ending::Curve(CurveError::Command))
-            }
+            CurveStep::Pending(_)
+            | CurveStep::AwaitsJob(_)
+            | CurveStep::AwaitsAdmission(..)
+            | CurveStep::Between => Err(Ending::Curve(CurveError::Command)),
         }
     }
 
@@ -168,18 +175,27 @@ impl<T> Connection<T> {
         let Stage::Curve(CurveStage { step, .. }) = &mut self.stage else { return None };
         let CurveStep::Pending(command) = step else { return None };
         let command = command.take();
-        *step = CurveStep::AwaitsJob;
+        *step = CurveStep::AwaitsJob(command.kind());
         Some(command)
     }
 
-    /// A job is done. Returns the key whose owner the peer is, once that is shown: it awaits
+    /// Whether the result of a job of this kind is what comes next.
+    pub(crate) fn awaits_job(&self, kind: JobKind) -> bool {
+        matches!(
+            self.stage,
+            Stage::Curve(CurveStage { step: CurveStep::AwaitsJob(awaited), .. }) if awaited == kind
+        )
+    }
+
+    /// A job is done, for which the connection [waited](Self::awaits_job). Returns the key whose owner the peer is, once that is shown: it awaits
     /// [`admit`](Self::admit) or [`refuse`](Self::refuse) then.
     pub(crate) fn on_job_done(
         &mut self,
         outcome: Result<CurveOutcome, CurveError>,
         pool: &mut BufferPool,
     ) -> Result<Option<PublicKey>, Ending> {
-        let Stage::Curve(CurveStage { minor, step: CurveStep::AwaitsJob, .. }) = self.stage else {
+        let Stage::Curve(CurveStage { minor, step: CurveStep::AwaitsJob(_), .. }) = self.stage
+        else {
             return Ok(None);
         };
         match outcome {
@@ -206,19 +222,11 @@ impl<T> Connection<T> {
     }
 
     /// The owner admits the key that the peer has shown: messages may follow. `None`: it has shown none.
-    ///
-    /// # Errors
-    /// The peer did not wait for this: what it began in clear text must not end in what is encrypted.
     pub(crate) fn admit(
         &mut self,
         now: Instant,
         pool: &mut BufferPool,
-    ) -> Result<Option<PeerIntroduction>, Ending> {
-        let is_awaited =
-            matches!(&self.stage, Stage::Curve(stage) if stage.step.awaits_admission());
-        if is_awaited && self.decoder.is_inside_message() {
-            return Err(self.end(Ending::Curve(CurveError::Command)));
-        }
+    ) -> Option<PeerIntroduction> {
         let properties = self.own_properties();
         let Stage::Curve(CurveStage {
             minor,
@@ -226,7 +234,7 @@ impl<T> Connection<T> {
             step: CurveStep::AwaitsAdmission(established, peer),
         }) = &mut self.stage
         else {
-            return Ok(None);
+            return None;
         };
         let (minor, frames_max, peer) = (*minor, *frames_max, peer.clone());
         let (ready, sealer, opener) = established.ready(&properties);
@@ -235,7 +243,7 @@ impl<T> Connection<T> {
         self.decoder.open_traffic(opener, frames_max);
         self.stage = Stage::Open;
         self.liveness.on_opened(now, minor);
-        Ok(Some(peer))
+        Some(peer)
     }
 
     /// The owner does not admit the key: the peer is told so.
@@ -243,6 +251,12 @@ impl<T> Connection<T> {
         let put = |buffer: &mut Vec<u8>| command::put_error(NOT_ADMITTED, buffer);
         self.outgoing.put_bytes(pool, put);
         self.end(Ending::KeyRefused)
+    }
+
+    /// The owner did not decide in time. An ERROR would keep a libzmq away for good, though its key may be
+    /// fine: nothing is said.
+    pub(crate) fn give_up_admission(&mut self) -> Ending {
+        self.end(Ending::AdmissionTimeout)
     }
 
     fn set_step(&mut self, step: CurveStep) {

@@ -53,9 +53,10 @@ pub enum Ending {
     /// This side does not admit the key that the peer has shown to own, and has told it so.
     #[error("the peer's key is not admitted here")]
     KeyRefused,
-    /// The owner of this side did not say in time whether it admits the peer's key.
-    #[error("whether the peer's key is admitted was not decided in time")]
-    KeyUnanswered,
+    /// This side did not say in time whether it admits the peer's key. The peer is told nothing, so that it
+    /// tries again.
+    #[error("it was not decided in time whether the peer's key is admitted here")]
+    AdmissionTimeout,
     /// The peer does not admit this side's key.
     #[error("the peer does not admit this side's key (ERROR 400)")]
     NotAdmitted,
@@ -96,7 +97,7 @@ impl Ending {
             Self::Stream(StreamError::CommandTooLarge { .. }) => "command_too_large",
             Self::Stream(StreamError::Curve(error)) | Self::Curve(error) => error.label(),
             Self::KeyRefused => "key_refused",
-            Self::KeyUnanswered => "key_unanswered",
+            Self::AdmissionTimeout => "admission_timeout",
             Self::NotAdmitted => "not_admitted",
             Self::PeerError(_) => "peer_error",
             Self::TtlExpired => "ttl_expired",

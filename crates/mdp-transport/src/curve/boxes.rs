@@ -5,7 +5,10 @@
 //! connection those 16 bytes never change: that key is made once ([`BoxKey`]) and not for each frame.
 
 use orion::hazardous::mac::poly1305 as portable;
-use poly1305::{Poly1305, universal_hash::KeyInit as _};
+use poly1305::{
+    Block, Poly1305,
+    universal_hash::{KeyInit as _, UniversalHash as _},
+};
 use salsa20::{
     Salsa20,
     cipher::{KeyIvInit as _, StreamCipher as _, consts::U10},
@@ -78,6 +81,13 @@ impl BoxKey {
         authenticate(&key, text)
     }
 
+    /// Begins to open a box, of which not all bytes have come.
+    pub(super) fn begin_open(&self, nonce: [u8; 8], tag: [u8; TAG_BYTES]) -> OpeningBox {
+        let mut cipher = Salsa20::new((&*self.0).into(), (&nonce).into());
+        let authenticator = Poly1305::new((&*authenticator_key(&mut cipher)).into());
+        OpeningBox { cipher, authenticator, tag, done: 0 }
+    }
+
     /// Decrypts where it stands what [`seal`](Self::seal) made; if it did not, nothing is decrypted.
     pub(super) fn open(
         &self,
@@ -92,6 +102,50 @@ impl BoxKey {
         }
         cipher.apply_keystream(text);
         Ok(())
+    }
+}
+
+/// A box that is opened while its bytes come, so that the last of them costs no more than the others. What is
+/// decrypted is of no use before [`finish`](Self::finish) has said that all of it is good.
+pub(super) struct OpeningBox {
+    cipher: Salsa20,
+    authenticator: Poly1305,
+    tag: [u8; TAG_BYTES],
+    /// How much of the text is decrypted.
+    done: usize,
+}
+
+/// Several blocks of Poly1305, and one of Salsa20.
+const STEP_BYTES: usize = 64;
+
+impl OpeningBox {
+    /// Decrypts what has come since, where it stands, but for some bytes at its end.
+    pub(super) fn advance(&mut self, text: &mut [u8]) {
+        let come = text.len().saturating_sub(self.done);
+        let new = text.get_mut(self.done..).unwrap_or_default();
+        let new = new.get_mut(..come - come % STEP_BYTES).unwrap_or_default();
+        let (blocks, _) = Block::slice_as_chunks(new);
+        self.authenticator.update(blocks);
+        self.cipher.apply_keystream(new);
+        self.done += new.len();
+    }
+
+    /// All bytes have come: decrypts the last ones, if the whole text is what the tag says.
+    pub(super) fn finish(mut self, text: &mut [u8]) -> Result<(), BadBox> {
+        self.advance(text);
+        let rest = text.get_mut(self.done..).unwrap_or_default();
+        let expected: [u8; TAG_BYTES] = self.authenticator.compute_unpadded(rest).into();
+        if !bool::from(expected.ct_eq(&self.tag)) {
+            return Err(BadBox);
+        }
+        self.cipher.apply_keystream(rest);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for OpeningBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpeningBox").field("done", &self.done).finish_non_exhaustive()
     }
 }
 
@@ -227,19 +281,66 @@ mod tests {
         }
     }
 
+    /// Opens a box as it comes, in pieces of some bytes.
+    fn open_in_pieces(
+        (key, nonce): (&BoxKey, [u8; 8]),
+        tag: [u8; TAG_BYTES],
+        mut text: Vec<u8>,
+        piece: usize,
+    ) -> Result<Vec<u8>, BadBox> {
+        let mut opening = key.begin_open(nonce, tag);
+        let mut come = 0_usize;
+        while come < text.len() {
+            come = come.saturating_add(piece).min(text.len());
+            opening.advance(&mut text[..come]);
+            assert!(opening.done <= come && come - opening.done < STEP_BYTES);
+        }
+        opening.finish(&mut text).map(|()| text)
+    }
+
+    #[test]
+    fn box_that_is_opened_as_it_comes_is_the_same_wherever_it_is_cut() {
+        let (_, key, nonce) = key();
+        let sizes = [1, 63, 64, 65, 127, 128, 1_000, LONG_TEXT_BYTES, 20_001];
+        let pieces = [1, 16, 63, 64, 100, 4_096, usize::MAX];
+        for (size, piece) in sizes.into_iter().flat_map(|size| pieces.map(|piece| (size, piece))) {
+            let text: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            let mut sealed = text.clone();
+            let tag = key.seal(nonce, &mut sealed);
+            let open = |tag, sealed| open_in_pieces((&key, nonce), tag, sealed, piece);
+            assert_eq!(open(tag, sealed.clone()), Ok(text), "{size} {piece}");
+            let mut other_tag = tag;
+            other_tag[0] ^= 1;
+            assert_eq!(open(other_tag, sealed.clone()), Err(BadBox));
+            for at in [0, size / 2, size - 1] {
+                let mut altered = sealed.clone();
+                altered[at] ^= 1;
+                assert_eq!(open(tag, altered), Err(BadBox), "{size} {piece} {at}");
+            }
+        }
+        let mut nothing = [];
+        let tag = key.seal(nonce, &mut nothing);
+        assert_eq!(open_in_pieces((&key, nonce), tag, Vec::new(), 1), Ok(Vec::new()));
+    }
+
     #[test]
     fn both_authenticators_agree() {
-        let around = |size: usize| size - 17..size + 18;
-        for size in (0..600).chain(around(LONG_TEXT_BYTES)).chain(around(4 * LONG_TEXT_BYTES)) {
+        let around = |size: usize| size - 33..size + 34;
+        let beyond = [LONG_TEXT_BYTES, 2 * LONG_TEXT_BYTES, 16 * 1024, 64 * 1024];
+        for size in (0..600).chain(beyond.into_iter().flat_map(around)) {
             let text: Vec<u8> = (0..size).map(|at| u8::try_from(at * 7 % 256).unwrap()).collect();
             let key = [u8::try_from(size % 256).unwrap(); KEY_BYTES];
             let vectors: [u8; TAG_BYTES] =
                 Poly1305::new((&key).into()).compute_unpadded(&text).into();
             assert_eq!(authenticate_short(&key, &text), Some(vectors), "{size}");
+            assert_eq!(authenticate(&key, &text), vectors, "{size}");
         }
         // All bits set: carries everywhere.
-        let vectors: [u8; TAG_BYTES] =
-            Poly1305::new((&[0xff; KEY_BYTES]).into()).compute_unpadded(&[0xff; 333]).into();
-        assert_eq!(authenticate_short(&[0xff; KEY_BYTES], &[0xff; 333]), Some(vectors));
+        for size in [16, 333, LONG_TEXT_BYTES - 1, LONG_TEXT_BYTES, 2 * LONG_TEXT_BYTES + 5] {
+            let (key, text) = ([0xff; KEY_BYTES], vec![0xff; size]);
+            let vectors: [u8; TAG_BYTES] =
+                Poly1305::new((&key).into()).compute_unpadded(&text).into();
+            assert_eq!(authenticate_short(&key, &text), Some(vectors), "{size}");
+        }
     }
 }

@@ -39,7 +39,7 @@ impl ClientHandshake {
         let mut fields = Fields(random.as_slice());
         let secret = Zeroizing::new(fields.take()?);
         let short_term = KeyPair::from(SecretKey::from_bytes(&secret));
-        let shared = short_term.secret.shared_with(&keys.server).ok_or(CurveError::Welcome)?;
+        let shared = short_term.secret.shared_with(&keys.server).ok_or(CurveError::WeakKey)?;
         Ok(Self { keys: keys.clone(), short_term, vouch_nonce: fields.take()?, shared })
     }
 
@@ -73,13 +73,13 @@ impl ClientHandshake {
         let cookie: [u8; COOKIE_BYTES] = fields.take()?;
 
         let own = &self.keys.own;
-        let with_own = own.secret.shared_with(&server_short).ok_or(CurveError::Welcome)?;
+        let with_own = own.secret.shared_with(&server_short).ok_or(CurveError::WeakKey)?;
         let (key, short) = with_own.for_long_nonce(VOUCH_PURPOSE, &self.vouch_nonce);
         let vouched = [self.short_term.public.as_bytes().as_slice(), self.keys.server.as_bytes()];
         let vouch = wire::seal(&key, short, &vouched);
 
         let shared =
-            self.short_term.secret.shared_with(&server_short).ok_or(CurveError::Welcome)?;
+            self.short_term.secret.shared_with(&server_short).ok_or(CurveError::WeakKey)?;
         let nonce = INITIATE_NUMBER.to_be_bytes();
         let text = [own.public.as_bytes().as_slice(), &self.vouch_nonce, &vouch, metadata];
         let sealed = wire::seal(&shared.for_purpose(INITIATE_PURPOSE), nonce, &text);

@@ -5,10 +5,7 @@
 //! INITIATE that comes twice must be recognized in another way; here a cookie that any connection would take
 //! allowed an attacker to play a recorded session once more, and made this side use its numbers twice.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -36,51 +33,64 @@ pub(crate) struct Ticket {
 }
 
 /// A cookie key, and which one it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CookieKey {
     number: u64,
     key: SharedKey,
 }
 
-/// The cookie keys that there are: one that seals, and the one before.
+/// The cookie keys that there are. Each has a box of its own: what moves is a pointer, and no copy of a key stays
+/// where it was.
 #[derive(Debug, Default)]
 pub(crate) struct CookieKeys {
     made: u64,
-    /// Each where it was made: a list that moves its entries would leave copies of keys behind.
-    keys: Vec<(Instant, Arc<CookieKey>)>,
+    /// The one that seals.
+    newest: Option<Box<DatedKey>>,
+    /// The one before. When a third one is made, the time of the first is over.
+    before: Option<Box<DatedKey>>,
 }
+
+#[derive(Debug)]
+struct DatedKey {
+    made_at: Instant,
+    key: CookieKey,
+}
+
+const _: () = assert!(KEPT_FOR.as_nanos() <= 2 * SEALS_FOR.as_nanos());
 
 impl CookieKeys {
     /// The key that seals cookies now.
-    pub(super) fn sealing(&mut self, now: Instant, entropy: &mut Entropy) -> Arc<CookieKey> {
+    pub(super) fn sealing(&mut self, now: Instant, entropy: &mut Entropy) -> CookieKey {
         self.forget_old(now);
-        let newest = self.keys.last();
-        if let Some((made_at, key)) = newest
-            && now.saturating_duration_since(*made_at) < SEALS_FOR
+        if let Some(newest) = &self.newest
+            && now.saturating_duration_since(newest.made_at) < SEALS_FOR
         {
-            return Arc::clone(key);
+            return newest.key.clone();
         }
         self.made += 1;
         let key = SharedKey::from_random(entropy.draw());
-        let key = Arc::new(CookieKey { number: self.made, key });
-        self.keys.push((now, Arc::clone(&key)));
+        let key = CookieKey { number: self.made, key };
+        self.before = self.newest.replace(Box::new(DatedKey { made_at: now, key: key.clone() }));
         key
     }
 
     /// The key that sealed a cookie, if it is not too old.
-    pub(super) fn of(
-        &mut self,
-        now: Instant,
-        ticket: &Ticket,
-    ) -> Result<Arc<CookieKey>, CurveError> {
+    pub(super) fn of(&mut self, now: Instant, ticket: &Ticket) -> Result<CookieKey, CurveError> {
         self.forget_old(now);
-        let found = self.keys.iter().find(|(_, key)| key.number == ticket.key_number);
-        found.map(|(_, key)| Arc::clone(key)).ok_or(CurveError::Cookie)
+        let mut keys = [&self.newest, &self.before].into_iter().flatten();
+        let found = keys.find(|dated| dated.key.number == ticket.key_number);
+        found.map(|dated| dated.key.clone()).ok_or(CurveError::Cookie)
     }
 
     /// Overwrites the keys whose time is over.
     pub(crate) fn forget_old(&mut self, now: Instant) {
-        self.keys.retain(|(made_at, _)| now.saturating_duration_since(*made_at) < KEPT_FOR);
+        for place in [&mut self.newest, &mut self.before] {
+            let is_old = |dated: &mut Box<DatedKey>| {
+                now.saturating_duration_since(dated.made_at) >= KEPT_FOR
+            };
+            // Dropping it overwrites it.
+            drop(place.take_if(is_old));
+        }
     }
 }
 
@@ -142,7 +152,7 @@ mod tests {
     fn cookie_key_lives_for_a_minute_at_most() {
         let start = start();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut entropy = Entropy::new(&[1; 32]);
+        let mut entropy = Entropy::new(&[0; 8], &[1; 32]);
         let mut keys = CookieKeys::default();
         let first = keys.sealing(at(0), &mut entropy);
         assert_eq!(keys.sealing(at(29), &mut entropy).number, first.number);
@@ -152,12 +162,12 @@ mod tests {
         assert_eq!(keys.of(at(60), &ticket(&first)).unwrap_err(), CurveError::Cookie);
         assert!(keys.of(at(60), &ticket(&second)).is_ok());
         keys.forget_old(at(90));
-        assert!(keys.keys.is_empty());
+        assert!(keys.newest.is_none() && keys.before.is_none());
     }
 
     #[test]
     fn cookie_of_another_connection_is_refused() {
-        let mut entropy = Entropy::new(&[1; 32]);
+        let mut entropy = Entropy::new(&[0; 8], &[1; 32]);
         let key = CookieKeys::default().sealing(start(), &mut entropy);
         let secret = SecretKey::from_bytes(&[3; 32]);
         let server = secret.public();

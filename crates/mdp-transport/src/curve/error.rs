@@ -12,6 +12,11 @@ pub enum CurveError {
     /// The box of a HELLO does not open: the peer knows another server key, or the HELLO was altered.
     #[error("the HELLO is not for a key of this server: the peer knows another server key")]
     ServerKey,
+    /// A public key is one of the few with which nothing secret can be agreed on (RFC 7748, 6.1).
+    #[error(
+        "a public key of the peer is one of small order: nothing secret can be agreed on with it"
+    )]
+    WeakKey,
     /// The cookie of an INITIATE was not given to this connection, or is too old, or was altered.
     #[error("the INITIATE has no valid cookie of this connection")]
     Cookie,
@@ -48,6 +53,7 @@ impl CurveError {
         match self {
             Self::Command => "curve_command",
             Self::ServerKey => "curve_server_key",
+            Self::WeakKey => "curve_weak_key",
             Self::Cookie => "curve_cookie",
             Self::Initiate => "curve_initiate",
             Self::Vouch => "curve_vouch",

@@ -1,9 +1,6 @@
 //! [`CurveJob`]: a computation of a handshake, which any thread may do.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     CurveError, ServerKeys,
@@ -28,6 +25,50 @@ impl PendingCommand {
     pub(crate) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Hello(Vec::new()))
     }
+
+    /// What its job computes.
+    pub(crate) const fn kind(&self) -> JobKind {
+        match self {
+            Self::Hello(_) => JobKind::Hello,
+            Self::Initiate { .. } => JobKind::Initiate,
+        }
+    }
+}
+
+/// What a job computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobKind {
+    /// The answer to a HELLO.
+    Hello,
+    /// What an INITIATE shows.
+    Initiate,
+}
+
+/// Which port a job belongs to: each port numbers its connections for itself, so that the same
+/// [`ConnectionId`] is that of another peer at another port. A job keeps the mark of its port alive, so no
+/// other port can have the same.
+#[derive(Clone, Default)]
+pub(crate) struct PortMark(Arc<()>);
+
+impl PortMark {
+    /// Whether it is the mark of the same port.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl std::fmt::Debug for PortMark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PortMark(..)")
+    }
+}
+
+/// Where the result of a job belongs.
+#[derive(Clone, Debug)]
+pub(crate) struct JobPlace {
+    pub(crate) port: PortMark,
+    pub(crate) id: ConnectionId,
+    pub(crate) kind: JobKind,
 }
 
 /// What the accepting side of a port needs for CURVE.
@@ -35,8 +76,6 @@ impl PendingCommand {
 pub(crate) struct Server {
     keys: ServerKeys,
     cookie_keys: CookieKeys,
-    /// A number that no other port has: connections of two ports may have the same id.
-    port: u64,
 }
 
 /// A computation of a handshake: [`run`](Self::run) takes some 0.1 ms. It has its connection's secrets, and
@@ -44,8 +83,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 #[must_use = "the connection waits for its result"]
 pub struct CurveJob {
-    id: ConnectionId,
-    port: u64,
+    place: JobPlace,
     work: Work,
 }
 
@@ -61,8 +99,7 @@ enum Work {
 #[derive(Debug)]
 #[must_use = "the connection waits for it"]
 pub struct CurveJobResult {
-    pub(crate) id: ConnectionId,
-    port: u64,
+    pub(crate) place: JobPlace,
     pub(crate) outcome: Result<CurveOutcome, CurveError>,
 }
 
@@ -74,14 +111,7 @@ pub(crate) enum CurveOutcome {
 
 impl Server {
     pub(crate) fn new(keys: ServerKeys) -> Self {
-        static PORTS: AtomicU64 = AtomicU64::new(0);
-        let port = PORTS.fetch_add(1, Ordering::Relaxed);
-        Self { keys, cookie_keys: CookieKeys::default(), port }
-    }
-
-    /// Whether this is the result of a job of this port.
-    pub(crate) const fn is_own(&self, result: &CurveJobResult) -> bool {
-        result.port == self.port
+        Self { keys, cookie_keys: CookieKeys::default() }
     }
 
     /// From now on other keys are served. Cookies that were given away stay good.
@@ -98,12 +128,12 @@ impl Server {
     pub(crate) fn job(
         &mut self,
         now: Instant,
-        id: ConnectionId,
+        place: JobPlace,
         entropy: &mut Entropy,
         command: PendingCommand,
     ) -> CurveJob {
         let work = self.work(now, entropy, command).unwrap_or_else(Work::None);
-        CurveJob { id, port: self.port, work }
+        CurveJob { place, work }
     }
 
     fn work(
@@ -132,7 +162,7 @@ impl CurveJob {
     /// The connection that waits for it.
     #[must_use]
     pub const fn id(&self) -> ConnectionId {
-        self.id
+        self.place.id
     }
 
     /// Does it.
@@ -142,7 +172,7 @@ impl CurveJob {
             Work::Initiate(job) => job.run().map(Box::new).map(CurveOutcome::Established),
             Work::None(error) => Err(error),
         };
-        CurveJobResult { id: self.id, port: self.port, outcome }
+        CurveJobResult { place: self.place, outcome }
     }
 }
 

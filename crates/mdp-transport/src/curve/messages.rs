@@ -7,9 +7,11 @@
 //! They travel as frames of messages without a flag, as libzmq sends them, not as frames of commands: what
 //! they are is said by the flags in the box.
 
+use mdp_mutants::{Mutant, is_on};
+
 use super::{
     CurveError,
-    boxes::{BoxKey, SharedKey, TAG_BYTES},
+    boxes::{BoxKey, OpeningBox, SharedKey, TAG_BYTES},
 };
 use crate::{FrameHeader, FrameKind, Side, StreamError};
 
@@ -87,12 +89,13 @@ pub(crate) struct Opener {
     key: BoxKey,
     /// The number of the last command.
     last: u64,
+    large: Option<Box<LargeBox>>,
 }
 
 impl Opener {
     /// The side that sends, and the number of its last command.
     pub(super) fn new(shared: &SharedKey, sender: Side, last: u64) -> Self {
-        Self { key: shared.for_purpose(purpose(sender)), last }
+        Self { key: shared.for_purpose(purpose(sender)), last, large: None }
     }
 
     /// Decrypts flags and frame where they stand, and says what the frame is, which begins behind the first
@@ -105,23 +108,66 @@ impl Opener {
         head: &SealedHead,
         text: &mut [u8],
     ) -> Result<FrameKind, StreamError> {
-        let curve = |error| Err(StreamError::Curve(error));
-        let Some((nonce, tag)) = parse(head) else { return curve(CurveError::NotEncrypted) };
+        let (nonce, tag) = self.check(head).map_err(StreamError::Curve)?;
+        let opened = self.key.open(nonce, &tag, text);
+        opened.map_err(|_| StreamError::Curve(CurveError::Message))?;
+        self.last = u64::from_be_bytes(nonce);
+        kind(text)
+    }
+
+    /// Decrypts what has come of a large frame, where it stands, but for some bytes at its end. The same rules
+    /// hold, and none of it is of use before [`finish`](Self::finish) has said so.
+    pub(crate) fn advance(
+        &mut self,
+        head: &SealedHead,
+        text: &mut [u8],
+    ) -> Result<(), StreamError> {
+        if let Some(large) = &mut self.large {
+            large.text.advance(text);
+            return Ok(());
+        }
+        let (nonce, tag) = self.check(head).map_err(StreamError::Curve)?;
         let number = u64::from_be_bytes(nonce);
-        if self.last.checked_add(1) != Some(number) {
-            return curve(CurveError::Nonce);
-        }
-        if self.key.open(nonce, &tag, text).is_err() {
-            return curve(CurveError::Message);
-        }
+        let large = LargeBox { number, text: self.key.begin_open(nonce, tag) };
+        self.large.insert(Box::new(large)).text.advance(text);
+        Ok(())
+    }
+
+    /// All bytes of a large frame have come.
+    pub(crate) fn finish(&mut self, text: &mut [u8]) -> Result<FrameKind, StreamError> {
+        let bad = StreamError::Curve(CurveError::Message);
+        let LargeBox { number, text: opening } = *self.large.take().ok_or(bad)?;
+        opening.finish(text).map_err(|_| bad)?;
         self.last = number;
-        match text.first() {
-            Some(0) => Ok(FrameKind::LastOfMessage),
-            Some(&MORE) => Ok(FrameKind::MoreFollow),
-            Some(&COMMAND) => Ok(FrameKind::Command),
-            Some(flags) => Err(StreamError::BadFlags(*flags)),
-            None => curve(CurveError::Message),
+        kind(text)
+    }
+
+    /// Number and tag, if the number is the next one.
+    fn check(&self, head: &SealedHead) -> Result<([u8; 8], [u8; TAG_BYTES]), CurveError> {
+        let (nonce, tag) = parse(head).ok_or(CurveError::NotEncrypted)?;
+        let is_next = self.last.checked_add(1) == Some(u64::from_be_bytes(nonce));
+        if !is_next && !is_on(Mutant::FrameNumberNotChecked) {
+            return Err(CurveError::Nonce);
         }
+        Ok((nonce, tag))
+    }
+}
+
+/// A large frame that is decrypted while its bytes come.
+#[derive(Debug)]
+struct LargeBox {
+    number: u64,
+    text: OpeningBox,
+}
+
+/// What a frame is, by its flags.
+const fn kind(text: &[u8]) -> Result<FrameKind, StreamError> {
+    match text.first() {
+        Some(&0) => Ok(FrameKind::LastOfMessage),
+        Some(&MORE) => Ok(FrameKind::MoreFollow),
+        Some(&COMMAND) => Ok(FrameKind::Command),
+        Some(flags) => Err(StreamError::BadFlags(*flags)),
+        None => Err(StreamError::Curve(CurveError::Message)),
     }
 }
 
@@ -184,6 +230,22 @@ mod tests {
         let again = StreamError::Curve(CurveError::Nonce);
         assert_eq!(opened(&mut opener, &last), Err(again));
         assert_eq!(opened(&mut opener, &before_last), Err(again));
+    }
+
+    #[test]
+    fn frame_whose_number_is_not_the_next_one_is_refused_though_its_box_is_good() {
+        let open = |number: u64| {
+            let (_, mut opener) = pair(7);
+            let (mut sealer, _) = pair(7);
+            sealer.next = Some(number);
+            let frame = sealed(&mut sealer, FrameKind::LastOfMessage, b"frame");
+            opened(&mut opener, &frame)
+        };
+        assert_eq!(open(8), Ok(FrameKind::LastOfMessage));
+        // Repeated, skipped, from the beginning, from the end.
+        for number in [7, 9, 10, 0, 1, u64::MAX, 8 << 32] {
+            assert_eq!(open(number), Err(StreamError::Curve(CurveError::Nonce)), "{number}");
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::{
 /// Where boxes are opened before their message is known to be complete. Most messages fit.
 type Texts = SmallVec<[u8; 1_024]>;
 
+/// How many bytes of a box are not encrypted.
+const HEAD_BYTES: usize = size_of::<SealedHead>();
+
 /// One byte of flags stands in front of each frame.
 const FLAGS_BYTES: usize = 1;
 
@@ -121,23 +124,22 @@ impl Decoder {
     ) -> Result<(FrameKind, usize), StreamError> {
         let not_encrypted = StreamError::Curve(CurveError::NotEncrypted);
         let Some(opener) = &mut self.opener else { return Err(not_encrypted) };
-        let (head, text) =
-            body.split_first_chunk::<{ size_of::<SealedHead>() }>().ok_or(not_encrypted)?;
+        let (head, text) = body.split_first_chunk::<HEAD_BYTES>().ok_or(not_encrypted)?;
         let flags_at = texts.len();
         texts.extend_from_slice(text);
         let kind = opener.open(head, texts.get_mut(flags_at..).unwrap_or_default())?;
         Ok((kind, flags_at + FLAGS_BYTES))
     }
 
-    /// Decrypts a large frame where it stands.
+    /// A large frame that has come whole, and was decrypted where it stands.
     pub(super) fn open_large(
         &mut self,
         mut large: LargeFrame,
     ) -> Result<(FrameKind, SharedFrame), StreamError> {
         let not_encrypted = StreamError::Curve(CurveError::NotEncrypted);
         let Some(opener) = &mut self.opener else { return Err(not_encrypted) };
-        let (head, text) = large.bytes.split_first_chunk_mut().ok_or(not_encrypted)?;
-        let kind = opener.open(head, text)?;
+        let (_, text) = large.bytes.split_first_chunk_mut::<HEAD_BYTES>().ok_or(not_encrypted)?;
+        let kind = opener.finish(text)?;
         let size = large.size - SEALED_OVERHEAD_BYTES;
         if kind == FrameKind::Command {
             check_command(size)?;
@@ -145,6 +147,16 @@ impl Decoder {
         self.check_message(size, 0)?;
         let start = u32::try_from(SEALED_OVERHEAD_BYTES).unwrap_or(u32::MAX);
         Ok((kind, SharedFrame::suffix(large.bytes, start)))
+    }
+}
+
+impl LargeFrame {
+    /// Decrypts what has come, so that no turn has more to decrypt than was read in it.
+    pub(super) fn advance(&mut self, opener: &mut Opener) -> Result<(), StreamError> {
+        match self.bytes.split_first_chunk_mut::<HEAD_BYTES>() {
+            Some((head, text)) => opener.advance(head, text),
+            None => Ok(()),
+        }
     }
 }
 

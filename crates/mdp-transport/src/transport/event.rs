@@ -61,7 +61,8 @@ pub enum Loss {
     /// Too much was allocated for messages of which a part had come, and most of it for this one.
     #[error("too many bytes of unfinished messages, most of them of this peer")]
     Greedy,
-    /// Too many connections had not introduced themselves, and this was the oldest of them.
+    /// Too many connections had not introduced themselves, and this one was the first to go: of a host that
+    /// holds more than its share, or silent, or the oldest.
     #[error("too many connections have not introduced themselves")]
     Crowded,
     /// A person ended it.
@@ -100,7 +101,8 @@ pub enum TransportEvent<T> {
         id: ConnectionId,
         /// The key.
         key: PublicKey,
-        /// Whether the peer is refused if the key has no identity now either, and not held.
+        /// Whether the peer is refused if the key has no identity now either, and not held. The answer says
+        /// to which of the two questions it belongs.
         is_last: bool,
     },
     /// A peer that had introduced itself is gone.
@@ -179,7 +181,8 @@ pub struct TransportTotals {
 }
 
 /// The reasons for which a connection can end before its peer has introduced itself.
-const REFUSALS: [&str; 31] = [
+const REFUSALS: [&str; 32] = [
+    "admission_timeout",
     "bad_command",
     "bad_flags",
     "closed",
@@ -192,13 +195,13 @@ const REFUSALS: [&str; 31] = [
     "curve_ready",
     "curve_server_key",
     "curve_vouch",
+    "curve_weak_key",
     "curve_welcome",
     "greedy",
     "handshake_timeout",
     "handshake_too_long",
     "http",
     "key_refused",
-    "key_unanswered",
     "kicked",
     "mechanism",
     "message_before_ready",
@@ -293,6 +296,7 @@ mod tests {
             (stream(StreamError::CommandTooLarge { bytes: 2, max: 1 }), true, true),
             (curve(C::Command), true, false),
             (curve(C::ServerKey), true, false),
+            (curve(C::WeakKey), true, false),
             (curve(C::Cookie), true, false),
             (curve(C::Initiate), true, false),
             (curve(C::Vouch), true, false),
@@ -303,7 +307,7 @@ mod tests {
             (stream(StreamError::Curve(C::Message)), false, true),
             (curve(C::NoncesExhausted), false, true),
             (ended(E::KeyRefused), true, false),
-            (ended(E::KeyUnanswered), true, false),
+            (ended(E::AdmissionTimeout), true, false),
             (ended(E::NotAdmitted), true, false),
             (ended(E::PeerError("no".into())), true, true),
             (ended(E::TtlExpired), false, true),

@@ -7,7 +7,10 @@ use crate::{
     ADMISSION_HELD_FOR, ClientKeys, ConnectionId, CurveJob, CurveJobResult, Ending, Loss,
     OWNER_ANSWERS_WITHIN, PeerAddress, PublicKey, ServerKeys,
     connection::MechanismChoice,
-    curve::{ClientHandshake, Entropy, KEY_BYTES, PendingCommand, Server},
+    curve::{
+        ClientHandshake, Entropy, JobPlace, KEY_BYTES, LABEL_BYTES, PendingCommand, PortMark,
+        Server,
+    },
 };
 
 /// Which mechanisms peers may ask for.
@@ -26,6 +29,9 @@ impl Default for Mechanisms {
     }
 }
 
+/// How many jobs may wait without a look at whether their connections are still there.
+const JOBS_KEPT: usize = 64;
+
 /// What the owner of the transport calls the identity that a key belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdentityToken(pub u64);
@@ -37,6 +43,8 @@ pub(super) struct Security {
     server: Option<Server>,
     entropy: Option<Entropy>,
     jobs_outside: bool,
+    /// Which port this is, among those whose jobs the same threads do.
+    mark: PortMark,
     jobs: std::collections::VecDeque<CurveJob>,
 }
 
@@ -50,9 +58,9 @@ pub(super) struct Admission {
 }
 
 impl Security {
-    pub(super) const fn new() -> Self {
-        let jobs = std::collections::VecDeque::new();
-        Self { null: true, server: None, entropy: None, jobs_outside: false, jobs }
+    pub(super) fn new() -> Self {
+        let (jobs, mark) = (std::collections::VecDeque::new(), PortMark::default());
+        Self { null: true, server: None, entropy: None, jobs_outside: false, mark, jobs }
     }
 
     /// What a peer that connects may choose.
@@ -64,11 +72,12 @@ impl Security {
 
 impl<T> Transport<T> {
     /// Hands in randomness, from the operating system: CURVE draws all that it needs from what it was ever
-    /// given. What is handed in later is added.
-    pub fn seed(&mut self, bytes: &[u8; KEY_BYTES]) {
+    /// given. What is handed in later is added. The label is the port's own: two ports that are handed the same
+    /// bytes draw other ones.
+    pub fn seed(&mut self, label: &[u8; LABEL_BYTES], bytes: &[u8; KEY_BYTES]) {
         match &mut self.security.entropy {
             Some(entropy) => entropy.add(bytes),
-            none @ None => *none = Some(Entropy::new(bytes)),
+            none @ None => *none = Some(Entropy::new(label, bytes)),
         }
     }
 
@@ -98,7 +107,8 @@ impl<T> Transport<T> {
         None
     }
 
-    /// A computation is done. A connection that ended meanwhile needs it no longer.
+    /// A computation is done. A connection that ended meanwhile needs it no longer, and what is no result of a
+    /// job of this port changes nothing.
     pub fn job_done(&mut self, now: Instant, result: CurveJobResult) {
         let now = self.clock.awake(now);
         self.finish_job(now, result);
@@ -121,9 +131,10 @@ impl<T> Transport<T> {
         self.insert(now, MechanismChoice::DialCurve(Box::new(handshake)), address)
     }
 
-    /// The owner's answer to [`TransportEvent::Authenticate`]: the identity of the key, or none. `is_last`
-    /// comes back from the question. A key without an identity is asked about once more before its connection
-    /// ends: a late answer to the first question refuses nothing.
+    /// The owner's answer to [`TransportEvent::Authenticate`]: the identity of the key, or none. A key
+    /// without an identity is asked about once more before its connection ends. `is_last` is handed back as it
+    /// was asked: that a key had no identity at first, said late, is no answer to the last question. An
+    /// identity is one whenever it is said.
     pub fn authenticated(
         &mut self,
         now: Instant,
@@ -142,11 +153,7 @@ impl<T> Transport<T> {
         };
         entry.admission = None;
         let before = entry.connection.output_bytes();
-        let peer = match entry.connection.admit(now, &mut self.pool) {
-            Ok(Some(peer)) => peer,
-            Ok(None) => return,
-            Err(ending) => return self.end(id, Loss::Ended(ending)),
-        };
+        let Some(peer) = entry.connection.admit(now, &mut self.pool) else { return };
         self.outgoing_bytes += entry.connection.output_bytes() - before;
         entry.identity = Some(identity);
         entry.peer = Some(peer);
@@ -166,30 +173,46 @@ impl<T> Transport<T> {
     pub(super) fn begin_pending_job(&mut self, now: Instant, id: ConnectionId) {
         let entry = self.table.get_mut(id);
         if let Some(command) = entry.and_then(|entry| entry.connection.take_pending()) {
+            self.strangers.on_hello(id);
             self.begin_job(now, id, command);
         }
     }
 
     fn begin_job(&mut self, now: Instant, id: ConnectionId, command: PendingCommand) {
-        let Security { server: Some(server), entropy: Some(entropy), .. } = &mut self.security
+        let Security { server: Some(server), entropy: Some(entropy), mark, .. } =
+            &mut self.security
         else {
             // CURVE was taken back while the peer was on its way.
             return self.end(id, Loss::Ended(Ending::Mechanism(Some(crate::Mechanism::Curve))));
         };
-        let job = server.job(now, id, entropy, command);
+        let place = JobPlace { port: mark.clone(), id, kind: command.kind() };
+        let job = server.job(now, place, entropy, command);
         if self.security.jobs_outside {
             self.security.jobs.push_back(job);
+            self.forget_jobs_of_the_ended();
         } else {
             self.finish_job(now, job.run());
         }
     }
 
+    /// Those that do the jobs may be slower than strangers come and go: what waits for none of them goes, before
+    /// it is more than what waits. Half of them go each time, so that it costs little for each.
+    fn forget_jobs_of_the_ended(&mut self) {
+        if self.security.jobs.len() > 2 * self.table.len().max(JOBS_KEPT) {
+            let table = &self.table;
+            self.security.jobs.retain(|job| table.get(job.id()).is_some());
+        }
+    }
+
     fn finish_job(&mut self, now: Instant, result: CurveJobResult) {
-        if !self.security.server.as_ref().is_some_and(|server| server.is_own(&result)) {
+        let CurveJobResult { place: JobPlace { port, id, kind }, outcome } = result;
+        if !port.is(&self.security.mark) {
             return;
         }
-        let CurveJobResult { id, outcome, .. } = result;
         let Some(entry) = self.table.get_mut(id) else { return };
+        if !entry.connection.awaits_job(kind) {
+            return;
+        }
         let before = entry.connection.output_bytes();
         let done = entry.connection.on_job_done(outcome, &mut self.pool);
         self.outgoing_bytes += entry.connection.output_bytes() - before;
@@ -206,14 +229,14 @@ impl<T> Transport<T> {
         self.reschedule(id);
     }
 
-    /// The time of a peer is over that is not admitted: the owner is asked once more. If that was done and
-    /// there is no answer, the connection is closed without a word: an ERROR would keep a libzmq away for good,
-    /// and nothing is wrong with its key, as far as is known.
+    /// The time of a peer is over that is not admitted: the owner is asked once more, and if it did not answer
+    /// that, the connection ends without a word.
     pub(super) fn on_admission_due(&mut self, now: Instant, id: ConnectionId) {
         let Some(entry) = self.table.get_mut(id) else { return };
         let Some(admission) = &mut entry.admission else { return };
         if admission.is_last {
-            return self.end(id, Loss::Ended(Ending::KeyUnanswered));
+            let ending = entry.connection.give_up_admission();
+            return self.end(id, Loss::Ended(ending));
         }
         admission.is_last = true;
         admission.deadline = now + OWNER_ANSWERS_WITHIN;
@@ -237,3 +260,6 @@ impl<T> Transport<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,195 +1,185 @@
-//! [`Strangers`]: the connections whose peers have not introduced themselves, and which of them goes first.
+//! [`Strangers`]: peers that have not introduced themselves, and which of them has to go when there are too
+//! many.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
-use super::{ConnectionId, PeerAddress};
+use super::{ConnectionId, LocalProcess, PeerAddress};
 
-/// Where strangers come from. Who has one address of IPv6 has 2^64 of them.
+/// A host that holds more than this part of the places gives one of its own first.
+const SHARE: usize = 16;
+
+/// How far a stranger has come. Those that have come less far go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    /// It has said nothing, or not the first command of CURVE.
+    Silent,
+    /// It has said HELLO, for which it has to know the server's key.
+    Begun,
+}
+
+/// Where strangers come from, as far as one attacker may choose the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Host {
     V4(u32),
-    /// The upper half of the address.
+    /// The first 64 bits: a host has all the others for itself (RFC 4291, 2.5.1).
     V6(u64),
-    Local,
+    Local(Option<LocalProcess>),
 }
 
 impl From<PeerAddress> for Host {
     fn from(address: PeerAddress) -> Self {
-        match address.ip() {
-            Some(IpAddr::V4(v4)) => Self::V4(v4.to_bits()),
-            Some(IpAddr::V6(v6)) => {
-                Self::V6(u64::try_from(v6.to_bits() >> u64::BITS).unwrap_or(u64::MAX))
-            }
-            None => Self::Local,
+        match address {
+            PeerAddress::Ip(address) => match address.ip().to_canonical() {
+                IpAddr::V4(v4) => Self::V4(v4.to_bits()),
+                IpAddr::V6(v6) => {
+                    let network = v6.to_bits() >> 64;
+                    Self::V6(u64::try_from(network).unwrap_or_default())
+                }
+            },
+            PeerAddress::Local(local) => Self::Local(local.process),
         }
     }
 }
 
-/// Connections in the order of their age: those that are silent so far, and the others.
-#[derive(Debug, Default)]
-struct ByAge {
-    silent: BTreeSet<ConnectionId>,
-    begun: BTreeSet<ConnectionId>,
-}
+/// Those that may go, the first one first: the silent ones, and of these the oldest.
+type Line = BTreeSet<(Progress, ConnectionId)>;
 
-impl ByAge {
-    fn len(&self) -> usize {
-        self.silent.len() + self.begun.len()
-    }
-
-    fn insert(&mut self, id: ConnectionId, has_begun: bool) {
-        if has_begun {
-            self.begun.insert(id)
-        } else {
-            self.silent.insert(id)
-        };
-    }
-
-    fn remove(&mut self, id: ConnectionId) {
-        self.silent.remove(&id);
-        self.begun.remove(&id);
-    }
-
-    /// The oldest silent one, or else the oldest.
-    fn first(&self) -> Option<ConnectionId> {
-        self.silent.first().or_else(|| self.begun.first()).copied()
-    }
-}
-
-/// The connections whose peers have not introduced themselves. Each step takes logarithmic time, for a crowd of
-/// attackers makes many.
+/// The peers that have not introduced themselves. Each operation takes a few steps in a tree, however many there
+/// are: under a flood of connections it is called for every one of them.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
-    hosts: BTreeMap<ConnectionId, Host>,
-    all: ByAge,
-    by_host: BTreeMap<Host, ByAge>,
-    /// How many each host has.
-    counts: BTreeSet<(usize, Host)>,
+    all: BTreeMap<ConnectionId, (Host, Progress)>,
+    line: Line,
+    lines: BTreeMap<Host, Line>,
+    /// The hosts by how many they hold.
+    sizes: BTreeSet<(usize, Host)>,
 }
 
 impl Strangers {
     pub(super) fn len(&self) -> usize {
-        self.hosts.len()
+        self.all.len()
     }
 
     pub(super) fn insert(&mut self, id: ConnectionId, address: PeerAddress) {
-        let host = Host::from(address);
-        self.hosts.insert(id, host);
-        self.all.insert(id, false);
-        self.change(host, |connections| connections.insert(id, false));
+        self.put(id, Host::from(address), Progress::Silent);
     }
 
-    /// The peer has sent what it begins with.
-    pub(super) fn begun(&mut self, id: ConnectionId) {
-        if let Some(host) = self.hosts.get(&id).copied()
-            && self.all.silent.contains(&id)
-        {
-            self.all.remove(id);
-            self.all.insert(id, true);
-            let connections = self.by_host.entry(host).or_default();
-            connections.remove(id);
-            connections.insert(id, true);
+    /// It has said the first command of CURVE.
+    pub(super) fn on_hello(&mut self, id: ConnectionId) {
+        if let Some(host) = self.take(id) {
+            self.put(id, host, Progress::Begun);
         }
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        if let Some(host) = self.hosts.remove(&id) {
-            self.all.remove(id);
-            self.change(host, |connections| connections.remove(id));
-        }
+        self.take(id);
     }
 
-    /// Which one makes room for another: of the host that has most of them, so that one host keeps out no
-    /// others; the oldest silent one, for a peer that means it says something at once.
-    pub(super) fn next_to_end(&self) -> Option<ConnectionId> {
-        match self.counts.last() {
-            Some((count, host)) if *count > 1 => self.by_host.get(host)?.first(),
-            _ => self.all.first(),
-        }
+    /// The one that goes when there are too many of them, of which there may be `max`. If one host holds more
+    /// than its share, it is one of that host's: the HELLOs of one host end no connection of another. Silent ones
+    /// go before those that have said HELLO, and older ones before younger ones.
+    pub(super) fn first_to_go(&self, max: usize) -> Option<ConnectionId> {
+        let (most, host) = self.sizes.last()?;
+        let line = if *most > (max / SHARE).max(1) { self.lines.get(host)? } else { &self.line };
+        line.first().map(|(_, id)| *id)
     }
 
-    fn change(&mut self, host: Host, change: impl FnOnce(&mut ByAge)) {
-        let connections = self.by_host.entry(host).or_default();
-        self.counts.remove(&(connections.len(), host));
-        change(connections);
-        let count = connections.len();
-        if count > 0 {
-            self.counts.insert((count, host));
+    fn put(&mut self, id: ConnectionId, host: Host, progress: Progress) {
+        self.all.insert(id, (host, progress));
+        self.line.insert((progress, id));
+        let line = self.lines.entry(host).or_default();
+        self.sizes.remove(&(line.len(), host));
+        line.insert((progress, id));
+        self.sizes.insert((line.len(), host));
+    }
+
+    /// Takes one out, and says whose it is.
+    fn take(&mut self, id: ConnectionId) -> Option<Host> {
+        let (host, progress) = self.all.remove(&id)?;
+        self.line.remove(&(progress, id));
+        let line = self.lines.get_mut(&host)?;
+        self.sizes.remove(&(line.len(), host));
+        line.remove(&(progress, id));
+        if line.is_empty() {
+            self.lines.remove(&host);
         } else {
-            self.by_host.remove(&host);
+            self.sizes.insert((line.len(), host));
         }
+        Some(host)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
+
+    fn address(text: &str) -> PeerAddress {
+        PeerAddress::from(text.parse::<std::net::SocketAddr>().unwrap())
+    }
 
     fn id(number: u64) -> ConnectionId {
         ConnectionId::from_number(number)
     }
 
-    fn address(text: &str) -> PeerAddress {
-        PeerAddress::from(text.parse::<SocketAddr>().unwrap())
+    /// Strangers with numbers from 1 on, and those of them that have said HELLO.
+    fn strangers(addresses: &[&str], hellos: &[u64]) -> Strangers {
+        let mut strangers = Strangers::default();
+        for (number, text) in (1..).zip(addresses) {
+            strangers.insert(id(number), address(text));
+        }
+        hellos.iter().for_each(|number| strangers.on_hello(id(*number)));
+        strangers
     }
 
-    /// In which order they go.
-    fn order(mut strangers: Strangers) -> Vec<u64> {
+    /// The order in which they go if there may be this number of them.
+    fn order(mut strangers: Strangers, max: usize) -> Vec<u64> {
         let mut order = Vec::new();
-        while let Some(next) = strangers.next_to_end() {
-            strangers.remove(next);
-            order.push(next.number());
+        while let Some(first) = strangers.first_to_go(max) {
+            strangers.remove(first);
+            order.push(first.number());
         }
-        assert_eq!(strangers.len(), 0);
-        assert!(strangers.counts.is_empty() && strangers.by_host.is_empty());
+        assert!(strangers.line.is_empty() && strangers.lines.is_empty());
+        assert_eq!((strangers.sizes.len(), strangers.len()), (0, 0));
         order
     }
 
     #[test]
-    fn silent_ones_go_first_and_the_oldest_first_among_equals() {
-        let mut strangers = Strangers::default();
-        for number in 1..=5 {
-            strangers.insert(id(number), address("10.0.0.1:1"));
-        }
-        strangers.begun(id(2));
-        strangers.begun(id(1));
-        strangers.begun(id(1));
-        assert_eq!(order(strangers), [3, 4, 5, 1, 2]);
+    fn silent_ones_go_before_those_that_said_hello_and_older_ones_before_younger_ones() {
+        let hosts = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"];
+        assert_eq!(order(strangers(&hosts, &[]), 4), [1, 2, 3, 4]);
+        assert_eq!(order(strangers(&hosts, &[1, 3]), 4), [2, 4, 1, 3]);
     }
 
     #[test]
-    fn host_that_has_most_makes_room_although_it_speaks() {
-        let mut strangers = Strangers::default();
-        strangers.insert(id(1), address("10.0.0.1:1"));
-        for number in 2..=4 {
-            strangers.insert(id(number), address("10.0.0.2:1"));
-            strangers.begun(id(number));
-        }
-        assert_eq!(strangers.next_to_end(), Some(id(2)));
-        // When each has one, the silent one goes.
-        assert_eq!(order(strangers), [2, 3, 1, 4]);
+    fn host_that_holds_more_than_its_share_goes_first_whatever_it_said() {
+        let hosts = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.2:2", "10.0.0.2:3", "10.0.0.3:1"];
+        assert_eq!(order(strangers(&hosts, &[2, 3, 4]), 5), [2, 3, 1, 5, 4]);
+        // Within its share it does not.
+        assert_eq!(order(strangers(&hosts, &[2, 3, 4]), 4 * SHARE), [1, 5, 2, 3, 4]);
     }
 
     #[test]
-    fn addresses_of_one_network_of_version_6_are_one_host() {
-        let mut strangers = Strangers::default();
-        strangers.insert(id(1), address("[2001:db8:0:1::1]:1"));
-        for (number, last) in [(2, "::1"), (3, ":5::"), (4, "::3")] {
-            strangers.insert(id(number), address(&format!("[2001:db8:0:2{last}]:1")));
-        }
-        assert_eq!(order(strangers), [2, 3, 1, 4]);
+    fn network_of_64_bits_is_one_host() {
+        let hosts =
+            ["[fd00::1]:1", "[fd00:0:0:1::1]:1", "[fd00:0:0:1:ffff::2]:1", "[fd00::2:0:0:1]:1"];
+        let mut strangers = strangers(&hosts, &[1, 2, 3, 4]);
+        assert_eq!(strangers.lines.len(), 2);
+        strangers.remove(id(2));
+        assert_eq!(
+            strangers.first_to_go(2),
+            Some(id(1)),
+            "two of fd00::/64, one of fd00:0:0:1::/64"
+        );
     }
 
     #[test]
-    fn what_is_not_there_changes_nothing() {
-        let mut strangers = Strangers::default();
-        strangers.begun(id(1));
-        strangers.remove(id(1));
-        assert_eq!((strangers.len(), strangers.next_to_end()), (0, None));
+    fn one_that_is_not_there_changes_nothing() {
+        let mut strangers = strangers(&["10.0.0.1:1"], &[]);
+        strangers.on_hello(id(9));
+        strangers.remove(id(9));
+        assert_eq!(order(strangers, 1), [1]);
     }
 }

@@ -197,34 +197,6 @@ fn connections_have_a_limit_and_strangers_a_smaller_one() {
 }
 
 #[test]
-fn crowd_of_one_host_keeps_out_no_peer_of_another_one_however_slow_that_is() {
-    let limits = TransportLimits { strangers_max: 100, ..TransportLimits::default() };
-    let (mut port, now) = port(limits);
-    let attacker = |number| PeerAddress::from(std::net::SocketAddr::from(([10, 0, 0, 1], number)));
-    let crowd = |port: &mut Port, sends: &[u8]| {
-        for number in 0..200 {
-            let id = port.accepted(now, attacker(number)).unwrap();
-            receive(port, now, id, sends);
-        }
-        assert_eq!(port.totals().strangers, 100);
-    };
-    // All but the READY, which is more than the honest peer has said when the next ones come.
-    let begun = introduction()[..64].to_vec();
-    crowd(&mut port, &[]);
-    let honest = port.accepted(now, address(1)).unwrap();
-    crowd(&mut port, &begun);
-    let (first, rest) = begun.split_at(10);
-    receive(&mut port, now, honest, first);
-    crowd(&mut port, &begun);
-    receive(&mut port, now, honest, rest);
-    crowd(&mut port, &begun);
-    receive(&mut port, now, honest, &introduction()[64..]);
-    let events = std::iter::from_fn(|| port.poll_event());
-    let opened = events.filter(|event| *event == TransportEvent::Opened { id: honest });
-    assert_eq!(opened.count(), 1);
-}
-
-#[test]
 fn silent_stranger_is_refused_in_time() {
     let (mut port, now) = port(TransportLimits::default());
     port.accepted(now, address(1)).unwrap();

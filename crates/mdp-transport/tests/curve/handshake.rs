@@ -143,26 +143,6 @@ fn result_for_a_connection_that_ended_is_dropped() {
 }
 
 #[test]
-fn result_of_another_port_changes_nothing() {
-    let mut first = Pair::new();
-    let mut second = Pair::new();
-    for pair in [&mut first, &mut second] {
-        pair.server.port.set_jobs_outside(true);
-        pair.exchange();
-    }
-    // The first connection of each port: they have the same number.
-    assert_eq!(first.server.id, second.server.id);
-    let job = first.server.port.poll_job().unwrap();
-    let result = job.run();
-    second.server.port.job_done(second.now, result);
-    assert_eq!(second.server.written(second.now), [] as [u8; 0]);
-    let job = second.server.port.poll_job().unwrap();
-    second.server.port.job_done(second.now, job.run());
-    second.exchange();
-    assert_eq!(second.server.ended(), None);
-}
-
-#[test]
 fn peer_that_does_not_wait_for_the_answer_is_refused() {
     for is_outside in [true, false] {
         let mut pair = Pair::new();
@@ -174,6 +154,40 @@ fn peer_that_does_not_wait_for_the_answer_is_refused() {
         let hello = pair.intercept();
         pair.server.receive(pair.now, &[hello.as_slice(), &hello].concat());
         assert_eq!(pair.server.ended(), Some("curve_command"), "{is_outside}");
+    }
+}
+
+/// What a peer may begin with: a frame of a message, short and long, a command, a box, and the first byte of
+/// each.
+const BEGINNINGS: [&[u8]; 7] = [
+    b"\0\x05he",
+    b"\x01\0",
+    b"\x02\0\0\0\0\0\x10\0\0body",
+    b"\x04\x64\x04PI",
+    b"\0",
+    b"\x02",
+    b"\x04",
+];
+
+#[test]
+fn not_one_byte_is_kept_of_a_message_that_is_begun_before_ready() {
+    for (beginning, jobs) in BEGINNINGS.into_iter().flat_map(|it| [(it, 1), (it, 2)]) {
+        let mut pair = Pair::new();
+        let now = pair.now;
+        pair.server.port.set_jobs_outside(true);
+        pair.exchange();
+        for _ in 1..jobs {
+            let job = pair.server.port.poll_job().unwrap();
+            pair.server.port.job_done(now, job.run());
+            pair.exchange();
+        }
+        let job = pair.server.port.poll_job().unwrap();
+        pair.server.receive(now, beginning);
+        assert_eq!(pair.server.ended(), Some("curve_command"), "{beginning:?} {jobs}");
+        let totals = pair.server.port.totals();
+        assert_eq!((totals.incoming_bytes, totals.connections), (0, 0));
+        pair.server.port.job_done(now, job.run());
+        assert!(!pair.server.port.has_events());
     }
 }
 

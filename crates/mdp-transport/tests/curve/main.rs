@@ -4,6 +4,7 @@
 
 mod admission;
 mod attacks;
+mod crowd;
 mod handshake;
 mod pair;
 mod recorded;

@@ -47,7 +47,8 @@ pub(crate) fn client_keys(server: PublicKey) -> ClientKeys {
 
 pub(crate) fn port(now: Instant, seed: u8, limits: TransportLimits) -> Port {
     let mut port = Port::new(now, limits);
-    port.seed(&[seed; 32]);
+    // What libzmq answered is recorded under this label.
+    port.seed(&[0; 8], &[seed; 32]);
     port
 }
 
@@ -134,16 +135,18 @@ impl End {
 
     /// Answers what is asked about a key.
     pub(crate) fn answer(&mut self, now: Instant, identity: Option<IdentityToken>) {
-        let question = |event: &TransportEvent<u32>| match event {
-            TransportEvent::Authenticate { id, is_last, .. } => {
-                (*id == self.id).then_some(*is_last)
+        let mut asked = None;
+        self.events.retain(|event| match event {
+            TransportEvent::Authenticate { id, is_last, .. } if *id == self.id => {
+                asked = Some(*is_last);
+                false
             }
             TransportEvent::Opened { .. }
+            | TransportEvent::Authenticate { .. }
             | TransportEvent::Refused { .. }
-            | TransportEvent::Lost { .. } => None,
-        };
-        if let Some(is_last) = self.events.iter().find_map(question) {
-            self.events.retain(|event| question(event).is_none());
+            | TransportEvent::Lost { .. } => true,
+        });
+        if let Some(is_last) = asked {
             self.port.authenticated(now, self.id, is_last, identity);
             self.take_events();
         }

@@ -33,6 +33,20 @@ fn frames_of_every_size_arrive_both_ways() {
 }
 
 #[test]
+fn large_frames_are_the_same_wherever_they_are_cut() {
+    for pieces in [vec![1_000], vec![31, 64, 1], vec![65_536], vec![16_384, 33, 7]] {
+        let mut pair = Pair::open();
+        pair.pieces = pieces;
+        let message: Frames = vec![body(300_000), body(3), body(16_400), body(100_001)];
+        pair.client.send(&message);
+        pair.client.send(&message);
+        pair.exchange();
+        assert_eq!(pair.server.messages, [message.clone(), message]);
+        assert_eq!(pair.server.port.totals().incoming_bytes, 0);
+    }
+}
+
+#[test]
 fn boxes_travel_as_frames_without_a_flag_and_nothing_shines_through() {
     let mut pair = Pair::open();
     pair.client.send(&[b"first".to_vec(), b"second".to_vec()]);

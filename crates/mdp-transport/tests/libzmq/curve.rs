@@ -37,8 +37,9 @@ struct Shell {
     id: ConnectionId,
     messages: Vec<Vec<Vec<u8>>>,
     keys: Vec<PublicKey>,
-    /// What is said of keys.
+    /// What is said of keys, if anything is.
     identity: Option<IdentityToken>,
+    is_owner_silent: bool,
     is_open: bool,
     loss: Option<Loss>,
 }
@@ -65,11 +66,12 @@ impl Shell {
     ) -> Self {
         stream.set_read_timeout(Some(STEP)).unwrap();
         let mut port = Transport::new(Instant::now(), TransportLimits::default());
-        port.seed(&[42; 32]);
+        port.seed(b"libzmq  ", &[42; 32]);
         let id = begin(&mut port).unwrap();
         let (messages, keys) = (Vec::new(), Vec::new());
         let identity = Some(IdentityToken(1));
-        Self { stream, port, id, messages, keys, identity, is_open: false, loss: None }
+        let (is_owner_silent, is_open, loss) = (false, false, None);
+        Self { stream, port, id, messages, keys, identity, is_owner_silent, is_open, loss }
     }
 
     /// Writes what waits, reads once, and does what is due. False: the connection is over.
@@ -100,7 +102,9 @@ impl Shell {
                 TransportEvent::Opened { .. } => self.is_open = true,
                 TransportEvent::Authenticate { id, key, is_last } => {
                     self.keys.push(key);
-                    self.port.authenticated(now, id, is_last, self.identity);
+                    if !self.is_owner_silent {
+                        self.port.authenticated(now, id, is_last, self.identity);
+                    }
                 }
                 TransportEvent::Refused { why, .. } | TransportEvent::Lost { why, .. } => {
                     self.loss = Some(why);
@@ -296,6 +300,16 @@ fn libzmq_whose_key_is_not_admitted_does_not_come_back() {
         assert_eq!(shell.keys.len(), 2, "the owner was asked twice");
     });
     assert_eq!(count, 1);
+}
+
+#[test]
+fn libzmq_whose_key_was_not_decided_on_in_time_comes_back() {
+    let context = zmq::Context::new();
+    let count = connections(&client(&context, zmq::DEALER, &server_key()), |shell| {
+        shell.is_owner_silent = true;
+        assert_eq!(shell.ending().label(), "admission_timeout");
+    });
+    assert!(count >= 2, "{count}");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Pair {
     ) -> Self {
         let now = Instant::now();
         let mut port = Transport::new(now, TransportLimits::default());
-        port.seed(&[42; 32]);
+        port.seed(b"omq     ", &[42; 32]);
         let address = PeerAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
         let id = begin(&mut port, now, address).unwrap();
         let mut config = omq::ConnectionConfig::new(role, omq_proto::SocketType::Router);

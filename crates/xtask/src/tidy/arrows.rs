@@ -41,6 +41,7 @@ const MEMBERS: &[Member] = &[
     },
     Member { name: "mdp-mutants", ours: &[], outside: Outside::Only(&[]) },
     Member { name: "mdp-histogram", ours: &[], outside: Outside::Only(&[]) },
+    Member { name: "mdp-rate-limiter", ours: &[], outside: Outside::Only(&[]) },
     Member { name: "mdp-history", ours: &[], outside: Outside::Only(&[]) },
     Member {
         name: "mdp-catalog",
@@ -54,7 +55,7 @@ const MEMBERS: &[Member] = &[
     },
     Member {
         name: "mdp-raft",
-        ours: &["mdp-catalog", "mdp-histogram", "mdp-mutants", "mdp-wire"],
+        ours: &["mdp-catalog", "mdp-histogram", "mdp-mutants", "mdp-rate-limiter", "mdp-wire"],
         outside: Outside::Any,
     },
     Member {
@@ -84,6 +85,7 @@ const MEMBERS: &[Member] = &[
             "mdp-core",
             "mdp-histogram",
             "mdp-raft",
+            "mdp-rate-limiter",
             "mdp-replica",
             "mdp-transport",
             "mdp-wire",

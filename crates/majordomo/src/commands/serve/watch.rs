@@ -135,8 +135,8 @@ mod tests {
             member_change: None,
             unheard_voters: 0,
             call_formats: Vec::new(),
+            refused_calls: Vec::new(),
             commit_times: Default::default(),
-            refused_calls: 0,
             upgrade: mdp_node::UpgradeStatus::default(),
             not_ready: not_ready.collect(),
         }

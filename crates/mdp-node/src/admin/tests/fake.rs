@@ -77,8 +77,8 @@ impl Fake {
             last_log_index: 42,
             snapshot_index: 0,
             call_formats: vec![(1, 5)],
+            refused_calls: vec![("no_member", 0), ("unknown_sender", 3)],
             commit_times: Default::default(),
-            refused_calls: 0,
             upgrade: mdp_raft::UpgradeStatus::default(),
             members: vec![
                 member("node-1", 1, None),

@@ -198,6 +198,16 @@ impl TestNode {
         self.consensus.hub.raft.append_membership(joint, Payload::Blank, []).await.unwrap();
     }
 
+    /// How long ago a member called this node, or answered it.
+    pub(super) fn silence_of(&self, id: u64) -> Option<Duration> {
+        self.consensus.hub.peers.silence_of(id)
+    }
+
+    /// As if this leader had waited for longer for learners that never answered.
+    pub(super) fn age_learners(&self, time: Duration) {
+        self.consensus.hub.state.unanswered.age(time);
+    }
+
     /// Writes as the leader.
     pub(super) async fn write(&self, entry: CatalogEntry) -> bool {
         self.consensus.hub.write(entry).await.is_ok()
@@ -248,6 +258,11 @@ impl TestCluster {
     /// From its next start on, a node runs this version.
     pub(super) fn set_version(&mut self, name: &str, version: SoftwareVersion) {
         self.versions.insert(name.to_owned(), version);
+    }
+
+    /// From its next start on, a node has this list of seeds.
+    pub(super) fn set_seeds(&mut self, name: &str, seeds: Vec<Seed>) {
+        self.seeds.insert(name.to_owned(), seeds);
     }
 
     /// Starts a node with an empty volume.
