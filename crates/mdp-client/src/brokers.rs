@@ -234,8 +234,9 @@ impl Brokers {
     }
 
     /// One of these at random, but one that does not leave before one that does, one that has not just
-    /// refused this side before one that has, and then one that has not failed before the one that failed the longest ago. A failure is forgotten when a
-    /// list names the broker again, or after [`FAILURE_MEMORY`].
+    /// refused this side before one that has, and then one that has not failed before the one that failed
+    /// the longest ago. A failure is forgotten when a list names the broker again, or after
+    /// [`FAILURE_MEMORY`].
     pub(crate) fn choose(
         &self,
         now: Instant,

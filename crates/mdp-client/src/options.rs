@@ -110,6 +110,9 @@ pub struct ClientOptions {
     /// their keys, and a broker that cannot do that is refused; without it connections speak NULL:
     /// neither encryption nor authentication. Needs `server_key`. [`KeyFile`](crate::KeyFile) reads the
     /// files of `majordomo keygen`, czmq and pyzmq.
+    ///
+    /// A broker holds a key that it does not know for some seconds before it says so: an attempt whose
+    /// connection is not established waits for that, at most `connect_timeout` and 4 s.
     pub key: Option<SecretKey>,
     /// The public key of the brokers: all nodes of a cluster have the same towards clients and workers.
     pub server_key: Option<PublicKey>,

@@ -209,7 +209,7 @@ fn keys_that_cannot_be_used_end_with_2_and_say_what_to_do() {
         (Some(own.clone()), None, "--key needs --server-key"),
         (None, Some(server.clone()), "--server-key needs --key"),
         (Some(path("no-such")), Some(server.clone()), "no-such cannot be read: No such file"),
-        (Some(own.clone()), Some(path("no-such")), "--server-key"),
+        (Some(own), Some(path("no-such")), "--server-key"),
         (Some(path("none")), Some(server.clone()), "none: there is no `public-key"),
         (Some(path("3.key")), Some(server.clone()), "3.key: the file has a public key alone"),
         (Some(path("open.key_secret")), Some(server), "(mode 0644): chmod 600"),

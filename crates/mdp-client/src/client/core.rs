@@ -304,8 +304,8 @@ impl ClientCore {
         self.connections.find(connection).is_some_and(|open| !open.up && open.handshake_until > now)
     }
 
-    /// The time of the attempt is over, and the broker may still hold its connection: with the end of the handshake the reason of a failure is
-    /// known.
+    /// The time of the attempt is over, but the broker may still hold the connection: why the attempt
+    /// fails, or whether it does, is known when the handshake ends.
     fn wait_for_handshake(&mut self, id: RequestId, connection: ConnectionId) {
         let until = self.connections.find(connection).map(|open| open.handshake_until);
         if let Some(until) = until {

@@ -104,7 +104,7 @@ fn key_that_is_made_known_while_it_is_held_is_admitted_by_the_same_connection() 
 fn connection_that_is_closed_after_the_key_was_shown_counts_as_not_admitted() {
     let broker = CurveBroker::echo(Port::CurveUnanswered, []);
     assert_eq!(failure_of(options_with_keys(&broker)), ConnectFailure::NotAdmitted);
-    broker.wait_for_ending("key_unanswered");
+    broker.wait_for_ending("admission_timeout");
 }
 
 #[test]
