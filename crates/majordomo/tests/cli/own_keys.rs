@@ -122,29 +122,33 @@ fn admit(zap: &zmq::Socket, admitted: &PublicKey, is_over: &AtomicBool) {
 }
 
 fn forward(router: &zmq::Socket, is_over: &AtomicBool) {
-    let mut worker = None;
+    let (mut worker, mut waiting) = (None, Vec::new());
     while !is_over.load(Ordering::Relaxed) {
         if router.poll(zmq::POLLIN, STEP_MS).unwrap() == 0 {
             continue;
         }
         let frames = router.recv_multipart(0).unwrap();
-        let rest: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
-        let answer: Option<Vec<&[u8]>> = match rest.as_slice() {
+        let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+        match frames.as_slice() {
             [from, b"", b"MDPW01", b"\x01", _] => {
                 worker = Some(from.to_vec());
-                Some(vec![from, b"", b"MDPW01", b"\x04"])
+                router.send_multipart([*from, b"", b"MDPW01", b"\x04"], 0).unwrap();
             }
             [_, b"", b"MDPW01", b"\x03", client, b"", body @ ..] => {
-                Some([&[client, &b""[..], b"MDPC01", b"echo"], body].concat())
+                let reply = [&[client, &b""[..], b"MDPC01", b"echo"], body].concat();
+                router.send_multipart(reply, 0).unwrap();
             }
-            [client, b"", b"MDPC01", b"echo", body @ ..] => worker.as_ref().map(|worker| {
-                let head: [&[u8]; 6] = [worker, b"", b"MDPW01", b"\x02", client, b""];
-                [&head[..], body].concat()
-            }),
-            _ => None,
-        };
-        if let Some(answer) = answer {
-            router.send_multipart(answer, 0).unwrap();
+            [client, b"", b"MDPC01", b"echo", body @ ..] => {
+                let request = [&[&b""[..], b"MDPW01", b"\x02", client, b""], body].concat();
+                waiting.push(request.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>());
+            }
+            _ => {}
+        }
+        if let Some(worker) = &worker {
+            for request in waiting.drain(..) {
+                let to_worker = std::iter::once(worker.clone()).chain(request);
+                router.send_multipart(to_worker, 0).unwrap();
+            }
         }
     }
 }
@@ -158,7 +162,8 @@ fn client_worker_and_load_with_keys_are_served() {
 
     assert_eq!(printed(&broker.run(&["call", "echo", "hello"], &options)), "hello\n");
 
-    drop(worker);
+    // A worker that is killed says nothing, and this broker would go on giving it requests.
+    let broker = Forwarder::start(Some(secret(OWN).public()));
     let load = ["bench", "--service", "echo", "--workers", "1", "--window", "2", "--json"];
     let report = broker.run(&[&load[..], &["--seconds", "1"]].concat(), &options);
     let report = printed_json(&report);

@@ -1,15 +1,16 @@
 //! Why a connection could not be made: connects once more, without libzmq, and looks at what comes.
 
+mod mechanism;
 mod welcome;
 
 use std::{
     io,
     net::{SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use mdp_transport::Mechanism;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{ConnectFailure, keys::LinkKeys};
@@ -37,17 +38,44 @@ pub(super) enum Held {
 
 /// Why no connection to this target was made; with keys, whether the broker's is the right one.
 pub(super) fn examine(target: &Target, asked: Option<(&LinkKeys, Held)>) -> ConnectFailure {
-    let greeted = match target {
-        Target::Tcp(address) => TcpStream::connect_timeout(address, EXAMINED_FOR)
-            .map(|stream| greet_by_tcp(&stream, asked)),
-        Target::Unix(path) => connect_locally(path).map(|stream| greet_locally(&stream, asked)),
+    let Some((keys, held)) = asked else {
+        return compare(target, look(target, greet), Mechanism::Null);
     };
-    match greeted {
-        Ok(greeted) => greeted.unwrap_or(ConnectFailure::NotZmtp),
+    let mut found = look(target, |stream| welcome::ask(stream, keys, held));
+    if found == ConnectFailure::NotZmtp {
+        // A libzmq with another mechanism may close before it has said anything.
+        found = look(target, greet);
+    }
+    compare(target, found, Mechanism::Curve)
+}
+
+/// A ZMTP peer whose handshake failed may have another mechanism.
+fn compare(target: &Target, found: ConnectFailure, offered: Mechanism) -> ConnectFailure {
+    if found != ConnectFailure::Handshake {
+        return found;
+    }
+    let compared = connect(target).and_then(|stream| mechanism::compare(stream, offered));
+    compared.ok().flatten().unwrap_or(found)
+}
+
+/// What such a look at a new connection finds.
+fn look(target: &Target, at: impl FnOnce(Socket) -> io::Result<ConnectFailure>) -> ConnectFailure {
+    match connect(target).map(at) {
+        Ok(found) => found.unwrap_or(ConnectFailure::NotZmtp),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
         Err(error) => ConnectFailure::Unreachable { reason: error.to_string() },
     }
+}
+
+fn connect(target: &Target) -> io::Result<Socket> {
+    let socket = match target {
+        Target::Tcp(address) => TcpStream::connect_timeout(address, EXAMINED_FOR)?.into(),
+        Target::Unix(path) => connect_locally(path)?,
+    };
+    socket.set_read_timeout(Some(GREETED_WITHIN))?;
+    socket.set_write_timeout(Some(GREETED_WITHIN))?;
+    Ok(socket)
 }
 
 /// The path that libzmq means: `@` stands for the zero before an abstract name.
@@ -56,7 +84,7 @@ pub(super) fn path_of(text: &str) -> PathBuf {
 }
 
 /// Whose queue of connections is full is not waited for: it may stay full, and with it the thread.
-fn connect_locally(path: &Path) -> io::Result<UnixStream> {
+fn connect_locally(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?).map_err(|error| {
@@ -64,31 +92,7 @@ fn connect_locally(path: &Path) -> io::Result<UnixStream> {
         if is_full { io::ErrorKind::TimedOut.into() } else { error }
     })?;
     socket.set_nonblocking(false)?;
-    Ok(socket.into())
-}
-
-fn greet_by_tcp(
-    stream: &TcpStream,
-    asked: Option<(&LinkKeys, Held)>,
-) -> io::Result<ConnectFailure> {
-    stream.set_read_timeout(Some(GREETED_WITHIN))?;
-    stream.set_write_timeout(Some(GREETED_WITHIN))?;
-    match asked {
-        None => greet(stream),
-        Some((keys, held)) => welcome::ask(stream, keys, held),
-    }
-}
-
-fn greet_locally(
-    stream: &UnixStream,
-    asked: Option<(&LinkKeys, Held)>,
-) -> io::Result<ConnectFailure> {
-    stream.set_read_timeout(Some(GREETED_WITHIN))?;
-    stream.set_write_timeout(Some(GREETED_WITHIN))?;
-    match asked {
-        None => greet(stream),
-        Some((keys, held)) => welcome::ask(stream, keys, held),
-    }
+    Ok(socket)
 }
 
 /// What a program that takes connections says. A ZMTP peer greets without being asked, with `ff`; an
@@ -119,6 +123,8 @@ mod tests {
         thread,
     };
 
+    use mdp_transport::SecretKey;
+
     use super::*;
 
     /// What is found out about a program that answers like this once.
@@ -145,6 +151,38 @@ mod tests {
         let expected = [ConnectFailure::Http, ConnectFailure::Handshake, ConnectFailure::NotZmtp];
         assert_eq!([http, zmtp, ssh], expected);
         assert_eq!(closed, ConnectFailure::NotZmtp);
+    }
+
+    /// A socket of libzmq, with these options, and where it listens.
+    fn router(set: impl FnOnce(&zmq::Socket)) -> (zmq::Socket, Target) {
+        let router = zmq::Context::new().socket(zmq::ROUTER).unwrap();
+        set(&router);
+        router.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = router.get_last_endpoint().unwrap().unwrap();
+        let address = endpoint.trim_start_matches("tcp://").parse().unwrap();
+        (router, Target::Tcp(address))
+    }
+
+    #[test]
+    fn mechanism_of_a_libzmq_that_closes_first_is_seen() {
+        let secret = |number| SecretKey::from_bytes(&[number; 32]);
+        let keys = LinkKeys::of(Some(secret(3)), Some(secret(1).public())).unwrap().unwrap();
+        let (_null, plain) = router(|_| {});
+        let (_curve, secured) = router(|router| {
+            router.set_curve_server(true).unwrap();
+            router.set_curve_secretkey(secret(1).to_z85().as_bytes()).unwrap();
+        });
+        let asked = Some((&keys, Held::Short));
+
+        let wrong = |offered| ConnectFailure::WrongMechanism { offered };
+        assert_eq!(examine(&plain, asked), wrong(Mechanism::Curve));
+        assert_eq!(examine(&secured, None), wrong(Mechanism::Null));
+        // What failed before is not known, and would succeed now.
+        assert_eq!(examine(&plain, None), ConnectFailure::Handshake);
+        assert_eq!(examine(&secured, asked), ConnectFailure::Handshake);
+        let other = LinkKeys::of(Some(secret(3)), Some(secret(9).public())).unwrap().unwrap();
+        let found = examine(&secured, Some((&other, Held::Short)));
+        assert_eq!(found, ConnectFailure::WrongServerKey);
     }
 
     #[test]

@@ -69,7 +69,11 @@ pub(super) fn ask(
 
 /// A broker that cannot open the HELLO has another key, and can say nothing to one that does not know it.
 const fn after_close(come: usize) -> ConnectFailure {
-    if come >= GREETING_BYTES { ConnectFailure::WrongServerKey } else { ConnectFailure::NotZmtp }
+    match come {
+        0 => ConnectFailure::NotZmtp,
+        1..GREETING_BYTES => ConnectFailure::Handshake,
+        GREETING_BYTES.. => ConnectFailure::WrongServerKey,
+    }
 }
 
 fn failure_of(why: &Loss) -> ConnectFailure {
