@@ -41,6 +41,7 @@ mod port;
 mod ports;
 mod rate_limiter;
 mod resolver;
+mod socket_file;
 mod start;
 mod version;
 mod view;
