@@ -4,7 +4,9 @@ use std::{io, process::ExitCode};
 
 use mdp_bench::BenchError;
 use mdp_client::{CallError, ConnectError, EndpointError, ServiceNameError, WorkerError};
-use mdp_node::{AdminPortError, IdentityFilesError, NodeError, StartError, Stop, StorageError};
+use mdp_node::{
+    AdminFileError, AdminPortError, IdentityFilesError, NodeError, StartError, Stop, StorageError,
+};
 
 use crate::{admin::AdminError, settings::Problems};
 
@@ -48,6 +50,7 @@ impl Exit {
                 || cause.is::<EndpointError>()
                 || cause.is::<ServiceNameError>()
                 || cause.is::<IdentityFilesError>()
+                || cause.is::<AdminFileError>()
                 || cause.is::<UsageError>();
             if usage {
                 return Some(Self::Usage);

@@ -41,13 +41,17 @@ mod port;
 mod ports;
 mod rate_limiter;
 mod resolver;
+mod secret_file;
 mod socket_file;
 mod start;
 mod version;
 mod view;
 
 pub use addresses::machine_name;
-pub use admin::{AdminAccess, AdminPort, AdminPortError, AdminServer, OwnNames, RemoteChanges};
+pub use admin::{
+    ADMIN_SOCKET_BYTES_MAX, AdminAccess, AdminFileError, AdminFiles, AdminPort, AdminPortError,
+    AdminPorts, AdminSecrets, AdminServer, AdminSocket, OwnNames, RemoteChanges, read_tokens,
+};
 pub use bind_address::{BINDS_MAX, BindAddress, SocketPath};
 pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
@@ -68,6 +72,7 @@ pub use mdp_raft::{
 pub use mdp_replica::{Consistency, ReadTotals};
 pub use mdp_transport::{PublicKey, SecretKey, TransportTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
+pub use secret_file::{SecretFileError, read_public_file};
 pub use start::StartError;
 pub use version::VERSION;
 pub use view::{NodeView, ReportError};

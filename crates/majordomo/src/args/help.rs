@@ -42,7 +42,7 @@ SIGTERM or SIGINT drains: workers are sent away, requests that they hold are fin
 ends with exit code 0 after at most drain.timeout. A second signal ends it at once, with exit code 1. \
 SIGHUP opens log files again and does nothing else; SIGUSR1, SIGUSR2 and SIGQUIT do nothing. The log goes \
 to stderr; the line \"listening\" says that the broker can be used, and where. HTTP for probes, metrics \
-and administration is on admin.bind, http://127.0.0.1:5580.";
+and administration is on admin.bind, http://127.0.0.1:5580, and for this user alone on admin.socket.";
 
 /// Examples of `serve`.
 pub(super) const SERVE_AFTER: &str = "\
@@ -141,6 +141,8 @@ Exit codes: 0 answered, 1 failure or not answered by majordomo, 2 wrong usage, 3
 pub(super) const STATUS_AFTER: &str = "\
 Examples:
   majordomo status --admin http://127.0.0.1:5582
+  majordomo status --admin unix:/run/majordomo/admin.sock
+  majordomo status --admin https://host-1:5580 --ca-file ca.crt --token-file token
   majordomo status --endpoint host-1:5555 --json
   majordomo status --live                         for a probe: 0 while the node lives
   majordomo status --ready                        for a script: 0 once the node is ready

@@ -2,6 +2,7 @@
 //! The program as people and scripts use it: the real binary, over TCP on loopback.
 
 mod admin;
+mod admin_access;
 mod bench;
 mod call;
 mod cluster;

@@ -1,6 +1,6 @@
 //! What is counted, in the text format of Prometheus (OpenMetrics).
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use mdp_broker::{Counters, DropReason, ServiceStatus};
 use mdp_catalog::NodeName;
@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{backend::CatalogTotals, process::ProcessTotals};
+use super::{backend::CatalogTotals, gate::AccessTotals, process::ProcessTotals};
 use crate::{
     LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport, RelayTotals,
     version::{RELAY_WIRE, VERSION},
@@ -47,6 +47,10 @@ pub(super) struct Scrape {
     pub(super) process: ProcessTotals,
     /// At how many addresses strangers reach the node, if that is not said to be meant.
     pub(super) open_ports: usize,
+    /// What was turned away at the administration port.
+    pub(super) access: Arc<AccessTotals>,
+    /// How many of its files cannot be used as they are now.
+    pub(super) stale_files: usize,
 }
 
 /// The text of a scrape.
@@ -78,6 +82,7 @@ impl Collector for Scrape {
         page.times(&report.counters)?;
         page.process(self.process)?;
         page.security(self.open_ports)?;
+        page.admin(&self.access, self.stale_files)?;
         if let Some(status) = &self.status {
             page.raft(status)?;
         }
@@ -105,6 +110,16 @@ impl Writer<'_> {
     fn security(&mut self, open_ports: usize) -> fmt::Result {
         let help = "Addresses that are not loopback, at which nothing proves who a peer is";
         self.gauge("security_open_addresses", help, i64::try_from(open_ports).unwrap_or(i64::MAX))
+    }
+
+    fn admin(&mut self, access: &AccessTotals, stale_files: usize) -> fmt::Result {
+        let help = "Requests to the administration port whose token gives no permission, by reason";
+        self.counted_by("admin_denied", help, "reason", access.denied())?;
+        let help = "TLS handshakes of the administration port that failed";
+        self.counter("admin_failed_handshakes", help, access.failed_handshakes())?;
+        let help =
+            "Files of tokens and of the certificate that cannot be used now: those before count";
+        self.gauge("admin_stale_files", help, stale_files)
     }
 
     fn bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
