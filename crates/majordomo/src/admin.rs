@@ -32,7 +32,7 @@ use crate::args::NodeArgs;
 
 /// What a URL at a Unix socket begins with: an address, so that no name is looked up.
 const AT_SOCKET: &str = "http://127.0.0.1";
-/// What a node that asks for a token is told.
+/// What helps where a node asks for a token.
 const NEEDS_TOKEN: &str = "\n  give a token with --token-file FILE or MAJORDOMO_TOKEN_FILE, or ask by the \
                            node's socket, as its user, with --admin unix:PATH (its admin.socket)";
 /// The longest page; that of 10,000 services has about 2 MiB.

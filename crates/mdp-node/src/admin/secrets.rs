@@ -191,7 +191,7 @@ impl<T: PartialEq> Watched<T> {
         Self { value, complaint: None }
     }
 
-    /// A file that cannot be used is told of once, and what it said before counts on.
+    /// A file that cannot be used is logged once, and what it said before counts on.
     fn update(&mut self, key: &'static str, read: Result<Option<T>, AdminFileError>) {
         match read {
             Ok(value) => {

@@ -80,8 +80,8 @@ pub(super) async fn serve(
     all.await;
 }
 
-/// Serves the connections of one listener, which have slots of their own: whoever may connect to the Unix
-/// socket gets in, however many connections there are by TCP.
+/// Serves the connections of one listener, which have slots of their own: the node's own user gets in at the
+/// Unix socket, however many connections there are by TCP.
 async fn listen(
     listener: Listener,
     serving: Serving,

@@ -328,11 +328,11 @@ fn slow_handshakes_keep_out_no_probe_and_end() {
     };
     let mut many: Vec<_> = (0..4 * CONNECTIONS_PER_ADDRESS_MAX).map(|_| slow()).collect();
 
-    let asked = Instant::now();
+    let probed_at = Instant::now();
     let probe = ask_by_tls(at, &certificate, "GET /livez HTTP/1.1").unwrap();
 
     assert_eq!(probe.status, 200);
-    assert!(asked.elapsed() < PROBE_TIMEOUT, "{:?}", asked.elapsed());
+    assert!(probed_at.elapsed() < PROBE_TIMEOUT, "{:?}", probed_at.elapsed());
     // The last one still had its slot, and ends in time all the same.
     let mut last = many.pop().unwrap();
     drop(last.read_to_end(&mut Vec::new()));
