@@ -84,7 +84,7 @@ pub(crate) enum AdminError {
         /// Who was asked.
         url: String,
         /// What happened.
-        reason: ureq::Error,
+        reason: Box<ureq::Error>,
         /// What to do about it.
         advice: &'static str,
         /// Who was asked before.
@@ -112,7 +112,7 @@ pub(crate) enum AdminError {
         /// What to do about it, if the node does not say so.
         advice: &'static str,
         /// What the node knows that helps to go on.
-        known: Known,
+        known: Box<Known>,
     },
 }
 
@@ -391,13 +391,13 @@ impl AdminClient {
         let reason = reason.map_or_else(|| format!("status {status}"), str::to_owned);
         let needs_token = status == StatusCode::UNAUTHORIZED && self.token.is_none();
         let advice = if needs_token { NEEDS_TOKEN } else { "" };
-        let (url, known) = (self.url.clone(), Known::of(&page));
+        let (url, known) = (self.url.clone(), Box::new(Known::of(&page)));
         Err(AdminError::Refused { url, status, reason, advice, known })
     }
 
     fn no_answer(&self, reason: ureq::Error) -> AdminError {
         let (url, tried) = (self.url.clone(), self.tried.clone());
-        AdminError::NoAnswer { url, reason, advice: self.advice, tried }
+        AdminError::NoAnswer { url, reason: Box::new(reason), advice: self.advice, tried }
     }
 
     fn no_page(&self, path: &'static str, reason: String) -> AdminError {
