@@ -43,7 +43,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Connections(args) => connections::run(args),
         Command::Member { command } => member::run(command),
         Command::Leader { command } => leader::run(command),
-        Command::Top(args) => top::run(args),
+        Command::Top(args) => top::run(&args),
         Command::Upgrade { command } => upgrade::run(command),
         Command::Drain(args) => drain::run(&args),
         Command::Snapshot(args) => snapshot::run(args),

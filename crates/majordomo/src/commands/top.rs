@@ -60,7 +60,7 @@ impl Asked {
     }
 }
 
-pub(super) fn run(args: TopArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &TopArgs) -> anyhow::Result<Exit> {
     let node = |admin| NodeArgs { admin, access: args.access.clone() };
     let nodes: Vec<_> = if args.admin.is_empty() {
         vec![node(None)]

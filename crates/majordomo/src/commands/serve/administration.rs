@@ -26,7 +26,9 @@ impl Administration {
             AdminSocketChoice::Configured(path) if has_folder(&path) => {
                 (Some(AdminSocket::bind(&path)?), AdminSocketChoice::Off)
             }
-            later => (None, later),
+            later @ (AdminSocketChoice::Configured(_)
+            | AdminSocketChoice::Default(_)
+            | AdminSocketChoice::Off) => (None, later),
         };
         Ok(Self { ports: AdminPorts { port, socket }, later, secrets })
     }
