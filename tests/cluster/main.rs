@@ -113,7 +113,8 @@ fn copy(from: &Path, to: &Path) {
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
             copy(&path, &target);
-        } else {
+        } else if path.is_file() {
+            // Not the socket of a node that was killed.
             fs::copy(&path, &target).unwrap();
         }
     }

@@ -1,12 +1,16 @@
 //! Strangers at the administration port.
 
 use std::{
+    fs::{self, Permissions},
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use cluster_tests::{NodeProcess, QUIET, free_port, http_get_within};
+use cluster_tests::{NodeProcess, QUIET, free_port, http_get_within, majordomo, program};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// What a kubelet waits for an answer.
@@ -81,4 +85,61 @@ fn page_of_another_server_reads_and_changes_nothing() {
     assert_eq!(ask("POST", "/api/v1/drain", &local, "Sec-Fetch-Site: cross-site\r\n"), "403");
     assert_eq!(ask("GET", "/api/v1/status", &local, ""), "200");
     node.assert_alive();
+}
+
+/// A user of every machine who owns nothing.
+const OTHER_UID: u32 = 65_534;
+const TOKEN: &str = "a-token-of-the-owner";
+
+/// Lets another user of this machine, who has a program and no files of the node, ask for something.
+fn as_another_user(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let copy = folder.join("majordomo");
+    fs::copy(program(), &copy).unwrap();
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(copy);
+    command.args(args).current_dir("/").env_clear();
+    // Who is not root cannot be another user: then the socket's mode is all that is looked at.
+    if rustix::process::geteuid().is_root() {
+        command.uid(OTHER_UID);
+    }
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn users_of_the_machine_change_nothing_without_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::write(path("token"), TOKEN).unwrap();
+    fs::set_permissions(path("token"), Permissions::from_mode(0o600)).unwrap();
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut node = NodeProcess::start(&[
+        QUIET,
+        ("admin.bind", &admin.to_string()),
+        ("admin.socket", &path("admin.sock")),
+        ("admin.token_file", &path("token")),
+    ]);
+    let (url, socket) = (format!("http://{admin}"), format!("unix:{}", path("admin.sock")));
+    let ask = |args: &[&str]| as_another_user(folder.path(), args);
+
+    for args in [&["drain"][..], &["member", "remove", "node-2"], &["leader", "transfer"]] {
+        let (code, stderr) = ask(&[args, &["--admin", &url]].concat());
+        assert_eq!(code, Some(1), "{args:?}: {stderr}");
+        assert!(stderr.contains("--token-file FILE"), "{stderr}");
+    }
+    let mode = fs::metadata(path("admin.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    if rustix::process::geteuid().is_root() {
+        let (code, stderr) = ask(&["drain", "--admin", &socket]);
+        assert_eq!(code, Some(3), "{stderr}");
+        assert!(stderr.contains("Permission denied"), "{stderr}");
+        let (code, stderr) = ask(&["drain", "--admin", &url, "--token-file", &path("token")]);
+        assert_eq!(code, Some(2), "{stderr}");
+    }
+    node.assert_alive();
+
+    // The node's own user needs none.
+    let own = majordomo(&["drain", "--admin", &socket]);
+    assert_eq!(own.code, Some(0), "{}", own.stderr);
 }

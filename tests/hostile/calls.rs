@@ -179,13 +179,25 @@ impl Stranger {
         let peers = cluster.peers();
         let peer = peers.split(',').nth(node).and_then(|peer| peer.split_once('=')).unwrap();
         let address = peer.1.trim_start_matches("tcp://");
-        let socket = RawSocket::dealer(format!("tcp://{address}").as_str());
-        let (from, from_name) = (STRANGER, "stranger".to_owned());
-        let request = Request::Hello { seeds: Vec::new() };
-        let hello = Call { formats: FORMATS, cluster: None, from, from_name, to: None, request };
-        let (cluster, reply) = ask(&socket, &hello);
+        Self::by(RawSocket::dealer(format!("tcp://{address}").as_str()))
+    }
+
+    /// The same, by this connection. It says that it is node-3: that is the key that tests steal.
+    pub(crate) fn by(socket: RawSocket) -> Self {
+        let (cluster, reply) = ask(&socket, &hello());
         let Reply::Hello(node) = reply else { panic!("no hello: {reply:?}") };
         Self { socket, node, cluster }
+    }
+
+    /// The question who a node is, as bytes.
+    pub(crate) fn hello_bytes() -> Vec<u8> {
+        codec::encode(Kind::Call, FORMAT, &hello()).unwrap()
+    }
+
+    /// Whether the node still answers by this connection.
+    pub(crate) fn is_answered_within(&self, patience: Duration) -> bool {
+        self.socket.send(&frames![b"12345678", &Self::hello_bytes()]);
+        self.socket.recv_within(patience).is_some()
     }
 
     /// The same, which claims to be of another cluster.
@@ -202,6 +214,12 @@ impl Stranger {
         let (cluster, to, from_name) = (self.cluster, Some(self.node.id), name.to_owned());
         ask(&self.socket, &Call { formats: FORMATS, cluster, from, from_name, to, request }).1
     }
+}
+
+fn hello() -> Call {
+    let (from, from_name) = (STRANGER, "node-3".to_owned());
+    let request = Request::Hello { seeds: Vec::new() };
+    Call { formats: FORMATS, cluster: None, from, from_name, to: None, request }
 }
 
 fn ask(socket: &RawSocket, call: &Call) -> (Option<u128>, Reply) {

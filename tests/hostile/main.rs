@@ -7,3 +7,4 @@ mod calls;
 mod client_keys;
 mod cluster_port;
 mod disk;
+mod node_keys;

@@ -5,6 +5,7 @@
 mod formats;
 mod last;
 mod networks;
+mod node_keys;
 mod rolling;
 mod storm;
 mod upgrade;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use cluster_tests::{AtEnd, Reachable, TestCluster, wait_until};
+use cluster_tests::{AtEnd, ClusterNode, Reachable, TestCluster, wait_until};
 use mdp_client::{Client, ClientOptions, Request, StopHandle, Worker, WorkerOptions};
 use rustix::process::Signal;
 
@@ -55,12 +55,16 @@ fn call(endpoints: Vec<String>, number: usize, is_over: &AtomicBool) -> u64 {
     answered
 }
 
-/// Restarts a node with this version, once others have workers.
-fn replace(cluster: &mut TestCluster, node: usize, release: Release) {
+/// Restarts a node with what is changed about it.
+pub(crate) fn replace(
+    cluster: &mut TestCluster,
+    node: usize,
+    change: impl FnOnce(&mut ClusterNode),
+) {
     cluster.node(node).signal(Signal::TERM);
     let code = cluster.node_mut(node).wait_for_exit(LEFT_WITHIN);
     assert_eq!(code, Some(0), "{}", cluster.node(node).log());
-    release.install(cluster.node_mut(node));
+    change(cluster.node_mut(node));
     cluster.node_mut(node).start();
     cluster.wait_until_ready();
 }
@@ -75,10 +79,27 @@ fn upgrade_and_rollback_under_calls_lose_none() {
 /// in this format.
 pub(crate) fn rolls_under_calls(first: Release, steps: &[(Release, u16)]) {
     let mut cluster = cluster_of([first; 3]).started();
+    let mut leaders = Vec::new();
+    let answered = under_calls(&mut cluster, |cluster| {
+        for &(release, format) in steps {
+            for node in 0..cluster.nodes().len() {
+                replace(cluster, node, |node| release.install(node));
+                leaders.push((release, cluster.leader() <= node));
+            }
+            wait_until_all_speak(cluster, &[0, 1, 2], format);
+        }
+    });
+    println!("{answered} calls answered, none failed; {leaders:?}");
+    // Each version led.
+    assert!(answered > 1_000, "{answered}");
+    assert!(steps.iter().all(|(release, _)| leaders.contains(&(*release, true))), "{leaders:?}");
+}
+
+/// Does something while clients call. Returns how many calls were answered; none may fail.
+pub(crate) fn under_calls(cluster: &mut TestCluster, act: impl FnOnce(&mut TestCluster)) -> u64 {
     let endpoints: Vec<String> = cluster.nodes().iter().map(Reachable::endpoint).collect();
     let (is_over, stop) = (AtomicBool::default(), StopHandle::new());
-    let mut leaders = Vec::new();
-    let answered: u64 = thread::scope(|scope| {
+    thread::scope(|scope| {
         let (is_over, stop) = (&is_over, &stop);
         let _ending = AtEnd::new(|| {
             is_over.store(true, Ordering::SeqCst);
@@ -104,21 +125,11 @@ pub(crate) fn rolls_under_calls(first: Release, steps: &[(Release, u16)]) {
                 scope.spawn(move || call(told, number, is_over))
             })
             .collect();
-        for &(release, format) in steps {
-            for node in 0..endpoints.len() {
-                replace(&mut cluster, node, release);
-                leaders.push((release, cluster.leader() <= node));
-            }
-            wait_until_all_speak(&cluster, &[0, 1, 2], format);
-        }
+        act(cluster);
         is_over.store(true, Ordering::SeqCst);
         let answered = clients.into_iter().map(|client| client.join().unwrap()).sum();
         stop.stop();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         answered
-    });
-    println!("{answered} calls answered, none failed; {leaders:?}");
-    // Each version led.
-    assert!(answered > 1_000, "{answered}");
-    assert!(steps.iter().all(|(release, _)| leaders.contains(&(*release, true))), "{leaders:?}");
+    })
 }

@@ -1,25 +1,40 @@
-//! HTTP to the administration port of a running node.
+//! HTTP to the administration port of a running node, by TCP or by its Unix socket.
+
+mod target;
+mod trust;
+mod unix;
 
 use std::{
-    env, fmt,
+    fmt,
     io::{self, BufRead as _, BufReader, Read},
+    path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
     time::Duration,
 };
 
-use mdp_node::Endpoint;
+use mdp_node::SecretFileError;
 use serde_json::Value;
 use thiserror::Error;
 use ureq::{
-    Agent, Body,
-    http::{Response, StatusCode},
+    Agent, Body, RequestBuilder,
+    http::{Response, StatusCode, header},
+    typestate::{WithBody, WithoutBody},
+    unversioned::resolver::DefaultResolver,
 };
 
-use crate::args::{ADMIN_DEFAULT, NodeArgs};
+use self::{
+    target::{Found, Target, Tried},
+    trust::Token,
+    unix::SocketConnector,
+};
+use crate::args::NodeArgs;
 
-/// The environment variable that stands for `--admin`.
-const VARIABLE: &str = "MAJORDOMO_ADMIN";
+/// What a URL at a Unix socket begins with: an address, so that no name is looked up.
+const AT_SOCKET: &str = "http://127.0.0.1";
+/// What helps where a node asks for a token.
+const NEEDS_TOKEN: &str = "\n  give a token with --token-file FILE or MAJORDOMO_TOKEN_FILE, or ask by the \
+                           node's socket, as its user, with --admin unix:PATH (its admin.socket)";
 /// The longest page; that of 10,000 services has about 2 MiB.
 const PAGE_BYTES_MAX: u64 = 64 << 20;
 /// How many lines may wait to be looked at.
@@ -33,23 +48,47 @@ const INDEX_HEADER: &str = "x-majordomo-index";
 #[derive(Debug, Error)]
 pub(crate) enum AdminError {
     /// What was typed is no address of an administration port.
-    #[error("{origin} {text:?} is not valid: use http://HOST:PORT, the admin.bind of a node")]
+    #[error(
+        "{origin} {text:?} is not valid: use http://HOST:PORT or https://HOST:PORT, the admin.bind of a node, \
+         or unix:PATH, its admin.socket"
+    )]
     Address {
         /// The flag or the variable.
         origin: &'static str,
         /// What was typed.
         text: String,
     },
-    /// Nobody answered.
+    /// A file that was named cannot be used.
+    #[error("{origin} {path:?}: {error}")]
+    File {
+        /// The flag or the variable.
+        origin: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        error: SecretFileError,
+    },
+    /// It is not known whom to trust.
     #[error(
-        "{url} does not answer: {reason}; is the node running, and is this its admin.bind? Name \
-         another node with --admin http://HOST:PORT"
+        "{url}: https needs the certificate of the authority that signed the node's, or the node's own: name \
+         its file with --ca-file FILE or MAJORDOMO_CA_FILE (for a public authority that of the system, such as \
+         /etc/ssl/certs/ca-certificates.crt)"
     )]
+    NoCaFile {
+        /// Who was to be asked.
+        url: String,
+    },
+    /// No program answered.
+    #[error("{url} does not answer: {reason}; {advice}{tried}")]
     NoAnswer {
         /// Who was asked.
         url: String,
         /// What happened.
-        reason: ureq::Error,
+        reason: Box<ureq::Error>,
+        /// What to do about it.
+        advice: &'static str,
+        /// Who was asked before.
+        tried: Tried,
     },
     /// Somebody else answered, or an answer was broken off.
     #[error("{url}{path} is no page of majordomo: {reason}")]
@@ -62,7 +101,7 @@ pub(crate) enum AdminError {
         reason: String,
     },
     /// The node says no.
-    #[error("{url}: {reason}{known}")]
+    #[error("{url}: {reason}{advice}{known}")]
     Refused {
         /// Who was asked.
         url: String,
@@ -70,8 +109,10 @@ pub(crate) enum AdminError {
         status: StatusCode,
         /// What the node says.
         reason: String,
+        /// What to do about it, if the node does not say so.
+        advice: &'static str,
         /// What the node knows that helps to go on.
-        known: Known,
+        known: Box<Known>,
     },
 }
 
@@ -79,16 +120,19 @@ impl AdminError {
     /// What happened, without advice, for a line of a table.
     pub(crate) fn brief(&self) -> String {
         match self {
-            Self::NoAnswer { url, reason } => format!("{url} does not answer: {reason}"),
+            Self::NoAnswer { url, reason, .. } => format!("{url} does not answer: {reason}"),
             Self::Refused { url, reason, .. } => format!("{url}: {reason}"),
-            Self::Address { .. } | Self::NoPage { .. } => self.to_string(),
+            Self::Address { .. }
+            | Self::File { .. }
+            | Self::NoCaFile { .. }
+            | Self::NoPage { .. } => self.to_string(),
         }
     }
 
     /// Whether something else should have been typed.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Self::Address { .. } => true,
+            Self::Address { .. } | Self::File { .. } | Self::NoCaFile { .. } => true,
             Self::Refused { status, .. } => *status == StatusCode::BAD_REQUEST,
             Self::NoAnswer { .. } | Self::NoPage { .. } => false,
         }
@@ -98,7 +142,11 @@ impl AdminError {
     pub(crate) const fn is_no_answer(&self) -> bool {
         match self {
             Self::NoAnswer { .. } => true,
-            Self::Address { .. } | Self::NoPage { .. } | Self::Refused { .. } => false,
+            Self::Address { .. }
+            | Self::File { .. }
+            | Self::NoCaFile { .. }
+            | Self::NoPage { .. }
+            | Self::Refused { .. } => false,
         }
     }
 }
@@ -191,42 +239,62 @@ impl Lines {
 /// One node's administration port.
 #[derive(Debug)]
 pub(crate) struct AdminClient {
+    /// As errors show it.
     url: String,
+    /// What the URLs of requests begin with.
+    base: String,
+    /// What a failure is likely to come from.
+    advice: &'static str,
+    tried: Tried,
+    token: Option<Token>,
     agent: Agent,
     timeout: Duration,
 }
 
 impl AdminClient {
-    /// A client of the node that was typed, or that the environment names. Nothing is sent yet.
+    /// A client of the node that was typed, or that the environment names, or that is found where nodes
+    /// usually are. No request is sent yet.
     pub(crate) fn new(node: &NodeArgs, timeout: Duration) -> Result<Self, AdminError> {
-        let variable = env::var(VARIABLE).ok().filter(|text| !text.is_empty());
-        let (origin, text) = match (&node.admin, variable) {
-            (Some(typed), _) => ("--admin", typed.clone()),
-            (None, Some(variable)) => (VARIABLE, variable),
-            (None, None) => ("--admin", ADMIN_DEFAULT.to_owned()),
-        };
-        let url = base_url(&text).ok_or(AdminError::Address { origin, text })?;
-        let config = Agent::config_builder()
+        let Found { target, tried } = Found::search(node.admin.as_deref())?;
+        let mut config = Agent::config_builder()
             .timeout_global(Some(timeout))
             .http_status_as_error(false)
             .max_redirects(0)
             // A node is asked directly, whatever the environment says about proxies.
             .proxy(None)
-            .user_agent(concat!("majordomo/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Ok(Self { url, agent: config.new_agent(), timeout })
+            .user_agent(concat!("majordomo/", env!("CARGO_PKG_VERSION")));
+        if target.is_secured() {
+            let trusted = trust::certificates(node.access.ca_file.as_deref())?;
+            let trusted =
+                trusted.ok_or_else(|| AdminError::NoCaFile { url: target.to_string() })?;
+            config = config.tls_config(trusted);
+        }
+        let config = config.build();
+        let (advice, url) = (advice(&target), target.to_string());
+        let (base, agent, token) = match target {
+            Target::Url(url) => {
+                (url, config.new_agent(), Token::read(node.access.token_file.as_deref())?)
+            }
+            // Who may connect to a socket needs no token.
+            Target::Socket(path) => {
+                let connector = SocketConnector { path, timeout };
+                let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+                (AT_SOCKET.to_owned(), agent, None)
+            }
+        };
+        Ok(Self { url, base, advice, tried, token, agent, timeout })
     }
 
     /// A page, whatever status it comes with.
     pub(crate) fn page(&self, path: &'static str) -> Result<Value, AdminError> {
-        let answer = self.agent.get(self.at(path)).call();
+        let answer = self.get(path).call();
         let (_, page) = self.read_page(path, answer)?;
         Ok(page)
     }
 
     /// A page of text that must be there.
     pub(crate) fn text(&self, path: &'static str) -> Result<String, AdminError> {
-        let answer = self.agent.get(self.at(path)).call();
+        let answer = self.get(path).call();
         let answer = answer.map_err(|reason| self.no_answer(reason))?;
         if !answer.status().is_success() {
             let (status, page) = self.read_page(path, Ok(answer))?;
@@ -239,21 +307,21 @@ impl AdminClient {
 
     /// A page that must be there.
     pub(crate) fn view(&self, path: &'static str) -> Result<Value, AdminError> {
-        let answer = self.agent.get(self.at(path)).call();
+        let answer = self.get(path).call();
         let (status, page) = self.read_page(path, answer)?;
         self.accept(status, page)
     }
 
     /// Asks for a change and waits until it is made.
     pub(crate) fn change(&self, path: &'static str, body: &Value) -> Result<Value, AdminError> {
-        let answer = self.agent.post(self.at(path)).send_json(body);
+        let answer = self.post(path).send_json(body);
         let (status, page) = self.read_page(path, answer)?;
         self.accept(status, page)
     }
 
     /// Asks for a snapshot.
     pub(crate) fn snapshot(&self, path: &'static str) -> Result<Snapshot, AdminError> {
-        let answer = self.agent.post(self.at(path)).send_empty();
+        let answer = self.post(path).send_empty();
         let answer = answer.map_err(|reason| self.no_answer(reason))?;
         if !answer.status().is_success() {
             let (status, page) = self.read_page(path, Ok(answer))?;
@@ -272,7 +340,7 @@ impl AdminClient {
     /// Asks for something that is told line by line as it happens. A refusal comes at once.
     pub(crate) fn lines(&self, path: &'static str, body: &Value) -> Result<Lines, AdminError> {
         // How long it may take is for the reader to say.
-        let request = self.agent.post(self.at(path)).config().timeout_global(None);
+        let request = self.post(path).config().timeout_global(None);
         let request = request.timeout_connect(Some(self.timeout));
         let request = request.timeout_recv_response(Some(self.timeout)).build();
         let answer = request.send_json(body).map_err(|reason| self.no_answer(reason))?;
@@ -285,8 +353,20 @@ impl AdminClient {
         lines.map_err(|error| self.no_page(path, format!("no thread to read it: {error}")))
     }
 
-    fn at(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+    fn get(&self, path: &str) -> RequestBuilder<WithoutBody> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        match &self.token {
+            None => request,
+            Some(token) => request.header(header::AUTHORIZATION, token.bearer()),
+        }
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder<WithBody> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        match &self.token {
+            None => request,
+            Some(token) => request.header(header::AUTHORIZATION, token.bearer()),
+        }
     }
 
     fn read_page(
@@ -309,11 +389,15 @@ impl AdminClient {
         }
         let reason = page.get("error").and_then(Value::as_str);
         let reason = reason.map_or_else(|| format!("status {status}"), str::to_owned);
-        Err(AdminError::Refused { url: self.url.clone(), status, reason, known: Known::of(&page) })
+        let needs_token = status == StatusCode::UNAUTHORIZED && self.token.is_none();
+        let advice = if needs_token { NEEDS_TOKEN } else { "" };
+        let (url, known) = (self.url.clone(), Box::new(Known::of(&page)));
+        Err(AdminError::Refused { url, status, reason, advice, known })
     }
 
     fn no_answer(&self, reason: ureq::Error) -> AdminError {
-        AdminError::NoAnswer { url: self.url.clone(), reason }
+        let (url, tried) = (self.url.clone(), self.tried.clone());
+        AdminError::NoAnswer { url, reason: Box::new(reason), advice: self.advice, tried }
     }
 
     fn no_page(&self, path: &'static str, reason: String) -> AdminError {
@@ -321,29 +405,23 @@ impl AdminClient {
     }
 }
 
-/// `http://HOST:PORT` of what was typed; `http://` and a `/` at the end make no difference.
-fn base_url(text: &str) -> Option<String> {
-    let rest = text.strip_prefix("http://").unwrap_or(text);
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let endpoint: Endpoint = Some(rest).filter(|rest| !rest.contains("://"))?.parse().ok()?;
-    let is_somewhere = !endpoint.is_wildcard() && endpoint.port() != 0;
-    is_somewhere.then(|| format!("http://{}", endpoint.to_string().trim_start_matches("tcp://")))
+/// What a failure is likely to come from.
+const fn advice(target: &Target) -> &'static str {
+    match target {
+        Target::Url(_) => {
+            "is the node running, and is this its admin.bind (https:// if it has an admin.cert_file)? Name \
+             another node with --admin http://HOST:PORT, or its socket with --admin unix:PATH"
+        }
+        Target::Socket(_) => {
+            "is the node running, is this its admin.socket, and are you its user? Name another node with --admin \
+             http://HOST:PORT"
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_host_and_port_are_needed() {
-        for text in ["http://host-1:5580", "http://host-1:5580/", "host-1:5580"] {
-            assert_eq!(base_url(text).as_deref(), Some("http://host-1:5580"), "{text}");
-        }
-        assert_eq!(base_url("http://[::1]:5580").as_deref(), Some("http://[::1]:5580"));
-        for bad in ["https://h:1", "tcp://h:1", "h", "http://h", "http://*:1", "h:0", "h:1/x"] {
-            assert_eq!(base_url(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn refusal_tells_what_the_node_knows_and_whom_to_ask() {

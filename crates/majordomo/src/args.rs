@@ -14,7 +14,7 @@ use clap::{
 };
 
 pub(crate) use self::keys::{
-    IdentityCheckArgs, IdentityCommand, KeyCommand, KeyShowArgs, KeygenArgs,
+    IdentityCheckArgs, IdentityCommand, KeyCommand, KeyShowArgs, KeygenArgs, OwnKeyArgs,
 };
 pub(crate) use self::nodes::{
     ADMIN_DEFAULT, ChangeArgs, ConnectionsArgs, DrainArgs, LeaderCommand, MemberCommand, NodeArgs,
@@ -225,6 +225,8 @@ pub(crate) struct BrokerArgs {
     /// cluster.
     #[arg(long)]
     pub(crate) no_learn: bool,
+    #[command(flatten)]
+    pub(crate) keys: OwnKeyArgs,
 }
 
 /// `majordomo call`.
@@ -326,6 +328,8 @@ pub(crate) struct BenchArgs {
         default_value = ENDPOINT_DEFAULT
     )]
     pub(crate) endpoint: String,
+    #[command(flatten)]
+    pub(crate) keys: OwnKeyArgs,
     /// The service to load; with several a number is put behind it. Its workers get the requests of
     /// other clients, too, and requests may go to its other workers: use a name that has neither.
     /// [default: "bench-" and a random number]

@@ -10,6 +10,7 @@ mod key;
 mod keygen;
 mod leader;
 mod member;
+mod own_keys;
 mod recover;
 mod serve;
 mod services;
@@ -26,7 +27,7 @@ use mdp_client::ClientOptions;
 
 use crate::{
     args::{BrokerArgs, Command},
-    exit::Exit,
+    exit::{Exit, UsageError},
     settings::MESSAGE_BYTES_MAX,
 };
 
@@ -43,7 +44,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Connections(args) => connections::run(args),
         Command::Member { command } => member::run(command),
         Command::Leader { command } => leader::run(command),
-        Command::Top(args) => top::run(args),
+        Command::Top(args) => top::run(&args),
         Command::Upgrade { command } => upgrade::run(command),
         Command::Drain(args) => drain::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
@@ -57,15 +58,22 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-fn client_options(brokers: BrokerArgs, timeout: Duration, retries: u32) -> ClientOptions {
+fn client_options(
+    brokers: BrokerArgs,
+    timeout: Duration,
+    retries: u32,
+) -> Result<ClientOptions, UsageError> {
+    let (key, server_key) = own_keys::read(&brokers.keys)?.unzip();
     let defaults = ClientOptions::default();
     let refresh = refresh(brokers.no_learn, defaults.endpoints_refresh);
-    defaults
+    Ok(defaults
         .endpoints(brokers.endpoint)
         .endpoints_refresh(refresh)
         .timeout(timeout)
         .attempts(retries.saturating_add(1))
         .reply_bytes_max(message_bytes_max())
+        .key(key)
+        .server_key(server_key))
 }
 
 /// How often a broker is asked for the nodes of its cluster; zero is never.

@@ -4,7 +4,9 @@ use std::{io, process::ExitCode};
 
 use mdp_bench::BenchError;
 use mdp_client::{CallError, ConnectError, EndpointError, ServiceNameError, WorkerError};
-use mdp_node::{AdminPortError, IdentityFilesError, NodeError, StartError, Stop, StorageError};
+use mdp_node::{
+    AdminFileError, AdminPortError, IdentityFilesError, NodeError, StartError, Stop, StorageError,
+};
 
 use crate::{admin::AdminError, settings::Problems};
 
@@ -48,6 +50,7 @@ impl Exit {
                 || cause.is::<EndpointError>()
                 || cause.is::<ServiceNameError>()
                 || cause.is::<IdentityFilesError>()
+                || cause.is::<AdminFileError>()
                 || cause.is::<UsageError>();
             if usage {
                 return Some(Self::Usage);
@@ -71,6 +74,7 @@ impl Exit {
             | CallError::MayHaveBeenExecuted { .. }
             | CallError::Unreachable { .. }
             | CallError::NoWorker { .. }
+            | CallError::NotAllowed { .. }
             | CallError::Interrupted { .. } => Self::NoReply,
             CallError::InvalidService(_) | CallError::RequestTooLarge { .. } => Self::Usage,
             CallError::ReplyTooLarge { .. }
@@ -88,7 +92,9 @@ impl Exit {
             | StartError::BindCount { .. }
             | StartError::AdvertiseNowhere { .. }
             | StartError::AddressInUse(_)
-            | StartError::Bind(_) => Self::Usage,
+            | StartError::Bind(_)
+            | StartError::Security(_)
+            | StartError::NodeKeys(_) => Self::Usage,
             StartError::FileLimit { .. } | StartError::Catalog(_) | StartError::System { .. } => {
                 Self::Failure
             }
@@ -133,7 +139,9 @@ impl Exit {
 
     fn after_connect(error: &ConnectError) -> Self {
         match error {
-            ConnectError::Endpoint(_) | ConnectError::NoAttempts => Self::Usage,
+            ConnectError::Endpoint(_) | ConnectError::NoAttempts | ConnectError::Keys(_) => {
+                Self::Usage
+            }
             ConnectError::Thread(_) | _ => Self::Failure,
         }
     }
@@ -144,6 +152,7 @@ impl Exit {
             | WorkerError::InvalidService(_)
             | WorkerError::ReservedService { .. }
             | WorkerError::ConcurrencyOutOfRange { .. }
+            | WorkerError::Keys(_)
             | WorkerError::NoHeartbeat => Self::Usage,
             WorkerError::Socket(_) | WorkerError::Thread(_) | WorkerError::Panicked | _ => {
                 Self::Failure
@@ -156,6 +165,7 @@ impl Exit {
             BenchError::Zero { .. }
             | BenchError::TooFewWorkers { .. }
             | BenchError::BodyTooShort { .. }
+            | BenchError::KeysWithoutLibzmq
             | BenchError::JobTooLong { .. }
             | BenchError::WindowTooLarge => Self::Usage,
             BenchError::Unreachable { .. } => Self::NoReply,

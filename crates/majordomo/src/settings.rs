@@ -1,6 +1,7 @@
 //! The configuration of a node: layers, checks, and what they mean for the node.
 
 mod address;
+mod admin;
 mod checks;
 mod engine;
 mod keys;
@@ -26,6 +27,7 @@ use self::{keys::KEYS, kind::Setting, layers::Merged, peer::Peer, problem::Probl
 
 pub(crate) use self::{
     address::{advertise as parse_endpoint, client as parse_client_endpoint},
+    admin::AdminSocketChoice,
     keys::MESSAGE_BYTES_MAX,
     layers::{FlagValue, Sources},
     problem::{Problems, origin_of},
@@ -84,15 +86,6 @@ impl Settings {
             return addresses;
         }
         debug_assert!(false, "{key} is no key that holds addresses");
-        &[]
-    }
-
-    /// `admin.hosts`.
-    fn admin_hosts(&self) -> &[String] {
-        if let Some(Setting::HostNames(names)) = self.setting("admin.hosts") {
-            return names;
-        }
-        debug_assert!(false, "admin.hosts is no list of names");
         &[]
     }
 

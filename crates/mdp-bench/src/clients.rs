@@ -61,7 +61,12 @@ impl<P: Peers> Clients<P> {
         latencies: LatencyRecorder,
     ) -> Result<Self, BenchError> {
         Ok(Self {
-            peers: P::connect(&options.endpoint, options.clients, options.protocol)?,
+            peers: P::connect(
+                &options.endpoint,
+                options.clients,
+                options.protocol,
+                options.keys.as_ref(),
+            )?,
             clients: options.clients,
             ready: Vec::new(),
             inbox: Vec::new(),

@@ -40,7 +40,7 @@ mod sockets;
 pub mod trio;
 mod workers;
 
-pub use options::{BODY_BYTES_MIN, BenchError, BenchOptions};
+pub use options::{BODY_BYTES_MIN, BenchError, BenchOptions, PeerKeys};
 pub use peers::PeerKind;
 pub use report::{BenchReport, BrokerReport, Latency, ThreadReport};
 pub use run::{Phase, Progress, run};

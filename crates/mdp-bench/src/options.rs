@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use mdp_transport::{PublicKey, SecretKey};
 use mdp_wire::Version;
 use thiserror::Error;
 
@@ -10,8 +11,17 @@ use crate::peers::PeerKind;
 /// Every body begins with the number of its request, so that each reply finds its request.
 pub const BODY_BYTES_MIN: usize = size_of::<u64>();
 
+/// The keys of all clients and workers.
+#[derive(Clone, Debug)]
+pub struct PeerKeys {
+    /// Their own.
+    pub own: SecretKey,
+    /// The broker's.
+    pub server: PublicKey,
+}
+
 /// The load, and how long to measure it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct BenchOptions {
     /// Where the broker listens, for clients and, unless said otherwise, for workers.
     pub endpoint: String,
@@ -19,6 +29,8 @@ pub struct BenchOptions {
     pub worker_endpoint: Option<String>,
     /// What clients and workers are made of.
     pub peers: PeerKind,
+    /// With keys they speak CURVE, which only those of libzmq can; without, NULL.
+    pub keys: Option<PeerKeys>,
     /// The version that clients and workers speak.
     pub protocol: Version,
     /// The name of the service; with a number behind it if there are several.
@@ -57,6 +69,7 @@ impl Default for BenchOptions {
             endpoint: String::from("tcp://127.0.0.1:5555"),
             worker_endpoint: None,
             peers: PeerKind::Raw,
+            keys: None,
             protocol: Version::V01,
             service: String::from("echo"),
             services: 1,
@@ -104,6 +117,9 @@ impl BenchOptions {
         if self.body_bytes < BODY_BYTES_MIN {
             return Err(BenchError::BodyTooShort { body_bytes: self.body_bytes });
         }
+        if self.keys.is_some() && self.peers != PeerKind::Libzmq {
+            return Err(BenchError::KeysWithoutLibzmq);
+        }
         if self.job >= self.request_timeout {
             let (job, request_timeout) = (self.job, self.request_timeout);
             return Err(BenchError::JobTooLong { job, request_timeout });
@@ -138,6 +154,9 @@ pub enum BenchError {
         /// The length asked for.
         body_bytes: usize,
     },
+    /// Peers of this kind have no CURVE.
+    #[error("keys need peers of libzmq")]
+    KeysWithoutLibzmq,
     /// No reply could come in time.
     #[error("a job of {job:?} takes longer than the {request_timeout:?} that a reply may take")]
     JobTooLong {

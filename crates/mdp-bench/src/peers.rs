@@ -9,7 +9,7 @@ use std::{os::fd::RawFd, time::Duration};
 use mdp_wire::{Body, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::BenchError;
+use crate::{BenchError, PeerKeys};
 
 /// What clients and workers are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,13 @@ pub(crate) trait Peers: Sized + Send + 'static {
     type Frame: AsRef<[u8]> + Send + 'static;
 
     /// Opens this many connections; messages may be sent at once.
-    fn connect(endpoint: &str, count: usize, version: Version) -> Result<Self, BenchError>;
+    /// Connects to a broker, with keys if there are any.
+    fn connect(
+        endpoint: &str,
+        count: usize,
+        version: Version,
+        keys: Option<&PeerKeys>,
+    ) -> Result<Self, BenchError>;
 
     /// Lets [`wait`](Self::wait) end when this becomes readable, too.
     fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError>;

@@ -10,7 +10,7 @@ use std::{io, os::fd::RawFd, time::Duration};
 use mio::{Events, Interest, Token, unix::SourceFd};
 use zmq::{Context, Socket, SocketType};
 
-use crate::BenchError;
+use crate::{BenchError, PeerKeys};
 
 /// A libzmq context holds 1,023 sockets, of which it uses some itself.
 const SOCKETS_PER_CONTEXT_MAX: usize = 1_000;
@@ -70,7 +70,11 @@ impl Poller {
 }
 
 /// Opens DEALER sockets to one endpoint, in as many contexts as they need.
-pub(crate) fn dealers(endpoint: &str, count: usize) -> Result<Vec<Socket>, BenchError> {
+pub(crate) fn dealers(
+    endpoint: &str,
+    count: usize,
+    keys: Option<&PeerKeys>,
+) -> Result<Vec<Socket>, BenchError> {
     let mut sockets = Vec::with_capacity(count);
     let mut context = Context::new();
     for index in 0..count {
@@ -84,6 +88,11 @@ pub(crate) fn dealers(endpoint: &str, count: usize) -> Result<Vec<Socket>, Bench
         socket.set_rcvhwm(0)?;
         // Without this it takes no address of version 6; those of version 4 it takes as before.
         socket.set_ipv6(true)?;
+        if let Some(PeerKeys { own, server }) = keys {
+            socket.set_curve_serverkey(server.as_bytes())?;
+            socket.set_curve_publickey(own.public().as_bytes())?;
+            socket.set_curve_secretkey(own.to_z85().as_bytes())?;
+        }
         socket.connect(endpoint)?;
         sockets.push(socket);
     }

@@ -143,7 +143,7 @@ impl<'a> Asker<'a> {
     fn connect(questions: &'a Questions) -> Result<Self, BenchError> {
         Ok(Self {
             questions,
-            sockets: RawSockets::connect(&questions.endpoint, questions.connections)?,
+            sockets: RawSockets::connect(&questions.endpoint, questions.connections, None)?,
             ready: Vec::new(),
             messages: Vec::new(),
             slots: Vec::new(),

@@ -8,7 +8,7 @@ use std::{os::fd::RawFd, time::Duration};
 
 use mdp_wire::Part;
 
-use crate::BenchError;
+use crate::{BenchError, PeerKeys};
 
 /// All connections of one thread, each known by its index.
 pub(crate) trait FrameSockets: Sized + Send + 'static {
@@ -19,7 +19,8 @@ pub(crate) trait FrameSockets: Sized + Send + 'static {
     /// Takes the frames of one message that leaves.
     type Writer<'a>;
 
-    fn connect(endpoint: &str, count: usize) -> Result<Self, BenchError>;
+    /// Connects to a broker, with keys if there are any.
+    fn connect(endpoint: &str, count: usize, keys: Option<&PeerKeys>) -> Result<Self, BenchError>;
 
     fn watch(&self, index: usize, descriptor: RawFd) -> Result<(), BenchError>;
 

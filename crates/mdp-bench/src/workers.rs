@@ -69,7 +69,8 @@ impl<P: Peers> Workers<P> {
         services: &[Vec<u8>],
         shared: Shared,
     ) -> Result<Self, BenchError> {
-        let mut peers = P::connect(options.worker_endpoint(), options.workers, options.protocol)?;
+        let (endpoint, keys) = (options.worker_endpoint(), options.keys.as_ref());
+        let mut peers = P::connect(endpoint, options.workers, options.protocol, keys)?;
         let mut workers = Vec::with_capacity(options.workers);
         for (index, service) in (0..options.workers).zip(services.iter().cycle()) {
             peers.send(index, Sent::Ready { service })?;

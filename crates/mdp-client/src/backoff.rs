@@ -1,6 +1,6 @@
 //! Pauses before new connections: doubling, with jitter.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Doublings after which the pause cannot grow any more, whatever the options say.
 const DOUBLINGS_MAX: u32 = 31;
@@ -21,15 +21,49 @@ impl Backoff {
 
     /// The next pause: half of it is fixed, the other half random.
     pub(crate) fn next_pause(&mut self) -> Duration {
-        let factor = 1_u32.checked_shl(self.doublings).unwrap_or(u32::MAX);
-        let full = self.min.saturating_mul(factor).min(self.max);
+        let pause = pause((self.min, self.max), self.doublings, &mut self.luck);
         self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
-        full.mul_f64(0.5 + self.luck.f64() / 2.0)
+        pause
     }
 
     /// A connection was good: the next pause is short again.
     pub(crate) fn reset(&mut self) {
         self.doublings = 0;
+    }
+}
+
+/// The pause after this many others.
+fn pause((min, max): (Duration, Duration), before: u32, rng: &mut fastrand::Rng) -> Duration {
+    let factor = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+    min.saturating_mul(factor).min(max).mul_f64(0.5 + rng.f64() / 2.0)
+}
+
+/// The pauses before a broker is connected to again that has refused this side: it is there, and will do so
+/// again until a person changes keys or settings.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    count: u32,
+    until: Option<Instant>,
+}
+
+/// The first pause after a refusal; it doubles with each.
+const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest: how late a change of keys or settings may be noticed.
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+impl Refusals {
+    /// It was refused once more. Several connections that end together are one refusal.
+    pub(crate) fn on_refused(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+        if self.until(now).is_none() {
+            let bounds = (REFUSAL_PAUSE_MIN, REFUSAL_PAUSE_MAX);
+            self.until = Some(now + pause(bounds, self.count, rng));
+            self.count = (self.count + 1).min(DOUBLINGS_MAX);
+        }
+    }
+
+    /// When it may be connected to again, if not now.
+    pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| *until > now)
     }
 }
 
@@ -49,6 +83,27 @@ mod tests {
                 let full = Duration::from_millis(full_ms);
                 assert!(pause >= full / 2 && pause <= full, "seed {seed}: {pause:?} of {full:?}");
             }
+        }
+    }
+
+    #[test]
+    fn pauses_after_refusals_double_up_to_half_a_minute() {
+        let (mut refusals, mut rng) = (Refusals::default(), fastrand::Rng::with_seed(7));
+        let mut now = Instant::now();
+        for full_s in [1, 2, 4, 8, 16, 30, 30] {
+            let full = Duration::from_secs(full_s);
+            refusals.on_refused(now, &mut rng);
+            let until = refusals.until(now).unwrap();
+            assert!(
+                until - now >= full / 2 && until - now <= full,
+                "{:?} of {full:?}",
+                until - now
+            );
+            // Another connection to the same broker ends a little later.
+            refusals.on_refused(now + full / 4, &mut rng);
+            assert_eq!(refusals.until(now), Some(until));
+            now = until;
+            assert_eq!(refusals.until(now), None);
         }
     }
 

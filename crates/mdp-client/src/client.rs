@@ -236,8 +236,8 @@ impl Client {
         if self.driver.is_too_large(&service, &body) {
             self.ask_for_limits();
         }
-        if options.fail_fast && self.availability(&service) == Some(Availability::NotOffered) {
-            return Err(CallError::NoWorker { service });
+        if options.fail_fast {
+            CallError::foreseen(&service, self.availability(&service).as_ref())?;
         }
         let result = self.ask_once((service.clone(), body, options), on_partial);
         result.map_err(|error| {
@@ -326,6 +326,8 @@ pub enum Availability {
     Offered,
     /// `404`: no worker is registered.
     NotOffered,
+    /// `403`: this client's identity may neither call the service nor register it.
+    NotAllowed,
     /// Any other code: `501` where the broker has no such service, `503` where a node of a
     /// cluster cannot know it at the moment.
     Unknown(String),
@@ -338,6 +340,7 @@ impl Availability {
         match reply.frames.first().map_or(&b""[..], Vec::as_slice) {
             b"200" => Self::Offered,
             b"404" => Self::NotOffered,
+            b"403" => Self::NotAllowed,
             code => Self::Unknown(String::from_utf8_lossy(code).into_owned()),
         }
     }

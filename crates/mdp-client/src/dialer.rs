@@ -2,20 +2,21 @@
 //! server that does not answer would hold up all connections of a context, and its end. A connection
 //! that could not be made is examined, also on a thread, for libzmq does not say why.
 
+mod examination;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    net::{SocketAddr, ToSocketAddrs as _},
     sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use mdp_transport::ADMISSION_HELD_FOR;
 use zmq::PollItem;
 
+use self::examination::{Held, Target, examine, path_of};
 use crate::{
     ConnectFailure,
     bell::{self, Bell, BellListener},
@@ -29,24 +30,11 @@ const JOBS_MAX: usize = 16;
 /// Names whose next address is remembered.
 const NAMES_MAX: usize = 64;
 
-/// How long an examination waits for a connection.
-const EXAMINED_FOR: Duration = Duration::from_secs(1);
-
-/// How long it waits for a program that listens to say something.
-const GREETED_WITHIN: Duration = Duration::from_millis(300);
-
 /// What a thread is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Resolve { endpoint: String },
-    Examine { endpoint: String, target: Target },
-}
-
-/// Where a connection goes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
+    Examine { endpoint: String, target: Target, held: Held },
 }
 
 /// What became of an attempt to connect.
@@ -143,10 +131,14 @@ impl Dialer {
             (None, Some(path)) => Target::Unix(path_of(path)),
             (None, None) => return None,
         };
+        if let Some(refusal) = link.refusal() {
+            return Some(refusal);
+        }
         if link.has_timed_out(self.links.connect_timeout) {
             return Some(ConnectFailure::TimedOut);
         }
-        let job = Job::Examine { endpoint: endpoint.to_owned(), target };
+        let held = if link.age() >= ADMISSION_HELD_FOR { Held::Long } else { Held::Short };
+        let job = Job::Examine { endpoint: endpoint.to_owned(), target, held };
         self.start(job).is_err().then_some(ConnectFailure::Unknown)
     }
 
@@ -179,14 +171,14 @@ impl Dialer {
             return Err(io::Error::other("too many names wait for the name server"));
         }
         let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
-        let (work, resolver) = (job.clone(), self.resolver);
+        let (work, resolver, keys) = (job.clone(), self.resolver, self.links.keys.clone());
         let run = move || {
             let event = match &work {
                 Job::Resolve { endpoint } => {
                     DialEvent::Resolved { endpoint: endpoint.clone(), result: resolver(endpoint) }
                 }
-                Job::Examine { endpoint, target } => {
-                    let failure = examine(target);
+                Job::Examine { endpoint, target, held } => {
+                    let failure = examine(target, keys.as_ref().map(|keys| (keys, *held)));
                     DialEvent::Examined { endpoint: endpoint.clone(), failure }
                 }
             };
@@ -222,140 +214,9 @@ fn reason(error: &io::Error) -> String {
     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
 }
 
-/// Why no connection to this target was made.
-fn examine(target: &Target) -> ConnectFailure {
-    let greeted = match target {
-        Target::Tcp(address) => {
-            TcpStream::connect_timeout(address, EXAMINED_FOR).map(|stream| greet_by_tcp(&stream))
-        }
-        Target::Unix(path) => connect_locally(path).map(|stream| greet_locally(&stream)),
-    };
-    match greeted {
-        Ok(greeted) => greeted.unwrap_or(ConnectFailure::NotZmtp),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
-        Err(error) => ConnectFailure::Unreachable { reason: error.to_string() },
-    }
-}
-
-/// The path that libzmq means: `@` stands for the zero before an abstract name.
-fn path_of(text: &str) -> PathBuf {
-    text.strip_prefix('@').map_or_else(|| text.into(), |name| format!("\0{name}").into())
-}
-
-/// Whose queue of connections is full is not waited for: it may stay full, and with it the thread.
-fn connect_locally(path: &Path) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?).map_err(|error| {
-        let is_full = error.kind() == io::ErrorKind::WouldBlock;
-        if is_full { io::ErrorKind::TimedOut.into() } else { error }
-    })?;
-    socket.set_nonblocking(false)?;
-    Ok(socket.into())
-}
-
-fn greet_by_tcp(stream: &TcpStream) -> io::Result<ConnectFailure> {
-    stream.set_read_timeout(Some(GREETED_WITHIN))?;
-    stream.set_write_timeout(Some(GREETED_WITHIN))?;
-    greet(stream)
-}
-
-fn greet_locally(stream: &UnixStream) -> io::Result<ConnectFailure> {
-    stream.set_read_timeout(Some(GREETED_WITHIN))?;
-    stream.set_write_timeout(Some(GREETED_WITHIN))?;
-    greet(stream)
-}
-
-/// What a program that takes connections says. A ZMTP peer greets without being asked, with `ff`; an
-/// HTTP server waits for a request.
-fn greet(mut stream: impl io::Read + io::Write) -> io::Result<ConnectFailure> {
-    let mut greeting = [0; 5];
-    let is_silent = match stream.read(&mut greeting) {
-        Ok(count) => count == 0,
-        Err(_) => true,
-    };
-    if is_silent {
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-        stream.read_exact(&mut greeting)?;
-    }
-    Ok(match greeting {
-        [0xff, ..] => ConnectFailure::Handshake,
-        _ if greeting == *b"HTTP/" => ConnectFailure::Http,
-        _ => ConnectFailure::NotZmtp,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{Read as _, Write as _},
-        net::TcpListener,
-        os::unix::net::UnixListener,
-    };
-
     use super::*;
-
-    /// What is found out about a program that answers like this once.
-    fn examined(answer: impl FnOnce(TcpStream) + Send + 'static) -> ConnectFailure {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = thread::spawn(move || answer(listener.accept().unwrap().0));
-        let failure = examine(&Target::Tcp(address));
-        server.join().unwrap();
-        failure
-    }
-
-    #[test]
-    fn programs_that_are_no_brokers_are_told_apart() {
-        let http = examined(|mut stream| {
-            let mut request = [0; 18];
-            stream.read_exact(&mut request).unwrap();
-            stream.write_all(b"HTTP/1.0 404 Not Found\r\n\r\n").unwrap();
-        });
-        let zmtp = examined(|mut stream| stream.write_all(b"\xff\0\0\0\0\0\0\0\x01\x7f").unwrap());
-        let ssh = examined(|mut stream| stream.write_all(b"SSH-2.0-x\r\n").unwrap());
-        let closed = examined(drop);
-
-        let expected = [ConnectFailure::Http, ConnectFailure::Handshake, ConnectFailure::NotZmtp];
-        assert_eq!([http, zmtp, ssh], expected);
-        assert_eq!(closed, ConnectFailure::NotZmtp);
-    }
-
-    #[test]
-    fn port_without_a_listener_refuses() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-
-        assert_eq!(examine(&Target::Tcp(address)), ConnectFailure::Refused);
-    }
-
-    #[test]
-    fn path_without_a_listener_is_told_from_one_without_a_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("clients");
-        let missing = examine(&Target::Unix(path.clone()));
-        assert!(matches!(missing, ConnectFailure::Unreachable { .. }), "{missing:?}");
-        assert!(missing.to_string().contains("No such file"), "{missing}");
-
-        drop(UnixListener::bind(&path).unwrap());
-        assert_eq!(examine(&Target::Unix(path)), ConnectFailure::Refused);
-        let abstract_name = examine(&Target::Unix(path_of("@no-such-name")));
-        assert_eq!(abstract_name, ConnectFailure::Refused);
-    }
-
-    #[test]
-    fn path_whose_listener_takes_no_connections_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("clients");
-        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        listener.listen(0).unwrap();
-        let _waits = connect_locally(&path).unwrap();
-
-        assert_eq!(examine(&Target::Unix(path)), ConnectFailure::TimedOut);
-    }
 
     #[test]
     fn names_are_resolved_and_unknown_ones_are_said_so() {

@@ -6,7 +6,7 @@ use mdp_wire::{ServiceName, ServiceNameError};
 use thiserror::Error;
 
 use crate::{
-    Availability, RequestId,
+    Availability, KeysError, RequestId,
     failure::{self, UnreachableEndpoint},
 };
 
@@ -46,6 +46,9 @@ pub enum ConnectError {
     /// No attempt at all is allowed by the options.
     #[error("a client needs at least one attempt")]
     NoAttempts,
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The thread of an async client could not be started.
     #[error("the client's thread could not be started")]
     Thread(#[source] io::Error),
@@ -72,6 +75,9 @@ pub enum NoReplyCause {
     /// is cut off from the majority of its cluster.
     #[error("no answer in time; the node is cut off from the majority of its cluster")]
     NoMajority,
+    /// No reply came in time, and the broker says that this client may not call the service.
+    #[error("this client is not allowed to call it")]
+    NotAllowed,
     /// No endpoint could be reached.
     #[error("no endpoint could be reached")]
     Unreachable,
@@ -121,6 +127,18 @@ pub enum CallError {
     /// ([`CallOptions::fail_fast`](crate::CallOptions::fail_fast)).
     #[error("no worker offers service `{service}`")]
     NoWorker {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The broker says that this client may not call the service, and drops its requests for it.
+    #[error(
+        "not allowed: the identity of this client may not call service `{service}`; its file has to name it \
+         (`call = [..]`)"
+    )]
+    NotAllowed {
+        /// The request; `None`: it was not sent, because the broker was asked first
+        /// ([`CallOptions::fail_fast`](crate::CallOptions::fail_fast)).
+        request_id: Option<RequestId>,
         /// The service.
         service: ServiceName,
     },
@@ -210,6 +228,21 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// What is known before a request is sent, by the broker's word on its service.
+    pub(crate) fn foreseen(
+        service: &ServiceName,
+        availability: Option<&Availability>,
+    ) -> Result<(), Self> {
+        let service = || service.clone();
+        match availability {
+            Some(Availability::NotOffered) => Err(Self::NoWorker { service: service() }),
+            Some(Availability::NotAllowed) => {
+                Err(Self::NotAllowed { request_id: None, service: service() })
+            }
+            Some(Availability::Offered | Availability::Unknown(_)) | None => Ok(()),
+        }
+    }
+
     /// Whether it helps to know if the service has a worker.
     pub(crate) const fn needs_availability(&self) -> bool {
         matches!(
@@ -224,9 +257,16 @@ impl CallError {
         let explained = match availability {
             Some(Availability::Offered) => NoReplyCause::WorkerSlow,
             Some(Availability::NotOffered) => NoReplyCause::NoWorker,
+            Some(Availability::NotAllowed) => NoReplyCause::NotAllowed,
             Some(Availability::Unknown(code)) if code == "503" => NoReplyCause::NoMajority,
             Some(Availability::Unknown(_)) | None => NoReplyCause::Timeout,
         };
+        if let Self::NoReply { request_id, service, .. } = &self
+            && explained == NoReplyCause::NotAllowed
+        {
+            return Self::NotAllowed { request_id: Some(*request_id), service: service.clone() };
+        }
+        // Not so if it may have been executed: the grant may have been taken back behind it.
         if let Self::NoReply { cause, .. } | Self::MayHaveBeenExecuted { cause, .. } = &mut self {
             *cause = explained;
         }
@@ -243,6 +283,7 @@ impl CallError {
             | Self::Interrupted { request_id, .. }
             | Self::ReplyTooLarge { request_id, .. }
             | Self::PartsNotTaken { request_id, .. } => Some(*request_id),
+            Self::NotAllowed { request_id, .. } => *request_id,
             Self::NoWorker { .. }
             | Self::RequestTooLarge { .. }
             | Self::InvalidService(_)
@@ -294,6 +335,9 @@ pub enum WorkerError {
         /// The name.
         service: ServiceName,
     },
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// More or fewer connections than possible.
     #[error("concurrency {got} is not possible, 1 to {max} is")]
     ConcurrencyOutOfRange {

@@ -1,5 +1,6 @@
 //! Why a broker could not be reached.
 
+use mdp_transport::Mechanism;
 use thiserror::Error;
 
 /// Why a connection to an endpoint could not be made. The text tells what to look at.
@@ -39,6 +40,24 @@ pub enum ConnectFailure {
     /// A ZeroMQ socket answers, and the handshake did not succeed.
     #[error("a ZeroMQ socket listens there, but the handshake with it failed")]
     Handshake,
+    /// The broker does not admit the key (ERROR 400, or it ends the connection once the key is shown).
+    #[error(
+        "not admitted: the broker knows no identity with this key, or its time is over; make the public \
+         key known to all nodes (`security.identities_dir`)"
+    )]
+    NotAdmitted,
+    /// The broker has another key than the one that was expected, so nothing was sent to it.
+    #[error(
+        "wrong server key: the broker there has another one; compare it with the public key of the cluster \
+         (`majordomo key show`)"
+    )]
+    WrongServerKey,
+    /// The broker and this side have no mechanism in common.
+    #[error("wrong mechanism: {}", wrong_mechanism(*.offered))]
+    WrongMechanism {
+        /// What this side asked for, and the broker does not speak.
+        offered: Mechanism,
+    },
     /// The address cannot be used.
     #[error("the address cannot be used: {reason}")]
     Address {
@@ -48,6 +67,38 @@ pub enum ConnectFailure {
     /// The cause was not found out.
     #[error("no connection")]
     Unknown,
+}
+
+impl ConnectFailure {
+    /// Whether the broker is there and will say the same again, until a person changes keys or settings.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotAdmitted | Self::WrongServerKey | Self::WrongMechanism { .. } => true,
+            Self::Refused
+            | Self::NameUnknown { .. }
+            | Self::NameUnanswered
+            | Self::TimedOut
+            | Self::Unreachable { .. }
+            | Self::Http
+            | Self::NotZmtp
+            | Self::Handshake
+            | Self::Address { .. }
+            | Self::Unknown => false,
+        }
+    }
+}
+
+const fn wrong_mechanism(offered: Mechanism) -> &'static str {
+    match offered {
+        Mechanism::Curve => {
+            "the broker speaks NULL only (`security.mode` is \"off\"), and this side has keys: leave them out, \
+             or let the broker have one"
+        }
+        Mechanism::Null | Mechanism::Plain | _ => {
+            "the broker speaks CURVE only (`security.mode` is \"on\"), and this side has no keys: give a key and \
+             the public key of the broker (`key` and `server_key`; --key and --server-key)"
+        }
+    }
 }
 
 /// An endpoint that could not be reached, and why.
@@ -65,4 +116,22 @@ pub struct UnreachableEndpoint {
 pub(crate) fn in_one_line(endpoints: &[UnreachableEndpoint]) -> String {
     let texts: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_mechanism_says_what_the_broker_speaks_and_what_to_do() {
+        let with_keys = ConnectFailure::WrongMechanism { offered: Mechanism::Curve }.to_string();
+        assert!(
+            with_keys.starts_with("wrong mechanism: the broker speaks NULL only"),
+            "{with_keys}"
+        );
+        assert!(with_keys.contains("leave them out"), "{with_keys}");
+        let without = ConnectFailure::WrongMechanism { offered: Mechanism::Null }.to_string();
+        assert!(without.starts_with("wrong mechanism: the broker speaks CURVE only"), "{without}");
+        assert!(without.contains("--key and --server-key"), "{without}");
+    }
 }

@@ -20,6 +20,13 @@
 //! Both faces stand on the same two state machines, which know neither sockets nor clocks; a thin
 //! shell runs them on ZeroMQ sockets, one new socket per connection.
 //!
+//! # Keys
+//! With a key of its own and the broker's public key ([`ClientOptions::keys`], [`WorkerOptions::keys`]) a
+//! client or worker speaks CURVE: encrypted, and both sides know each other. A broker that refuses is named
+//! in the error ([`ConnectFailure::NotAdmitted`], [`ConnectFailure::WrongMechanism`],
+//! [`ConnectFailure::WrongServerKey`]) and asked again after 1 s, then after twice that, up to 30 s. A service
+//! that the key's identity may not call is [`CallError::NotAllowed`].
+//!
 //! # Limits
 //! * Requests of one socket at a time: [`PIPELINED_REQUESTS_MAX`]; sockets of a client:
 //!   [`CLIENT_SOCKETS_MAX`]; connections of a worker: [`WORKER_CONCURRENCY_MAX`].
@@ -46,6 +53,7 @@ mod endpoint;
 mod error;
 mod failure;
 mod frames;
+mod keys;
 mod listing;
 mod options;
 mod request_id;
@@ -59,6 +67,8 @@ pub use error::{
 };
 pub use failure::{ConnectFailure, UnreachableEndpoint};
 pub use frames::IntoFrames;
+pub use keys::KeysError;
+pub use mdp_transport::{KeyFile, KeyFileError, Mechanism, NotAKey, PublicKey, SecretKey};
 pub use mdp_wire::{RequestId, ServiceName, ServiceNameError, Version};
 pub use options::{
     CLIENT_SOCKETS_MAX, CallOptions, ClientOptions, Correlation, DEFAULT_ENDPOINT, ENDPOINTS_MAX,

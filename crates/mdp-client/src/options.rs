@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use mdp_transport::{PublicKey, SecretKey};
 use mdp_wire::Version;
 
 use crate::WorkerObserver;
@@ -105,6 +106,16 @@ pub struct ClientOptions {
     pub request_bytes_max: usize,
     /// The largest reply in bytes, parts included, and the largest frame that is received at all.
     pub reply_bytes_max: usize,
+    /// The secret key of this client (26/CURVEZMQ). With it every connection is encrypted, both sides show
+    /// their keys, and a broker that cannot do that is refused; without it connections speak NULL:
+    /// neither encryption nor authentication. Needs `server_key`. [`KeyFile`](crate::KeyFile) reads the
+    /// files of `majordomo keygen`, czmq and pyzmq.
+    ///
+    /// A broker holds a key that it does not know for some seconds before it says so: an attempt whose
+    /// connection is not established waits for that, at most `connect_timeout` and 4 s.
+    pub key: Option<SecretKey>,
+    /// The public key of the brokers: all nodes of a cluster have the same towards clients and workers.
+    pub server_key: Option<PublicKey>,
     /// The libzmq context to use, for `inproc://` endpoints and for programs with many clients.
     /// Without it each client makes its own, with one I/O thread.
     pub context: Option<zmq::Context>,
@@ -129,6 +140,8 @@ impl Default for ClientOptions {
             unreachable_timeout: Duration::from_secs(1),
             request_bytes_max: 16 << 20,
             reply_bytes_max: 64 << 20,
+            key: None,
+            server_key: None,
             context: None,
         }
     }
@@ -235,6 +248,33 @@ impl ClientOptions {
         self
     }
 
+    /// Sets the secret key of this client and the public key of the brokers.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (key_file, server_key_file) = (folder.path().join("a"), folder.path().join("b"));
+    /// # let (secret, server) = (
+    /// #     mdp_client::SecretKey::from_bytes(&[1; 32]),
+    /// #     mdp_client::SecretKey::from_bytes(&[2; 32]).public(),
+    /// # );
+    /// # std::fs::write(&key_file, mdp_client::KeyFile::secret_text("billing", &secret).as_bytes())?;
+    /// # std::fs::write(&server_key_file, mdp_client::KeyFile::public_text("cluster", &server))?;
+    /// use mdp_client::{ClientOptions, KeyFile};
+    ///
+    /// let own = KeyFile::parse(&std::fs::read_to_string(key_file)?)?; // billing.key_secret
+    /// let server = KeyFile::parse(&std::fs::read_to_string(server_key_file)?)?; // cluster.key
+    /// let options = ClientOptions::new(["broker-1:5555", "broker-2:5555"])
+    ///     .keys(own.secret.ok_or("no secret key")?, server.public);
+    /// # assert!(options.key.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn keys(mut self, key: SecretKey, server_key: PublicKey) -> Self {
+        self.key = Some(key);
+        self.server_key = Some(server_key);
+        self
+    }
+
     /// Sets the libzmq context to use.
     #[must_use]
     pub fn context(mut self, context: zmq::Context) -> Self {
@@ -259,6 +299,8 @@ setters! { ClientOptions:
     tcp_keepalive: Duration,
     request_bytes_max: usize,
     reply_bytes_max: usize,
+    key: Option<SecretKey>,
+    server_key: Option<PublicKey>,
 }
 
 impl WorkerOptions {
@@ -289,6 +331,33 @@ impl WorkerOptions {
         self
     }
 
+    /// Sets the secret key of this worker and the public key of the brokers.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (key_file, server_key_file) = (folder.path().join("a"), folder.path().join("b"));
+    /// # let (secret, server) = (
+    /// #     mdp_client::SecretKey::from_bytes(&[1; 32]),
+    /// #     mdp_client::SecretKey::from_bytes(&[2; 32]).public(),
+    /// # );
+    /// # std::fs::write(&key_file, mdp_client::KeyFile::secret_text("billing", &secret).as_bytes())?;
+    /// # std::fs::write(&server_key_file, mdp_client::KeyFile::public_text("cluster", &server))?;
+    /// use mdp_client::{WorkerOptions, KeyFile};
+    ///
+    /// let own = KeyFile::parse(&std::fs::read_to_string(key_file)?)?; // billing.key_secret
+    /// let server = KeyFile::parse(&std::fs::read_to_string(server_key_file)?)?; // cluster.key
+    /// let options = WorkerOptions::new("resize").endpoints(["broker-1:5555"])
+    ///     .keys(own.secret.ok_or("no secret key")?, server.public);
+    /// # assert!(options.key.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn keys(mut self, key: SecretKey, server_key: PublicKey) -> Self {
+        self.key = Some(key);
+        self.server_key = Some(server_key);
+        self
+    }
+
     /// Sets the libzmq context to use.
     #[must_use]
     pub fn context(mut self, context: zmq::Context) -> Self {
@@ -310,6 +379,8 @@ setters! { WorkerOptions:
     connect_timeout: Duration,
     linger: Duration,
     request_bytes_max: usize,
+    key: Option<SecretKey>,
+    server_key: Option<PublicKey>,
 }
 
 impl fmt::Debug for ClientOptions {
@@ -321,6 +392,7 @@ impl fmt::Debug for ClientOptions {
             .field("attempts", &self.attempts)
             .field("idempotent", &self.idempotent)
             .field("correlation", &self.correlation)
+            .field("server_key", &self.server_key)
             .finish_non_exhaustive()
     }
 }
@@ -368,6 +440,13 @@ pub struct WorkerOptions {
     pub linger: Duration,
     /// The largest frame that is received, in bytes.
     pub request_bytes_max: usize,
+    /// The secret key of this worker (26/CURVEZMQ). With it every connection is encrypted, both sides show
+    /// their keys, and a broker that cannot do that is refused; without it connections speak NULL:
+    /// neither encryption nor authentication. Needs `server_key`. [`KeyFile`](crate::KeyFile) reads the
+    /// files of `majordomo keygen`, czmq and pyzmq.
+    pub key: Option<SecretKey>,
+    /// The public key of the brokers: all nodes of a cluster have the same towards clients and workers.
+    pub server_key: Option<PublicKey>,
     /// Where other threads can see at which brokers the worker is registered.
     pub observer: Option<WorkerObserver>,
     /// The libzmq context to use, for `inproc://` endpoints. Without it the worker makes its own,
@@ -391,6 +470,8 @@ impl Default for WorkerOptions {
             connect_timeout: Duration::from_secs(1),
             linger: Duration::from_secs(1),
             request_bytes_max: 64 << 20,
+            key: None,
+            server_key: None,
             observer: None,
             context: None,
         }
@@ -406,6 +487,7 @@ impl fmt::Debug for WorkerOptions {
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("heartbeat_liveness", &self.heartbeat_liveness)
             .field("concurrency", &self.concurrency)
+            .field("server_key", &self.server_key)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mdp_transport::{ADMISSION_HELD_FOR, Mechanism, OWNER_ANSWERS_WITHIN};
 use zmq::{PollEvents, PollItem, SocketEvent, SocketType};
+
+use crate::{ConnectFailure, keys::LinkKeys};
 
 /// Far beyond the life of any link: a link is one connection, and a new one gets a new socket.
 /// Zero would do as well, but then libzmq reports no failure to resolve a name.
@@ -19,6 +22,14 @@ const RECEIVED_MESSAGES_MAX: i32 = 1_000;
 
 /// Keep-alive probes without an answer that end a connection.
 const KEEPALIVE_PROBES: i32 = 2;
+
+/// How long a handshake with keys may take beyond the time of a connection: a broker holds a key that it does not
+/// know for a while, in case that it is made known late, before it says so.
+const HELD_MAX: Duration = ADMISSION_HELD_FOR.saturating_add(OWNER_ANSWERS_WITHIN);
+
+/// What libzmq says of an authentication that failed, and of a peer with another mechanism (`zmq.h`).
+const STATUS_NOT_ADMITTED: u32 = 400;
+const PROTOCOL_ERROR_MECHANISM_MISMATCH: u32 = 0x1100_0002;
 
 /// What every link of one client or worker has in common.
 #[derive(Clone)]
@@ -31,12 +42,27 @@ pub(crate) struct LinkSettings {
     /// Messages that wait for the network; 0 = no limit, where the caller bounds them.
     pub(crate) outgoing_messages_max: i32,
     pub(crate) frame_bytes_max: usize,
+    /// `None`: NULL, neither encryption nor authentication.
+    pub(crate) keys: Option<LinkKeys>,
+}
+
+impl LinkSettings {
+    /// How long a handshake may take.
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        handshake_timeout(self.connect_timeout, self.keys.as_ref())
+    }
+}
+
+/// How long a handshake may take, with these keys or none.
+pub(crate) fn handshake_timeout(connect_timeout: Duration, keys: Option<&LinkKeys>) -> Duration {
+    connect_timeout.saturating_add(if keys.is_some() { HELD_MAX } else { Duration::ZERO })
 }
 
 impl fmt::Debug for LinkSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinkSettings")
             .field("connect_timeout", &self.connect_timeout)
+            .field("keys", &self.keys)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +93,28 @@ pub(crate) struct Link {
     opened_at: Instant,
     /// A TCP connection was established, whether or not its handshake succeeds.
     is_connected: Cell<bool>,
+    /// What the broker said of this side's keys or mechanism, if it refused them.
+    refusal: Cell<Option<Refusal>>,
+    mechanism: Mechanism,
+}
+
+/// A handshake that ended by a word of the broker.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    Key,
+    Mechanism,
+}
+
+impl Refusal {
+    /// By the code of an ERROR.
+    fn by_status(status: u32) -> Option<Self> {
+        (status == STATUS_NOT_ADMITTED).then_some(Self::Key)
+    }
+
+    /// By what libzmq finds wrong.
+    fn by_defect(defect: u32) -> Option<Self> {
+        (defect == PROTOCOL_ERROR_MECHANISM_MISMATCH).then_some(Self::Mechanism)
+    }
 }
 
 impl Link {
@@ -85,7 +133,7 @@ impl Link {
         dealer.set_linger(0)?;
         dealer.set_reconnect_ivl(milliseconds(RECONNECT_INTERVAL))?;
         dealer.set_connect_timeout(milliseconds(settings.connect_timeout))?;
-        dealer.set_handshake_ivl(milliseconds(settings.connect_timeout))?;
+        dealer.set_handshake_ivl(milliseconds(settings.handshake_timeout()))?;
         dealer.set_ipv6(true)?;
         dealer.set_sndhwm(settings.outgoing_messages_max)?;
         dealer.set_maxmsgsize(i64::try_from(settings.frame_bytes_max).unwrap_or(i64::MAX))?;
@@ -97,10 +145,16 @@ impl Link {
             dealer.set_tcp_keepalive_intvl(seconds)?;
             dealer.set_tcp_keepalive_cnt(KEEPALIVE_PROBES)?;
         }
+        let mechanism = settings.keys.as_ref().map_or(Mechanism::Null, |_| Mechanism::Curve);
+        if let Some(keys) = &settings.keys {
+            keys.set(&dealer)?;
+        }
         let monitored_at = monitor_address();
         let wanted = [
             SocketEvent::CONNECTED,
             SocketEvent::HANDSHAKE_SUCCEEDED,
+            SocketEvent::HANDSHAKE_FAILED_AUTH,
+            SocketEvent::HANDSHAKE_FAILED_PROTOCOL,
             SocketEvent::CONNECT_RETRIED,
             SocketEvent::DISCONNECTED,
         ];
@@ -109,8 +163,8 @@ impl Link {
         let monitor = settings.context.socket(SocketType::PAIR)?;
         monitor.set_linger(0)?;
         let opened_at = Instant::now();
-        let is_connected = Cell::new(false);
-        let link = Self { dealer, monitor, address, opened_at, is_connected };
+        let (is_connected, refusal) = (Cell::new(false), Cell::new(None));
+        let link = Self { dealer, monitor, address, opened_at, is_connected, refusal, mechanism };
         link.monitor.connect(&monitored_at)?;
         link.dealer.connect(endpoint)?;
         Ok(link)
@@ -135,16 +189,22 @@ impl Link {
     /// The next event, if one is there.
     pub(crate) fn recv_event(&self) -> Result<Option<LinkEvent>, zmq::Error> {
         while let Some(frames) = none_yet(self.monitor.recv_multipart(zmq::DONTWAIT))? {
-            let Some([low, high, ..]) = frames.first().map(Vec::as_slice) else { continue };
+            let Some([low, high, value @ ..]) = frames.first().map(Vec::as_slice) else { continue };
+            let value = value.first_chunk().map(|value| u32::from_ne_bytes(*value));
             let event = u16::from_ne_bytes([*low, *high]);
-            if event == SocketEvent::CONNECTED.to_raw() {
+            let is = |wanted: SocketEvent| event == wanted.to_raw();
+            if is(SocketEvent::CONNECTED) {
                 self.is_connected.set(true);
-                continue;
-            }
-            if event == SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() {
+            } else if is(SocketEvent::HANDSHAKE_SUCCEEDED) {
                 return Ok(Some(LinkEvent::Up));
+            } else if is(SocketEvent::HANDSHAKE_FAILED_AUTH) {
+                // The end of the connection follows.
+                self.refusal.set(value.and_then(Refusal::by_status).or_else(|| self.refusal.get()));
+            } else if is(SocketEvent::HANDSHAKE_FAILED_PROTOCOL) {
+                self.refusal.set(value.and_then(Refusal::by_defect).or_else(|| self.refusal.get()));
+            } else {
+                return Ok(Some(LinkEvent::Down));
             }
-            return Ok(Some(LinkEvent::Down));
         }
         Ok(None)
     }
@@ -152,6 +212,19 @@ impl Link {
     /// Where the connection goes, if that is known.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The time since it was opened.
+    pub(crate) fn age(&self) -> Duration {
+        self.opened_at.elapsed()
+    }
+
+    /// What the broker said when it refused this side, if it said so.
+    pub(crate) fn refusal(&self) -> Option<ConnectFailure> {
+        Some(match self.refusal.get()? {
+            Refusal::Key => ConnectFailure::NotAdmitted,
+            Refusal::Mechanism => ConnectFailure::WrongMechanism { offered: self.mechanism },
+        })
     }
 
     /// Whether it ended because the other side did not answer at all.

@@ -18,9 +18,11 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use mdp_catalog::NodeName;
 use mdp_raft::{CallError, Lane};
 use mdp_transport::{
     ConnectionId, ConnectionLimits, Flow, Message, PeerAddress, PongRule, SharedFrame, Transport,
@@ -33,7 +35,12 @@ pub use self::{
     totals::LinkTotals,
 };
 use self::{incoming::Incoming, peer::Peer};
-use crate::{Connections, Received, backoff::Jitter, relay_links::PEERS_MAX};
+use crate::{
+    Connections, NodeKeys, Received,
+    backoff::Jitter,
+    node_keys::{LinkKeys, is_plain},
+    relay_links::PEERS_MAX,
+};
 
 /// How many bytes the longest request or answer may have.
 pub const CALL_BYTES_MAX: usize = 64 << 20;
@@ -115,6 +122,8 @@ pub struct PeerKey {
     pub endpoint: String,
     /// Which of its connections.
     pub lane: Lane,
+    /// Its name, by which its key is known; `None`: it has none that is a name.
+    pub node: Option<NodeName>,
 }
 
 /// Why a connection can not be made.
@@ -130,6 +139,7 @@ enum DialError {
 struct Turn<'a, R> {
     now: Instant,
     transport: &'a mut Transport<CallTag>,
+    keys: &'a mut LinkKeys,
     totals: &'a mut LinkTotals,
     actions: &'a mut VecDeque<ClusterAction<R>>,
     jitter: &'a mut Jitter,
@@ -140,6 +150,7 @@ struct Turn<'a, R> {
 #[derive(Debug)]
 pub struct ClusterLinks<R> {
     transport: Transport<CallTag>,
+    keys: LinkKeys,
     peers: BTreeMap<PeerKey, Peer<R>>,
     incoming: Incoming,
     totals: LinkTotals,
@@ -158,6 +169,7 @@ impl<R: CallReply> ClusterLinks<R> {
     pub fn new(now: Instant, limits: IncomingLimits, random: u64) -> Self {
         Self {
             transport: Transport::new(now, transport_limits(limits)),
+            keys: LinkKeys::default(),
             peers: BTreeMap::new(),
             incoming: Incoming::new(limits),
             totals: LinkTotals::default(),
@@ -173,12 +185,20 @@ impl<R: CallReply> ClusterLinks<R> {
         self.incoming.begin_serving();
     }
 
+    /// From now on nodes are known by these keys, and connections of other ones end. The transport must have
+    /// [randomness](Transport::seed).
+    pub fn set_keys(&mut self, now: Instant, keys: Arc<NodeKeys>) {
+        let dialled = self.peers.values().filter_map(Peer::dialled).collect();
+        self.keys.set(keys, &mut self.transport, &dialled);
+        self.take_events(now);
+    }
+
     /// Calls another node. The outcome comes when there is one, and at the call's deadline at the latest.
     pub fn call(&mut self, now: Instant, key: PeerKey, call: Call<R>) {
         let (id, is_full) = (self.next_call, self.peers.len() >= DIALLED_MAX);
         self.next_call = id.wrapping_add(1);
-        let Self { transport, peers, totals, actions, jitter, .. } = self;
-        let mut turn = Turn { now, transport, totals, actions, jitter };
+        let Self { transport, keys, peers, totals, actions, jitter, .. } = self;
+        let mut turn = Turn { now, transport, keys, totals, actions, jitter };
         if let Some(peer) = peers.get_mut(&key) {
             return peer.call(&mut turn, id, call);
         }
@@ -193,8 +213,8 @@ impl<R: CallReply> ClusterLinks<R> {
 
     /// Takes what an endpoint stands for now. Nothing: it stands for nothing, or that is not known.
     pub fn handle_located(&mut self, now: Instant, key: &PeerKey, addresses: &[SocketAddr]) {
-        let Self { transport, peers, totals, actions, jitter, .. } = self;
-        let mut turn = Turn { now, transport, totals, actions, jitter };
+        let Self { transport, keys, peers, totals, actions, jitter, .. } = self;
+        let mut turn = Turn { now, transport, keys, totals, actions, jitter };
         if let Some(peer) = peers.get_mut(key) {
             peer.on_located(&mut turn, addresses);
         }
@@ -206,14 +226,14 @@ impl<R: CallReply> ClusterLinks<R> {
             self.totals.malformed += 1;
             return;
         };
-        let Self { transport, peers, incoming, totals, actions, jitter, .. } = self;
+        let Self { transport, keys, peers, incoming, totals, actions, jitter, .. } = self;
         match peers.values_mut().find(|peer| peer.is_on(id)) {
             Some(peer) => {
-                let mut turn = Turn { now, transport, totals, actions, jitter };
+                let mut turn = Turn { now, transport, keys, totals, actions, jitter };
                 peer.on_answer(&mut turn, u64::from_le_bytes(correlation), body);
             }
             None => {
-                let turn = (now, totals);
+                let turn = (now, keys.holder(transport, id), totals);
                 let call = incoming.on_request(turn, (id, correlation), body, allocated_bytes);
                 actions.extend(call.map(ClusterAction::Serve));
             }
@@ -227,9 +247,9 @@ impl<R: CallReply> ClusterLinks<R> {
 
     /// Takes what happened to connections.
     fn take_events(&mut self, now: Instant) {
-        let Self { transport, peers, incoming, totals, actions, jitter, .. } = self;
+        let Self { transport, keys, peers, incoming, totals, actions, jitter, .. } = self;
         while let Some(event) = transport.poll_event() {
-            let mut turn = Turn { now, transport, totals, actions, jitter };
+            let mut turn = Turn { now, transport, keys, totals, actions, jitter };
             let id = match &event {
                 TransportEvent::Opened { id }
                 | TransportEvent::Authenticate { id, .. }
@@ -240,8 +260,9 @@ impl<R: CallReply> ClusterLinks<R> {
             match (event, peer) {
                 (TransportEvent::Opened { .. }, Some(peer)) => peer.on_opened(&mut turn),
                 (TransportEvent::Opened { .. }, None) => {}
-                // Only CURVE asks for an identity, and nodes do not speak it.
-                (TransportEvent::Authenticate { .. }, _) => {}
+                (TransportEvent::Authenticate { id, key, is_last }, _) => {
+                    turn.keys.authenticate(now, turn.transport, (id, key), is_last);
+                }
                 (TransportEvent::Lost { why, unsent, .. }, Some(peer)) => {
                     peer.on_lost(&mut turn, &why, unsent);
                 }
@@ -267,8 +288,8 @@ impl<R: CallReply> ClusterLinks<R> {
         }
         self.transport.handle_timeout(now, &has_unread);
         self.take_events(now);
-        let Self { transport, peers, totals, actions, jitter, .. } = self;
-        let mut turn = Turn { now, transport, totals, actions, jitter };
+        let Self { transport, keys, peers, totals, actions, jitter, .. } = self;
+        let mut turn = Turn { now, transport, keys, totals, actions, jitter };
         peers.retain(|_, peer| {
             let is_unread = peer.connection().is_some_and(&has_unread);
             peer.handle_timeout(&mut turn, is_unread);
@@ -304,8 +325,12 @@ impl<R: CallReply> ClusterLinks<R> {
 
     /// What was counted.
     #[must_use]
-    pub const fn totals(&self) -> LinkTotals {
-        self.totals
+    pub fn totals(&self) -> LinkTotals {
+        let dialled = self.peers.values().filter_map(Peer::connection);
+        let connections = dialled.chain(self.incoming.callers());
+        let plain = connections.filter(|id| is_plain(&self.transport, *id)).count();
+        let node_keys = self.keys.count() as u64;
+        LinkTotals { plain_links: plain as u64, node_keys, ..self.totals }
     }
 }
 

@@ -9,6 +9,7 @@ mod clients;
 mod cluster_links;
 mod connections;
 mod node_core;
+mod node_keys;
 pub mod pages;
 mod relay_links;
 mod reports;
@@ -24,6 +25,7 @@ pub use cluster_links::{
 };
 pub use connections::{Connections, Received};
 pub use node_core::{DrainTimes, Drained, NodeCore, NodeEnding, NodeParts, TurnEnd};
+pub use node_keys::{LinkSecurity, NODE_KEYS_MAX, NodeKeys, SharedKey};
 pub use relay_links::{
     LinkLoss, LinkState, Located, PEERS_MAX, ReadingLinks, RelayAction, RelayLinks, RelaySettings,
     RelayTotals, Tag,

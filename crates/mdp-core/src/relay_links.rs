@@ -12,6 +12,7 @@
 //! bytes.
 
 mod incoming;
+mod keys;
 mod ledger;
 mod peer;
 mod status;
@@ -38,7 +39,11 @@ use mdp_wire::{
 
 pub use self::status::{LinkLoss, LinkState, RelayTotals};
 use self::{incoming::Incoming, ledger::Ledger, peer::Peer};
-use crate::{Connections, Received, backoff::Jitter};
+use crate::{
+    Connections, Received,
+    backoff::Jitter,
+    node_keys::{LinkKeys, is_plain},
+};
 
 /// How many other nodes there can be.
 pub const PEERS_MAX: usize = 64;
@@ -51,6 +56,8 @@ const LINK_MESSAGES_MIN: usize = 4;
 const LINK_STALLED_AFTER: Duration = Duration::from_secs(1);
 /// How long making a link may take, from the first packet to the answer to the greeting.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_millis(500);
+/// The same with keys: the handshake takes two more turns of both sides, and some computing.
+const CURVE_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often an owner says something, if only that it is there.
 const PING_INTERVAL: Duration = Duration::from_millis(300);
 /// How long an owner may say nothing: one of 0.1.0 answers pings although its broker thread stands still.
@@ -103,6 +110,7 @@ struct Turn<'a> {
     now: Instant,
     me: &'a Myself,
     transport: &'a mut Transport<Tag>,
+    keys: &'a mut LinkKeys,
     ledger: &'a mut Ledger,
     actions: &'a mut VecDeque<RelayAction>,
 }
@@ -192,6 +200,7 @@ impl<F: FnMut(Instant, Input<SharedFrame>)> Connections for ReadingLinks<'_, F> 
 pub struct RelayLinks {
     me: Myself,
     transport: Transport<Tag>,
+    keys: LinkKeys,
     incoming: Incoming,
     peers: Vec<Peer>,
     jitter: Jitter,
@@ -214,6 +223,7 @@ impl RelayLinks {
         Self {
             me: Myself { node, version, wire, networks, life: None },
             transport: Transport::new(now, limits),
+            keys: LinkKeys::default(),
             incoming: Incoming::new(visitors_max),
             peers: Vec::new(),
             jitter: Jitter::new(random),
@@ -242,8 +252,8 @@ impl RelayLinks {
     pub fn set_peers(&mut self, now: Instant, peers: Peers) {
         let Peers { cluster, epoch, nodes } = peers;
         self.me.life = Some((cluster, epoch));
-        let Self { me, transport, ledger, actions, .. } = self;
-        let mut turn = Turn { now, me, transport, ledger, actions };
+        let Self { me, transport, keys, ledger, actions, .. } = self;
+        let mut turn = Turn { now, me, transport, keys, ledger, actions };
         for peer in &mut self.peers {
             match nodes.iter().find(|(node, _)| node == peer.node()) {
                 Some((_, endpoint)) if peer.is_at(endpoint) => peer.keep(),
@@ -310,8 +320,8 @@ impl RelayLinks {
         id: ConnectionId,
         message: Message,
     ) -> Option<Input<SharedFrame>> {
-        let Self { me, transport, incoming, peers, ledger, actions, frames, .. } = self;
-        let mut turn = Turn { now, me, transport, ledger, actions };
+        let Self { me, transport, keys, incoming, peers, ledger, actions, frames, .. } = self;
+        let mut turn = Turn { now, me, transport, keys, ledger, actions };
         frames.clear();
         frames.extend(message.frames);
         match peers.iter_mut().find(|peer| peer.is_on(id)) {
@@ -322,9 +332,9 @@ impl RelayLinks {
 
     /// Takes what happened to connections.
     fn take_events(&mut self, now: Instant) {
-        let Self { me, transport, incoming, peers, ledger, actions, .. } = self;
+        let Self { me, transport, keys, incoming, peers, ledger, actions, .. } = self;
         while let Some(event) = transport.poll_event() {
-            let mut turn = Turn { now, me, transport, ledger, actions };
+            let mut turn = Turn { now, me, transport, keys, ledger, actions };
             let id = match &event {
                 TransportEvent::Opened { id }
                 | TransportEvent::Authenticate { id, .. }
@@ -335,8 +345,9 @@ impl RelayLinks {
             match (event, peer) {
                 (TransportEvent::Opened { .. }, Some(peer)) => peer.greet(&mut turn),
                 (TransportEvent::Opened { .. }, None) => {}
-                // Only CURVE asks for an identity, and nodes do not speak it.
-                (TransportEvent::Authenticate { .. }, _) => {}
+                (TransportEvent::Authenticate { id, key, is_last }, _) => {
+                    turn.keys.authenticate(now, turn.transport, (id, key), is_last);
+                }
                 (TransportEvent::Lost { .. }, _) if is_on(Mutant::LostLinkStays) => {}
                 (TransportEvent::Lost { why, unsent, .. }, Some(peer)) => {
                     complain(peer.node().as_str(), &why, turn.ledger);
@@ -346,6 +357,11 @@ impl RelayLinks {
                     let who = incoming.name_of(id, address);
                     complain(&who, &why, turn.ledger);
                     incoming.on_lost(id, loss_of(&why), unsent.len(), turn.ledger);
+                }
+                (TransportEvent::Refused { why, .. }, Some(peer))
+                    if !peer.is_plain() && turn.keys.allows_plain(Some(peer.node()), &why) =>
+                {
+                    peer.dial_plain(&mut turn);
                 }
                 (TransportEvent::Refused { why, .. }, Some(peer)) => {
                     complain(peer.node().as_str(), &why, turn.ledger);
@@ -404,8 +420,8 @@ impl RelayLinks {
 
     /// Takes where a node is.
     pub fn handle_located(&mut self, now: Instant, located: &Located) {
-        let Self { me, transport, peers, ledger, actions, .. } = self;
-        let mut turn = Turn { now, me, transport, ledger, actions };
+        let Self { me, transport, keys, peers, ledger, actions, .. } = self;
+        let mut turn = Turn { now, me, transport, keys, ledger, actions };
         if let Some(peer) = peers.iter_mut().find(|peer| *peer.node() == located.node) {
             peer.on_located(&mut turn, located);
         }
@@ -422,8 +438,8 @@ impl RelayLinks {
         }
         self.transport.handle_timeout(now, &has_unread);
         self.take_events(now);
-        let Self { me, transport, incoming, peers, ledger, actions, jitter, .. } = self;
-        let mut turn = Turn { now, me, transport, ledger, actions };
+        let Self { me, transport, keys, incoming, peers, ledger, actions, jitter, .. } = self;
+        let mut turn = Turn { now, me, transport, keys, ledger, actions };
         incoming.tend(&mut turn);
         for peer in peers.iter_mut() {
             peer.judge(&mut turn, peer.connection().is_some_and(&has_unread));
@@ -462,6 +478,9 @@ impl RelayLinks {
     pub fn totals(&self) -> RelayTotals {
         let mut totals = self.ledger.totals().clone();
         (totals.waiting_messages, totals.waiting_bytes) = self.incoming.waiting(&self.transport);
+        let dialled = self.peers.iter().filter_map(Peer::connection);
+        let connections = dialled.chain(self.incoming.connections());
+        totals.plain_links = connections.filter(|id| is_plain(&self.transport, *id)).count();
         totals
     }
 

@@ -66,6 +66,7 @@ impl<A: Agreement> BrokerThread<A> {
                         Ok(()) | Err(_) => {}
                     }
                 }
+                Some(Message::NodeKeys(keys)) => self.core.set_node_keys(Instant::now(), keys),
                 Some(Message::Kick { connection, reply }) => {
                     match reply.send(self.core.kick(connection)) {
                         Ok(()) | Err(_) => {}

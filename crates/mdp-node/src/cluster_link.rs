@@ -18,7 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mdp_core::{CALL_BYTES_MAX, Call, ClusterLinks, IncomingLimits, PeerKey, PortName};
+use mdp_catalog::NodeName;
+use mdp_core::{
+    CALL_BYTES_MAX, Call, ClusterLinks, Connections as _, IncomingLimits, NodeKeys, PeerKey,
+    PortName,
+};
 use mdp_raft::{BoxFuture, CallError, Lane, Transport};
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::oneshot};
@@ -29,6 +33,7 @@ use self::link_thread::{Command, LinkThread, Reply};
 use crate::{
     BindAddress, BindError, Endpoint,
     bell::{Ringer, bell},
+    crypto::PortKeys,
     poller::Poller,
     port::{ConnectionShare, ListenerSettings, Port},
 };
@@ -46,8 +51,10 @@ const LISTENERS: ListenerSettings = ListenerSettings {
 /// How late the thread may be with the end of a call's time, until the caller goes on without it.
 const THREAD_LAG_MAX: Duration = Duration::from_millis(50);
 
-/// Answers a request of another node; `None`: it gets no answer.
-pub(crate) type Answer = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync>;
+/// Answers a request of another node, which is known by name if it has shown its key; `None`: it gets no
+/// answer.
+pub(crate) type Answer =
+    Arc<dyn Fn(Option<NodeName>, Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync>;
 
 /// The link could not start.
 #[derive(Debug, Error)]
@@ -83,6 +90,7 @@ impl ClusterLink {
         limits: IncomingLimits,
         random: u64,
         runtime: Handle,
+        keys: Option<PortKeys>,
     ) -> Result<Self, LinkError> {
         let system = |what| move |error| LinkError::System { what, error };
         let counters = Arc::new(LinkCounters::default());
@@ -96,10 +104,19 @@ impl ClusterLink {
         let bound = port.addresses().find_map(BindAddress::tcp).cloned();
         let endpoint = bound.unwrap_or_else(|| bind.clone());
         let is_stopped = Arc::new(AtomicBool::new(false));
+        let now = Instant::now();
+        let mut links = ClusterLinks::new(now, limits, random);
+        let crypto = keys.map(|PortKeys { keys, pool, random }| {
+            links.transport().seed(b"calls   ", &random);
+            links.transport().set_jobs_outside(true);
+            links.set_keys(now, keys);
+            pool.port(caller.ringer.clone())
+        });
         let thread = LinkThread {
             poller,
             port,
-            links: ClusterLinks::new(Instant::now(), limits, random),
+            links,
+            crypto,
             runtime,
             caller: caller.clone(),
             queue,
@@ -178,21 +195,52 @@ impl Transport for LinkCaller {
         request: Vec<u8>,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Vec<u8>, CallError>> {
-        let (caller, endpoint) = (self.clone(), endpoint.to_owned());
+        self.call_peer(
+            PeerKey { endpoint: endpoint.to_owned(), lane, node: None },
+            request,
+            timeout,
+        )
+    }
+
+    fn call_node(
+        &self,
+        (name, endpoint): (&str, &str),
+        lane: Lane,
+        request: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, CallError>> {
+        let (endpoint, node) = (endpoint.to_owned(), name.parse().ok());
+        self.call_peer(PeerKey { endpoint, lane, node }, request, timeout)
+    }
+}
+
+impl LinkCaller {
+    /// From now on nodes have these keys.
+    pub(crate) fn set_keys(&self, keys: Arc<NodeKeys>) -> Result<(), CallError> {
+        self.post(Command::Keys(keys))
+    }
+
+    fn call_peer(
+        &self,
+        peer: PeerKey,
+        request: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, CallError>> {
+        let caller = self.clone();
         Box::pin(async move {
             if request.len() > CALL_BYTES_MAX {
                 let bytes = request.len();
                 tracing::warn!(bytes, CALL_BYTES_MAX, "a request is too long for the link");
                 return Err(CallError::Unreachable);
             }
-            if !can_be_called(&endpoint) {
-                tracing::debug!(endpoint, "no address to call");
+            if !can_be_called(&peer.endpoint) {
+                tracing::debug!(peer.endpoint, "no address to call");
                 return Err(CallError::Unreachable);
             }
             let deadline = Instant::now() + timeout;
             let (reply, answer) = oneshot::channel();
             let call = Call { request, deadline, reply: Reply(reply) };
-            caller.post(Command::Call { peer: PeerKey { endpoint, lane }, call })?;
+            caller.post(Command::Call { peer, call })?;
             // The thread knows why a request could not be sent, and says it when its time is up.
             match tokio::time::timeout_at((deadline + THREAD_LAG_MAX).into(), answer).await {
                 Ok(Ok(outcome)) => outcome,

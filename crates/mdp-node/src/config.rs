@@ -8,7 +8,7 @@ use mdp_raft::Seed;
 use mdp_replica::Consistency;
 use mdp_wire::ClientNetworks;
 
-use crate::SecurityConfig;
+use crate::{NodeKeyFiles, SecurityConfig};
 
 /// Everything that a node can be told.
 #[derive(Clone, Debug)]
@@ -40,6 +40,9 @@ pub struct NodeConfig {
     pub drain_timeout: Duration,
     /// How long a draining node goes on as before, so that a load balancer can notice.
     pub drain_announce: Duration,
+    /// `security.crypto_threads`: how many threads compute handshakes; 0: one for each core less one, at least
+    /// one and at most four.
+    pub crypto_threads: usize,
     /// The cluster that the node belongs to; `None`: it is alone, and opens no port for others.
     pub cluster: Option<ClusterConfig>,
 }
@@ -59,6 +62,8 @@ pub struct ClusterConfig {
     /// `cluster.peers`: the constant list from which the cluster begins, this node included; their
     /// endpoints with or without `tcp://`.
     pub seeds: Vec<Seed>,
+    /// `cluster.security`, `cluster.key_file` and `cluster.keys_dir`; `None`: links have no keys.
+    pub keys: Option<NodeKeyFiles>,
     /// `node.data_dir`.
     pub data_dir: PathBuf,
     /// `cluster.minority`: what becomes of the workers without a quorum.
@@ -98,6 +103,7 @@ impl NodeConfig {
             security: None,
             drain_timeout: Duration::from_secs(20),
             drain_announce: Duration::ZERO,
+            crypto_threads: 0,
             cluster: None,
         }
     }
@@ -112,6 +118,7 @@ impl ClusterConfig {
             advertise: String::new(),
             relay_bind: String::new(),
             seeds,
+            keys: None,
             data_dir,
             minority: Minority::Serve,
             consistency: Consistency::Linearizable,

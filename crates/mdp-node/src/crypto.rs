@@ -18,7 +18,9 @@ use std::{
     time::Instant,
 };
 
+use mdp_core::NodeKeys;
 use mdp_transport::{CurveJob, CurveJobResult, Transport};
+use zeroize::Zeroizing;
 
 use crate::bell::Ringer;
 
@@ -26,6 +28,8 @@ use crate::bell::Ringer;
 const THREADS_BY_CORES_MAX: usize = 4;
 /// How many can be configured.
 pub const CRYPTO_THREADS_MAX: usize = 64;
+/// How many random bytes a port is handed.
+pub(crate) const RANDOM_BYTES: usize = 32;
 /// How many jobs of one port are in the pool at most: those that are computed, and those that wait.
 const PORT_JOBS_MAX: usize = 64;
 /// How many ports there are with a share of the pool: one for clients and workers, two for nodes, and one to spare.
@@ -70,6 +74,17 @@ impl CryptoPool {
         let (results, done) = sync_channel(PORT_JOBS_MAX);
         PortCrypto { jobs: self.jobs.clone(), results, done, ringer, in_pool: 0, returned: None }
     }
+}
+
+/// What a port needs for CURVE between nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct PortKeys {
+    /// The keys.
+    pub(crate) keys: Arc<NodeKeys>,
+    /// Who computes its handshakes.
+    pub(crate) pool: CryptoPool,
+    /// Random bytes of the operating system.
+    pub(crate) random: Zeroizing<[u8; RANDOM_BYTES]>,
 }
 
 /// How many threads compute.

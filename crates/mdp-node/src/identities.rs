@@ -186,7 +186,7 @@ fn read_all(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, IdentityFiles
     if problems.is_empty() { Ok(contents) } else { Err(IdentityFilesError::Files(problems)) }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
     let read = File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content))

@@ -3,11 +3,14 @@
 use std::{
     io,
     os::fd::BorrowedFd,
-    sync::Arc,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
 };
 
 use mdp_broker::Access;
+use mdp_core::NodeKeys;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -36,6 +39,8 @@ pub(crate) enum Message {
         /// Where the answer goes; the asker may have gone.
         reply: oneshot::Sender<Box<NodeReport>>,
     },
+    /// From now on other nodes have these keys.
+    NodeKeys(Arc<NodeKeys>),
     /// Close a connection.
     Kick {
         /// Its number.

@@ -36,6 +36,7 @@ mod interfaces;
 mod key_file;
 mod limits;
 mod node;
+mod node_key_files;
 mod notes;
 mod poller;
 mod port;
@@ -43,12 +44,16 @@ mod ports;
 mod resolver;
 mod secret_file;
 mod security;
+mod socket_file;
 mod start;
 mod version;
 mod view;
 
 pub use addresses::machine_name;
-pub use admin::{AdminAccess, AdminPort, AdminPortError, AdminServer, OwnNames, RemoteChanges};
+pub use admin::{
+    ADMIN_SOCKET_BYTES_MAX, AdminAccess, AdminFileError, AdminFiles, AdminPort, AdminPortError,
+    AdminPorts, AdminSecrets, AdminServer, AdminSocket, OwnNames, RemoteChanges, read_tokens,
+};
 pub use bind_address::{BINDS_MAX, BindAddress, SocketPath};
 pub use binding::BindError;
 pub use broker_thread::BrokerThreadError;
@@ -60,8 +65,9 @@ pub use identities::{FileProblem, IdentityChanges, IdentityFiles, IdentityFilesE
 pub use key_file::{KeyFile, KeyFileError, fingerprint, new_secret_key};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_core::{
-    ConnectionReport, LinkLoss, LinkState, NodeReport, REPORT_CONNECTIONS_MAX, REPORT_SERVICES_MAX,
-    REPORT_WAITING_MAX, REPORT_WORKERS_MAX, RelayReport, RelayTotals, ReportScope, WorkerReport,
+    ConnectionReport, LinkLoss, LinkSecurity, LinkState, NodeReport, REPORT_CONNECTIONS_MAX,
+    REPORT_SERVICES_MAX, REPORT_WAITING_MAX, REPORT_WORKERS_MAX, RelayReport, RelayTotals,
+    ReportScope, WorkerReport,
 };
 pub use mdp_raft::{
     ChangeError, ClusterStatus, Consensus, MemberChange, MemberStatus, NotReady, Recovered, Role,
@@ -70,7 +76,8 @@ pub use mdp_raft::{
 pub use mdp_replica::{Consistency, ReadTotals};
 pub use mdp_transport::{PublicKey, SecretKey, TransportTotals};
 pub use node::{DrainReceipt, Drainer, Node, NodeError};
-pub use secret_file::SecretFileError;
+pub use node_key_files::{NodeKeyFiles, NodeKeysError};
+pub use secret_file::{SecretFileError, read_public_file};
 pub use security::{IdentityStatus, SecurityConfig, SecurityError, SecurityMode};
 pub use start::StartError;
 pub use version::VERSION;

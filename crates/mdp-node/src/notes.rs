@@ -27,8 +27,8 @@ impl NoteLog {
         }
     }
 
-    fn log_note(&mut self, now: Instant, note: &Note, address: Option<PeerAddress>) {
-        let address = address.map(tracing::field::display);
+    fn log_note(&mut self, now: Instant, note: &Note, peer_address: Option<PeerAddress>) {
+        let address = peer_address.map(tracing::field::display);
         match note {
             Note::ServiceUp { service } => {
                 let admission = self.limiter.admit(now, &("service", service));
@@ -63,21 +63,23 @@ impl NoteLog {
                 let service = service.as_ref().map(tracing::field::display);
                 event!(admission, info, %peer, address, service, ?refusal, "registration refused");
             }
-            Note::Denied { peer, identity, denial, service, is_done } => {
-                // Each identity has its own lines, and all without one together.
-                let admission = self.limiter.admit(now, &("denied", identity, denial));
-                let (identity, service) = (
-                    identity.as_ref().map(tracing::field::display),
-                    service.as_ref().map(tracing::field::display),
-                );
-                let kind = denial.label();
-                let text = if *is_done { "not allowed, and done all the same" } else { "denied" };
-                event!(admission, warn, %peer, address, identity, kind, service, "{text}");
-            }
+            Note::Denied { .. } => self.log_denied(now, note, peer_address),
             Note::Paused { milliseconds } => {
                 tracing::warn!(milliseconds, "this process stood still; deadlines were set anew");
             }
         }
+    }
+
+    fn log_denied(&mut self, now: Instant, note: &Note, address: Option<PeerAddress>) {
+        let Note::Denied { peer, identity, denial, service, is_done } = note else { return };
+        let address = address.map(tracing::field::display);
+        // Each identity has its own lines, and all without one together.
+        let admission = self.limiter.admit(now, &("denied", identity, denial));
+        let identity = identity.as_ref().map(tracing::field::display);
+        let service = service.as_ref().map(tracing::field::display);
+        let kind = denial.label();
+        let text = if *is_done { "not allowed, and done all the same" } else { "denied" };
+        event!(admission, warn, %peer, address, identity, kind, service, "{text}");
     }
 
     fn log_down(

@@ -44,8 +44,6 @@ pub struct SecurityConfig {
     pub identities_dir: PathBuf,
     /// `security.access`.
     pub enforcement: Enforcement,
-    /// `security.crypto_threads`: how many threads compute handshakes; 0: one for each core less one.
-    pub crypto_threads: usize,
 }
 
 /// Keys or identities can not be used.

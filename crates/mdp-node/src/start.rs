@@ -11,8 +11,8 @@ use std::{
 use mdp_broker::{Broker, Seed};
 use mdp_catalog::{Boot, Endpoints, Epoch, Incarnation, NodeId, NodeName, NodeUp, Refusal};
 use mdp_core::{
-    ClientSecurity, DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeParts, PortName,
-    RelayLinks, RelaySettings,
+    ClientSecurity, DrainTimes, IncomingLimits, NodeCore, NodeEnding, NodeKeys, NodeParts,
+    PortName, RelayLinks, RelaySettings,
 };
 use mdp_raft::{Consensus, ConsensusConfig, News, NewsSender, StorageError, news};
 use mdp_replica::{Agreement, IsolationWatch, Membership, Replica};
@@ -23,6 +23,7 @@ use tokio::{
     runtime::{self, Runtime},
     sync::mpsc::Receiver,
 };
+use zeroize::Zeroizing;
 
 use crate::{
     BINDS_MAX, BindError, BrokerThreadError, ClusterConfig, Endpoint, EndpointError, Node,
@@ -30,10 +31,11 @@ use crate::{
     bell::Ringer,
     broker_thread::BrokerThread,
     cluster_link::{ClusterLink, LinkError},
-    crypto::CryptoPool,
+    crypto::{CryptoPool, PortKeys, RANDOM_BYTES},
     inbox::{Inbox, Postbox, inbox},
     limits::{self, OpenFiles},
     node::ClusterParts,
+    node_key_files::{self, Listeners, NodeKeysError},
     poller::Poller,
     ports::{NodePort, Ports},
     resolver::Resolver,
@@ -84,6 +86,9 @@ pub enum StartError {
     /// The data directory can not be used.
     #[error(transparent)]
     Storage(StorageError),
+    /// The keys of nodes can not be used.
+    #[error(transparent)]
+    NodeKeys(#[from] NodeKeysError),
     /// The limit of open files is too low even to start.
     #[error(
         "the limit of open files is {limit}, and a node needs at least {needed} besides its \
@@ -121,7 +126,8 @@ impl StartError {
             | Self::BindCount { .. }
             | Self::AdvertiseNowhere { .. }
             | Self::Security(_)
-            | Self::AddressInUse(_) => true,
+            | Self::AddressInUse(_)
+            | Self::NodeKeys(_) => true,
             Self::Bind(error) => !matches!(error, BindError::NoSocket { .. }),
             Self::Storage(_) | Self::FileLimit { .. } | Self::Catalog(_) | Self::System { .. } => {
                 false
@@ -174,11 +180,15 @@ impl Node {
     pub fn start(mut config: NodeConfig) -> Result<Self, StartError> {
         let binds = addresses::parse_binds(&config.bind)?;
         // Before any port is open: nothing is served under keys that can not be used.
-        let security_config = config.security.take();
-        let crypto_threads = security_config.as_ref().map_or(0, |config| config.crypto_threads);
-        let security = security_config.as_ref().map(Loaded::read).transpose();
+        let security = config.security.take();
+        let security = security.as_ref().map(Loaded::read).transpose();
         let security = security.map_err(StartError::Security)?;
         let cluster = config.cluster.take();
+        // One for all ports.
+        let has_keys = cluster.as_ref().is_some_and(|cluster| cluster.keys.is_some());
+        let pool =
+            (security.is_some() || has_keys).then(|| CryptoPool::start(config.crypto_threads));
+        let pool = pool.transpose().map_err(system("start the threads of handshakes"))?;
         let shares = limits::raise_open_files(own_files(cluster.is_some(), binds.len()))?;
         let (postbox, inbox) = inbox().map_err(system("make the inbox"))?;
         let connections = transport_limits(&config, shares.peers);
@@ -186,7 +196,8 @@ impl Node {
         let mut ports = Ports::bind(&binds, poller)?;
         let networks = Arc::new(addresses::for_networks(config.advertise_for.clone())?);
         let linked = cluster.map(|cluster| {
-            Linked::start(&config, cluster, &networks, shares.incoming, (&postbox, ports.poller()))
+            let ours = (&postbox, &mut ports, pool.as_ref());
+            Linked::start(&config, cluster, &networks, shares.incoming, ours)
         });
         let linked = linked.transpose()?;
         let told = linked.as_ref().map(|linked| &linked.advertised);
@@ -198,9 +209,9 @@ impl Node {
             Some(loaded) => {
                 let Seed(random) = seed().map_err(system("read random bytes"))?;
                 let (security, files) = loaded.into_parts(random);
-                let pool = CryptoPool::start(crypto_threads)
-                    .map_err(system("start the threads that compute handshakes"))?;
-                ports.set_crypto(PortName::Clients, pool.port(postbox.ringer().clone()));
+                if let Some(pool) = &pool {
+                    ports.set_crypto(PortName::Clients, pool.port(postbox.ringer().clone()));
+                }
                 (Some(security), Some(files))
             }
         };
@@ -308,6 +319,8 @@ struct Linked {
     link: ClusterLink,
     port: NodePort,
     links: RelayLinks,
+    /// `None`: there are none.
+    keys: Option<Arc<NodeKeys>>,
     runtime: Runtime,
     advertised: Endpoint,
 }
@@ -318,8 +331,10 @@ impl Linked {
         mut config: ClusterConfig,
         networks: &Arc<ClientNetworks>,
         incoming: IncomingLimits,
-        (postbox, poller): (&Postbox, &Poller),
+        (postbox, ports, pool): (&Postbox, &mut Ports, Option<&CryptoPool>),
     ) -> Result<Self, StartError> {
+        let keys = config.keys.as_ref().map(|files| files.load(&node.name)).transpose()?;
+        let keys = keys.map(Arc::new);
         let message_bytes_max = node.settings.decode.message_bytes_max;
         let node = &node.name;
         let bind = addresses::parse("cluster.bind", &config.bind)?;
@@ -338,7 +353,9 @@ impl Linked {
             .map_err(system("start the threads of consensus"))?;
         let Seed(random) = seed().map_err(system("read random bytes"))?;
         let random = random.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let link = ClusterLink::start(&bind, incoming, random, runtime.handle().clone())?;
+        let port_keys = || port_keys(keys.as_ref(), pool);
+        let of_runtime = runtime.handle().clone();
+        let link = ClusterLink::start(&bind, incoming, random, of_runtime, port_keys()?)?;
         let advertised = addresses::for_nodes(node, &config, link.endpoint())?;
         let settings = RelaySettings {
             node: node.clone(),
@@ -349,7 +366,15 @@ impl Linked {
             visitors_max: incoming.visitors_max,
             random,
         };
-        let links = RelayLinks::new(Instant::now(), settings);
+        let now = Instant::now();
+        let mut links = RelayLinks::new(now, settings);
+        if let Some(PortKeys { keys, pool, random }) = port_keys()? {
+            links.transport().seed(b"requests", &random);
+            links.transport().set_jobs_outside(true);
+            links.set_keys(now, keys);
+            ports.set_crypto(PortName::Nodes, pool.port(postbox.ringer().clone()));
+        }
+        let poller = ports.poller();
         let bind_relay = |endpoint: Endpoint| {
             let resolver = Resolver::new(runtime.handle().clone(), postbox.ringer().clone());
             NodePort::bind(&endpoint, resolver, poller)
@@ -365,12 +390,12 @@ impl Linked {
             }
             bound => bound,
         }?;
-        Ok(Self { config, link, port, links, runtime, advertised })
+        Ok(Self { config, link, port, links, keys, runtime, advertised })
     }
 
     /// Opens the data directory and takes part.
     fn join(self, node: &NodeName, view: &mut NodeView) -> Result<Joined, StartError> {
-        let Self { config, link, port, links, runtime, advertised } = self;
+        let Self { config, link, port, links, keys, runtime, advertised } = self;
         let consensus_config = ConsensusConfig {
             name: node.clone(),
             data_dir: config.data_dir.clone(),
@@ -394,10 +419,20 @@ impl Linked {
         let starting = Consensus::start(consensus_config, Arc::new(link.caller()), sender);
         let consensus = runtime.block_on(starting).map_err(StartError::Storage)?;
         let answering = consensus.clone();
-        link.serve(Arc::new(move |request| {
+        link.serve(Arc::new(move |caller, request| {
             let consensus = answering.clone();
-            Box::pin(async move { consensus.answer(request).await })
+            Box::pin(async move {
+                match caller {
+                    Some(caller) => consensus.answer_node(&caller, request).await,
+                    None => consensus.answer(request).await,
+                }
+            })
         }));
+        if let Some((files, keys)) = config.keys.clone().zip(keys) {
+            let (broker, counters) = (view.postbox().clone(), link.counters());
+            let listeners = Listeners { link: link.caller(), broker, counters };
+            node_key_files::watch(runtime.handle(), files, &keys, listeners)?;
+        }
         let now = Instant::now();
         let membership = Membership {
             node: node.clone(),
@@ -409,6 +444,19 @@ impl Linked {
         let replica = Replica::new(consensus.clone(), feed, membership, now);
         Ok((ClusterParts { link, consensus, runtime }, (port, links), replica))
     }
+}
+
+/// What one port needs for CURVE, with random bytes of its own; `None`: there are no keys.
+fn port_keys(
+    keys: Option<&Arc<NodeKeys>>,
+    pool: Option<&CryptoPool>,
+) -> Result<Option<PortKeys>, StartError> {
+    let Some((keys, pool)) = keys.zip(pool) else { return Ok(None) };
+    let mut random = Zeroizing::new([0; RANDOM_BYTES]);
+    let read =
+        File::open("/dev/urandom").and_then(|mut file| file.read_exact(random.as_mut_slice()));
+    read.map_err(system("read random bytes"))?;
+    Ok(Some(PortKeys { keys: Arc::clone(keys), pool: pool.clone(), random }))
 }
 
 /// The limits of each connection that follow from those of the decoder.

@@ -99,6 +99,11 @@ impl NodeView {
         self.postbox.post(Message::Stop).is_ok()
     }
 
+    /// Where the broker thread is told something.
+    pub(crate) const fn postbox(&self) -> &Postbox {
+        &self.postbox
+    }
+
     /// What wakes the broker thread.
     pub(crate) const fn ringer(&self) -> &Ringer {
         self.postbox.ringer()

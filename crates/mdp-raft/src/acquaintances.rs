@@ -158,7 +158,7 @@ pub(crate) async fn answers_itself(
     let Some(_permit) = questions.permit(hub).await.filter(|_| questions.may_ask()) else {
         return false;
     };
-    let target = Target { id: None, endpoint: endpoint.to_owned() };
+    let target = Target { id: None, name: name.to_owned(), endpoint: endpoint.to_owned() };
     let hello = crate::formation::hello(hub, &target).await;
     hello.is_ok_and(|hello| hello.id == id && hello.name == name)
 }
@@ -181,7 +181,7 @@ async fn has_its_name(hub: &Hub<impl Runtime>, cluster: u128, call: &Call) -> bo
     if let Some((id, _)) = known.filter(|(_, until)| *until > hub.now()) {
         return id == Some(call.from);
     }
-    let target = Target { id: None, endpoint };
+    let target = Target { id: None, name: name.to_owned(), endpoint };
     let hello = Request::Hello { seeds: hub.seed_list() };
     let id = hub.peers.who_is_at(&target, cluster, hello).await;
     *known = Some((id, hub.now() + UNKNOWN_FOR));
@@ -226,14 +226,14 @@ async fn is_vouched_for(hub: &Hub<impl Runtime>, cluster: u128, call: &Call) -> 
 async fn does_any_vouch(hub: &Hub<impl Runtime>, cluster: u128, call: &Call) -> bool {
     let membership = hub.membership();
     let others = membership.nodes().filter(|(id, _)| **id != hub.id());
-    let members = others.map(|(id, member)| hub.peers.target(*id, member).endpoint);
+    let members = others.map(|(id, member)| Target { id: None, ..hub.peers.target(*id, member) });
     let seeds = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
-    let trusted: BTreeSet<String> =
-        members.chain(seeds.map(|seed| seed.endpoint.clone())).collect();
-    let trusted: Vec<Target> =
-        trusted.into_iter().map(|endpoint| Target { id: None, endpoint }).collect();
+    let trusted: BTreeMap<String, Target> = members
+        .chain(seeds.map(Target::seed))
+        .map(|target| (target.endpoint.clone(), target))
+        .collect();
     let about = (call.from, call.from_name.as_str());
-    let questions = trusted.iter().map(|target| {
+    let questions = trusted.values().map(|target| {
         let question = hub.peers.vouches(target, cluster, about);
         let question: BoxFuture<'_, Result<(), ()>> =
             Box::pin(async { question.await.then_some(()).ok_or(()) });

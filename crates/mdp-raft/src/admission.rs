@@ -14,6 +14,7 @@ use crate::{
     acquaintances::is_acquainted,
     calls::{Call, Refusal, Request},
     hub::Hub,
+    incoming,
     lines::Line,
     membership,
     runtime::Runtime,
@@ -38,10 +39,13 @@ enum Misfit {
     ForeignVote,
     /// The caller would lead this node, and no node that this one trusts has it as a voter.
     Unknown,
+    /// The caller has shown the key of another node than it says it is.
+    OtherKey,
 }
 
 impl Misfit {
-    const ALL: [Self; 4] = [Self::NoMember, Self::NoVoter, Self::ForeignVote, Self::Unknown];
+    const ALL: [Self; 5] =
+        [Self::NoMember, Self::NoVoter, Self::ForeignVote, Self::Unknown, Self::OtherKey];
 
     /// A word for metrics and log lines.
     const fn label(self) -> &'static str {
@@ -50,6 +54,7 @@ impl Misfit {
             Self::NoVoter => "no_voter",
             Self::ForeignVote => "foreign_vote",
             Self::Unknown => "unknown_sender",
+            Self::OtherKey => "other_key",
         }
     }
 }
@@ -81,8 +86,25 @@ fn is_lost(hub: &Hub<impl Runtime>) -> bool {
     hub.is_initialised() && !hub.hears_leader()
 }
 
-/// Whether this node does what the call asks for, as far as that depends on who calls.
-pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
+/// Whether this node does what the call asks for, as far as that depends on who calls. The caller is the node
+/// whose key it has shown, if it has.
+pub(crate) async fn check(
+    hub: &Hub<impl Runtime>,
+    caller: Option<&NodeName>,
+    call: &Call,
+) -> Result<(), Refusal> {
+    if let Some(caller) = caller.filter(|caller| !speaks_for_itself(hub, caller, call)) {
+        hub.state.refused_calls.count(Misfit::OtherKey);
+        event!(
+            hub.state.lines.admit(Line::OtherKey),
+            warn,
+            %caller,
+            from = %mdp_catalog::NodeId(call.from),
+            name = call.from_name,
+            "a node calls in the name of another one, and is refused: its key may be stolen"
+        );
+        return Err(Refusal::Unavailable);
+    }
     let Err(why) = admit(hub, call).await else { return Ok(()) };
     hub.state.refused_calls.count(why);
     tracing::debug!(
@@ -110,6 +132,23 @@ pub(crate) async fn check(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Re
         return Err(Refusal::Change { reason });
     }
     Err(Refusal::Unavailable)
+}
+
+/// Whether the node with this key may say what it says in the call's name: that is its own, but for two calls. A
+/// voter passes on that a newcomer wants to join, and could add it anyway; and what is asked about a voter, which
+/// is asked in its name, changes nothing.
+fn speaks_for_itself(hub: &Hub<impl Runtime>, caller: &NodeName, call: &Call) -> bool {
+    let membership = hub.membership();
+    let is_caller = |name: &str| name == caller.as_str();
+    let is_voters = || {
+        let mut voters = membership.voter_ids().filter_map(|id| membership.get_node(&id));
+        voters.any(|voter| is_caller(&voter.name))
+    };
+    let may_name = is_caller(&call.from_name)
+        || incoming::is_about_sender(&call.request)
+        || (matches!(call.request, Request::Join { .. }) && is_voters());
+    // A member's id is under the name of that member alone.
+    may_name && membership.get_node(&call.from).is_none_or(|member| member.name == call.from_name)
 }
 
 async fn admit(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Misfit> {
@@ -222,8 +261,13 @@ mod tests {
         refused.count(Misfit::ForeignVote);
         refused.count(Misfit::Unknown);
 
-        let expected =
-            [("no_member", 0), ("no_voter", 0), ("foreign_vote", 2), ("unknown_sender", 1)];
+        let expected = [
+            ("no_member", 0),
+            ("no_voter", 0),
+            ("foreign_vote", 2),
+            ("unknown_sender", 1),
+            ("other_key", 0),
+        ];
         assert_eq!(refused.by_reason(), expected);
     }
 }

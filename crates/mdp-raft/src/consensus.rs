@@ -237,7 +237,12 @@ impl<R: Runtime> Consensus<R> {
 
     /// Answers a call of another node. `None`: the bytes are no call, and get no answer.
     pub async fn answer(&self, request: Vec<u8>) -> Option<Vec<u8>> {
-        incoming::answer(&self.hub, &request).await
+        incoming::answer(&self.hub, None, &request).await
+    }
+
+    /// The same, of a node that has shown the key of this name: it is obeyed as no other one.
+    pub async fn answer_node(&self, caller: &NodeName, request: Vec<u8>) -> Option<Vec<u8>> {
+        incoming::answer(&self.hub, Some(caller), &request).await
     }
 
     /// What this node knows of its cluster.

@@ -138,8 +138,8 @@ async fn step(hub: &Hub<impl Runtime>) -> bool {
     }
     let members: Vec<&Heard<'_>> = heard.iter().filter(|heard| heard.is_initialised()).collect();
     if !members.is_empty() {
-        let endpoints = members.into_iter().map(|member| member.seed.endpoint.clone());
-        return join(hub, endpoints).await;
+        let targets = members.into_iter().map(|member| Target::seed(member.seed));
+        return join(hub, targets).await;
     }
     let is_first = hub.config.seeds.first().is_some_and(|seed| seed.name == *hub.name());
     let unheard: Vec<_> = heard
@@ -179,7 +179,7 @@ impl Heard<'_> {
 async fn ask_seeds(hub: &Hub<impl Runtime>) -> Vec<Heard<'_>> {
     let others = hub.config.seeds.iter().filter(|seed| seed.name != *hub.name());
     let asked = others.map(|seed| async move {
-        let target = Target { id: None, endpoint: seed.endpoint.clone() };
+        let target = Target::seed(seed);
         Heard { seed, hello: hello(hub, &target).await }
     });
     futures_util::future::join_all(asked).await
@@ -306,10 +306,10 @@ impl JoinFailure {
 }
 
 /// Asks one member after the other to make this node one, and waits until this node's log says so.
-async fn join(hub: &Hub<impl Runtime>, members: impl Iterator<Item = String>) -> bool {
+async fn join(hub: &Hub<impl Runtime>, members: impl Iterator<Item = Target>) -> bool {
     let mut last = None;
-    for endpoint in members {
-        let Err(failed) = ask_to_join(hub, Target { id: None, endpoint }).await else {
+    for target in members {
+        let Err(failed) = ask_to_join(hub, target).await else {
             let text = "accepted; the leader sends what this node missed".to_owned();
             hub.wait_for(Some(NotReady { code: "not_joined", text }));
             return wait_for_membership(hub).await;

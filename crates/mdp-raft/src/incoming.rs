@@ -31,11 +31,15 @@ use openraft::{
 /// How long the leader tries to write what another node proposes.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers a call; `None`: the bytes are no call.
-pub(crate) async fn answer(hub: &Hub<impl Runtime>, request: &[u8]) -> Option<Vec<u8>> {
+/// Answers a call; `None`: the bytes are no call. The caller is the node whose key it has shown, if it has.
+pub(crate) async fn answer(
+    hub: &Hub<impl Runtime>,
+    caller: Option<&NodeName>,
+    request: &[u8],
+) -> Option<Vec<u8>> {
     let own = hub.peers.formats().own();
     let (format, reply) = match Call::decode(own, request) {
-        Ok((format, call)) => match admit(hub, &call).await {
+        Ok((format, call)) => match admit(hub, caller, &call).await {
             Ok(()) => (format, reply(hub, call).await.unwrap_or_else(Reply::Refused)),
             Err(refusal) => (format, Reply::Refused(refusal)),
         },
@@ -57,9 +61,13 @@ fn unknown_format(hub: &Hub<impl Runtime>) -> Refusal {
 }
 
 /// Whether the call is for this node, of its cluster, and from one that may ask for it.
-async fn admit(hub: &Hub<impl Runtime>, call: &Call) -> Result<(), Refusal> {
+async fn admit(
+    hub: &Hub<impl Runtime>,
+    caller: Option<&NodeName>,
+    call: &Call,
+) -> Result<(), Refusal> {
     is_meant(hub, call)?;
-    admission::check(hub, call).await?;
+    admission::check(hub, caller, call).await?;
     // From here on the caller counts as a node of this cluster, or as a newcomer.
     belong(hub, call).await
 }
@@ -141,7 +149,7 @@ const fn is_introduction(request: &Request) -> bool {
 }
 
 /// A proposal without an entry is how another node asks whether the sender is a voter.
-const fn is_about_sender(request: &Request) -> bool {
+pub(crate) const fn is_about_sender(request: &Request) -> bool {
     matches!(request, Request::Propose { entry } if entry.is_empty())
 }
 

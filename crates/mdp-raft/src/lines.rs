@@ -30,10 +30,12 @@ pub(crate) enum Line {
     Moved,
     /// A node that no known node has as a voter wants to lead this one.
     Unknown,
+    /// A node calls in the name of another one.
+    OtherKey,
 }
 
 impl Line {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 }
 
 /// When each kind of line may be written again.

@@ -296,7 +296,7 @@ fn already_voter(name: &str) -> String {
 async fn add(hub: &Hub<impl Runtime>, name: &str, endpoint: &str) -> Changed {
     is_sound(name, endpoint)?;
     settle(hub).await?;
-    let target = Target { id: None, endpoint: endpoint.to_owned() };
+    let target = Target { id: None, name: name.to_owned(), endpoint: endpoint.to_owned() };
     let hello = formation::hello(hub, &target).await.map_err(|failure| Refusal::Change {
         reason: format!(
             "the node at {endpoint} does not answer ({failure}); start it with cluster.peers of \

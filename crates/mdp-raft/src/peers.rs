@@ -51,8 +51,18 @@ pub(crate) enum CallFailure {
 pub(crate) struct Target {
     /// The id that must answer; `None`: the node that is there.
     pub(crate) id: Option<u64>,
+    /// Its name, which says with which key it answers.
+    pub(crate) name: String,
     /// Where.
     pub(crate) endpoint: String,
+}
+
+impl Target {
+    /// The node at the address of a seed, which has its name.
+    pub(crate) fn seed(seed: &Seed) -> Self {
+        let (name, endpoint) = (seed.name.as_str().to_owned(), seed.endpoint.clone());
+        Self { id: None, name, endpoint }
+    }
 }
 
 /// Calls other nodes in this node's name. Cheap to clone.
@@ -108,7 +118,7 @@ impl<R: Runtime> Peers<R> {
                 now.unwrap_or_else(|| member.endpoint.clone())
             }
         };
-        Target { id: Some(id), endpoint }
+        Target { id: Some(id), name: member.name.clone(), endpoint }
     }
 
     /// Takes over where the members are.
@@ -272,7 +282,8 @@ impl<R: Runtime> Peers<R> {
         let endpoint = target.endpoint.as_str();
         let format = self.formats.of_call(endpoint);
         let bytes = call.encode(format).map_err(malformed)?;
-        let answer = self.transport.call(endpoint, lane, bytes, timeout).await?;
+        let answer =
+            self.transport.call_node((&target.name, endpoint), lane, bytes, timeout).await?;
         let own = self.formats.own();
         let answer = Answer::decode(own, &answer)
             .inspect_err(|_| self.formats.forget(endpoint))

@@ -48,4 +48,15 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         request: Vec<u8>,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Vec<u8>, CallError>>;
+
+    /// The same, to the node of this name: where nodes have keys, only the one with the key of the name may be there.
+    fn call_node(
+        &self,
+        (_name, endpoint): (&str, &str),
+        lane: Lane,
+        request: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, CallError>> {
+        self.call(endpoint, lane, request, timeout)
+    }
 }

@@ -81,6 +81,8 @@ pub trait VolumeFile: fmt::Debug + Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// Where `mdp-node` puts the socket of the administration if it is not told otherwise.
+const ADMIN_SOCKET: &str = "admin.sock";
 /// The file that holds the lock on a directory.
 pub(crate) const LOCK_FILE: &str = "raft.watermark";
 /// The file that holds everything else.
@@ -182,7 +184,8 @@ impl VolumeFile for File {
 fn holds_nothing_else(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
-        if FILES.iter().all(|own| name != *own) {
+        // The administration's socket is the node's, too: one that was killed leaves it.
+        if FILES.iter().chain(&[ADMIN_SOCKET]).all(|own| name != *own) {
             return Ok(false);
         }
     }

@@ -79,7 +79,7 @@ impl Transport for Caller {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Vec<u8>, CallError>> {
         let deadline = self.host.now() + timeout;
-        let peer = PeerKey { endpoint: endpoint.to_owned(), lane };
+        let peer = PeerKey { endpoint: endpoint.to_owned(), lane, node: None };
         let fate = self.network.draw_fate(self.inbox.site, site_of(endpoint), &request);
         if let Some(delay) = fate.again_after {
             self.call_again(delay, &peer, (request.clone(), deadline));
@@ -226,7 +226,7 @@ impl Calls {
 
     fn answer(&self, call: IncomingCall) {
         let Some(consensus) = self.consensus.clone() else { return };
-        let IncomingCall { caller, request } = call;
+        let IncomingCall { caller, request, .. } = call;
         let inbox = self.inbox.clone();
         let answering = async move {
             if let Some(answer) = consensus.answer(request).await {

@@ -24,6 +24,7 @@
 //! | 23/ZMTP, NULL; properties | `command.rs`, `connection.rs` |
 //! | 37/ZMTP, PING and PONG | `command.rs`, `connection.rs` |
 //! | 26/CURVEZMQ and 25/ZMTP-CURVE | `curve.rs`, `connection/curve.rs`, `decoder/sealed.rs` |
+//! | 4/ZPL, files of keys | `key_file.rs` |
 
 mod command;
 mod connection;
@@ -31,6 +32,7 @@ mod curve;
 mod decoder;
 mod frame_header;
 mod greeting;
+mod key_file;
 mod limits;
 mod mechanism;
 mod outgoing;
@@ -48,6 +50,7 @@ pub use curve::{
 pub use decoder::{Decoded, Decoder, Flow, Message, MessageFrames, StreamError};
 pub use frame_header::{FRAME_HEADER_BYTES_MAX, FrameHeader, FrameKind, ParsedHeader};
 pub use greeting::{GREETING_BYTES, NotZmtp3};
+pub use key_file::{KeyFile, KeyFileError, fingerprint};
 pub use limits::{
     ADMISSION_HELD_FOR, COMMAND_BYTES_MAX, ConnectionLimits, LARGE_FRAME_BYTES,
     OWNER_ANSWERS_WITHIN, PongRule, ROUTING_ID_BYTES_MAX,

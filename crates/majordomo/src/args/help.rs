@@ -42,7 +42,7 @@ SIGTERM or SIGINT drains: workers are sent away, requests that they hold are fin
 ends with exit code 0 after at most drain.timeout. A second signal ends it at once, with exit code 1. \
 SIGHUP opens log files again and does nothing else; SIGUSR1, SIGUSR2 and SIGQUIT do nothing. The log goes \
 to stderr; the line \"listening\" says that the broker can be used, and where. HTTP for probes, metrics \
-and administration is on admin.bind, http://127.0.0.1:5580.";
+and administration is on admin.bind, http://127.0.0.1:5580, and for this user alone on admin.socket.";
 
 /// Examples of `serve`.
 pub(super) const SERVE_AFTER: &str = "\
@@ -72,6 +72,9 @@ If no broker can be reached, that is said after a second (--wait), with the reas
 comes, the broker is asked whether the service has a worker (mmi.service), and the message says it; with \
 --fail-fast it is asked first.
 
+With --key and --server-key connections are encrypted, and both sides show their keys (CURVE). A broker that \
+does not admit the key, has another key, or has none is named with that reason.
+
 With --json the reply is one object: {\"request_id\", \"service\", \"frames\": [..], \"encoding\": \"utf8\" \
 or \"base64\", \"endpoint\", \"attempts\", \"elapsed_ms\"}. The request id is also in error messages; it stays \
 on this side.";
@@ -88,6 +91,7 @@ Examples:
   majordomo call resize - --output small.png < big.png
   majordomo call echo hi --endpoint host-1:5555,host-2:5555 --timeout 1s --retries 5
   majordomo call billing 'charge 5' --not-idempotent
+  majordomo call echo hi --key keys/me.key_secret --server-key keys/cluster.key
 
 Exit codes: 0 replied, 1 failure, 2 wrong usage, 3 no reply";
 
@@ -101,7 +105,8 @@ the last 4 KiB of its stderr with --reply-errors. A command that fails is not ru
 
 A lost broker is followed by another one of --endpoint, or of the nodes of its cluster, which are learned by \
 mmi.endpoints. Workers choose among them at random, and some move when a node has started again, so that \
-all nodes have some. Why a worker is not registered is logged at once, and each minute.
+all nodes have some. Why a worker is not registered is logged at once, and each minute. A broker that refuses its \
+key is tried again after 1 s, then after twice that, up to 30 s.
 
 SIGTERM, SIGINT or SIGHUP (unless started by nohup) lets the worker finish the request that it has and \
 leave; a second signal ends it and its command at once, as SIGKILL does. SIGUSR1, SIGUSR2 and SIGQUIT do \
@@ -112,6 +117,7 @@ pub(super) const WORK_AFTER: &str = "\
 Examples:
   majordomo work echo --echo
   majordomo work upper --exec 'tr a-z A-Z' --concurrency 4
+  majordomo work echo --echo --key keys/me.key_secret --server-key keys/cluster.key
   majordomo work resize --exec 'convert - -resize 50% png:-' --exec-timeout 30s --reply-errors
 
 Exit codes: 0 left when told to, 1 failure or second signal, 2 wrong usage";
@@ -141,6 +147,8 @@ Exit codes: 0 answered, 1 failure or not answered by majordomo, 2 wrong usage, 3
 pub(super) const STATUS_AFTER: &str = "\
 Examples:
   majordomo status --admin http://127.0.0.1:5582
+  majordomo status --admin unix:/run/majordomo/admin.sock
+  majordomo status --admin https://host-1:5580 --ca-file ca.crt --token-file token
   majordomo status --endpoint host-1:5555 --json
   majordomo status --live                         for a probe: 0 while the node lives
   majordomo status --ready                        for a script: 0 once the node is ready
@@ -287,7 +295,8 @@ Measures a broker, any broker of 7/MDP or 18/MDP: workers that reply at once, an
 time that the broker spent per request.
 
 Clients and workers are plain sockets that speak ZMTP and cost this machine little: one thread for all clients \
-and one for all workers. With --libzmq they are sockets of libzmq, as most users have them.
+and one for all workers. With --libzmq they are sockets of libzmq, as most users have them; with --key they are \
+sockets of libzmq, too, and all have the same key.
 
 The services have names of their own, \"bench-\" and a random number, so that real clients and workers have \
 no part in it; --service chooses another name.

@@ -6,6 +6,18 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::ChangeArgs;
 
+/// The keys of a client or worker.
+#[derive(Args, Debug, Default)]
+pub(crate) struct OwnKeyArgs {
+    /// Speak CURVE, with the secret key of this file (NAME.key_secret of majordomo keygen, czmq or pyzmq).
+    /// Needs --server-key.
+    #[arg(long, env = "MAJORDOMO_KEY", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
+    /// The public key of the brokers (NAME.key): others are not talked to. Needs --key.
+    #[arg(long, env = "MAJORDOMO_SERVER_KEY", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) server_key: Option<PathBuf>,
+}
+
 /// `majordomo keygen`.
 #[derive(Args, Debug)]
 pub(crate) struct KeygenArgs {

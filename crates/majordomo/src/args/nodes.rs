@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::values;
+use super::{keys::OwnKeyArgs, values};
 
 /// Where the administration port is when nothing else is said.
 pub(crate) const ADMIN_DEFAULT: &str = "http://127.0.0.1:5580";
@@ -24,6 +24,8 @@ pub(crate) struct ViewArgs {
         conflicts_with = "admin"
     )]
     pub(crate) endpoint: Vec<String>,
+    #[command(flatten)]
+    pub(crate) keys: OwnKeyArgs,
     /// How long each attempt waits for the answer.
     #[arg(long, short, value_name = "TIME", default_value = "2500ms", value_parser = values::time)]
     pub(crate) timeout: Duration,
@@ -51,9 +53,12 @@ pub(crate) struct StatusArgs {
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
     /// The administration ports of the nodes to ask, comma-separated or the flag repeated: only a node
-    /// itself knows its rates. [env: MAJORDOMO_ADMIN] [default: http://127.0.0.1:5580]
+    /// itself knows its rates. Each as http://HOST:PORT, https://HOST:PORT or unix:PATH. [env: MAJORDOMO_ADMIN]
+    /// [default: the node of this machine, as for the other commands]
     #[arg(long, value_name = "URL,..", value_delimiter = ',', value_hint = ValueHint::Url)]
     pub(crate) admin: Vec<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
     /// How often to look.
     #[arg(long, short, value_name = "TIME", default_value = "2s", value_parser = values::time)]
     pub(crate) interval: Duration,
@@ -68,11 +73,27 @@ pub(crate) struct TopArgs {
 /// Which running node.
 #[derive(Args, Debug)]
 pub(crate) struct NodeArgs {
-    /// The administration port of the node to ask (its admin.bind). [env: MAJORDOMO_ADMIN]
-    /// [default: http://127.0.0.1:5580]
+    /// The administration port of the node to ask: http://HOST:PORT or https://HOST:PORT (its admin.bind), or
+    /// unix:PATH (its admin.socket). [env: MAJORDOMO_ADMIN] [default: the first that is there of
+    /// unix:/run/majordomo/admin.sock, unix:./majordomo-data/admin.sock and http://127.0.0.1:5580]
     // Not clap's own variable: that would conflict with --endpoint even when only the latter is typed.
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) admin: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+/// What a node is shown, and how it is recognised.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct AccessArgs {
+    /// A file with a token for the node (its admin.token_file, or for pages its admin.read_token_file). A Unix
+    /// socket needs none. [env: MAJORDOMO_TOKEN_FILE]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// For https: a file with the certificate of the authority that signed the node's, or the node's own.
+    /// [env: MAJORDOMO_CA_FILE]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// How a running node is asked to change something.

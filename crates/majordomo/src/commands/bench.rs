@@ -7,11 +7,15 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mdp_bench::{BenchOptions, BenchReport, BrokerReport, PeerKind, Phase, Progress};
+use mdp_bench::{
+    BenchError, BenchOptions, BenchReport, BrokerReport, PeerKeys, PeerKind, Phase, Progress,
+};
+use mdp_client::{CallError, Client, ClientOptions, PublicKey, SecretKey};
 use mdp_wire::ServiceName;
 
 use crate::{
     args::BenchArgs,
+    commands::own_keys,
     exit::{Exit, UsageError},
     printer::{self, ProgressLine},
     settings::parse_client_endpoint,
@@ -27,10 +31,12 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
         let reason = format!("--service {service:?} cannot be offered: mmi. is the broker's own");
         return Err(UsageError(reason).into());
     }
+    let keys = own_keys::read(&args.keys)?;
     let options = BenchOptions {
         endpoint: endpoint.map_err(wrong)?,
         service,
-        peers: if args.libzmq { PeerKind::Libzmq } else { PeerKind::Raw },
+        peers: if args.libzmq || keys.is_some() { PeerKind::Libzmq } else { PeerKind::Raw },
+        keys: keys.clone().map(|(own, server)| PeerKeys { own, server }),
         protocol: args.protocol.into(),
         services: args.services,
         workers: args.workers,
@@ -43,7 +49,8 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
     };
     let report = {
         let line = ProgressLine::new();
-        mdp_bench::run(&options, &mut |progress| line.show(&progress_text(progress)))?
+        let run = mdp_bench::run(&options, &mut |progress| line.show(&progress_text(progress)));
+        run.map_err(|error| explained(error, &options.endpoint, keys))?
     };
     if args.json {
         printer::json(&report)?;
@@ -60,6 +67,26 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<Exit> {
     let is_whole = report.timeouts == 0 && report.ended_early.is_none();
     Ok(if is_whole { Exit::Ok } else { Exit::Failure })
 }
+
+/// Why no service answered, where that is a matter of keys.
+fn explained(
+    error: BenchError,
+    endpoint: &str,
+    keys: Option<(SecretKey, PublicKey)>,
+) -> anyhow::Error {
+    if !matches!(error, BenchError::NotServing { .. }) {
+        return error.into();
+    }
+    let (key, server_key) = keys.unzip();
+    let options = ClientOptions::new([endpoint]).attempts(1).key(key).server_key(server_key);
+    match Client::connect(options).map(|mut client| client.call(QUESTION, "")) {
+        Ok(Err(unreachable @ CallError::Unreachable { .. })) => unreachable.into(),
+        Ok(_) | Err(_) => error.into(),
+    }
+}
+
+/// What any broker answers that can be reached.
+const QUESTION: &str = "mmi.service";
 
 /// A service that no one else has: one that is in use would get requests that mean nothing to it, and
 /// its clients would get replies that mean nothing to them.

@@ -38,7 +38,7 @@ pub(super) fn run(args: CallArgs) -> anyhow::Result<Exit> {
         None if args.raw => Output::Raw,
         None => Output::Lines,
     };
-    let mut options = client_options(args.brokers, args.timeout, args.retries);
+    let mut options = client_options(args.brokers, args.timeout, args.retries)?;
     options.version = args.protocol.into();
     options.idempotent = !args.not_idempotent;
     options.unreachable_timeout = args.wait;

@@ -1,14 +1,15 @@
 //! `majordomo serve`: the life of a broker.
 
+mod administration;
 mod dev;
 mod watch;
 
 use std::{env, path::Path};
 
 use anyhow::Context as _;
-use mdp_node::{AdminPort, AdminPortError, AdminServer, DrainReceipt, Node};
+use mdp_node::{AdminSecrets, DrainReceipt, Node};
 
-use self::watch::Watch;
+use self::{administration::Administration, watch::Watch};
 use crate::{
     args::ServeArgs,
     children,
@@ -60,6 +61,7 @@ struct Check {
 
 impl Check {
     fn run(self, settings: &Settings) -> anyhow::Result<Exit> {
+        AdminSecrets::load(settings.admin_files())?;
         let advice = settings.advice();
         for advice in &advice {
             printer::warning(advice);
@@ -92,10 +94,10 @@ fn serve(settings: &Settings, format: &Format) -> anyhow::Result<Exit> {
     if children::is_first() {
         children::inherit_orphans();
     }
-    // Before the node touches its data directory.
-    let admin = settings.admin_bind().map(AdminPort::bind).transpose()?;
+    let secrets = AdminSecrets::load(settings.admin_files())?;
+    let admin = Administration::bind(settings, secrets)?;
     let node = Node::start(settings.node()?)?;
-    let _admin = admin.map(|port| serve_admin(port, &node, settings)).transpose()?;
+    let _admin = admin.serve(&node, settings)?;
     let endpoint = node.endpoints().join(",");
     tracing::info!(endpoint, "listening on {}", node.endpoints().join(", "));
     let _watch = Watch::start(node.view()).context("no thread for the log of the cluster")?;
@@ -107,24 +109,6 @@ fn serve(settings: &Settings, format: &Format) -> anyhow::Result<Exit> {
     let receipt = node.wait()?;
     log_receipt(&receipt, format)?;
     Ok(Exit::Ok)
-}
-
-fn serve_admin(
-    port: AdminPort,
-    node: &Node,
-    settings: &Settings,
-) -> Result<AdminServer, AdminPortError> {
-    let address = port.address();
-    let server = port.serve(node.view(), settings.admin_access())?;
-    tracing::info!(admin = %address, "administration on http://{address}");
-    if !address.ip().is_loopback() {
-        tracing::warn!(
-            admin = %address,
-            "other machines can look at this node by HTTP, and there is no transport security yet: \
-             use it in trusted networks only"
-        );
-    }
-    Ok(server)
 }
 
 /// The receipt as JSON: the fields of the line, or its text.

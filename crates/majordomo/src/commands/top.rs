@@ -60,11 +60,12 @@ impl Asked {
     }
 }
 
-pub(super) fn run(args: TopArgs) -> anyhow::Result<Exit> {
-    let nodes = if args.admin.is_empty() {
-        vec![NodeArgs { admin: None }]
+pub(super) fn run(args: &TopArgs) -> anyhow::Result<Exit> {
+    let node = |admin| NodeArgs { admin, access: args.access.clone() };
+    let nodes: Vec<_> = if args.admin.is_empty() {
+        vec![node(None)]
     } else {
-        args.admin.into_iter().map(|url| NodeArgs { admin: Some(url) }).collect()
+        args.admin.iter().cloned().map(Some).map(node).collect()
     };
     let mut asked = Vec::new();
     for node in nodes {

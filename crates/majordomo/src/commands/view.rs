@@ -36,8 +36,8 @@ pub(super) fn page(args: ViewArgs, page: Page) -> anyhow::Result<Value> {
     }
     files::provide(0)?;
     // The page is that of the node that was named, not of one that it knows.
-    let brokers = BrokerArgs { endpoint: args.endpoint, no_learn: true };
-    let mut client = Client::connect(client_options(brokers, args.timeout, RETRIES))?;
+    let brokers = BrokerArgs { endpoint: args.endpoint, no_learn: true, keys: args.keys };
+    let mut client = Client::connect(client_options(brokers, args.timeout, RETRIES)?)?;
     let service = page.service;
     let reply = client.call(service, "")?;
     let mut frames = reply.frames.iter();

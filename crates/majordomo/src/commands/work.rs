@@ -13,7 +13,7 @@ use self::{
 use crate::{
     args::WorkArgs,
     children,
-    commands::{message_bytes_max, refresh},
+    commands::{message_bytes_max, own_keys, refresh},
     exit::Exit,
     files,
     logging::{self, Format},
@@ -26,6 +26,7 @@ const FILES_PER_CONNECTION: u64 = 16;
 pub(crate) use self::guard::{COMMAND as GUARD_COMMAND, run as guard_commands};
 
 pub(super) fn run(args: WorkArgs) -> anyhow::Result<Exit> {
+    let (key, server_key) = own_keys::read(&args.brokers.keys)?.unzip();
     let signals = StopSignals::catch(Second::EndsAfter(children::kill_all), HangUp::Stops)?;
     let _log =
         logging::start(Targets::new().with_default(args.log_level), &Format::Text { node: None });
@@ -45,7 +46,9 @@ pub(super) fn run(args: WorkArgs) -> anyhow::Result<Exit> {
         .version(args.protocol.into())
         .heartbeat_interval(args.heartbeat)
         .concurrency(args.concurrency)
-        .request_bytes_max(message_bytes_max());
+        .request_bytes_max(message_bytes_max())
+        .key(key)
+        .server_key(server_key);
     let guard = args.exec.is_some().then(guard_commands_of_this_process).flatten();
     let handler = Handler::new(args.exec, args.exec_timeout, args.reply_errors, guard.clone());
     let counters = Worker::run(options, move |request| handler.answer(request), &stop)?;

@@ -2,7 +2,7 @@
 
 use mdp_node::{BindAddress, Endpoint};
 
-use super::{Settings, peer::Peer, problem::Problem};
+use super::{Settings, admin, peer::Peer, problem::Problem};
 
 /// What is wrong although every value alone is right.
 pub(crate) fn across_keys(settings: &Settings) -> Vec<Problem> {
@@ -14,12 +14,15 @@ pub(crate) fn across_keys(settings: &Settings) -> Vec<Problem> {
     problems.extend(shared_ports(settings));
     problems.extend(cluster_times(settings));
     problems.extend(settings.security_problems());
+    problems.extend(settings.missing_node_keys());
+    problems.extend(admin::file_problems(settings));
     problems
 }
 
 /// What can work and is most likely not meant; for the log.
 pub(crate) fn advice(settings: &Settings) -> Vec<String> {
-    let mut advice = vec![open_ports(settings)];
+    let mut advice =
+        vec![open_ports(settings), settings.idle_node_keys(), admin::port_advice(settings)];
     if !settings.peers().is_empty() {
         advice.extend([even_peers(settings), unreachable_bind(settings), no_address(settings)]);
     }

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use mdp_broker::{Delivery, Extensions, Minority, OnNoQuorum, ServicePolicy, ServiceRule};
 use mdp_catalog::{NodeName, SoftwareVersion};
-use mdp_node::{
-    AdminAccess, ClusterConfig, Consistency, Endpoint, NodeConfig, OwnNames, RemoteChanges, Seed,
-};
+use mdp_node::{ClusterConfig, Consistency, NodeConfig, Seed};
 use mdp_wire::DecodeLimits;
 
 use super::{Settings, kind::Setting, peer::Peer, rules::Rule};
@@ -31,6 +29,7 @@ impl Settings {
         config.security = self.security();
         config.drain_timeout = self.duration("drain.timeout");
         config.drain_announce = self.duration("drain.announce");
+        config.crypto_threads = count(self.number("security.crypto_threads"));
         config.cluster = self.cluster();
         Ok(config)
     }
@@ -48,6 +47,7 @@ impl Settings {
             advertise: self.text("cluster.advertise").to_owned(),
             relay_bind: self.text("cluster.relay_bind").to_owned(),
             seeds: peers.iter().map(seed).collect(),
+            keys: self.node_keys(),
             data_dir: self.data_dir(),
             minority: self.minority(),
             consistency: if is_local { Consistency::Local } else { Consistency::Linearizable },
@@ -94,34 +94,6 @@ impl Settings {
         let own = self.peers().iter().find(|peer| peer.name.as_str() == name);
         let own = own.map(|peer| peer.endpoint.as_str());
         Some(advertised).filter(|address| !address.is_empty()).or(own)
-    }
-
-    /// `admin.bind`; `None`: there is no administration port.
-    pub(crate) fn admin_bind(&self) -> Option<&str> {
-        Some(self.text("admin.bind")).filter(|address| !address.is_empty())
-    }
-
-    /// Whom the administration port serves: by which names, too.
-    pub(crate) fn admin_access(&self) -> AdminAccess {
-        let changes = if self.flag("admin.allow_remote") {
-            RemoteChanges::Allowed
-        } else {
-            RemoteChanges::Refused
-        };
-        let networks = self.networks();
-        let peers = self.peers();
-        let addresses = [self.text("broker.advertise"), self.text("cluster.advertise")]
-            .into_iter()
-            .chain(networks.iter().map(|entry| entry.address.as_str()))
-            .chain(peers.iter().map(|peer| peer.endpoint.as_str()));
-        // Who configured an address trusts the host that it names.
-        let hosts = addresses
-            .filter_map(|address| Some(address.parse::<Endpoint>().ok()?.host_name()?.to_owned()));
-        let names = peers.iter().map(|peer| peer.name.as_str().to_owned());
-        let own = [self.text("node.name").to_owned(), mdp_node::machine_name()];
-        let names = own.into_iter().chain(names).chain(hosts);
-        let names = OwnNames::new(names.chain(self.admin_hosts().iter().cloned()));
-        AdminAccess { changes, names, warnings: self.advice(), open_ports: self.open_ports().len() }
     }
 
     /// The engine's part of the configuration.

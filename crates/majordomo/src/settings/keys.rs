@@ -44,10 +44,11 @@ const REQUESTS: Kind = Kind::Count { min: 1, max: 100_000_000 };
 /// As many as the port has numbers for.
 const CONNECTIONS: Kind = Kind::Count { min: 1, max: 1_000_000 };
 const ENTRIES: Kind = Kind::Count { min: 1, max: 10_000_000 };
-const CRYPTO_THREADS: Kind = Kind::Count { min: 0, max: mdp_node::CRYPTO_THREADS_MAX as u64 };
 const DELIVERY: Kind = Kind::Choice(&["at-least-once", "at-most-once"]);
 const MESSAGE: Kind = Kind::Size { min: KIB, max: MESSAGE_BYTES_MAX };
 const BUFFER: Kind = Kind::Size { min: KIB, max: 1 << 40 };
+/// 0: as many as fit the machine.
+const CRYPTO_THREADS: Kind = Kind::Count { min: 0, max: mdp_node::CRYPTO_THREADS_MAX as u64 };
 const CLUSTER_TIME: Kind = Kind::Duration { min: Duration::from_millis(5), max: HOUR };
 
 /// Every key outside of `[[service]]`, in the order in which a person reads them.
@@ -76,6 +77,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("cluster.relay_bind", Kind::BindOrNone, ""),
     key("cluster.peers", Kind::Peers, ""),
     key("cluster.expect", Kind::Count { min: 0, max: 99 }, "0"),
+    key("cluster.security", Kind::Choice(&["off", "prefer", "require"]), "off"),
+    key("cluster.key_file", Kind::FileOrNone, ""),
+    key("cluster.keys_dir", Kind::FolderOrNone, ""),
     key("cluster.minority", Kind::Choice(&["serve", "fail"]), "serve"),
     key("cluster.heartbeat_interval", CLUSTER_TIME, "50ms"),
     key("cluster.election_timeout_min", CLUSTER_TIME, "200ms"),
@@ -88,13 +92,18 @@ pub(crate) const KEYS: &[Key] = &[
     key("security.mode", Kind::Choice(&["off", "mixed", "on"]), "off"),
     key("security.key_file", Kind::FileOrNone, ""),
     key("security.next_key_file", Kind::FileOrNone, ""),
-    key("security.identities_dir", Kind::FileOrNone, ""),
+    key("security.identities_dir", Kind::FolderOrNone, ""),
     key("security.access", Kind::Choice(&["enforce", "report"]), "enforce"),
-    key("security.crypto_threads", CRYPTO_THREADS, "0"),
     key("security.insecure", Kind::Flag, "false"),
+    key("security.crypto_threads", CRYPTO_THREADS, "0"),
     key("admin.bind", Kind::HostPortOrNone, "127.0.0.1:5580"),
     key("admin.allow_remote", Kind::Flag, "false"),
     key("admin.hosts", Kind::HostNames, ""),
+    key("admin.socket", Kind::SocketFile, ""),
+    key("admin.token_file", Kind::FileOrNone, ""),
+    key("admin.read_token_file", Kind::FileOrNone, ""),
+    key("admin.cert_file", Kind::FileOrNone, ""),
+    key("admin.key_file", Kind::FileOrNone, ""),
     key("drain.timeout", Kind::Duration { min: Duration::ZERO, max: DAY }, "20s"),
     key("drain.announce", Kind::Duration { min: Duration::ZERO, max: HOUR }, "0s"),
     key("upgrade.settle", Kind::Duration { min: Duration::ZERO, max: TIME_MAX }, "10m"),

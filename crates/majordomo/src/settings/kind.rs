@@ -6,7 +6,7 @@ use config::ValueKind;
 use mdp_wire::{ClientNetworks, MMI_PREFIX, SERVICE_NAME_BYTES_MAX};
 
 use super::{
-    address, networks,
+    address, admin, networks,
     peer::{self, Peer},
     units,
 };
@@ -18,8 +18,12 @@ pub(crate) enum Kind {
     NodeName,
     /// A folder.
     Path,
-    /// A file or folder, or nothing.
+    /// A file, or nothing.
     FileOrNone,
+    /// A folder, or nothing.
+    FolderOrNone,
+    /// The path of a Unix socket, the word for none, or nothing for the default.
+    SocketFile,
     /// An address to listen at.
     Bind,
     /// One address to listen at, or several.
@@ -130,6 +134,8 @@ impl Kind {
             Self::NodeName
             | Self::Path
             | Self::FileOrNone
+            | Self::FolderOrNone
+            | Self::SocketFile
             | Self::Bind
             | Self::BindOrNone
             | Self::Advertise
@@ -159,9 +165,11 @@ impl Kind {
             Self::LogLevel if !is_log_level(text) => Err(self.wanted()),
             Self::VersionOrNone if !text.is_empty() && !is_version(text) => Err(self.wanted()),
             Self::Pattern => pattern(text).ok_or_else(|| self.wanted()),
+            Self::SocketFile => or_none(admin::socket_file(text)),
             Self::NodeName
             | Self::Path
             | Self::FileOrNone
+            | Self::FolderOrNone
             | Self::LogLevel
             | Self::VersionOrNone
             | Self::Binds
@@ -181,6 +189,8 @@ impl Kind {
             Self::NodeName => "1 to 63 letters, digits, '-', '_' or '.'".into(),
             Self::Path => "the path of a folder".into(),
             Self::FileOrNone => "the path of a file, or \"\" for none".into(),
+            Self::FolderOrNone => "the path of a folder, or \"\" for none".into(),
+            Self::SocketFile => admin::SOCKET_WANTED.into(),
             Self::Bind => address::BIND_WANTED.into(),
             Self::Binds => address::BINDS_WANTED.into(),
             Self::BindOrNone => format!("{}, or \"\" for the default", address::BIND_WANTED),

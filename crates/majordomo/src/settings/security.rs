@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use mdp_broker::Enforcement;
-use mdp_node::{BindAddress, SecurityConfig, SecurityMode};
+use mdp_node::{BindAddress, LinkSecurity, NodeKeyFiles, SecurityConfig, SecurityMode};
 
 use super::{Settings, problem::Problem};
+
+/// The keys that only mean something where links between nodes have keys.
+const KEY_PATHS: [&str; 2] = ["cluster.key_file", "cluster.keys_dir"];
 
 impl Settings {
     /// What proves who clients and workers are; `None`: nothing does (mode "off").
@@ -23,8 +26,6 @@ impl Settings {
             next_key_file: next.map(PathBuf::from),
             identities_dir: PathBuf::from(self.text("security.identities_dir")),
             enforcement: if is_report { Enforcement::Report } else { Enforcement::Enforce },
-            crypto_threads: usize::try_from(self.number("security.crypto_threads"))
-                .unwrap_or(usize::MAX),
         })
     }
 
@@ -55,6 +56,57 @@ impl Settings {
         missing.chain(idle).collect()
     }
 
+    /// What protects the links between nodes.
+    fn link_security(&self) -> LinkSecurity {
+        match self.text("cluster.security") {
+            "require" => LinkSecurity::Require,
+            "prefer" => LinkSecurity::Prefer,
+            _ => LinkSecurity::Off,
+        }
+    }
+
+    /// Where the keys of nodes are; `None`: links have none.
+    pub(super) fn node_keys(&self) -> Option<NodeKeyFiles> {
+        let security = self.link_security();
+        let [key_file, keys_dir] = KEY_PATHS.map(|key| PathBuf::from(self.text(key)));
+        (security != LinkSecurity::Off).then_some(NodeKeyFiles { security, key_file, keys_dir })
+    }
+
+    /// What links between nodes need to have keys, and is not there.
+    pub(super) fn missing_node_keys(&self) -> Vec<Problem> {
+        let security = self.text("cluster.security");
+        let is_off = self.link_security() == LinkSecurity::Off;
+        let Some(known) = self.values.get("cluster.security").filter(|_| !is_off) else {
+            return Vec::new();
+        };
+        let refused = |reason: &str| Problem::refused("cluster.security", &known.raw, reason);
+        if self.peers().is_empty() {
+            let reason =
+                "there are no other nodes: set cluster.peers to all nodes, or this to \"off\"";
+            return vec![refused(reason)];
+        }
+        let missing = KEY_PATHS.into_iter().filter(|key| self.text(key).is_empty());
+        let wanted = |key: &str| match key {
+            "cluster.key_file" => "NAME.key_secret of majordomo keygen NAME --node",
+            _ => "a folder with NAME.key of each node",
+        };
+        let problem =
+            |key| refused(&format!("\"{security}\" needs {key}: set it to {}", wanted(key)));
+        missing.map(problem).collect()
+    }
+
+    /// Keys of nodes that are not used.
+    pub(super) fn idle_node_keys(&self) -> Option<String> {
+        let is_set = |key: &&str| !self.text(key).is_empty();
+        let key = KEY_PATHS.into_iter().find(is_set)?;
+        (self.link_security() == LinkSecurity::Off).then(|| {
+            format!(
+                "{key} is set and cluster.security is \"off\", so that links between nodes have no keys; \
+                 set cluster.security to \"prefer\" or \"require\""
+            )
+        })
+    }
+
     /// The keys and addresses at which other machines reach this node without proving who they are, and of
     /// which `security.insecure` does not say that this is meant.
     pub(crate) fn open_ports(&self) -> Vec<(&'static str, &str)> {
@@ -70,6 +122,8 @@ impl Settings {
         let of_nodes = ["cluster.bind", "cluster.relay_bind"]
             .into_iter()
             .filter(|_| !self.peers().is_empty())
+            // Only the key of a node opens these.
+            .filter(|_| self.link_security() != LinkSecurity::Require)
             .map(|key| (key, self.text(key)))
             .filter(|(_, address)| !address.is_empty());
         of_clients

@@ -20,7 +20,15 @@ const PROGRAM: &str = "MAJORDOMO_";
 const SLIPS_MAX: usize = 1;
 
 /// Variables of the other commands and of the containers that hold this program.
-const OTHERS: [&str; 3] = ["MAJORDOMO_ENDPOINT", "MAJORDOMO_ADMIN", "MAJORDOMO_WORK_ID"];
+const OTHERS: [&str; 7] = [
+    "MAJORDOMO_ENDPOINT",
+    "MAJORDOMO_ADMIN",
+    "MAJORDOMO_KEY",
+    "MAJORDOMO_SERVER_KEY",
+    "MAJORDOMO_TOKEN_FILE",
+    "MAJORDOMO_CA_FILE",
+    "MAJORDOMO_WORK_ID",
+];
 
 /// One warning for each variable that is nearly a key.
 pub(super) fn nearly_keys(variables: &[(OsString, OsString)]) -> Vec<String> {
@@ -144,11 +152,13 @@ mod tests {
         ];
         let others =
             ["MAJORDOMO_ENDPOINT", "MAJORDOMO_ADMIN", "MAJORDOMO_BIN", "PATH", "BROKER_BIND"];
+        let of_commands = ["MAJORDOMO_TOKEN_FILE", "MAJORDOMO_CA_FILE"];
         // Refused, not warned of, if they are no keys.
         let keys = ["MAJORDOMO__BROKER__BIND", "MAJORDOMO__BROKER__BINDS"];
 
         assert_eq!(warned(&links), Vec::<String>::new());
         assert_eq!(warned(&others), Vec::<String>::new());
+        assert_eq!(warned(&of_commands), Vec::<String>::new());
         assert_eq!(warned(&keys), Vec::<String>::new());
     }
 }

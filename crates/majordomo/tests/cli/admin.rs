@@ -134,6 +134,8 @@ fn nobody_at_the_port_ends_with_3_and_advice() {
 fn wrong_addresses_and_two_ways_at_once_end_with_2() {
     for args in [
         &["status", "--admin", "https://127.0.0.1:1"][..],
+        &["status", "--admin", "ftp://127.0.0.1:1"],
+        &["status", "--admin", "unix:"],
         &["status", "--admin", "127.0.0.1"],
         &["status", "--admin", "http://127.0.0.1:1", "--endpoint", "127.0.0.1:2"],
         &["member", "add", "node-4", "nowhere"],

@@ -5,7 +5,7 @@ use std::{marker::PhantomData, os::fd::RawFd, time::Duration};
 use mdp_wire::{Body, Part, Version};
 
 use super::{Peers, Received, Sent};
-use crate::{BenchError, sockets::FrameSockets};
+use crate::{BenchError, PeerKeys, sockets::FrameSockets};
 
 const READY: u8 = 0x01;
 const REQUEST: u8 = 0x02;
@@ -126,8 +126,13 @@ impl<F: AsRef<[u8]>> Codec<F> {
 impl<S: FrameSockets> Peers for MdpPeers<S> {
     type Frame = S::Frame;
 
-    fn connect(endpoint: &str, count: usize, version: Version) -> Result<Self, BenchError> {
-        let sockets = S::connect(endpoint, count)?;
+    fn connect(
+        endpoint: &str,
+        count: usize,
+        version: Version,
+        keys: Option<&PeerKeys>,
+    ) -> Result<Self, BenchError> {
+        let sockets = S::connect(endpoint, count, keys)?;
         let codec = Codec { version, commands: Commands::of(version), frame: PhantomData };
         Ok(Self { sockets, codec, messages: Vec::new() })
     }

@@ -14,7 +14,7 @@ use mdp_wire::Version;
 
 use super::{Peers, Received, Sent};
 use crate::{
-    BenchError,
+    BenchError, PeerKeys,
     sockets::streams::{Input, Output, Streams, Target, unreachable},
 };
 
@@ -161,7 +161,12 @@ impl NatsPeers {
 impl Peers for NatsPeers {
     type Frame = SharedFrame;
 
-    fn connect(endpoint: &str, count: usize, _version: Version) -> Result<Self, BenchError> {
+    fn connect(
+        endpoint: &str,
+        count: usize,
+        _version: Version,
+        _no_curve: Option<&PeerKeys>,
+    ) -> Result<Self, BenchError> {
         let target = Target::of(endpoint)?;
         let mut peers = Self {
             streams: Streams::new()?,

@@ -7,7 +7,7 @@ use zmq::{DONTWAIT, Message, SNDMORE, Socket};
 
 use super::{FrameSockets, streams::Target};
 use crate::{
-    BenchError,
+    BenchError, PeerKeys,
     poller::{self, Poller},
 };
 
@@ -36,9 +36,9 @@ impl FrameSockets for LibzmqSockets {
     type Message = Vec<ZmqFrame>;
     type Writer<'a> = &'a Socket;
 
-    fn connect(endpoint: &str, count: usize) -> Result<Self, BenchError> {
+    fn connect(endpoint: &str, count: usize, keys: Option<&PeerKeys>) -> Result<Self, BenchError> {
         let endpoint = Target::of(endpoint)?.endpoint_of_one(endpoint)?;
-        let sockets = poller::dealers(&endpoint, count)?;
+        let sockets = poller::dealers(&endpoint, count, keys)?;
         let mut poller = Poller::new()?;
         for (index, socket) in sockets.iter().enumerate() {
             poller.add(index, socket)?;

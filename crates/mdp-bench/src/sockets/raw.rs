@@ -16,7 +16,7 @@ use super::{
     FrameSockets,
     streams::{Input, Output, Streams, Target, unreachable},
 };
-use crate::BenchError;
+use crate::{BenchError, PeerKeys};
 
 /// How many connections are opened before their handshakes are completed: a broker keeps few that
 /// have not introduced themselves.
@@ -206,7 +206,11 @@ impl FrameSockets for RawSockets {
     type Message = MessageFrames;
     type Writer<'a> = MessageWriter<'a, ()>;
 
-    fn connect(endpoint: &str, count: usize) -> Result<Self, BenchError> {
+    fn connect(
+        endpoint: &str,
+        count: usize,
+        _no_curve: Option<&PeerKeys>,
+    ) -> Result<Self, BenchError> {
         let target = Target::of(endpoint)?;
         let mut sockets = Self::new()?;
         let mut opening = Vec::new();

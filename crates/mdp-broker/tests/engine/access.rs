@@ -160,9 +160,9 @@ fn pages_need_grants_but_for_what_every_client_needs() {
     let test = &mut secured.test;
     let mut page_of = |name: &str| {
         test.request("c1", name, "");
-        test.effects().into_iter().find_map(|effect| match effect {
-            Effect::Describe { page, .. } => Some(page),
-            _ => None,
+        test.effects().into_iter().find_map(|effect| {
+            let Effect::Describe { page, .. } = effect else { return None };
+            Some(page)
         })
     };
     assert_eq!(page_of("mmi.directory"), None);

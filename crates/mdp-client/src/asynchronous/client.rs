@@ -218,10 +218,8 @@ impl Client {
             return Ok(());
         }
         // In its turn, as the call that may follow.
-        match self.availability(self.turn().await?, service).await {
-            Some(Availability::NotOffered) => Err(CallError::NoWorker { service: service.clone() }),
-            Some(_) | None => Ok(()),
-        }
+        let availability = self.availability(self.turn().await?, service).await;
+        CallError::foreseen(service, availability.as_ref())
     }
 
     async fn explained(

@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) broker: usize,
     pub(crate) purpose: Purpose,
     pub(crate) up: bool,
+    /// Until when its handshake may take, however short the time of an attempt.
+    pub(crate) handshake_until: Instant,
     pub(crate) question: Question,
     pub(crate) requests: BTreeSet<RequestId>,
     /// The lane of its requests, if it has any.
@@ -81,13 +83,19 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn insert(&mut self, broker: usize, purpose: Purpose) -> ConnectionId {
+    pub(crate) fn insert(
+        &mut self,
+        broker: usize,
+        purpose: Purpose,
+        handshake_until: Instant,
+    ) -> ConnectionId {
         self.last = self.last.saturating_add(1);
         let id = ConnectionId(self.last);
         let connection = Connection {
             broker,
             purpose,
             up: false,
+            handshake_until,
             question: Question::None,
             requests: BTreeSet::new(),
             lane: Lane::Exclusive,

@@ -23,6 +23,10 @@ use crate::{
     request_id::RequestIds,
 };
 
+/// How long a call that is to be given up waits for the reason why its last connection could not be made: the
+/// broker may have held that for longer than such a call lasts, and is looked at once more.
+const EXPLAINED_WITHIN: Duration = Duration::from_millis(300);
+
 /// What the client does, apart from sockets.
 #[derive(Clone, Debug)]
 pub(crate) struct CoreSettings {
@@ -40,6 +44,9 @@ pub(crate) struct CoreSettings {
     pub(crate) unreachable_timeout: Duration,
     /// Until a broker says what it takes.
     pub(crate) limits: MessageLimits,
+    /// How long an attempt waits at least for the handshake of its connection: with keys, as long as a broker
+    /// holds a key that it does not know, so that it can say so. Zero without.
+    pub(crate) handshake_min: Duration,
 }
 
 /// What happened outside.
@@ -95,6 +102,7 @@ pub(crate) struct ClientCore {
     brokers: Brokers,
     steering: Steering,
     backoff: Backoff,
+    rng: fastrand::Rng,
     /// When the next round over unreachable brokers may begin.
     next_round_at: Option<Instant>,
     ids: RequestIds,
@@ -116,6 +124,7 @@ impl ClientCore {
             brokers: Brokers::new(endpoints),
             steering: Steering::new(now),
             backoff: Backoff::new(settings.reconnect_min, settings.reconnect_max, seed),
+            rng: fastrand::Rng::with_seed(seed),
             next_round_at: None,
             ids: RequestIds::new(seed),
             request_by_id: BTreeMap::new(),
@@ -194,7 +203,7 @@ impl ClientCore {
             ClientInput::Up { connection } => self.on_up(now, connection),
             ClientInput::Down { connection } => self.on_down(now, connection),
             ClientInput::Examined { endpoint, failure } => {
-                self.brokers.on_examined(&endpoint, failure);
+                self.brokers.on_examined(now, (&endpoint, failure), &mut self.rng);
             }
             ClientInput::NotTaken { connection, id } => {
                 if let Some(request) = id.and_then(|id| self.request_by_id.get_mut(&id))
@@ -223,6 +232,9 @@ impl ClientCore {
                     self.put_at(self.steering.current, id);
                     self.place(now, id);
                 }
+                Place::Unsent(connection) if self.is_in_handshake(now, connection) => {
+                    self.wait_for_handshake(id, connection);
+                }
                 Place::Waiting | Place::Unsent(_) => {
                     self.on_attempt_over(now, id, NoReplyCause::Unreachable);
                 }
@@ -250,7 +262,10 @@ impl ClientCore {
         let Some(request) = self.request_by_id.get(&id) else { return };
         let (broker, lane, until) = (request.broker, request.asked.lane, request.attempt_ends_at);
         let reusable = self.connections.reusable(broker, lane);
-        let connection = reusable.unwrap_or_else(|| self.open(broker, Purpose::Requests));
+        if reusable.is_none() && self.brokers.refused_until(now, broker).is_some() {
+            return self.on_unreachable(now, id);
+        }
+        let connection = reusable.unwrap_or_else(|| self.open(now, broker, Purpose::Requests));
         self.connections.assign(connection, id, lane);
         let is_up = self.connections.is_up(connection);
         if let Some(request) = self.request_by_id.get_mut(&id) {
@@ -266,8 +281,9 @@ impl ClientCore {
         self.set_timer(id, until.max(now));
     }
 
-    fn open(&mut self, broker: usize, purpose: Purpose) -> ConnectionId {
-        let connection = self.connections.insert(broker, purpose);
+    fn open(&mut self, now: Instant, broker: usize, purpose: Purpose) -> ConnectionId {
+        let handshake_until = now + self.settings.handshake_min;
+        let connection = self.connections.insert(broker, purpose, handshake_until);
         if let Some(open) = self.connections.get_mut(connection) {
             open.up = self.brokers.is_in_process(broker);
             self.was_up |= open.up;
@@ -282,6 +298,19 @@ impl ClientCore {
         request.is_given = true;
         let frames = request.encode(self.settings.version, id);
         self.effects.push_back(ClientEffect::Send { connection, id: Some(id), frames });
+    }
+
+    fn is_in_handshake(&self, now: Instant, connection: ConnectionId) -> bool {
+        self.connections.find(connection).is_some_and(|open| !open.up && open.handshake_until > now)
+    }
+
+    /// The time of the attempt is over, but the broker may still hold the connection: why the attempt
+    /// fails, or whether it does, is known when the handshake ends.
+    fn wait_for_handshake(&mut self, id: RequestId, connection: ConnectionId) {
+        let until = self.connections.find(connection).map(|open| open.handshake_until);
+        if let Some(until) = until {
+            self.set_timer(id, until);
+        }
     }
 
     /// The connection that has the request is established.
@@ -307,6 +336,7 @@ impl ClientCore {
         self.backoff.reset();
         self.next_round_at = None;
         for id in unsent {
+            self.renew_attempt(now, id);
             if self.request_by_id.get(&id).is_some_and(|request| !request.is_given) {
                 self.give(id, connection);
             }
@@ -322,6 +352,16 @@ impl ClientCore {
             self.rescue(now);
         }
         self.review_search(now);
+    }
+
+    /// A handshake that took longer than an attempt may take is no reason not to wait for a reply.
+    fn renew_attempt(&mut self, now: Instant, id: RequestId) {
+        let Some(request) = self.request_by_id.get_mut(&id) else { return };
+        if request.attempt_ends_at <= now {
+            let until = now + request.timeout;
+            request.attempt_ends_at = until;
+            self.set_timer(id, until);
+        }
     }
 
     /// Known dead: its requests need not wait for their timeouts.
@@ -342,7 +382,7 @@ impl ClientCore {
         if !lost.is_scout()
             && lost.broker == current
             && self.connections.up_at(current).is_none()
-            && let Some(next) = self.next_broker(BrokerSet::default())
+            && let Some(next) = self.next_broker(now, BrokerSet::default())
         {
             self.move_to(now, next);
         }
@@ -363,16 +403,20 @@ impl ClientCore {
         request.place = Place::Waiting;
         request.tried.insert(request.broker);
         let (tried, attempt_ends_at) = (request.tried, request.attempt_ends_at);
-        if let Some(next) = self.next_broker(tried) {
+        if let Some(next) = self.next_broker(now, tried) {
             self.put_at(next, id);
             return self.place(now, id);
         }
-        let mut until = self.round_over(now).min(attempt_ends_at);
+        let dialled_at = self.brokers.dialled_at(now);
+        let mut until = self.round_over(now).max(dialled_at).min(attempt_ends_at);
         if let Some(request) = self.request_by_id.get_mut(&id) {
             request.tried = BrokerSet::default();
             if !self.was_up {
                 let gives_up_at = request.submitted_at + self.settings.unreachable_timeout;
                 until = until.min(gives_up_at.max(now));
+                if gives_up_at <= now && !self.brokers.is_explained(request.broker) {
+                    until = now + EXPLAINED_WITHIN;
+                }
             }
         }
         self.set_timer(id, until);
@@ -416,7 +460,7 @@ impl ClientCore {
             request.unanswered.insert(last);
         }
         let tried = request.tried;
-        let next = self.next_broker(tried).unwrap_or_else(|| self.begin_round(id, last));
+        let next = self.next_broker(now, tried).unwrap_or_else(|| self.begin_round(now, id, last));
         self.put_at(next, id);
         tracing::debug!(request = %id, %cause, endpoint = self.brokers.endpoint(next), "again");
         self.place(now, id);
@@ -431,13 +475,13 @@ impl ClientCore {
     }
 
     /// Another round over the brokers, which begins with one that is not the last one, if any.
-    fn begin_round(&mut self, id: RequestId, last: usize) -> usize {
+    fn begin_round(&mut self, now: Instant, id: RequestId, last: usize) -> usize {
         let mut tried = BrokerSet::default();
         tried.insert(last);
         if let Some(request) = self.request_by_id.get_mut(&id) {
             request.tried = tried;
         }
-        self.next_broker(tried).unwrap_or(last)
+        self.next_broker(now, tried).unwrap_or(last)
     }
 
     fn put_at(&mut self, broker: usize, id: RequestId) {
@@ -447,8 +491,12 @@ impl ClientCore {
     }
 
     /// The best broker for a request that was not served by these.
-    fn next_broker(&self, tried: BrokerSet) -> Option<usize> {
-        let is_open = |broker: &usize| self.brokers.is_trusted(*broker) && !tried.contains(*broker);
+    fn next_broker(&self, now: Instant, tried: BrokerSet) -> Option<usize> {
+        let is_open = |broker: &usize| {
+            self.brokers.is_trusted(*broker)
+                && !tried.contains(*broker)
+                && self.brokers.refused_until(now, *broker).is_none()
+        };
         self.brokers.best((0..self.brokers.len()).filter(is_open))
     }
 

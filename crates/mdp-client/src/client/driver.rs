@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mdp_wire::{ServiceName, Version};
@@ -20,6 +20,7 @@ use crate::{
     },
     dialer::{DialEvent, Dialed, Dialer},
     endpoint,
+    keys::LinkKeys,
     listing::{Listing, MessageLimits},
     options::REQUEST_FRAMES_MAX,
     socket::{self, Link, LinkEvent, LinkSettings, Room, Sent},
@@ -101,6 +102,7 @@ impl Driver {
         if options.attempts == 0 {
             return Err(ConnectError::NoAttempts);
         }
+        let keys = LinkKeys::of(options.key, options.server_key)?;
         let settings = CoreSettings {
             endpoints,
             version: options.version,
@@ -115,6 +117,10 @@ impl Driver {
                 bytes_max: options.request_bytes_max,
                 frames_max: REQUEST_FRAMES_MAX,
             },
+            handshake_min: match keys {
+                None => Duration::ZERO,
+                Some(_) => socket::handshake_timeout(options.connect_timeout, keys.as_ref()),
+            },
         };
         let core = ClientCore::new(Instant::now(), settings, fastrand::u64(..));
         let links = LinkSettings {
@@ -124,6 +130,7 @@ impl Driver {
             // The number of outstanding requests is limited, so this needs no limit of its own.
             outgoing_messages_max: 0,
             frame_bytes_max: options.reply_bytes_max,
+            keys,
         };
         Ok(Self {
             core,
@@ -412,7 +419,7 @@ enum Source {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::thread;
 
     use super::*;
 

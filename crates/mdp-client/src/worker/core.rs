@@ -41,6 +41,9 @@ pub(crate) struct CoreSettings {
     pub(crate) endpoints_refresh: Duration,
     /// Whether it may leave a good broker for a new one.
     pub(crate) rebalances: bool,
+    /// How long the answer to READY is waited for at least: with keys, as long as a broker holds a key that it
+    /// does not know, so that it can say so. Zero without.
+    pub(crate) handshake_min: Duration,
 }
 
 /// What happened outside.
@@ -159,7 +162,7 @@ impl WorkerCore {
         match input {
             WorkerInput::Received { frames } => self.on_received(now, frames),
             WorkerInput::ConnectionLost => self.on_connection_lost(now),
-            WorkerInput::Examined { endpoint, failure } => self.on_examined(endpoint, failure),
+            WorkerInput::Examined { endpoint, failure } => self.on_examined(now, endpoint, failure),
             WorkerInput::Partial { job, body } => self.on_partial(now, job, body),
             WorkerInput::Final { job, body } => self.on_final(now, job, body),
             WorkerInput::Panicked { job } => self.on_panicked(now, job),
@@ -233,7 +236,7 @@ impl WorkerCore {
             acknowledged: false,
             acknowledged_at: None,
             heartbeat_at: now + self.settings.heartbeat_interval,
-            expires_at: now + self.silence_max(),
+            expires_at: now + self.silence_max().max(self.settings.handshake_min),
             ask_at: None,
             question: Question::None,
             last_heartbeat_at: None,
@@ -423,6 +426,9 @@ impl WorkerCore {
     }
 
     fn go_now(&mut self, now: Instant) {
+        if self.brokers.refused_until(now, self.broker).is_some() {
+            return self.wait(now);
+        }
         self.state = State::Waiting { until: now };
         self.open(now);
     }
@@ -479,8 +485,10 @@ impl WorkerCore {
     /// A pause before the next connection. A worker that leaves needs none.
     fn wait(&mut self, now: Instant) {
         self.tried = BrokerSet::default();
-        let pause = self.backoff.next_pause();
-        self.state = State::Waiting { until: now + pause };
+        let until = now + self.backoff.next_pause();
+        let until = self.brokers.refused_until(now, self.broker).unwrap_or(until).max(until);
+        let pause = until.saturating_duration_since(now);
+        self.state = State::Waiting { until };
         tracing::debug!(service = %self.settings.service, ?pause, "reconnecting after a pause");
         if self.leaving {
             self.leave(now);

@@ -16,6 +16,7 @@ use crate::{
     bell::{self, Bell, BellListener},
     dialer::{DialEvent, Dialed, Dialer},
     endpoint,
+    keys::LinkKeys,
     options::WORKER_CONCURRENCY_MAX,
     socket::{self, Link, LinkEvent, LinkSettings, Room, Sent},
     warnings::{Complaint, Warnings},
@@ -108,13 +109,15 @@ impl<E: Executor> Driver<E> {
         listener: BellListener,
         mut make_executor: impl FnMut(&Offer, &Arc<Bell>) -> io::Result<E>,
     ) -> Result<Self, WorkerError> {
-        let settings = check(&options)?;
+        let keys = LinkKeys::of(options.key.clone(), options.server_key)?;
+        let settings = check(&options, keys.as_ref())?;
         let links = LinkSettings {
             context: socket::context_or_new(options.context.clone()),
             connect_timeout: options.connect_timeout,
             tcp_keepalive: None,
             outgoing_messages_max: OUTGOING_MESSAGES_MAX,
             frame_bytes_max: options.request_bytes_max,
+            keys,
         };
         let offer = Offer { service: settings.service.clone(), version: settings.version };
         let mut slots = Vec::with_capacity(options.concurrency);
@@ -427,7 +430,7 @@ impl<E: Executor> Slot<E> {
 }
 
 /// Checks the options and completes them.
-fn check(options: &WorkerOptions) -> Result<CoreSettings, WorkerError> {
+fn check(options: &WorkerOptions, keys: Option<&LinkKeys>) -> Result<CoreSettings, WorkerError> {
     let service = ServiceName::try_from(options.service.as_slice())?;
     if service.is_reserved() {
         return Err(WorkerError::ReservedService { service });
@@ -447,5 +450,9 @@ fn check(options: &WorkerOptions) -> Result<CoreSettings, WorkerError> {
         heartbeat_liveness: options.heartbeat_liveness,
         endpoints_refresh: options.endpoints_refresh,
         rebalances: options.rebalances,
+        handshake_min: match keys {
+            None => Duration::ZERO,
+            Some(_) => socket::handshake_timeout(options.connect_timeout, keys),
+        },
     })
 }

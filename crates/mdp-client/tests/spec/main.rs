@@ -11,6 +11,8 @@ mod client_mdp_18;
 mod client_mdp_7;
 mod client_replies;
 mod client_resets;
+mod curve;
+mod curve_broker;
 mod node;
 mod support;
 mod worker_cluster;

@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use mdp_catalog::NodeName;
 use mdp_transport::{ConnectionId, Ending, Loss, PeerAddress, SharedFrame, Transport};
 use mdp_wire::{FrameSink as _, Part, Position};
 
@@ -16,6 +17,7 @@ use super::{
     CORRELATION_BYTES, CallTag, INCOMING_CALLS_BYTES_MAX, INCOMING_CALLS_MAX, LinkTotals,
     complaints::Complaints,
 };
+use crate::node_keys::KeyHolder;
 
 /// A call of another node.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct IncomingCall {
     pub caller: CallerId,
     /// What is asked.
     pub request: Vec<u8>,
+    /// The node whose key the caller has shown; `None`: its connection has no encryption.
+    pub node: Option<NodeName>,
 }
 
 /// Where the answer to a call of another node goes. The call is in progress until this is dropped or
@@ -147,6 +151,11 @@ impl Incoming {
         }
     }
 
+    /// The connections that brought a call that was answered.
+    pub(super) fn callers(&self) -> impl Iterator<Item = ConnectionId> {
+        self.callers.keys().copied()
+    }
+
     pub(super) const fn begin_serving(&mut self) {
         self.is_serving = true;
     }
@@ -204,13 +213,22 @@ impl Incoming {
     /// Takes a request; `None`: it is dropped.
     pub(super) fn on_request(
         &mut self,
-        turn: (Instant, &mut LinkTotals),
+        turn: (Instant, KeyHolder<'_>, &mut LinkTotals),
         (connection, correlation): (ConnectionId, [u8; CORRELATION_BYTES]),
         request: SharedFrame,
         allocated_bytes: usize,
     ) -> Option<IncomingCall> {
-        let (now, totals) = turn;
+        let (now, holder, totals) = turn;
         totals.received += 1;
+        let node = match holder {
+            KeyHolder::Unproven => None,
+            KeyHolder::Node(node) => Some(node.clone()),
+            // Its connection ends.
+            KeyHolder::Removed => {
+                totals.dropped += 1;
+                return None;
+            }
+        };
         let all = (&self.in_progress, Share::ALL);
         let permit = if let Some(caller) = self.callers.get_mut(&connection) {
             caller.called_at = now;
@@ -228,7 +246,7 @@ impl Incoming {
             return None;
         };
         let caller = CallerId { connection, correlation, _permit: permit };
-        Some(IncomingCall { caller, request: request.into_vec() })
+        Some(IncomingCall { caller, request: request.into_vec(), node })
     }
 
     /// Sends an answer; one whose caller is gone comes back with the news of that.

@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mdp_catalog::NodeName;
 use mdp_raft::CallError;
-use mdp_transport::{ConnectionId, Ending, Loss, PeerAddress, SharedFrame, SocketType, Transport};
+use mdp_transport::{ConnectionId, Ending, Loss, SharedFrame, SocketType, Transport};
 use mdp_wire::{FrameSink as _, Part, Position};
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     calls::{Call, CallReply, Calls},
     incoming::is_silence,
 };
+use crate::node_keys::Dialled;
 
 /// How long a connection may go unused before it is closed.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -42,6 +44,10 @@ pub(super) struct Peer<R> {
     addresses: Vec<SocketAddr>,
     /// Where the last attempt went.
     address: Option<SocketAddr>,
+    /// Where a node has just said that it speaks no CURVE, and may be called without.
+    plain_at: Option<SocketAddr>,
+    /// Whether the last attempt was without.
+    is_plain: bool,
     /// When its endpoint may be looked up next.
     locate_at: Instant,
     /// Attempts that failed since the last connection.
@@ -79,6 +85,8 @@ impl<R: CallReply> Peer<R> {
             connection: None,
             addresses: Vec::new(),
             address: None,
+            plain_at: None,
+            is_plain: false,
             locate_at: now,
             failures: 0,
             dial_error: None,
@@ -91,6 +99,11 @@ impl<R: CallReply> Peer<R> {
 
     pub(super) const fn connection(&self) -> Option<ConnectionId> {
         self.connection
+    }
+
+    /// Its connection, and the name of the node that it is to.
+    pub(super) fn dialled(&self) -> Option<(ConnectionId, NodeName)> {
+        self.connection.zip(self.key.node.clone())
     }
 
     /// Whether this is its connection.
@@ -247,13 +260,22 @@ impl<R: CallReply> Peer<R> {
 
     /// Connects to the address after the one that was tried last; after a loss, to the one that worked.
     fn dial(&mut self, turn: &mut Turn<'_, R>) {
+        let plain_at = self.plain_at.take();
+        self.is_plain = plain_at.is_some();
         let worked = self.address.filter(|at| self.failures == 0 && self.addresses.contains(at));
         let next = worked.or_else(|| crate::next_address(&self.addresses, self.address));
-        let Some(address) = next else { return };
+        let Some(address) = plain_at.or(next) else { return };
         self.address = Some(address);
         self.dial_error = None;
-        let Some(connection) = turn.transport.dialled(turn.now, PeerAddress::from(address)) else {
-            return self.fail(turn, CallError::Unreachable);
+        let how = (address, self.is_plain);
+        let node = self.key.node.as_ref();
+        let connection = match turn.keys.dial(turn.now, turn.transport, node, how) {
+            Dialled::Connection(connection) => connection,
+            Dialled::NoRoom => return self.fail(turn, CallError::Unreachable),
+            Dialled::NoKey => {
+                self.complain("cluster.keys_dir has no key of it");
+                return self.fail(turn, CallError::Unreachable);
+            }
         };
         tracing::debug!(endpoint = self.key.endpoint, %address, "connecting");
         self.connection = Some(connection);
@@ -276,6 +298,12 @@ impl<R: CallReply> Peer<R> {
             self.complain("its socket is no ROUTER");
             return self.fail(turn, CallError::Unreachable);
         }
+        let node = self.key.node.as_ref();
+        if let Some(id) = self.connection
+            && !turn.keys.on_dialled_opened(turn.transport, id, node)
+        {
+            return self.fail(turn, CallError::Unreachable);
+        }
         self.stage = Stage::Open;
         self.failures = 0;
         self.obstacle = CallError::Timeout;
@@ -293,6 +321,13 @@ impl<R: CallReply> Peer<R> {
 
     /// The connection ended before the other node had introduced itself.
     pub(super) fn on_refused(&mut self, turn: &mut Turn<'_, R>, why: &Loss) {
+        let is_there = !self.is_plain && self.dial_error.is_none();
+        if is_there && turn.keys.allows_plain(self.key.node.as_ref(), why) {
+            // It is called without encryption, at once.
+            self.close(turn);
+            (self.plain_at, self.stage) = (self.address, Stage::Closed { until: turn.now });
+            return;
+        }
         let obstacle = match (self.dial_error, why) {
             (Some(DialError::Refused), _) => CallError::Refused,
             // It is there, and does not answer.

@@ -167,7 +167,7 @@ impl Net {
         self.calls += 1;
         let reply = Caller { number: self.calls, has_given_up: Arc::default() };
         let call = Call { request, deadline: self.now + timeout, reply: reply.clone() };
-        let key = PeerKey { endpoint: to.to_owned(), lane };
+        let key = PeerKey { endpoint: to.to_owned(), lane, node: None };
         self.nodes[from].links.call(self.now, key, call);
         reply
     }

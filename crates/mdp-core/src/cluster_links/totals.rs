@@ -24,4 +24,10 @@ pub struct LinkTotals {
     pub malformed: u64,
     /// Answers that could not be sent any more.
     pub lost_answers: u64,
+    /// How many nodes have a key, now.
+    pub node_keys: u64,
+    /// How often those could not be read again.
+    pub keys_errors: u64,
+    /// Connections with other nodes that have no encryption, now.
+    pub plain_links: u64,
 }

@@ -1,5 +1,7 @@
 //! What a node does with its links. A node that is alone has none, and pays nothing.
 
+use std::{sync::Arc, time::Instant};
+
 use mdp_broker::{Input, LinkId};
 use mdp_replica::Agreement;
 use mdp_transport::SharedFrame;
@@ -9,7 +11,9 @@ use mdp_wire::{
 };
 
 use super::NodeCore;
-use crate::{NodeEvent, PortName, ReadState, RelayAction, RelayLinks, RelayReport, Shell};
+use crate::{
+    NodeEvent, NodeKeys, PortName, ReadState, RelayAction, RelayLinks, RelayReport, Shell,
+};
 
 impl<A: Agreement> NodeCore<A> {
     /// Takes what other nodes send, as it is done with the client port.
@@ -23,6 +27,13 @@ impl<A: Agreement> NodeCore<A> {
         // What became of links is told when all effects have been run.
         self.run_effects(shell);
         state
+    }
+
+    /// From now on other nodes have these keys.
+    pub fn set_node_keys(&mut self, now: Instant, keys: Arc<NodeKeys>) {
+        if let Some(links) = &mut self.links {
+            links.set_keys(now, keys);
+        }
     }
 
     /// Makes links and judges them, after what came was read.

@@ -18,6 +18,7 @@ use super::{
     complain,
     ledger::{Ledger, is_passing},
 };
+use crate::node_keys::KeyHolder;
 
 /// How many messages of a connection without a link are answered; what it says after that is not.
 const REFUSALS_MAX: u32 = 8;
@@ -74,6 +75,11 @@ impl Incoming {
     pub(super) fn find_link(&self, link: LinkId) -> Option<(&NodeName, u16)> {
         let found = self.links.iter().find(|inbound| inbound.link == link)?;
         Some((&found.node, found.wire))
+    }
+
+    /// The connections of all links.
+    pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.links.iter().map(|link| link.connection)
     }
 
     /// How many messages and bytes wait.
@@ -163,6 +169,9 @@ impl Incoming {
     }
 
     fn on_hello(&mut self, turn: &mut Turn<'_>, id: ConnectionId, hello: &Hello) {
+        if let Err(reason) = check_key(turn, id, hello) {
+            return self.refuse(turn, id, reason);
+        }
         let (wire, node, epoch) = match self.judge(turn.me, hello) {
             Ok(accepted) => accepted,
             Err(reason) => {
@@ -360,6 +369,26 @@ impl Inbound {
         ledger.add_undelivered(undelivered);
         ledger.down(self.link, &self.node, loss, Vec::new());
     }
+}
+
+/// A node greets in its own name, by its key.
+fn check_key(turn: &mut Turn<'_>, id: ConnectionId, hello: &Hello) -> Result<(), RefusalReason> {
+    let holder = match turn.keys.holder(turn.transport, id) {
+        KeyHolder::Unproven => return Ok(()),
+        KeyHolder::Node(node) if node.as_str() == hello.node => return Ok(()),
+        KeyHolder::Node(node) => Some(node),
+        KeyHolder::Removed => None,
+    };
+    let reason = RefusalReason::WrongNode;
+    if turn.ledger.refused(LinkRole::Owner, &hello.node, reason) {
+        let (key, name) = (holder.map(tracing::field::display), &hello.node);
+        tracing::warn!(
+            key,
+            name,
+            "a node greets in the name of another one, and is refused: its key may be stolen"
+        );
+    }
+    Err(reason)
 }
 
 /// Says something that may get lost.

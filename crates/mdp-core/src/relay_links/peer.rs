@@ -7,17 +7,17 @@ use std::{
 
 use mdp_broker::{Input, LinkId, LinkRole};
 use mdp_catalog::NodeName;
-use mdp_transport::{ConnectionId, PeerAddress, SharedFrame, SocketType, Transport};
+use mdp_transport::{ConnectionId, SharedFrame, SocketType, Transport};
 use mdp_wire::{
     ServiceName,
     relay::{AtOrigin, ForwardId, Hello, Refusal, RefusalReason, ToOwner, Welcome, WireRange},
 };
 
 use super::{
-    HANDSHAKE_TIME_MAX, LINK_MESSAGE_BYTES_MAX, LinkLoss, Located, OWNER_SILENT_MAX,
-    RETIRED_LINK_MAX, RelayAction, Tag, Turn, forwards, ledger::is_passing,
+    CURVE_TIME_MAX, HANDSHAKE_TIME_MAX, LINK_MESSAGE_BYTES_MAX, LinkLoss, Located,
+    OWNER_SILENT_MAX, RETIRED_LINK_MAX, RelayAction, Tag, Turn, forwards, ledger::is_passing,
 };
-use crate::backoff::Jitter;
+use crate::{backoff::Jitter, node_keys::Dialled};
 
 /// When a look-up that says nothing is given up.
 const LOCATE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -41,6 +41,10 @@ pub(super) struct Peer {
     addresses: Vec<SocketAddr>,
     /// Where the last attempt went.
     address: Option<SocketAddr>,
+    /// Where the node has just said that it speaks no CURVE, and may be called without.
+    plain_at: Option<SocketAddr>,
+    /// Whether the last attempt was without.
+    is_plain: bool,
     /// When the look-up that is under way is given up, if there is one.
     locate_end: Option<Instant>,
     /// The number of the attempt.
@@ -52,6 +56,7 @@ pub(super) struct Peer {
     /// Whether it is to be forgotten.
     is_over: bool,
     has_warned: bool,
+    has_warned_of_key: bool,
 }
 
 /// How far a link is.
@@ -95,12 +100,15 @@ impl Peer {
             bytes_in: 0,
             addresses: Vec::new(),
             address: None,
+            plain_at: None,
+            is_plain: false,
             locate_end: None,
             session: 0,
             failures: 0,
             retired_at: None,
             is_over: false,
             has_warned: false,
+            has_warned_of_key: false,
         }
     }
 
@@ -110,6 +118,11 @@ impl Peer {
 
     pub(super) const fn connection(&self) -> Option<ConnectionId> {
         self.connection
+    }
+
+    /// Its connection, and the node that it is to.
+    pub(super) fn dialled(&self) -> Option<(ConnectionId, NodeName)> {
+        Some((self.connection?, self.node.clone()))
     }
 
     /// Whether this is its connection.
@@ -308,6 +321,9 @@ impl Peer {
         let (Stage::Connecting { until }, Some(connection)) = (self.stage, self.connection) else {
             return;
         };
+        if !turn.keys.on_dialled_opened(turn.transport, connection, Some(&self.node)) {
+            return self.fail(LinkLoss::Disconnected, Vec::new(), turn);
+        }
         // Nodes take requests at a ROUTER; TCP can connect a port with itself, which is none.
         let peer = turn.transport.peer(connection);
         if peer.is_none_or(|peer| peer.socket_type != SocketType::Router) {
@@ -415,17 +431,44 @@ impl Peer {
         }
     }
 
+    /// Whether the last attempt was without CURVE.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// The node speaks no CURVE: connects without, at once.
+    pub(super) fn dial_plain(&mut self, turn: &mut Turn<'_>) {
+        if let Some(connection) = self.connection.take() {
+            turn.transport.close(connection);
+        }
+        self.plain_at = self.address;
+        self.dial(turn);
+    }
+
     /// Connects. Of several addresses, the one after that which was tried last has its turn.
     fn dial(&mut self, turn: &mut Turn<'_>) {
-        let Some(address) = crate::next_address(&self.addresses, self.address) else {
+        let plain_at = self.plain_at.take();
+        self.is_plain = plain_at.is_some();
+        let next = plain_at.or_else(|| crate::next_address(&self.addresses, self.address));
+        let Some(address) = next else {
             return self.fail(LinkLoss::Disconnected, Vec::new(), turn);
         };
         self.address = Some(address);
-        let Some(connection) = turn.transport.dialled(turn.now, PeerAddress::from(address)) else {
-            return self.fail(LinkLoss::Disconnected, Vec::new(), turn);
+        let how = (address, self.is_plain);
+        let connection = match turn.keys.dial(turn.now, turn.transport, Some(&self.node), how) {
+            Dialled::Connection(connection) => connection,
+            Dialled::NoRoom => return self.fail(LinkLoss::Disconnected, Vec::new(), turn),
+            Dialled::NoKey => {
+                if !std::mem::replace(&mut self.has_warned_of_key, true) {
+                    let node = &self.node;
+                    tracing::warn!(%node, "cluster.keys_dir has no key of a node: no link with it");
+                }
+                return self.fail(LinkLoss::Disconnected, Vec::new(), turn);
+            }
         };
         self.connection = Some(connection);
-        self.stage = Stage::Connecting { until: turn.now + HANDSHAKE_TIME_MAX };
+        let time_max = if turn.keys.count() == 0 { HANDSHAKE_TIME_MAX } else { CURVE_TIME_MAX };
+        self.stage = Stage::Connecting { until: turn.now + time_max };
         turn.actions.push_back(RelayAction::Dial { connection, address });
     }
 

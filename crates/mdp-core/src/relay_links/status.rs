@@ -102,6 +102,8 @@ pub struct RelayTotals {
     pub waiting_messages: usize,
     /// Their bytes with overhead.
     pub waiting_bytes: usize,
+    /// Connections of links that have no encryption, now.
+    pub plain_links: usize,
 }
 
 impl RelayTotals {

@@ -1,57 +1,89 @@
 //! A connection to the administration port: who sends, and what ends it when it stands still.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use mdp_transport::LocalProcess;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
 /// How long a connection may stand still; longer than a request may take.
 pub(super) const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 
-/// Who sent a request.
+/// Who sent a request, and how.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Remote(SocketAddr);
+pub(super) enum Remote {
+    /// By TCP, as it is.
+    Plain(SocketAddr),
+    /// By TLS.
+    Secured(SocketAddr),
+    /// By the Unix socket: the node's own user, or root.
+    Local(Option<LocalProcess>),
+}
 
 impl Remote {
-    pub(super) const fn new(address: SocketAddr) -> Self {
-        Self(address)
-    }
-
-    /// Where it came from.
-    pub(super) const fn ip(self) -> IpAddr {
-        self.0.ip()
-    }
-
     /// Whether the request came from this machine.
-    pub(super) const fn is_loopback(self) -> bool {
-        self.0.ip().to_canonical().is_loopback()
+    pub(super) const fn is_here(self) -> bool {
+        match self {
+            Self::Plain(address) | Self::Secured(address) => {
+                address.ip().to_canonical().is_loopback()
+            }
+            Self::Local(_) => true,
+        }
+    }
+
+    /// What an origin of this server begins with.
+    pub(super) const fn scheme(self) -> &'static str {
+        match self {
+            Self::Plain(_) | Self::Local(_) => "http",
+            Self::Secured(_) => "https",
+        }
+    }
+
+    /// Where it came from; `None`: by the Unix socket.
+    pub(super) const fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Plain(address) | Self::Secured(address) => Some(address.ip()),
+            Self::Local(_) => None,
+        }
+    }
+}
+
+/// As a log line has it.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(address) | Self::Secured(address) => address.ip().fmt(f),
+            Self::Local(None) => f.write_str("admin.socket"),
+            Self::Local(Some(LocalProcess { pid, uid })) => {
+                write!(f, "admin.socket (pid {pid}, uid {uid})")
+            }
+        }
     }
 }
 
 /// A connection, which ends when nothing moved on it for too long.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
+pub(super) struct Connection<S> {
+    stream: S,
     standstill: Pin<Box<Sleep>>,
     standstill_max: Duration,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// Must be called inside of a tokio runtime.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: S) -> Self {
         Self::with_standstill(stream, STANDSTILL_MAX)
     }
 
-    fn with_standstill(stream: TcpStream, standstill_max: Duration) -> Self {
+    fn with_standstill(stream: S, standstill_max: Duration) -> Self {
         Self { stream, standstill: Box::pin(sleep(standstill_max)), standstill_max }
     }
 
@@ -70,7 +102,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -81,7 +113,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -117,7 +149,7 @@ impl AsyncWrite for Connection {
 mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;
@@ -137,12 +169,19 @@ mod tests {
     }
 
     #[test]
+    fn process_at_the_socket_is_here_and_named() {
+        let local = Remote::Local(Some(LocalProcess { pid: 7, uid: 1000 }));
+        assert!(local.is_here());
+        assert_eq!(local.to_string(), "admin.socket (pid 7, uid 1000)");
+    }
+
+    #[test]
     fn loopback_is_known_in_both_families() {
         for here in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert!(Remote(here.parse().unwrap()).is_loopback(), "{here}");
+            assert!(Remote::Plain(here.parse().unwrap()).is_here(), "{here}");
         }
         for elsewhere in ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[fe80::1]:1"] {
-            assert!(!Remote(elsewhere.parse().unwrap()).is_loopback(), "{elsewhere}");
+            assert!(!Remote::Secured(elsewhere.parse().unwrap()).is_here(), "{elsewhere}");
         }
     }
 }

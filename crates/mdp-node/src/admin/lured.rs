@@ -6,8 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use axum::http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::Authority};
 
+/// Where a browser says which server the page is of.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What a page of this server says it sends from, beside nothing at all.
 const FETCH_SITES: [&str; 2] = ["none", "same-origin"];
 
@@ -51,16 +53,20 @@ impl OwnNames {
     }
 }
 
-/// Why a change must not be made: it comes from a page of another server.
-pub(super) fn foreign_page(headers: &HeaderMap) -> Option<&'static str> {
-    let text = |name| headers.get(name).map(HeaderValue::as_bytes);
-    if text(header::HeaderName::from_static("sec-fetch-site"))
-        .is_some_and(|site| FETCH_SITES.iter().all(|known| known.as_bytes() != site))
+/// Whether a browser sent this for a page, of this server or of another one.
+pub(super) fn is_from_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key(FETCH_SITE)
+}
+
+/// Why a change must not be made: it comes from a page of another server. This one is spoken to by `scheme`.
+pub(super) fn foreign_page(headers: &HeaderMap, scheme: &str) -> Option<&'static str> {
+    let text = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+    if text(FETCH_SITE).is_some_and(|site| FETCH_SITES.iter().all(|known| known.as_bytes() != site))
     {
         return Some("changes are not accepted from pages of another server (Sec-Fetch-Site)");
     }
     let origin = text(header::ORIGIN)?;
-    let own = text(header::HOST).map(|host| [b"http://".as_slice(), host].concat());
+    let own = text(header::HOST).map(|host| [scheme.as_bytes(), b"://", host].concat());
     if own.as_deref() != Some(origin) {
         return Some("changes are not accepted from pages of another server (Origin)");
     }
@@ -79,7 +85,7 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &str)| {
-            (header::HeaderName::from_static(name), value.parse().unwrap())
+            (HeaderName::from_static(name), value.parse().unwrap())
         };
         pairs.iter().map(pair).collect()
     }
@@ -135,7 +141,11 @@ mod tests {
             (&[HOST, JSON, ("sec-fetch-site", "cross-site")], false),
             (&[HOST, JSON, ("sec-fetch-site", "same-site")], false),
         ] {
-            assert_eq!(foreign_page(&headers(sent)).is_none(), is_ours, "{sent:?}");
+            assert_eq!(foreign_page(&headers(sent), "http").is_none(), is_ours, "{sent:?}");
         }
+        let secured = headers(&[HOST, JSON, ("origin", "https://node-1:5580")]);
+        assert_eq!(foreign_page(&secured, "https"), None);
+        let plain = headers(&[HOST, JSON, ("origin", "http://node-1:5580")]);
+        assert!(foreign_page(&plain, "https").is_some());
     }
 }

@@ -2,7 +2,7 @@
 
 mod security;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use mdp_broker::{Counters, DropReason, ServiceStatus};
 use mdp_catalog::NodeName;
@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{backend::CatalogTotals, process::ProcessTotals};
+use super::{backend::CatalogTotals, gate::AccessTotals, process::ProcessTotals};
 use crate::{
     IdentityStatus, LinkLoss, LinkState, LinkTotals, NodeReport, ReadTotals, RelayReport,
     RelayTotals,
@@ -52,6 +52,10 @@ pub(super) struct Scrape {
     pub(super) open_ports: usize,
     /// `None`: nothing proves who clients and workers are.
     pub(super) identities: Option<IdentityStatus>,
+    /// What was turned away at the administration port.
+    pub(super) access: Arc<AccessTotals>,
+    /// How many of its files cannot be used as they are now.
+    pub(super) stale_files: usize,
 }
 
 /// The text of a scrape.
@@ -88,13 +92,22 @@ impl Collector for Scrape {
             identities: self.identities.as_ref(),
             counters: &report.counters,
         })?;
+        page.admin(&self.access, self.stale_files)?;
         if let Some(status) = &self.status {
             page.raft(status)?;
         }
         if let Some(catalog) = self.catalog {
             page.catalog(catalog)?;
         }
-        self.link.iter().try_for_each(|link| page.link(link))
+        let Some(link) = &self.link else { return Ok(()) };
+        let of_requests = report.relay.as_ref().map_or(0, |relay| relay.totals.plain_links);
+        let help = "Connections between nodes without encryption";
+        page.gauge(
+            "cluster_plain_links",
+            help,
+            link.plain_links.saturating_add(of_requests as u64),
+        )?;
+        page.link(link)
     }
 }
 
@@ -110,6 +123,16 @@ impl Writer<'_> {
     ) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
+    }
+
+    fn admin(&mut self, access: &AccessTotals, stale_files: usize) -> fmt::Result {
+        let help = "Requests to the administration port whose token gives no permission, by reason";
+        self.counted_by("admin_denied", help, "reason", access.denied())?;
+        let help = "TLS handshakes of the administration port that failed";
+        self.counter("admin_failed_handshakes", help, access.failed_handshakes())?;
+        let help =
+            "Files of tokens and of the certificate that cannot be used now: those before count";
+        self.gauge("admin_stale_files", help, stale_files)
     }
 
     fn bytes(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
@@ -455,7 +478,9 @@ impl Writer<'_> {
             ("cluster_dropped_calls", "Calls of other nodes that were dropped", link.dropped),
             ("cluster_malformed_messages", "Messages that were no calls", link.malformed),
             ("cluster_lost_answers", "Answers that could not be sent", link.lost_answers),
+            ("cluster_keys_errors", "Failures to read cluster.keys_dir again", link.keys_errors),
         ];
-        rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))
+        rows.into_iter().try_for_each(|(name, help, value)| self.counter(name, help, value))?;
+        self.gauge("cluster_node_keys", "Nodes whose key is in cluster.keys_dir", link.node_keys)
     }
 }

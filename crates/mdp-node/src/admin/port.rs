@@ -1,4 +1,4 @@
-//! [`AdminPort`]: bound, then served.
+//! [`AdminPort`] and [`AdminPorts`]: bound, then served.
 
 use std::{
     future::Future,
@@ -11,8 +11,16 @@ use std::{
 use thiserror::Error;
 use tokio::{runtime, sync::oneshot};
 
-use super::{backend::Backend, lured::OwnNames, routes, server};
-use crate::{Endpoint, NodeView, interfaces};
+use super::{
+    AdminSecrets, AdminSocket,
+    backend::Backend,
+    gate::AccessTotals,
+    listener::{Listener, SharedSocketFile},
+    lured::OwnNames,
+    routes,
+    server::{self, Serving},
+};
+use crate::{BindError, Endpoint, NodeView, endpoint::PATH_BYTES_MAX, interfaces};
 
 /// How many connections may wait to be accepted; as the standard library has it.
 const BACKLOG_CONNECTIONS: i32 = 128;
@@ -49,6 +57,20 @@ pub enum AdminPortError {
         /// Why.
         error: io::Error,
     },
+    /// The Unix socket cannot be had.
+    #[error(transparent)]
+    Socket(BindError),
+    /// The path of the Unix socket is too long for the system.
+    #[error(
+        "admin.socket = \"{path}\": the path of a Unix socket has at most {PATH_BYTES_MAX} bytes, this one \
+         {bytes}; choose a shorter one, such as /run/majordomo/admin.sock, or \"off\""
+    )]
+    LongSocketPath {
+        /// The path.
+        path: String,
+        /// How many bytes it has.
+        bytes: usize,
+    },
     /// The operating system refused something.
     #[error("cannot {what}: {error}")]
     System {
@@ -64,9 +86,19 @@ impl AdminPortError {
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::AddressInUse { .. } | Self::Forbidden { .. } | Self::Refused { .. } => true,
+            Self::AddressInUse { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused { .. }
+            | Self::Socket(_)
+            | Self::LongSocketPath { .. } => true,
             Self::System { .. } => false,
         }
+    }
+
+    /// Whether another program has the place.
+    #[must_use]
+    pub const fn is_in_use(&self) -> bool {
+        matches!(self, Self::AddressInUse { .. } | Self::Socket(BindError::SocketInUse { .. }))
     }
 }
 
@@ -88,6 +120,8 @@ pub struct AdminAccess {
     pub names: OwnNames,
     /// What was warned of at the start.
     pub warnings: Vec<String>,
+    /// The tokens that requests must present, and the certificate.
+    pub secrets: AdminSecrets,
     /// At how many addresses strangers reach this node, if `security.insecure` does not say that they may.
     pub open_ports: usize,
 }
@@ -124,9 +158,22 @@ impl AdminPort {
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
+}
 
+/// Everything that administration listens at, bound and not served yet.
+#[derive(Debug, Default)]
+pub struct AdminPorts {
+    /// By TCP.
+    pub port: Option<AdminPort>,
+    /// By a Unix socket.
+    pub socket: Option<AdminSocket>,
+}
+
+impl AdminPorts {
     /// Answers for this node from here on: on the runtime of the node if it has one, so that an
-    /// answer shows that the runtime lives, else on a thread of its own.
+    /// answer shows that the runtime lives, else on a thread of its own. With a certificate connections are
+    /// served on a thread of its own in any case, for handshakes must not take the time of consensus; the
+    /// answers are made on the runtime of the node all the same.
     ///
     /// # Errors
     /// The operating system does not give what is needed.
@@ -141,50 +188,63 @@ impl AdminPort {
         access: AdminAccess,
         runtime: Option<runtime::Handle>,
     ) -> Result<AdminServer, AdminPortError> {
-        let address = self.address;
+        let address = self.port.as_ref().map(AdminPort::address);
         let (stop, stopped) = oneshot::channel();
-        let Some(runtime) = runtime else {
-            let thread = self.serve_on_thread(backend, access, stopped)?;
-            return Ok(AdminServer { address, stop: Some(stop), thread: Some(thread) });
-        };
-        let _guard = runtime.enter();
-        let server = self.server(backend, access)?;
-        runtime.spawn(until(stopped, server));
-        Ok(AdminServer { address, stop: Some(stop), thread: None })
-    }
-
-    fn serve_on_thread(
-        self,
-        backend: Arc<dyn Backend>,
-        access: AdminAccess,
-        stopped: oneshot::Receiver<()>,
-    ) -> Result<JoinHandle<()>, AdminPortError> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let system = |what| move |error| AdminPortError::System { what, error };
-        let runtime = runtime.map_err(system("start a runtime for the administration port"))?;
-        let server = {
+        let has_thread = runtime.is_none() || access.secrets.has_certificate();
+        let mut server = AdminServer { address, socket: None, stop: Some(stop), thread: None };
+        if let Some(runtime) = runtime.as_ref().filter(|_| !has_thread) {
             let _guard = runtime.enter();
-            self.server(backend, access)?
+            let served = self.server(backend, access, None, &mut server.socket)?;
+            runtime.spawn(until(stopped, served));
+            return Ok(server);
+        }
+        let own = runtime::Builder::new_current_thread().enable_all().build();
+        let system = |what| move |error| AdminPortError::System { what, error };
+        let own = own.map_err(system("start a runtime for the administration port"))?;
+        let served = {
+            let _guard = own.enter();
+            self.server(backend, access, runtime, &mut server.socket)?
         };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("admin".to_owned())
-            .spawn(move || runtime.block_on(until(stopped, server)))
-            .map_err(system("start the thread of the administration port"))
+            .spawn(move || own.block_on(until(stopped, served)))
+            .map_err(system("start the thread of the administration port"))?;
+        server.thread = Some(thread);
+        Ok(server)
     }
 
-    /// Must be called inside of a tokio runtime.
+    /// Must be called inside of a tokio runtime; answers are made on another one if it is given.
     fn server(
         self,
         backend: Arc<dyn Backend>,
         access: AdminAccess,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, AdminPortError> {
+        runtime: Option<runtime::Handle>,
+        file: &mut Option<SharedSocketFile>,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, AdminPortError> {
         let system = |error| AdminPortError::System { what: "use the administration port", error };
-        self.listener.set_nonblocking(true).map_err(system)?;
-        let listener = tokio::net::TcpListener::from_std(self.listener).map_err(system)?;
+        let secrets = access.secrets.clone();
+        let mut listeners = Vec::new();
+        if let Some(AdminPort { listener, .. }) = self.port {
+            listener.set_nonblocking(true).map_err(system)?;
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(system)?;
+            listeners.push(Listener::Tcp(listener, secrets.clone()));
+        }
+        if let Some(socket) = self.socket {
+            let (socket, its_file) = socket.listen().map_err(system)?;
+            *file = Some(its_file);
+            listeners.push(Listener::Unix(socket));
+        }
         let drained = backend.receipt();
-        let routes = routes::routes(backend, access);
+        let totals = Arc::new(AccessTotals::default());
+        let routes = routes::routes(backend, access, Arc::clone(&totals));
         // The last answers of a node that has drained are those to who waits for its receipt.
-        Ok(server::serve(listener, routes, drained))
+        let served = server::serve(listeners, Serving { routes, runtime, totals }, drained);
+        Ok(async move {
+            tokio::select! {
+                () = served => {}
+                () = secrets.watch() => {}
+            }
+        })
     }
 }
 
@@ -198,24 +258,29 @@ fn bind(address: &str) -> io::Result<TcpListener> {
     }
 }
 
-/// A served administration port. Dropping it closes the port.
+/// A served administration port. Dropping it closes the port, and removes the file of the socket.
 #[derive(Debug)]
 pub struct AdminServer {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
+    socket: Option<SharedSocketFile>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl AdminServer {
-    /// Where it listens.
+    /// Where it listens by TCP.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
+    pub const fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 }
 
 impl Drop for AdminServer {
     fn drop(&mut self) {
+        // While it still listens, and at once: what serves it may be on a runtime that ends, too.
+        if let Some(file) = &self.socket {
+            file.remove();
+        }
         drop(self.stop.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the administration port panicked");

@@ -1,35 +1,34 @@
 //! Which path answers what.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, Request, State, rejection::BytesRejection},
     http::{HeaderName, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use mdp_raft::{ChangeError, NotReady};
-use mdp_rate_limiter::{RateLimiter, event};
+use mdp_rate_limiter::RateLimiter;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{
     backend::{Backend, Changed, Page},
     change::{self, DrainRequest, MemberChange},
-    connection::Remote,
     drain,
-    failure::{self, Failure, Reason},
+    failure::{self, Failure},
+    gate::{self, AccessTotals},
     liveness::Liveness,
-    lured, metrics,
-    port::{AdminAccess, RemoteChanges},
+    metrics,
+    port::AdminAccess,
     process::ProcessTotals,
-    server,
 };
 
 /// How long a request may take behind its head, its body included.
@@ -41,26 +40,31 @@ const INDEX_HEADER: HeaderName = HeaderName::from_static("x-majordomo-index");
 
 /// What every route knows.
 #[derive(Debug)]
-struct Admin {
+pub(super) struct Admin {
     backend: Arc<dyn Backend>,
-    access: AdminAccess,
+    pub(super) access: AdminAccess,
+    pub(super) totals: Arc<AccessTotals>,
     liveness: Liveness,
-    /// Of the lines about changes that were not made.
-    refusals: Mutex<RateLimiter>,
+    /// Of the lines about changes that were not made, and about what was denied.
+    pub(super) refusals: Mutex<RateLimiter>,
     /// For pages with a line for each service, worker or connection: one at a time, for each may take
     /// tens of megabytes, and milliseconds of the broker thread.
     lists: Semaphore,
 }
 
-type Shared = State<Arc<Admin>>;
+pub(super) type Shared = State<Arc<Admin>>;
 type Body = Result<Bytes, BytesRejection>;
-type Answer = Result<Response, Failure>;
+pub(super) type Answer = Result<Response, Failure>;
 
 /// All routes.
-pub(super) fn routes(backend: Arc<dyn Backend>, access: AdminAccess) -> Router {
+pub(super) fn routes(
+    backend: Arc<dyn Backend>,
+    access: AdminAccess,
+    totals: Arc<AccessTotals>,
+) -> Router {
     let liveness = Liveness::new(backend.turns());
     let (refusals, lists) = (Mutex::default(), Semaphore::new(1));
-    let admin = Arc::new(Admin { backend, access, liveness, refusals, lists });
+    let admin = Arc::new(Admin { backend, access, totals, liveness, refusals, lists });
     let change = Router::new()
         .route("/api/v1/members", post(change_members))
         .route("/api/v1/leader", post(transfer_leader))
@@ -68,7 +72,7 @@ pub(super) fn routes(backend: Arc<dyn Backend>, access: AdminAccess) -> Router {
         .route("/api/v1/snapshot", post(take_snapshot))
         .route("/api/v1/connections", post(kick))
         .route("/api/v1/drain", post(ask_to_drain))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), only_allowed));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), gate::only_allowed));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -82,8 +86,9 @@ pub(super) fn routes(backend: Arc<dyn Backend>, access: AdminAccess) -> Router {
         .merge(change)
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), only_meant))
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), log_refused))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), gate::only_with_token))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), gate::only_meant))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), gate::log_refused))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(in_time))
         .with_state(admin)
@@ -135,6 +140,8 @@ async fn show_metrics(State(admin): Shared) -> Answer {
         process: ProcessTotals::now(),
         open_ports: admin.access.open_ports,
         identities: backend.identities(),
+        access: Arc::clone(&admin.totals),
+        stale_files: admin.access.secrets.stale(),
     };
     let text = metrics::text(scrape).map_err(|_| {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
@@ -219,61 +226,6 @@ fn read(body: Body) -> Result<Bytes, Failure> {
         let reason = format!("the body cannot be read (limit {BODY_BYTES_MAX} bytes): {rejection}");
         Failure::new(rejection.status(), reason)
     })
-}
-
-/// Changes are for people and programs of this machine, unless the configuration says otherwise.
-async fn only_allowed(
-    State(admin): Shared,
-    ConnectInfo(remote): ConnectInfo<Remote>,
-    request: Request,
-    next: Next,
-) -> Answer {
-    if !remote.is_loopback() && admin.access.changes == RemoteChanges::Refused {
-        let reason = "changes are accepted from this machine only; set admin.allow_remote = true on \
-                      this node to accept them from others";
-        return Err(Failure::new(StatusCode::FORBIDDEN, reason));
-    }
-    if let Some(reason) = lured::foreign_page(request.headers()) {
-        return Err(Failure::new(StatusCode::FORBIDDEN, reason));
-    }
-    Ok(next.run(request).await)
-}
-
-/// Pages are for those who mean this node: a page of another server that a browser shows may have made
-/// its own name point here. Probes tell nothing that is worth it.
-async fn only_meant(State(admin): Shared, request: Request, next: Next) -> Answer {
-    let is_probe = server::is_probe(request.uri().path());
-    let meant = admin.access.names.are_meant(request.uri(), request.headers());
-    if let (Err(host), false) = (meant, is_probe) {
-        let reason = format!(
-            "this node does not go by the name {host:?}; ask it by an address, or name it in admin.hosts"
-        );
-        return Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, reason));
-    }
-    Ok(next.run(request).await)
-}
-
-/// Logs changes that were asked for and not made, because of what they ask or of who asks.
-async fn log_refused(
-    State(admin): Shared,
-    ConnectInfo(remote): ConnectInfo<Remote>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if request.method() != Method::POST {
-        return next.run(request).await;
-    }
-    let path = request.uri().path().to_owned();
-    let answer = next.run(request).await;
-    let Some(Reason(reason)) = answer.extensions().get() else { return answer };
-    let from = remote.ip();
-    let status = answer.status().as_u16();
-    let mut refusals = admin.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-    let admission = refusals.admit(Instant::now(), &from);
-    drop(refusals);
-    let what = "a change that was asked for was not made";
-    event!(admission, warn, path, %from, status, reason, "{what}");
-    answer
 }
 
 async fn in_time(request: Request, next: Next) -> Answer {

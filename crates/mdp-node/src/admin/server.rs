@@ -9,7 +9,10 @@ use axum::{
     http::{HeaderValue, Request, Response, StatusCode, header},
     response::IntoResponse as _,
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -19,11 +22,22 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustls::ServerConfig;
 use serde_json::json;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Handle,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     connection::{Connection, Remote},
+    gate::AccessTotals,
+    listener::{Accepted, Listener},
     slots::{Busy, Slot, Slots},
 };
 use crate::DrainReceipt;
@@ -44,11 +58,33 @@ pub(super) fn is_probe(path: &str) -> bool {
     PROBES.contains(&path)
 }
 
+/// What all connections share.
+#[derive(Clone, Debug)]
+pub(super) struct Serving {
+    pub(super) routes: Router,
+    /// Where answers are made; `None`: where connections are served.
+    pub(super) runtime: Option<Handle>,
+    pub(super) totals: Arc<AccessTotals>,
+}
+
 /// Serves until the node has drained and the last answers have left. Dropping it ends all
 /// connections.
 pub(super) async fn serve(
-    listener: TcpListener,
-    routes: Router,
+    listeners: Vec<Listener>,
+    serving: Serving,
+    drained: watch::Receiver<Option<DrainReceipt>>,
+) {
+    let each = listeners.into_iter().map(|one| listen(one, serving.clone(), drained.clone()));
+    let all = join_all(each);
+    drop((serving, drained));
+    all.await;
+}
+
+/// Serves the connections of one listener, which have slots of their own: the node's own user gets in at the
+/// Unix socket, however many connections there are by TCP.
+async fn listen(
+    listener: Listener,
+    serving: Serving,
     mut drained: watch::Receiver<Option<DrainReceipt>>,
 ) {
     let slots = Arc::new(Slots::default());
@@ -58,12 +94,11 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => {
+                Ok((stream, remote)) => {
                     // One too many is closed: all others are being answered.
-                    if let Some(slot) = slots.admit(from.ip()) {
-                        let routes = routes.clone();
-                        let answers = Answers { routes, remote: Remote::new(from), slot: slot.into() };
-                        connections.spawn(converse(Connection::new(stream), answers, leaving.subscribe()));
+                    if let Some(slot) = slots.admit(remote.ip()) {
+                        let answers = Answers { serving: serving.clone(), remote, slot: slot.into() };
+                        connections.spawn(begin(stream, answers, leaving.subscribe()));
                     }
                 }
                 Err(error) => after_refusal(&error).await,
@@ -75,6 +110,40 @@ pub(super) async fn serve(
     drop((listener, drained));
     leaving.send_replace(true);
     while connections.join_next().await.is_some() {}
+}
+
+/// One connection, from what comes before its first request.
+async fn begin(stream: Accepted, answers: Answers, leaving: watch::Receiver<bool>) {
+    match stream {
+        Accepted::Plain(stream) => converse(Connection::new(stream), answers, leaving).await,
+        Accepted::Unix(stream) => converse(Connection::new(stream), answers, leaving).await,
+        Accepted::Secured(stream, tls) => {
+            if let Some(stream) = secure(Connection::new(stream), tls, &answers).await {
+                converse(stream, answers, leaving).await;
+            }
+        }
+    }
+}
+
+/// The handshake of TLS, which ends as the head of a request does: after a while, or when another connection
+/// needs its slot.
+async fn secure(
+    connection: Connection<TcpStream>,
+    tls: Arc<ServerConfig>,
+    answers: &Answers,
+) -> Option<Box<TlsStream<Connection<TcpStream>>>> {
+    let handshake = timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls).accept(connection));
+    let failed = tokio::select! {
+        secured = Box::pin(handshake) => match secured {
+            Ok(Ok(stream)) => return Some(Box::new(stream)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it took too long".to_owned(),
+        },
+        () = answers.slot.ended() => "another connection needed its slot".to_owned(),
+    };
+    answers.serving.totals.handshake_failed();
+    tracing::debug!(from = %answers.remote, "a TLS handshake of the administration port failed: {failed}");
+    None
 }
 
 /// A connection that ended before it was accepted is no reason to wait.
@@ -97,7 +166,11 @@ async fn has_drained(drained: &mut watch::Receiver<Option<DrainReceipt>>) {
 }
 
 /// One connection, from its first request to its last.
-async fn converse(connection: Connection, answers: Answers, mut leaving: watch::Receiver<bool>) {
+async fn converse(
+    connection: impl AsyncRead + AsyncWrite + Unpin,
+    answers: Answers,
+    mut leaving: watch::Receiver<bool>,
+) {
     let slot = Arc::clone(&answers.slot);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
@@ -115,7 +188,7 @@ async fn converse(connection: Connection, answers: Answers, mut leaving: watch::
 
 /// What answers the requests of one connection.
 struct Answers {
-    routes: Router,
+    serving: Serving,
     remote: Remote,
     slot: Arc<Slot>,
 }
@@ -131,7 +204,11 @@ impl Service<Request<Incoming>> for Answers {
         };
         request.extensions_mut().insert(ConnectInfo(self.remote));
         let slot = Arc::clone(&self.slot);
-        let answer = TowerToHyperService::new(self.routes.clone()).call(request);
+        let answer = TowerToHyperService::new(self.serving.routes.clone()).call(request);
+        let answer = match &self.serving.runtime {
+            None => answer.boxed(),
+            Some(runtime) => Elsewhere(runtime.spawn(answer)).answer().boxed(),
+        };
         async move {
             let mut response = answer.await?;
             if slot.is_short() {
@@ -143,6 +220,26 @@ impl Service<Request<Incoming>> for Answers {
         }
         .boxed()
     }
+}
+
+/// An answer that another runtime makes, and gives up when nothing waits for it any more.
+struct Elsewhere(JoinHandle<Result<Response<Body>, Infallible>>);
+
+impl Elsewhere {
+    async fn answer(mut self) -> Result<Response<Body>, Infallible> {
+        (&mut self.0).await.unwrap_or_else(|_| Ok(stopped()))
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn stopped() -> Response<Body> {
+    let error = json!({ "error": "the node has stopped" });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response()
 }
 
 fn too_many() -> Response<Body> {

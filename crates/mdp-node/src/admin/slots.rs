@@ -38,7 +38,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    from: IpAddr,
+    from: Option<IpAddr>,
     state: State,
     end: Arc<Notify>,
 }
@@ -68,9 +68,10 @@ pub(super) struct Busy {
 }
 
 impl Slots {
-    /// A place for a new connection; `None`: it must end at once, for all others are busy.
-    pub(super) fn admit(self: &Arc<Self>, from: IpAddr) -> Option<Slot> {
-        let from = network_of(from);
+    /// A place for a new connection; `None`: it must end at once, for all others are busy. Those of the Unix
+    /// socket, which have no address, count as one.
+    pub(super) fn admit(self: &Arc<Self>, from: Option<IpAddr>) -> Option<Slot> {
+        let from = from.map(network_of);
         let mut table = self.lock();
         if table.count_of(from) >= CONNECTIONS_PER_ADDRESS_MAX {
             table.end_longest_waiting(|entry| entry.from == from)?;
@@ -151,7 +152,7 @@ impl Table {
         self.living().count()
     }
 
-    fn count_of(&self, from: IpAddr) -> usize {
+    fn count_of(&self, from: Option<IpAddr>) -> usize {
         self.living().filter(|entry| entry.from == from).count()
     }
 
@@ -191,7 +192,7 @@ mod tests {
     }
 
     fn full(slots: &Arc<Slots>) -> Vec<Arc<Slot>> {
-        let admit = |index| Arc::new(slots.admit(address(index / 10)).unwrap());
+        let admit = |index| Arc::new(slots.admit(Some(address(index / 10))).unwrap());
         (0..CONNECTIONS_MAX).map(admit).collect()
     }
 
@@ -205,7 +206,7 @@ mod tests {
         let all = full(&slots);
         let _busy = all[0].begin(false).unwrap();
 
-        let new = slots.admit(address(200));
+        let new = slots.admit(Some(address(200)));
 
         assert!(new.is_some() && !is_told_to_end(&all[0]) && is_told_to_end(&all[1]));
     }
@@ -213,11 +214,12 @@ mod tests {
     #[tokio::test]
     async fn an_address_with_too_many_makes_room_by_its_own() {
         let slots = Arc::new(Slots::default());
-        let other = slots.admit(address(1)).unwrap();
-        let greedy: Vec<_> =
-            (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| slots.admit(address(2)).unwrap()).collect();
+        let other = slots.admit(Some(address(1))).unwrap();
+        let greedy: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX)
+            .map(|_| slots.admit(Some(address(2))).unwrap())
+            .collect();
 
-        let next = slots.admit(address(2));
+        let next = slots.admit(Some(address(2)));
 
         assert!(next.is_some() && is_told_to_end(&greedy[0]) && !is_told_to_end(&other));
     }
@@ -230,7 +232,7 @@ mod tests {
         assert_eq!(busy.len(), CONNECTIONS_MAX - KEPT_FOR_PROBES);
 
         // The refused ones wait, and one of them makes room.
-        let probe = Arc::new(slots.admit(address(200)).unwrap());
+        let probe = Arc::new(slots.admit(Some(address(200))).unwrap());
 
         assert!(probe.begin(true).is_some());
         assert!(probe.begin(false).is_none());
@@ -239,12 +241,12 @@ mod tests {
     #[tokio::test]
     async fn long_requests_of_an_address_leave_places_for_its_probes() {
         let slots = Arc::new(Slots::default());
-        let admit = |_| Arc::new(slots.admit(address(1)).unwrap());
+        let admit = |_| Arc::new(slots.admit(Some(address(1))).unwrap());
         let all: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(admit).collect();
         let busy: Vec<_> = all.iter().filter_map(|slot| slot.begin(false)).collect();
         assert_eq!(busy.len(), CONNECTIONS_PER_ADDRESS_MAX - KEPT_FOR_PROBES_OF_ADDRESS);
 
-        let probe = Arc::new(slots.admit(address(1)).unwrap());
+        let probe = Arc::new(slots.admit(Some(address(1))).unwrap());
 
         assert!(probe.begin(true).is_some());
     }
@@ -258,7 +260,7 @@ mod tests {
         all.truncate(CONNECTIONS_MAX / 2);
 
         assert!(!all[0].is_short());
-        assert!(slots.admit(address(200)).is_some());
+        assert!(slots.admit(Some(address(200))).is_some());
         assert!(all.iter().all(|slot| !is_told_to_end(slot)));
     }
 

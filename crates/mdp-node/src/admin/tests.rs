@@ -1,6 +1,7 @@
 //! The administration port over real connections, in front of a node that is made up.
 
 mod fake;
+mod security;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -15,8 +16,8 @@ use serde_json::{Value, json};
 
 use self::fake::Fake;
 use super::{
-    AdminAccess, AdminPort, AdminPortError, AdminServer, OwnNames, RemoteChanges,
-    connection::Remote, metrics, routes, server, slots::CONNECTIONS_PER_ADDRESS_MAX,
+    AdminAccess, AdminPort, AdminPortError, AdminPorts, AdminSecrets, AdminServer, OwnNames,
+    RemoteChanges, connection::Remote, metrics, routes, server, slots::CONNECTIONS_PER_ADDRESS_MAX,
 };
 use crate::DrainReceipt;
 
@@ -52,6 +53,10 @@ fn send(address: SocketAddr, head: &str, body: &str) -> Answer {
     stream.write_all(request.as_bytes()).unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
+    answer_of(&bytes)
+}
+
+fn answer_of(bytes: &[u8]) -> Answer {
     let end_of_head = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
     let head = String::from_utf8(bytes[..end_of_head].to_vec()).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -60,26 +65,34 @@ fn send(address: SocketAddr, head: &str, body: &str) -> Answer {
 
 fn serve(fake: Fake) -> (AdminServer, Arc<Fake>) {
     let fake = Arc::new(fake);
-    let port = AdminPort::bind("127.0.0.1:0").unwrap();
     let backend = Arc::clone(&fake);
-    (port.serve_backend(backend, access(RemoteChanges::Refused), None).unwrap(), fake)
+    (ports().serve_backend(backend, access(RemoteChanges::Refused), None).unwrap(), fake)
+}
+
+fn ports() -> AdminPorts {
+    AdminPorts { port: Some(AdminPort::bind("127.0.0.1:0").unwrap()), socket: None }
 }
 
 fn access(changes: RemoteChanges) -> AdminAccess {
     AdminAccess {
         changes,
+        secrets: AdminSecrets::default(),
         names: OwnNames::default(),
         warnings: vec!["nothing proves who a peer is".to_owned()],
         open_ports: 2,
     }
 }
 
+fn address(server: &AdminServer) -> SocketAddr {
+    server.address().unwrap()
+}
+
 fn get(server: &AdminServer, path: &str) -> Answer {
-    send(server.address(), &format!("GET {path} HTTP/1.1"), "")
+    send(address(server), &format!("GET {path} HTTP/1.1"), "")
 }
 
 fn post(server: &AdminServer, path: &str, body: &str) -> Answer {
-    send(server.address(), &format!("POST {path} HTTP/1.1"), body)
+    send(address(server), &format!("POST {path} HTTP/1.1"), body)
 }
 
 #[test]
@@ -185,6 +198,10 @@ fn metrics_have_the_names_and_units_that_prometheus_expects() {
         "majordomo_relay_refused_links_total{reason=\"wrong_version\",role=\"owner\"} 0",
         "majordomo_relay_outgoing_bytes 5",
         "majordomo_relay_unreachable_requests 6",
+        "majordomo_admin_denied_total{reason=\"no_token\"} 0",
+        "majordomo_admin_denied_total{reason=\"read_token\"} 0",
+        "majordomo_admin_failed_handshakes_total 0",
+        "majordomo_admin_stale_files 0",
     ] {
         assert!(text.lines().any(|other| other == line), "no {line:?} in\n{text}");
     }
@@ -284,7 +301,7 @@ fn drain_of_another_node_is_refused_with_its_address() {
 #[test]
 fn who_waits_for_a_drain_is_told_its_progress_and_its_receipt_and_then_the_port_closes() {
     let (server, fake) = serve(Fake::alone());
-    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let mut stream = TcpStream::connect(address(&server)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let body = r#"{"wait":true}"#;
     let head = "POST /api/v1/drain HTTP/1.1\r\nHost: localhost";
@@ -309,7 +326,7 @@ fn who_waits_for_a_drain_is_told_its_progress_and_its_receipt_and_then_the_port_
     let closed = async { tokio::time::timeout(PATIENCE, fake.receipt.closed()).await };
     runtime.block_on(closed).unwrap();
     assert!(lines.all(|line| line.is_empty() || line == "0"));
-    assert!(TcpStream::connect(server.address()).is_err());
+    assert!(TcpStream::connect(address(&server)).is_err());
 }
 
 #[test]
@@ -377,7 +394,7 @@ fn web_pages_change_nothing() {
     let (server, fake) = serve(Fake::alone());
 
     let head = "POST /api/v1/drain HTTP/1.1\r\nOrigin: http://example.org";
-    let answer = send(server.address(), head, "");
+    let answer = send(address(&server), head, "");
 
     assert_eq!(answer.status, 403);
     assert!(!fake.is_draining.load(Ordering::Relaxed));
@@ -387,8 +404,9 @@ fn web_pages_change_nothing() {
 fn other_machines_look_and_change_only_if_allowed() {
     for (changes, status) in [(RemoteChanges::Refused, 403), (RemoteChanges::Allowed, 202)] {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let elsewhere = MockConnectInfo(Remote::new("192.0.2.1:9".parse().unwrap()));
-        let routes = routes::routes(Arc::new(Fake::alone()), access(changes)).layer(elsewhere);
+        let elsewhere = MockConnectInfo(Remote::Plain("192.0.2.1:9".parse().unwrap()));
+        let routes = routes::routes(Arc::new(Fake::alone()), access(changes), Arc::default());
+        let routes = routes.layer(elsewhere);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(axum::serve(listener, routes).into_future());
@@ -419,7 +437,7 @@ fn address_in_use_names_the_key() {
 #[test]
 fn dropped_server_closes_its_port() {
     let (server, _) = serve(Fake::alone());
-    let address = server.address();
+    let address = address(&server);
     assert_eq!(get(&server, "/livez").status, 200);
 
     drop(server);
@@ -430,11 +448,10 @@ fn dropped_server_closes_its_port() {
 #[test]
 fn server_runs_on_the_runtime_that_it_is_given() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let port = AdminPort::bind("127.0.0.1:0").unwrap();
     let backend = Arc::new(Fake::alone());
     let access = access(RemoteChanges::Refused);
 
-    let server = port.serve_backend(backend, access, Some(runtime.handle().clone())).unwrap();
+    let server = ports().serve_backend(backend, access, Some(runtime.handle().clone())).unwrap();
 
     assert_eq!(get(&server, "/livez").status, 200);
 }
@@ -442,7 +459,7 @@ fn server_runs_on_the_runtime_that_it_is_given() {
 #[test]
 fn connections_that_say_nothing_keep_out_no_probe() {
     let (server, _) = serve(Fake::alone());
-    let silent = || TcpStream::connect(server.address()).unwrap();
+    let silent = || TcpStream::connect(address(&server)).unwrap();
     let many: Vec<_> = (0..4 * CONNECTIONS_PER_ADDRESS_MAX).map(|_| silent()).collect();
 
     assert_eq!(get(&server, "/livez").status, 200);
@@ -455,8 +472,8 @@ fn connections_that_say_nothing_keep_out_no_probe() {
 fn connection_whose_head_takes_too_long_ends() {
     let (server, _) = serve(Fake::alone());
     let (mut silent, mut idle) = (
-        TcpStream::connect(server.address()).unwrap(),
-        TcpStream::connect(server.address()).unwrap(),
+        TcpStream::connect(address(&server)).unwrap(),
+        TcpStream::connect(address(&server)).unwrap(),
     );
     for stream in [&silent, &idle] {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -479,7 +496,7 @@ fn connection_whose_head_takes_too_long_ends() {
 fn pages_are_for_those_who_mean_this_node_and_probes_for_all() {
     let (server, fake) = serve(Fake::alone());
     let ask = |method: &str, path: &str, host: &str| {
-        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let mut stream = TcpStream::connect(address(&server)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

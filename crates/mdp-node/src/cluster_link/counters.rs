@@ -14,6 +14,8 @@ pub(crate) struct LinkCounters {
     totals: Mutex<LinkTotals>,
     /// Answers that never reached the thread.
     lost_answers: AtomicU64,
+    /// How often the keys of nodes could not be read again.
+    keys_errors: AtomicU64,
 }
 
 impl LinkCounters {
@@ -21,12 +23,18 @@ impl LinkCounters {
     pub(crate) fn totals(&self) -> LinkTotals {
         let mut totals = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         totals.lost_answers += self.lost_answers.load(Ordering::Relaxed);
+        totals.keys_errors = self.keys_errors.load(Ordering::Relaxed);
         totals
     }
 
     /// The thread has counted.
     pub(super) fn publish(&self, totals: LinkTotals) {
         *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+    }
+
+    /// The keys of nodes could not be read again.
+    pub(crate) fn count_keys_error(&self) {
+        self.keys_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An answer does not reach the thread.

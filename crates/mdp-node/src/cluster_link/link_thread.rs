@@ -13,14 +13,16 @@ use std::{
 
 use mdp_core::{
     CALL_BYTES_MAX, Call, CallReply, CallerId, ClusterAction, ClusterLinks, Connections,
-    IncomingCall, LinkTotals, PeerKey, PortName, ReadState,
+    IncomingCall, LinkTotals, NodeKeys, PeerKey, PortName, ReadState,
 };
 use mdp_raft::CallError;
 use mdp_transport::ConnectionId;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Answer, LinkCaller, counters::LinkCounters};
-use crate::{Endpoint, bell::Bell, binding::is_no_room, poller::Poller, port::Port};
+use crate::{
+    Endpoint, bell::Bell, binding::is_no_room, crypto::PortCrypto, poller::Poller, port::Port,
+};
 
 /// How many commands are taken in one turn.
 const COMMANDS_PER_TURN: usize = 256;
@@ -59,6 +61,8 @@ pub(super) enum Command {
     Located { peer: PeerKey, addresses: Vec<SocketAddr> },
     /// From now on, answer calls of other nodes by this.
     Serve(Answer),
+    /// From now on nodes have these keys.
+    Keys(Arc<NodeKeys>),
 }
 
 impl std::fmt::Debug for Command {
@@ -68,6 +72,7 @@ impl std::fmt::Debug for Command {
             Self::Answer { .. } => "Answer",
             Self::Located { .. } => "Located",
             Self::Serve(_) => "Serve",
+            Self::Keys(_) => "Keys",
         })
     }
 }
@@ -77,6 +82,8 @@ pub(super) struct LinkThread {
     pub(super) poller: Poller,
     pub(super) port: Port,
     pub(super) links: ClusterLinks<Reply>,
+    /// Who computes handshakes; `None`: there are no keys.
+    pub(super) crypto: Option<PortCrypto>,
     pub(super) runtime: Handle,
     /// For the tasks that it starts.
     pub(super) caller: LinkCaller,
@@ -119,6 +126,9 @@ impl LinkThread {
         self.port.accept(now, &mut self.links);
         let connections = self.port.read(&mut self.links);
         let now = Instant::now();
+        if let Some(crypto) = &mut self.crypto {
+            crypto.turn(now, self.links.transport());
+        }
         let port = &self.port;
         self.links.handle_timeout(now, |id| port.has_unread(id));
         self.run_actions(now);
@@ -140,6 +150,7 @@ impl LinkThread {
                 Command::Located { peer, addresses } => {
                     self.links.handle_located(now, &peer, &addresses);
                 }
+                Command::Keys(keys) => self.links.set_keys(now, keys),
                 Command::Serve(answer) => {
                     self.answer.get_or_insert(answer);
                     self.links.begin_serving();
@@ -174,7 +185,7 @@ impl LinkThread {
     /// Answers a call on a thread of the runtime.
     fn serve(&self, call: IncomingCall) {
         let Some(answer) = &self.answer else { return };
-        let answering = answer(call.request);
+        let answering = answer(call.node, call.request);
         let (queue, counters) = (self.caller.clone(), Arc::clone(&self.counters));
         self.runtime.spawn(async move {
             let Some(answer) = answering.await else { return };

@@ -31,12 +31,12 @@ fn any_port() -> Endpoint {
 
 /// A link that is bound somewhere.
 fn link(runtime: &Runtime) -> ClusterLink {
-    ClusterLink::start(&any_port(), LIMITS, 7, runtime.handle().clone()).unwrap()
+    ClusterLink::start(&any_port(), LIMITS, 7, runtime.handle().clone(), None).unwrap()
 }
 
 /// Answers with the same bytes, behind a mark.
 fn echo() -> Answer {
-    Arc::new(|request| Box::pin(async move { Some([b"re:".as_slice(), &request].concat()) }))
+    Arc::new(|_, request| Box::pin(async move { Some([b"re:".as_slice(), &request].concat()) }))
 }
 
 /// A link that answers by [`echo`].
@@ -180,7 +180,7 @@ fn node_that_comes_later_or_again_is_reached() {
     let (socket, address) = silent_port();
     let bind: Endpoint = address.parse().unwrap();
     let start = || {
-        let link = ClusterLink::start(&bind, LIMITS, 7, runtime.handle().clone()).unwrap();
+        let link = ClusterLink::start(&bind, LIMITS, 7, runtime.handle().clone(), None).unwrap();
         link.serve(echo());
         link
     };
@@ -208,7 +208,7 @@ fn ten_thousand_calls_at_once_are_bounded_on_both_sides() {
     let (a, b) = (link(&runtime), link(&runtime));
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counted, peak) = (Arc::clone(&now), Arc::clone(&most));
-    b.serve(Arc::new(move |request| {
+    b.serve(Arc::new(move |_, request| {
         let (now, most) = (Arc::clone(&counted), Arc::clone(&peak));
         Box::pin(async move {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -252,7 +252,8 @@ fn used_address_is_refused_with_its_key() {
     let runtime = runtime();
     let a = link(&runtime);
 
-    let error = ClusterLink::start(a.endpoint(), LIMITS, 7, runtime.handle().clone()).unwrap_err();
+    let error =
+        ClusterLink::start(a.endpoint(), LIMITS, 7, runtime.handle().clone(), None).unwrap_err();
 
     let text = error.to_string();
     assert!(text.contains("cluster.bind") && text.contains(&address(&a)), "{text}");

@@ -22,7 +22,7 @@ struct Pair {
 
 fn transport() -> Transport<()> {
     let mut transport = Transport::new(Instant::now(), TransportLimits::default());
-    transport.seed(&[7; 32]);
+    transport.seed(b"of tests", &[7; 32]);
     transport.set_jobs_outside(true);
     transport
 }

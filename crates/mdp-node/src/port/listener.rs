@@ -1,7 +1,5 @@
 //! Where clients and workers connect: what is bound, and how connections are taken.
 
-mod socket_file;
-
 use std::{
     io,
     time::{Duration, Instant},
@@ -14,15 +12,14 @@ use mio::{
     net::{TcpListener, UnixListener, UnixStream},
 };
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use rustix::net::{SocketFlags, accept_with};
 use socket2::{Socket, TcpKeepalive};
 
-use self::socket_file::SocketFile;
 use super::stream::Stream;
 use crate::{
     BINDS_MAX, BindAddress, BindError, Endpoint, SocketPath,
     binding::is_no_room,
     interfaces::{bind_address, bound_endpoint, listen},
+    socket_file::{self, SocketFile, SocketPlace},
 };
 
 /// How long what was sent may go unanswered by the peer's machine.
@@ -33,6 +30,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_COUNT: u32 = 4;
 /// How long no connection is taken when there is no room for one.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Who may connect to a Unix socket: programs of the same user and group.
+const SOCKET_MODE: u32 = 0o660;
 
 /// How a port listens.
 #[derive(Clone, Copy, Debug)]
@@ -229,19 +229,12 @@ impl ListeningSocket {
                 Ok((Stream::Tcp(stream), PeerAddress::from(address)))
             }
             Self::Unix { socket, path, .. } => {
-                let stream = accept_unix(socket)?;
+                let stream = UnixStream::from_std(socket_file::accept(socket)?);
                 let peer = LocalPeer { path, process: process_of(&stream) };
                 Ok((Stream::Unix(stream), PeerAddress::Local(peer)))
             }
         }
     }
-}
-
-/// Takes a connection without asking for the peer's address. A peer that bound its own socket to a path of
-/// 108 bytes has one that is longer than its structure (unix(7), BUGS), and mio's `accept` panics on it.
-fn accept_unix(socket: &UnixListener) -> io::Result<UnixStream> {
-    let stream = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    Ok(UnixStream::from_std(stream.into()))
 }
 
 fn process_of(stream: &UnixStream) -> Option<LocalProcess> {
@@ -321,7 +314,11 @@ fn configure(socket: &Socket) -> io::Result<()> {
 }
 
 fn bind_unix(settings: &ListenerSettings, path: &SocketPath) -> Result<ListeningSocket, BindError> {
-    let (socket, file) = SocketFile::bind(settings, path)?;
+    let ListenerSettings { key, backlog_connections, .. } = *settings;
+    let address = &BindAddress::Ipc(path.clone()).to_string();
+    let place =
+        SocketPlace { key, address, path: path.as_ref(), mode: SOCKET_MODE, backlog_connections };
+    let (socket, file) = SocketFile::bind(&place)?;
     let socket = UnixListener::from_std(socket);
     // Each peer's address names it, and it is there for as long as the process.
     let path = path.as_str().to_owned().leak();

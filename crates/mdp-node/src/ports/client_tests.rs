@@ -44,7 +44,7 @@ impl Server {
         let addresses = [address.parse().unwrap()];
         let poller = Poller::new(bell.descriptor()).unwrap();
         let ports = Ports::bind(&addresses, poller).unwrap();
-        let clients = Clients::new(Instant::now(), limits);
+        let clients = Clients::new(Instant::now(), limits, None);
         let (messages, lost, refused) = (Vec::new(), Vec::new(), Vec::new());
         Self { ports, clients, ringer, bell, rang: false, messages, lost, refused }
     }

@@ -121,7 +121,7 @@ impl Reading {
         }
     }
 
-    fn on_unchanged(&mut self) {
+    fn on_unchanged(&self) {
         let was_broken = self.change(|status| status.problem.take().is_some());
         if was_broken {
             tracing::info!("the files of identities are as they were before they were broken");
@@ -148,7 +148,7 @@ impl Reading {
     }
 
     /// Said once for each mistake, however often it is read.
-    fn on_broken(&mut self, error: &IdentityFilesError) {
+    fn on_broken(&self, error: &IdentityFilesError) {
         let text = error.to_string();
         let is_news = self.change(|status| {
             let is_news = status.problem.as_ref() != Some(&text);
@@ -217,9 +217,9 @@ mod tests {
         let before = watch.reader().status().digest;
 
         write(directory.path(), "b.toml", "call = [\"y\"]\n");
-        let access = wait(&watch, || match inbox.take() {
-            Some(Message::Access(access)) => Some(access),
-            _ => None,
+        let access = wait(&watch, || {
+            let Some(Message::Access(access)) = inbox.take() else { return None };
+            Some(access)
         });
         assert_eq!(access.identities().count(), 2);
         let status = watch.reader().status();

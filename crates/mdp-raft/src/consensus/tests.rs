@@ -2,6 +2,7 @@
 
 mod formats;
 mod harness;
+mod keys;
 mod membership;
 mod strangers;
 mod versions;

@@ -127,7 +127,7 @@ impl Bench {
             let from = peer(connection);
             match decode_at_broker(&mut frames, &DecodeLimits::default()) {
                 Ok(message) => {
-                    self.input(Input::Received { from, source: PeerSource::default(), message })
+                    self.input(Input::Received { from, source: PeerSource::default(), message });
                 }
                 Err(error) => self.input(Input::Malformed { from, error }),
             }

@@ -76,7 +76,7 @@ const MEMBERS: &[Member] = &[
         ],
         outside: Outside::Only(&["serde", "serde_json", "thiserror", "tokio", "tracing"]),
     },
-    Member { name: "mdp-client", ours: &["mdp-wire"], outside: Outside::Any },
+    Member { name: "mdp-client", ours: &["mdp-transport", "mdp-wire"], outside: Outside::Any },
     Member {
         name: "mdp-node",
         ours: &[

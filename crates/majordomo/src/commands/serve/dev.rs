@@ -147,6 +147,7 @@ fn start_all(args: &ServeArgs, ports: &[Ports], data: &Path) -> anyhow::Result<V
             "CLUSTER__RELAY_BIND",
             "BROKER__ADVERTISE",
             "BROKER__ADVERTISE_FOR",
+            "ADMIN__SOCKET",
         ] {
             command.env_remove(format!("MAJORDOMO__{of_one_node}"));
         }

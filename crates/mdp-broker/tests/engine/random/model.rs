@@ -279,6 +279,7 @@ impl Model {
             | Input::LinkDown { .. }
             | Input::FromOrigin { .. }
             | Input::FromOwner { .. } => return Err("a node without links hears others".to_owned()),
+            Input::Access(_) => return Err("a node without identities hears of them".to_owned()),
             Input::Isolated => self.expected.is_isolated = true,
             Input::Drain { .. } => self.is_draining = true,
         }

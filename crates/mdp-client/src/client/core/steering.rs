@@ -243,6 +243,11 @@ impl ClientCore {
             && !self.brokers.is_held(now, broker)
     }
 
+    /// Whether it has just refused this side.
+    fn is_refused_by(&self, now: Instant, broker: usize) -> bool {
+        self.brokers.refused_until(now, broker).is_some()
+    }
+
     fn run_scouts(&mut self, now: Instant) {
         let late: Vec<ConnectionId> = self
             .connections
@@ -284,7 +289,7 @@ impl ClientCore {
                 Goal::Back => Some(now + SCOUT_TIME_MAX),
             };
         }
-        let connection = self.open(broker, Purpose::Scout { until: now + SCOUT_TIME_MAX });
+        let connection = self.open(now, broker, Purpose::Scout { until: now + SCOUT_TIME_MAX });
         if self.connections.is_up(connection) {
             self.on_scout_up(now, connection);
         }
@@ -331,7 +336,9 @@ impl ClientCore {
             }
             Goal::Back => self.is_preferred(now, broker),
         };
-        (0..self.brokers.len()).find(|broker| !search.tried.contains(*broker) && is_fit(*broker))
+        (0..self.brokers.len()).find(|broker| {
+            !search.tried.contains(*broker) && is_fit(*broker) && !self.is_refused_by(now, *broker)
+        })
     }
 
     /// A scout has found its broker fit.

@@ -35,6 +35,7 @@ fn settings(version: Version, endpoints: &[&str]) -> CoreSettings {
         return_interval: RETURN,
         unreachable_timeout: Duration::from_secs(60),
         limits: MessageLimits { bytes_max: 1_000, frames_max: 10 },
+        handshake_min: Duration::ZERO,
     }
 }
 
@@ -453,4 +454,72 @@ fn request_that_brokers_would_drop_is_refused_before_it_is_sent() {
     test.answer_listing(connection, &["200", page]);
     assert_eq!(submit(&mut test, vec![vec![b'x'; 991]]), None);
     assert!(submit(&mut test, vec![vec![b'x'; 1_991]]).is_some());
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+impl CoreTest {
+    fn refuse(&mut self, connection: ConnectionId) {
+        let endpoint = self.open[&connection].clone();
+        self.handle(ClientInput::Examined { endpoint, failure: ConnectFailure::NotAdmitted });
+        self.handle(ClientInput::Down { connection });
+    }
+
+    fn only(&self) -> ConnectionId {
+        assert_eq!(self.open.len(), 1, "{:?}", self.open);
+        *self.open.keys().next().unwrap()
+    }
+}
+
+#[test]
+fn refused_client_does_not_connect_again_before_a_pause_that_grows() {
+    let mut test = CoreTest::with(CoreSettings {
+        timeout: Duration::from_secs(600),
+        unreachable_timeout: Duration::from_secs(600),
+        ..settings(Version::V01, &["a"])
+    });
+    test.submit(Lane::Exclusive);
+    for full_s in [1, 2, 4, 8, 16, 30, 30] {
+        let connection = test.only();
+        test.refuse(connection);
+        let full = Duration::from_secs(full_s);
+
+        test.advance(full.mul_f64(0.49));
+        assert!(test.open.is_empty(), "{full:?}");
+        test.advance(full.mul_f64(0.52));
+    }
+}
+
+#[test]
+fn attempt_waits_for_the_handshake_of_its_connection() {
+    let mut test = CoreTest::with(CoreSettings {
+        timeout: Duration::from_secs(1),
+        attempts: 1,
+        handshake_min: HANDSHAKE,
+        ..settings(Version::V01, &["a"])
+    });
+    test.submit(Lane::Exclusive);
+    let connection = test.only();
+    test.advance(Duration::from_secs(2));
+    assert_eq!((test.only(), test.done.len()), (connection, 0));
+
+    test.handle(ClientInput::Up { connection });
+    test.advance(Duration::from_millis(900));
+    assert_eq!(test.done.len(), 0, "its time begins anew when it leaves");
+    test.advance(Duration::from_millis(200));
+    assert_eq!(test.done.len(), 1);
+}
+
+#[test]
+fn handshake_without_an_end_does_not_hold_up_an_attempt_forever() {
+    let mut test = CoreTest::with(CoreSettings {
+        timeout: Duration::from_secs(1),
+        attempts: 1,
+        handshake_min: HANDSHAKE,
+        ..settings(Version::V01, &["a"])
+    });
+    test.submit(Lane::Exclusive);
+    test.advance(Duration::from_secs(2));
+    test.advance(HANDSHAKE);
+    assert!(matches!(test.done[0].1, Err(CallError::Unreachable { .. })));
 }

@@ -1,6 +1,6 @@
 //! What a worker that is not registered, or will not stay so, says in the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{State, WorkerCore, WorkerEffect};
 use crate::{ConnectFailure, UnreachableEndpoint, warnings::Complaint};
@@ -11,13 +11,29 @@ const INTERVAL_RATIO_MAX: u32 = 2;
 
 impl WorkerCore {
     /// A connection could not be made. While the worker is registered elsewhere that is no news.
-    pub(super) fn on_examined(&mut self, endpoint: String, failure: ConnectFailure) {
+    pub(super) fn on_examined(&mut self, now: Instant, endpoint: String, failure: ConnectFailure) {
+        self.brokers.on_examined(now, (&endpoint, failure.clone()), &mut self.rng);
+        self.wait_after_refusal(now);
         let is_registered = match &self.state {
             State::Connected(session) => session.acknowledged,
             State::Waiting { .. } | State::Finished => false,
         };
         if !is_registered && !self.leaving {
             self.complain(&UnreachableEndpoint { endpoint, failure }.to_string());
+        }
+    }
+
+    /// The reason of a failure may be found out after its pause has begun.
+    fn wait_after_refusal(&mut self, now: Instant) {
+        if !matches!(self.state, State::Waiting { .. })
+            || self.brokers.refused_until(now, self.broker).is_none()
+        {
+            return;
+        }
+        self.next_broker(now);
+        let refused_until = self.brokers.refused_until(now, self.broker);
+        if let (State::Waiting { until }, Some(refused_until)) = (&mut self.state, refused_until) {
+            *until = refused_until.max(*until);
         }
     }
 

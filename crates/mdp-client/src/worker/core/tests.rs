@@ -45,6 +45,7 @@ impl CoreTest {
             heartbeat_liveness: 3,
             endpoints_refresh: REFRESH,
             rebalances: true,
+            handshake_min: Duration::ZERO,
         };
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), seed);
         let now = Instant::now();
@@ -403,4 +404,45 @@ fn same_complaint_has_the_same_text_whatever_was_measured() {
     let [first, second] = test.complaints.as_slice() else { panic!("{:?}", test.complaints) };
     assert_eq!(first.text, second.text);
     assert_eq!([first.broker_interval, second.broker_interval], gaps.map(Some));
+}
+
+fn not_admitted(host: &str) -> WorkerInput {
+    let endpoint = format!("tcp://{host}:1");
+    WorkerInput::Examined { endpoint, failure: ConnectFailure::NotAdmitted }
+}
+
+#[test]
+fn worker_whose_key_is_refused_comes_back_after_pauses_up_to_half_a_minute() {
+    let mut test = CoreTest::new(&["a"], 1);
+    for (opened, full_s) in (1..).zip([1, 2, 4, 8, 16, 30, 30]) {
+        assert_eq!(test.opened.len(), opened);
+        test.handle(not_admitted("a"));
+        test.handle(WorkerInput::ConnectionLost);
+        let full = Duration::from_secs(full_s);
+
+        test.advance(full.mul_f64(0.49));
+        assert_eq!(test.opened.len(), opened, "{full:?}");
+        // The pause after a connection that failed, up to 10 s, may be the longer one.
+        test.advance(full.mul_f64(0.52).max(Duration::from_secs(10)));
+    }
+}
+
+#[test]
+fn reason_that_is_known_late_lengthens_the_pause() {
+    let mut test = CoreTest::new(&["a"], 1);
+    test.handle(WorkerInput::ConnectionLost);
+    test.handle(not_admitted("a"));
+
+    test.advance(Duration::from_millis(490));
+    assert_eq!(test.opened.len(), 1);
+    test.advance(Duration::from_millis(520));
+    assert_eq!(test.opened.len(), 2);
+}
+
+#[test]
+fn worker_that_is_refused_at_one_broker_registers_at_another() {
+    let mut test = CoreTest::new(&["a", "b"], 1);
+    test.handle(not_admitted("a"));
+    test.handle(WorkerInput::ConnectionLost);
+    assert_eq!(test.opened, ["a", "b"]);
 }

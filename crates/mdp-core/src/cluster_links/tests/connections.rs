@@ -118,7 +118,7 @@ fn look_up_that_is_answered_after_it_was_given_up_counts() {
     net.is_name_server_dead = true;
     let caller = net.call(0, name, b"x", 60 * SECOND);
     net.pass(15 * SECOND);
-    let key = PeerKey { endpoint: name.to_owned(), lane: Lane::Control };
+    let key = PeerKey { endpoint: name.to_owned(), lane: Lane::Control, node: None };
     net.nodes[0].links.handle_located(net.now, &key, &[address(1)]);
     net.pass(SECOND);
     assert_eq!(net.outcome(0, &caller), Some(Ok(b"re:x".to_vec())));

@@ -82,6 +82,7 @@ fn page_for<A: Agreement>(
         links: &[],
         networks,
         asker: Some([10, 1, 2, 3].into()),
+        subject: Subject::Unrestricted,
         now: crate::any_instant(),
     };
     serde_json::from_slice(&super::page(page, replica, &view)).unwrap()

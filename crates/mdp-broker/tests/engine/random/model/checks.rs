@@ -23,7 +23,9 @@ const fn is_of_request(reason: DropReason) -> bool {
         | DropReason::Shed
         | DropReason::TooManyServices
         | DropReason::ClientGone
-        | DropReason::Draining => true,
+        | DropReason::Draining
+        | DropReason::NotAllowed
+        | DropReason::OverQuota => true,
         DropReason::Malformed(_)
         | DropReason::TooManyQueries
         | DropReason::RepeatedForward

@@ -128,6 +128,7 @@ impl Model {
             Note::RegistrationRefused { peer, .. } => {
                 ensure!(self.owed.iter().any(|o| o.peer == *peer), "{peer:?} is refused");
             }
+            Note::Denied { .. } => return Err("a peer without restrictions is denied".to_owned()),
             Note::Paused { .. } | Note::UndelimitedReply { .. } | Note::BadAnswer { .. } => {}
         }
         Ok(())
@@ -167,7 +168,10 @@ impl Model {
                     self.is_draining && (worker.held.is_none() || self.expected.is_timeout)
                 }
                 WorkerEnd::Isolated => self.expected.is_isolated,
-                WorkerEnd::Left | WorkerEnd::ConnectionLost | WorkerEnd::ProtocolError => false,
+                WorkerEnd::Left
+                | WorkerEnd::ConnectionLost
+                | WorkerEnd::ProtocolError
+                | WorkerEnd::NotAllowed => false,
             };
             ensure!(is_due, "{peer:?} ends by {end:?}: {worker:?} at {:?}", self.now);
         }
@@ -188,6 +192,7 @@ impl Model {
             WorkerEnd::ProtocolError => ("protocol error", true),
             WorkerEnd::Draining => ("draining", true),
             WorkerEnd::Isolated => ("isolated", true),
+            WorkerEnd::NotAllowed => ("not allowed", true),
         };
         self.ends.insert(name);
         if is_told {

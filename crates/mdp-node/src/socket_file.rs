@@ -4,10 +4,10 @@ use std::{
     fs::{self, Permissions},
     io,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::{
             fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-            net::UnixListener,
+            net::{UnixListener, UnixStream},
         },
     },
     path::{Path, PathBuf},
@@ -15,22 +15,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, open},
+    net::{SocketFlags, accept_with},
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::ListenerSettings;
-use crate::{BindAddress, BindError, SocketPath, binding::is_no_room};
+use crate::{BindError, binding::is_no_room};
 
-/// Programs of the same user and group may connect.
-const MODE: u32 = 0o660;
 /// How long another program may be busy making its own socket in the same folder.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often that is looked at.
 const LOCK_LOOK: Duration = Duration::from_millis(5);
 
+/// Where a Unix socket listens, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketPlace<'a> {
+    /// The key that it was configured by.
+    pub(crate) key: &'static str,
+    /// As the key has it.
+    pub(crate) address: &'a str,
+    pub(crate) path: &'a Path,
+    /// Who may connect.
+    pub(crate) mode: u32,
+    /// How many connections may wait to be accepted.
+    pub(crate) backlog_connections: i32,
+}
+
 /// A file that is removed when this is dropped, unless another one has come in its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -39,12 +53,9 @@ pub(super) struct SocketFile {
 impl SocketFile {
     /// A socket that listens at this path. A file that a process left there when it was killed is
     /// removed; one at which a program listens is not.
-    pub(super) fn bind(
-        settings: &ListenerSettings,
-        path: &SocketPath,
-    ) -> Result<(UnixListener, Self), BindError> {
-        let key = settings.key;
-        let address = || BindAddress::Ipc(path.clone()).to_string();
+    pub(crate) fn bind(place: &SocketPlace<'_>) -> Result<(UnixListener, Self), BindError> {
+        let SocketPlace { key, path, .. } = *place;
+        let address = || place.address.to_owned();
         let path_error = |error: io::Error| {
             if is_no_room(&error) {
                 BindError::NoSocket { key, address: address(), error }
@@ -52,7 +63,6 @@ impl SocketFile {
                 BindError::Path { key, address: address(), error }
             }
         };
-        let path: &Path = path.as_ref();
         // Two nodes that start at once must not each remove what the other one has just made. But every
         // program that may read the folder can lock it, and none must keep a node from starting.
         let _lock = match lock_folder(path) {
@@ -76,11 +86,11 @@ impl SocketFile {
                 return Err(BindError::UnknownSocket { key, address: address(), error });
             }
         }
-        listen(path, settings.backlog_connections).map_err(path_error)
+        listen(place).map_err(path_error)
     }
 
     /// Whether it is the file at this path.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path)
             .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode)
     }
@@ -96,15 +106,23 @@ impl Drop for SocketFile {
 }
 
 /// Nothing can connect before it listens, and then it has its mode.
-fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+fn listen(place: &SocketPlace<'_>) -> io::Result<(UnixListener, SocketFile)> {
+    let SocketPlace { path, mode, backlog_connections, .. } = *place;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let made = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
-    fs::set_permissions(path, Permissions::from_mode(MODE))?;
-    socket.listen(backlog)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(backlog_connections)?;
     Ok((socket.into(), file))
+}
+
+/// Takes a connection without asking for the peer's address. A peer that bound its own socket to a path of
+/// 108 bytes has one that is longer than its structure (unix(7), BUGS), and mio's `accept` panics on it.
+pub(crate) fn accept(socket: &impl AsFd) -> io::Result<UnixStream> {
+    let stream = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    Ok(stream.into())
 }
 
 /// Who has a path.
@@ -142,10 +160,19 @@ fn is_no_folder(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// The folder of a path, which may be the one that this process is in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => path,
+    }
+}
+
 /// Holds the folder of a path until what is returned is dropped.
 fn lock_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = open(path.parent().unwrap_or(path), flags, Mode::empty())?;
+    let folder = open(folder_of(path), flags, Mode::empty())?;
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     loop {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
@@ -163,29 +190,36 @@ fn lock_folder(path: &Path) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::os::unix::net::UnixDatagram;
 
     use rustix::fs::{CWD, FileType, mknodat};
     use tempfile::TempDir;
 
     use super::*;
 
-    fn place() -> (TempDir, SocketPath) {
+    const MODE: u32 = 0o640;
+
+    fn place() -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let text = format!("ipc://{}/clients", folder.path().display());
-        let Ok(BindAddress::Ipc(path)) = text.parse() else { panic!("{text}") };
+        let path = folder.path().join("clients");
         (folder, path)
     }
 
-    fn backlog(backlog_connections: i32) -> ListenerSettings {
-        ListenerSettings { key: "broker.bind", backlog_connections, limit: "" }
+    fn bind(
+        backlog_connections: i32,
+        path: &Path,
+    ) -> Result<(UnixListener, SocketFile), BindError> {
+        let address = &format!("ipc://{}", path.display());
+        let place =
+            SocketPlace { key: "broker.bind", address, path, mode: MODE, backlog_connections };
+        SocketFile::bind(&place)
     }
 
     #[test]
     fn file_has_its_mode_and_goes_with_the_listener() {
         let (_folder, path) = place();
 
-        let (listener, file) = SocketFile::bind(&backlog(1), &path).unwrap();
+        let (listener, file) = bind(1, &path).unwrap();
 
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, MODE);
@@ -199,7 +233,7 @@ mod tests {
         let (_folder, path) = place();
         drop(UnixListener::bind(&path).unwrap());
 
-        let (_listener, _file) = SocketFile::bind(&backlog(1), &path).unwrap();
+        let (_listener, _file) = bind(1, &path).unwrap();
 
         UnixStream::connect(&path).unwrap();
     }
@@ -207,9 +241,9 @@ mod tests {
     #[test]
     fn file_that_came_in_the_place_of_another_stays() {
         let (folder, path) = place();
-        let (_old_listener, old) = SocketFile::bind(&backlog(1), &path).unwrap();
+        let (_old_listener, old) = bind(1, &path).unwrap();
         fs::rename(&path, folder.path().join("moved")).unwrap();
-        let (_listener, _file) = SocketFile::bind(&backlog(1), &path).unwrap();
+        let (_listener, _file) = bind(1, &path).unwrap();
 
         drop(old);
 
@@ -219,10 +253,10 @@ mod tests {
     #[test]
     fn file_at_which_a_program_listens_is_left_alone() {
         let (_folder, path) = place();
-        let (_listener, _file) = SocketFile::bind(&backlog(0), &path).unwrap();
+        let (_listener, _file) = bind(0, &path).unwrap();
         for _ in 0..3 {
             // Also with a full queue of connections.
-            let error = SocketFile::bind(&backlog(1), &path).unwrap_err();
+            let error = bind(1, &path).unwrap_err();
             assert!(matches!(error, BindError::SocketInUse { .. }), "{error}");
         }
         assert!(fs::exists(&path).unwrap());
@@ -232,13 +266,13 @@ mod tests {
     fn file_of_another_kind_is_left_alone() {
         let (_folder, path) = place();
         fs::write(&path, "mine").unwrap();
-        let error = SocketFile::bind(&backlog(1), &path).unwrap_err();
+        let error = bind(1, &path).unwrap_err();
         assert!(matches!(error, BindError::NotASocket { .. }), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 
         fs::remove_file(&path).unwrap();
         let _datagrams = UnixDatagram::bind(&path).unwrap();
-        let error = SocketFile::bind(&backlog(1), &path).unwrap_err();
+        let error = bind(1, &path).unwrap_err();
         assert!(matches!(error, BindError::UnknownSocket { .. }), "{error}");
         assert!(fs::exists(&path).unwrap());
     }
@@ -249,7 +283,7 @@ mod tests {
         let locked = fs::File::open(folder.path()).unwrap();
         flock(&locked, FlockOperation::LockShared).unwrap();
 
-        let (_listener, _file) = SocketFile::bind(&backlog(1), &path).unwrap();
+        let (_listener, _file) = bind(1, &path).unwrap();
 
         UnixStream::connect(&path).unwrap();
     }
@@ -259,18 +293,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let text = format!("ipc://{}/clients", pipe.display());
-        let Ok(BindAddress::Ipc(path)) = text.parse() else { panic!("{text}") };
 
-        let error = SocketFile::bind(&backlog(1), &path).unwrap_err().to_string();
+        let error = bind(1, &pipe.join("clients")).unwrap_err().to_string();
 
         assert!(error.contains("Not a directory"), "{error}");
     }
 
     #[test]
     fn missing_folder_is_said() {
-        let Ok(BindAddress::Ipc(path)) = "ipc:///no/such/folder/x".parse() else { panic!() };
-        let error = SocketFile::bind(&backlog(1), &path).unwrap_err().to_string();
+        let error = bind(1, Path::new("/no/such/folder/x")).unwrap_err().to_string();
         assert!(error.contains("ipc:///no/such/folder/x"), "{error}");
         assert!(error.contains("No such file") && error.contains("folder must exist"), "{error}");
     }
