@@ -261,7 +261,7 @@ fn broken_file_changes_nothing_and_a_grant_that_is_taken_back_ends_a_registratio
 
     fs::write(keys.identities().join("worker.toml"), "registre = 1\n").unwrap();
     let line = node.wait_for_log(|line| line.contains("ERROR") && line.contains("worker.toml"));
-    assert!(line.contains("those before count on"), "{line}");
+    assert!(line.contains("count as they were before"), "{line}");
     assert_eq!(worker.receive(NOTHING_FOR), None);
 
     keys.grant("worker", "register = [\"other\"]");

@@ -67,7 +67,7 @@ pub enum Operation {
 /// A question of the management interface beside `mmi.service`, which tells each of what it may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// `mmi.endpoints` and `mmi.echo`, and of `mmi.status` the endpoints, versions and features.
+    /// `mmi.endpoints` and `mmi.echo`, and of `mmi.status` the endpoints, limits and version.
     Basic,
     /// `mmi.directory`: which services there are.
     Directory,
@@ -223,6 +223,14 @@ impl Access {
             Question::Basic => Decision::Allowed,
             Question::Directory => self.decision(subject, |grants| grants.directory),
             Question::FullStatus => self.decision(subject, |grants| grants.full_status),
+        }
+    }
+
+    /// What becomes of what is beyond a quota.
+    pub(crate) const fn beyond_quota(&self) -> Decision {
+        match self.enforcement {
+            Enforcement::Enforce => Decision::Denied,
+            Enforcement::Report => Decision::Reported,
         }
     }
 

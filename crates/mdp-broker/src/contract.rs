@@ -152,7 +152,7 @@ pub enum Page {
     Endpoints,
     /// `mmi.status`: this node's view of itself.
     Status,
-    /// `mmi.status` for those who are not told everything: endpoints, versions and features.
+    /// `mmi.status` for those who are not told everything: endpoints, limits and version.
     StatusInBrief,
 }
 

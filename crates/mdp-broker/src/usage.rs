@@ -49,6 +49,17 @@ impl Usages {
             && quotas.max_requests_per_second.is_none_or(|rate| account.take_turn(rate, now))
     }
 
+    /// Whether the rate of a subject allows one more question to the broker itself. If so, it counts.
+    pub(crate) fn allow_question(
+        &mut self,
+        access: &Access,
+        subject: Subject,
+        now: Moment,
+    ) -> bool {
+        let Some((account, quotas)) = self.account(access, subject) else { return true };
+        quotas.max_requests_per_second.is_none_or(|rate| account.take_turn(rate, now))
+    }
+
     /// Whether the quotas of a subject allow one more worker.
     pub(crate) fn allow_worker(&mut self, access: &Access, subject: Subject) -> bool {
         let Some((account, quotas)) = self.account(access, subject) else { return true };
@@ -112,7 +123,10 @@ impl Usages {
 impl Account {
     /// Whether one more fits into the rate. If so, it counts.
     fn take_turn(&mut self, per_second: u64, now: Moment) -> bool {
-        let Ok(per_second) = u32::try_from(per_second.max(1)) else { return true };
+        if per_second == 0 {
+            return false;
+        }
+        let Ok(per_second) = u32::try_from(per_second) else { return true };
         let interval = RATE_WINDOW / per_second;
         let used_until = self.rate_used_until.max(now);
         if used_until.since(now) > RATE_WINDOW.saturating_sub(interval) {
@@ -158,6 +172,9 @@ mod tests {
         assert_eq!((0..100).filter(|_| allowed(now)).count(), 2);
         now = now.after(Duration::from_secs(3_600));
         assert_eq!((0..100).filter(|_| allowed(now)).count(), 10);
+
+        let (access, subject) = table(Quotas { max_requests_per_second: Some(0), ..quotas });
+        assert!(!usages.allow_request(&access, subject, 0, now.after(Duration::from_secs(9))));
     }
 
     #[test]

@@ -57,6 +57,16 @@ pub(crate) struct Worker<F> {
     pub(crate) timer_at: Moment,
 }
 
+impl<F> Worker<F> {
+    /// Whether it has a request.
+    pub(crate) const fn is_busy(&self) -> bool {
+        match self.state {
+            WorkerState::Busy { .. } => true,
+            WorkerState::Registering { .. } | WorkerState::Idle { .. } => false,
+        }
+    }
+}
+
 /// All local workers.
 #[derive(Debug)]
 pub(crate) struct Workers<F> {

@@ -6,25 +6,31 @@
 //! | `NAME.key` | one more key of that identity, as `majordomo keygen`, czmq and pyzmq write it |
 //! | `anonymous.toml` | the grants of peers that show no key, where such peers are let in |
 //!
-//! What is broken changes nothing: the state before it stays, and the error names each file that is wrong.
+//! A broken file counts as it was when it was right last, and the error names it: a mistake in one file must not keep
+//! a key alive whose file was taken away. What changes counts when it was read twice: a file that is being written
+//! may mean less, or more, than it will.
 
 mod document;
 
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use mdp_broker::{Access, AccessError, Enforcement, Grants, Identity, IdentityKey, IdentityName};
+use mdp_broker::{
+    Access, AccessError, Enforcement, Grants, Identity, IdentityKey, IdentityName, Quotas,
+};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use self::document::Document;
-use crate::key_file::KeyFile;
+use crate::{
+    key_file::KeyFile,
+    secret_file::{self, Visibility},
+};
 
 /// The longest file, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -76,6 +82,13 @@ pub enum IdentityFilesError {
     },
 }
 
+impl IdentityFilesError {
+    /// Whether nothing is wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Files(problems) if problems.is_empty())
+    }
+}
+
 /// What a reload changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdentityChanges {
@@ -89,12 +102,31 @@ pub struct IdentityChanges {
     pub anonymous: bool,
 }
 
+/// What came of reading a directory again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// What is different from now on; `None`: nothing.
+    pub changes: Option<IdentityChanges>,
+    /// The files that are wrong. Each counts as it was when it was right last.
+    pub problems: Vec<FileProblem>,
+    /// Whether something is different that counts if it is so the next time.
+    pub is_settling: bool,
+}
+
+/// Files by their name.
+type Contents = BTreeMap<String, Vec<u8>>;
+/// What is wrong with files, by their name.
+type Problems = BTreeMap<String, String>;
+
 /// The identities of a directory.
 #[derive(Debug)]
 pub struct IdentityFiles {
     directory: PathBuf,
     enforcement: Enforcement,
-    contents: BTreeMap<String, Vec<u8>>,
+    /// What counts.
+    contents: Contents,
+    /// What was read last, and what was wrong with it.
+    seen: (Contents, Problems),
     access: Arc<Access>,
 }
 
@@ -104,25 +136,48 @@ impl IdentityFiles {
     /// # Errors
     /// It can not be read, or a file is wrong, or two contradict each other.
     pub fn load(directory: &Path, enforcement: Enforcement) -> Result<Self, IdentityFilesError> {
-        let contents = read_all(directory)?;
-        let nothing = Access::default();
-        let access = Arc::new(understand(&nothing, directory, &contents, enforcement)?);
-        Ok(Self { directory: directory.to_owned(), enforcement, contents, access })
+        let (contents, mut problems) = read_all(directory)?;
+        let (understood, wrong) = understand(&contents);
+        problems.extend(wrong);
+        if !problems.is_empty() {
+            return Err(IdentityFilesError::Files(problems_of(directory, &problems)));
+        }
+        let access = understood.access(&Access::default(), directory, enforcement)?;
+        let seen = (contents.clone(), problems);
+        let directory = directory.to_owned();
+        Ok(Self { directory, enforcement, contents, seen, access: Arc::new(access) })
     }
 
-    /// Reads it again. `None`: nothing is different.
+    /// Reads it again.
     ///
     /// # Errors
-    /// As [`load`](Self::load); all stays as it was.
-    pub fn reload(&mut self) -> Result<Option<IdentityChanges>, IdentityFilesError> {
-        let contents = read_all(&self.directory)?;
-        if contents == self.contents {
-            return Ok(None);
+    /// It can not be read, or two files contradict each other: all stays as it was.
+    pub fn reload(&mut self) -> Result<Reload, IdentityFilesError> {
+        let read = read_all(&self.directory)?;
+        let is_settling = read != self.seen;
+        self.seen = read;
+        let (mut contents, mut problems) = self.seen.clone();
+        let (_, wrong) = understand(&contents);
+        problems.extend(wrong);
+        for file in problems.keys() {
+            match self.contents.get(file) {
+                Some(content) => contents.insert(file.clone(), content.clone()),
+                None => contents.remove(file),
+            };
         }
-        let access = understand(&self.access, &self.directory, &contents, self.enforcement)?;
-        let changes = difference(&self.access, &access);
+        let mut reload = Reload {
+            problems: problems_of(&self.directory, &problems),
+            is_settling: is_settling && contents != self.contents,
+            changes: None,
+        };
+        if contents == self.contents || is_settling {
+            return Ok(reload);
+        }
+        let (understood, _) = understand(&contents);
+        let access = understood.access(&self.access, &self.directory, self.enforcement)?;
+        reload.changes = Some(difference(&self.access, &access));
         (self.contents, self.access) = (contents, Arc::new(access));
-        Ok(Some(changes))
+        Ok(reload)
     }
 
     /// What the files say.
@@ -151,59 +206,75 @@ impl IdentityFiles {
     }
 }
 
-/// Every file of an identity, by its name.
-fn read_all(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, IdentityFilesError> {
+/// Every file of an identity, and those that can not be read.
+fn read_all(directory: &Path) -> Result<(Contents, Problems), IdentityFilesError> {
     let failed = |error| IdentityFilesError::Directory { directory: directory.to_owned(), error };
-    let (mut contents, mut problems) = (BTreeMap::new(), Vec::new());
+    let (mut contents, mut problems) = (Contents::new(), Problems::new());
     for entry in fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         // Kubernetes keeps the files of a Secret in hidden directories, and links to them.
         let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
         let file = directory.join(name);
-        let is_meant = match file.extension().and_then(|extension| extension.to_str()) {
-            Some("toml" | "key") => true,
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("toml" | "key") => {}
             Some("key_secret") => {
                 let reason = "a secret key does not belong here: leave it where its owner runs, and give \
                               away NAME.key";
-                problems.push(FileProblem { file, reason: reason.to_owned() });
+                problems.insert(name.to_owned(), reason.to_owned());
                 continue;
             }
-            _ => false,
-        };
-        if !is_meant {
-            continue;
+            _ => continue,
         }
-        if contents.len() >= FILES_MAX {
+        if contents.len() + problems.len() >= FILES_MAX {
             return Err(IdentityFilesError::TooMany { directory: directory.to_owned() });
         }
         match read_file(&file) {
             Ok(content) => {
                 contents.insert(name.to_owned(), content);
             }
-            Err(reason) => problems.push(FileProblem { file, reason }),
+            Err(reason) => {
+                problems.insert(name.to_owned(), reason);
+            }
         }
     }
-    if problems.is_empty() { Ok(contents) } else { Err(IdentityFilesError::Files(problems)) }
+    Ok((contents, problems))
 }
 
+/// Reads a file that says who may do what: no user but its owner's group may change it.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content))
-        .map_err(|error| format!("it can not be read: {error}"))?;
-    if u64::try_from(read).is_ok_and(|bytes| bytes > FILE_BYTES_MAX) {
-        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
-    }
-    Ok(content)
+    let content = secret_file::read(path, Visibility::Protected, FILE_BYTES_MAX);
+    content.map(|content| content.to_vec()).map_err(|error| error.to_string())
 }
 
-fn understand(
-    before: &Access,
-    directory: &Path,
-    contents: &BTreeMap<String, Vec<u8>>,
-    enforcement: Enforcement,
-) -> Result<Access, IdentityFilesError> {
-    let (mut documents, mut problems) = (BTreeMap::<String, Document>::new(), Vec::new());
+fn problems_of(directory: &Path, problems: &Problems) -> Vec<FileProblem> {
+    let problem = |(file, reason): (&String, &String)| FileProblem {
+        file: directory.join(file),
+        reason: reason.clone(),
+    };
+    problems.iter().map(problem).collect()
+}
+
+/// What the right files say.
+struct Understood {
+    identities: Vec<Identity>,
+    anonymous: Option<Grants>,
+}
+
+impl Understood {
+    fn access(
+        self,
+        before: &Access,
+        directory: &Path,
+        enforcement: Enforcement,
+    ) -> Result<Access, IdentityFilesError> {
+        Access::new(before, self.identities, self.anonymous, enforcement).map_err(|error| {
+            IdentityFilesError::Together { directory: directory.to_owned(), error }
+        })
+    }
+}
+
+fn understand(contents: &Contents) -> (Understood, Problems) {
+    let (mut documents, mut problems) = (BTreeMap::<String, Document>::new(), Problems::new());
     let mut anonymous = None;
     for (file, content) in contents {
         let (stem, extension) = file.rsplit_once('.').unwrap_or((file, ""));
@@ -211,38 +282,42 @@ fn understand(
             (ANONYMOUS, "toml") => {
                 grants_of_anonymous(content).map(|grants| anonymous = Some(grants))
             }
+            (ANONYMOUS, _) => Err(WITHOUT_KEYS.to_owned()),
             (_, "toml") => add_document(documents.entry(stem.to_owned()).or_default(), content),
             _ => add_key(documents.entry(stem.to_owned()).or_default(), content),
         };
         if let Err(reason) = outcome {
-            problems.push(FileProblem { file: directory.join(file), reason });
+            problems.insert(file.clone(), reason);
         }
     }
     let mut identities = Vec::with_capacity(documents.len());
     for (name, document) in documents {
         match identity(&name, document) {
             Ok(identity) => identities.push(identity),
-            Err(reason) => problems.push(FileProblem { file: directory.join(name), reason }),
+            Err(reason) => {
+                let files = [format!("{name}.toml"), format!("{name}.key")];
+                let files = files.into_iter().filter(|file| contents.contains_key(file));
+                problems.extend(files.map(|file| (file, reason.clone())));
+            }
         }
     }
-    if !problems.is_empty() {
-        return Err(IdentityFilesError::Files(problems));
-    }
-    Access::new(before, identities, anonymous, enforcement)
-        .map_err(|error| IdentityFilesError::Together { directory: directory.to_owned(), error })
+    (Understood { identities, anonymous }, problems)
 }
 
 fn text(content: &[u8]) -> Result<&str, String> {
     str::from_utf8(content).map_err(|_| "it is no text in UTF-8".to_owned())
 }
 
+/// What is wrong where the grants of peers without a key say more than grants.
+const WITHOUT_KEYS: &str = "anonymous is for peers without a key, so it has no keys, no not_after and no quotas (broker.* has \
+                            limits for all peers); an identity needs another name";
+
 fn grants_of_anonymous(content: &[u8]) -> Result<Grants, String> {
     let document = document::parse(text(content)?)?;
-    if document.keys.is_empty() && document.not_after.is_none() {
-        return Ok(document.grants);
-    }
-    Err("it is for peers without a key, so it has no keys and no not_after; an identity needs another name"
-        .to_owned())
+    let has_grants_only = document.keys.is_empty()
+        && document.not_after.is_none()
+        && document.quotas == Quotas::default();
+    if has_grants_only { Ok(document.grants) } else { Err(WITHOUT_KEYS.to_owned()) }
 }
 
 fn add_document(to: &mut Document, content: &[u8]) -> Result<(), String> {

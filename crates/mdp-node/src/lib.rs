@@ -61,7 +61,7 @@ pub use cluster_link::LinkTotals;
 pub use config::{ClusterConfig, NodeConfig};
 pub use crypto::CRYPTO_THREADS_MAX;
 pub use endpoint::{Endpoint, EndpointError};
-pub use identities::{FileProblem, IdentityChanges, IdentityFiles, IdentityFilesError};
+pub use identities::{FileProblem, IdentityChanges, IdentityFiles, IdentityFilesError, Reload};
 pub use key_file::{KeyFile, KeyFileError, fingerprint, new_secret_key};
 pub use mdp_catalog::{NodeId, NodeName};
 pub use mdp_core::{

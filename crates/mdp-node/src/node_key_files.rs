@@ -106,9 +106,13 @@ impl NodeKeyFiles {
         let own = self.own_key()?;
         let nodes = self.nodes()?;
         if nodes.get(node) != Some(&own.public()) {
-            return Err(NodeKeysError::NotOwn { path: self.keys_dir.clone(), node: node.clone() });
+            return Err(self.not_own(node));
         }
         self.keys(own, nodes)
+    }
+
+    fn not_own(&self, node: &NodeName) -> NodeKeysError {
+        NodeKeysError::NotOwn { path: self.keys_dir.clone(), node: node.clone() }
     }
 
     fn keys(

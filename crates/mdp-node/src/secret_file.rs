@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 /// What users without any relation to a file may do with it, as bits of its mode.
 const WORLD: u32 = 0o007;
 
+/// The part of it by which they may change it.
+const WORLD_WRITES: u32 = 0o002;
+
 /// A file of a secret cannot be used. No error shows what the file has.
 #[derive(Debug, Error)]
 pub enum SecretFileError {
@@ -30,6 +33,14 @@ pub enum SecretFileError {
         path.display()
     )]
     Open {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Every user of the machine can change it.
+    #[error("every user of this machine can change it (mode {mode:04o}): chmod o-w {}", path.display())]
+    Writable {
         /// Which file.
         path: PathBuf,
         /// Its mode.
@@ -58,6 +69,8 @@ pub fn read_public_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SecretFi
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
     Secret,
+    /// All may read it, and not every user may change it.
+    Protected,
     Public,
 }
 
@@ -80,6 +93,9 @@ pub(crate) fn read(
     let mode = metadata.mode() & 0o7777;
     if visibility == Visibility::Secret && mode & WORLD != 0 {
         return Err(SecretFileError::Open { path: path.to_owned(), mode });
+    }
+    if visibility == Visibility::Protected && mode & WORLD_WRITES != 0 {
+        return Err(SecretFileError::Writable { path: path.to_owned(), mode });
     }
     let mut content = Zeroizing::new(Vec::new());
     file.take(bytes_max + 1).read_to_end(&mut content).map_err(SecretFileError::Read)?;

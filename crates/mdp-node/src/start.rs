@@ -431,7 +431,7 @@ impl Linked {
         if let Some((files, keys)) = config.keys.clone().zip(keys) {
             let (broker, counters) = (view.postbox().clone(), link.counters());
             let listeners = Listeners { link: link.caller(), broker, counters };
-            node_key_files::watch(runtime.handle(), files, &keys, listeners)?;
+            node_key_files::watch(runtime.handle(), (files, node), &keys, listeners)?;
         }
         let now = Instant::now();
         let membership = Membership {

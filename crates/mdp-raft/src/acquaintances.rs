@@ -31,6 +31,8 @@ const CONFIRMED_FOR: Duration = Duration::from_secs(10);
 const UNKNOWN_FOR: Duration = Duration::from_millis(500);
 /// Of how many ids it is remembered what the others say.
 const IDS_MAX: usize = 64;
+/// The longest name that is remembered, in bytes: no node has a longer one.
+const NAME_BYTES_MAX: usize = 63;
 /// About how many ids others may be asked at once: once for callers with the names of known nodes, and
 /// once for all others.
 const QUESTIONS_MAX: usize = 2;
@@ -42,7 +44,9 @@ const QUESTION_TURN: Duration = Duration::from_millis(500);
 /// What this node knows of ids that are no members of its log.
 #[derive(Debug)]
 pub(crate) struct Acquaintances<R: Runtime> {
-    ids: Mutex<BTreeMap<u64, Acquaintance<R>>>,
+    /// By id and name: where nodes have keys, a name is its caller's own, and what is known of an id under one
+    /// name says nothing of it under another.
+    ids: Mutex<BTreeMap<(u64, String), Acquaintance<R>>>,
     /// Which id the known node of a name has. The names are those of members and seeds.
     names: Mutex<BTreeMap<String, Namesake<R>>>,
     about_known_names: Questions<R>,
@@ -94,22 +98,29 @@ impl<R: Runtime> Default for Acquaintances<R> {
 
 impl<R: Runtime> Acquaintances<R> {
     /// Remembers what was found out about an id.
-    fn remember(&self, id: u64, is_known: bool) {
+    fn remember(&self, (id, name): (u64, &str), is_known: bool) {
+        if name.len() > NAME_BYTES_MAX {
+            return;
+        }
         let now = now::<R>();
         let mut ids = lock(&self.ids);
         ids.retain(|_, known| known.until > now);
         if ids.len() >= IDS_MAX
-            && let Some(first) = ids.iter().min_by_key(|(_, known)| known.until).map(|(id, _)| *id)
+            && let Some(first) =
+                ids.iter().min_by_key(|(_, known)| known.until).map(|(who, _)| who.clone())
         {
             ids.remove(&first);
         }
         let until = now + if is_known { CONFIRMED_FOR } else { UNKNOWN_FOR };
-        ids.insert(id, Acquaintance { is_known, until });
+        ids.insert((id, name.to_owned()), Acquaintance { is_known, until });
     }
 
-    fn recall(&self, id: u64) -> Option<bool> {
+    fn recall(&self, (id, name): (u64, &str)) -> Option<bool> {
         let now = now::<R>();
-        lock(&self.ids).get(&id).filter(|known| known.until > now).map(|known| known.is_known)
+        lock(&self.ids)
+            .get(&(id, name.to_owned()))
+            .filter(|known| known.until > now)
+            .map(|known| known.is_known)
     }
 
     fn questions(&self, is_known_name: bool) -> &Questions<R> {
@@ -131,7 +142,8 @@ pub(crate) async fn is_acquainted(hub: &Hub<impl Runtime>, call: &Call) -> bool 
         return true;
     }
     let acquaintances = &hub.state.acquaintances;
-    if let Some(is_known) = acquaintances.recall(call.from) {
+    let who = (call.from, call.from_name.as_str());
+    if let Some(is_known) = acquaintances.recall(who) {
         return is_known;
     }
     let Some(cluster) = call.cluster else { return false };
@@ -141,7 +153,7 @@ pub(crate) async fn is_acquainted(hub: &Hub<impl Runtime>, call: &Call) -> bool 
     ];
     let is_known = futures_util::future::select_ok(questions).await.is_ok();
     if is_known {
-        acquaintances.remember(call.from, true);
+        acquaintances.remember(who, true);
     }
     is_known
 }
@@ -206,17 +218,18 @@ fn address_of(hub: &Hub<impl Runtime>, name: &str) -> Option<String> {
 /// Takes a turn, asks all that this node trusts, and remembers that none knows the caller.
 async fn is_vouched_for(hub: &Hub<impl Runtime>, cluster: u128, call: &Call) -> bool {
     let acquaintances = &hub.state.acquaintances;
+    let who = (call.from, call.from_name.as_str());
     let questions = acquaintances.questions(known_names(hub).contains(&call.from_name));
     // Beyond that the caller tries again.
     let Some(_permit) = questions.permit(hub).await else { return false };
-    if let Some(is_known) = acquaintances.recall(call.from) {
+    if let Some(is_known) = acquaintances.recall(who) {
         return is_known;
     }
     if !questions.may_ask() {
         return false;
     }
     let is_known = does_any_vouch(hub, cluster, call).await;
-    acquaintances.remember(call.from, is_known);
+    acquaintances.remember(who, is_known);
     is_known
 }
 
@@ -250,13 +263,15 @@ mod tests {
     #[test]
     fn what_was_found_out_of_an_id_is_remembered_of_a_few() {
         let acquaintances = Acquaintances::<crate::Tokio>::default();
-        acquaintances.remember(1, false);
+        acquaintances.remember((1, "n1"), false);
         for id in 2..2 + u64::try_from(IDS_MAX).unwrap() {
-            acquaintances.remember(id, true);
+            acquaintances.remember((id, "n2"), true);
         }
 
-        assert_eq!(acquaintances.recall(1), None);
-        assert_eq!(acquaintances.recall(2), Some(true));
+        assert_eq!(acquaintances.recall((1, "n1")), None);
+        assert_eq!(acquaintances.recall((2, "n2")), Some(true));
+        // With keys a name is that of its key: another one that takes the id says nothing with it.
+        assert_eq!(acquaintances.recall((2, "n9")), None);
         assert_eq!(lock(&acquaintances.ids).len(), IDS_MAX);
     }
 

@@ -94,6 +94,10 @@ pub(crate) async fn check(
     call: &Call,
 ) -> Result<(), Refusal> {
     if let Some(caller) = caller.filter(|caller| !speaks_for_itself(hub, caller, call)) {
+        // Who asks this was led to by another call, and is not the one to look at.
+        if incoming::is_about_sender(&call.request) {
+            return Err(Refusal::Unavailable);
+        }
         hub.state.refused_calls.count(Misfit::OtherKey);
         event!(
             hub.state.lines.admit(Line::OtherKey),

@@ -360,6 +360,10 @@ pub(crate) struct Newcomer {
 /// The leader cannot tell the two apart, so that one of 0.1.0 answers, too.
 pub(crate) async fn pass_on(hub: &Hub<impl Runtime>, newcomer: Newcomer) -> Result<Reply, Refusal> {
     let Some(Leader::Other { target, .. }) = hub.leader() else { return Err(hub.not_leader()) };
+    // Where nodes have keys, a leader lets voters alone speak for a newcomer, which asks it itself then.
+    if !crate::admission::is_voter(hub, hub.id()) {
+        return Err(hub.not_leader());
+    }
     let Newcomer { id, name, endpoint, version } = newcomer;
     let request = Request::Join { endpoint, version };
     match hub.peers.call_for((id, name.clone()), &target, request, PASS_ON_TIMEOUT).await {

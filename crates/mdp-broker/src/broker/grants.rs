@@ -62,6 +62,16 @@ impl<F: Frame> Broker<F> {
         self.count_decision((peer, subject), decision, (Denial::Question, None))
     }
 
+    /// Whether the rate of a subject allows one more question.
+    pub(super) fn has_turn(
+        &mut self,
+        asker: (&PeerId, Subject),
+        service: ServiceNameRef<'_>,
+    ) -> bool {
+        let now = self.now();
+        self.usages.allow_question(&self.access, asker.1, now) || self.on_over_quota(asker, service)
+    }
+
     /// Whether `mmi.status` tells a subject everything.
     pub(super) fn is_told_all(&self, subject: Subject) -> bool {
         self.access.decide_question(subject, Question::FullStatus).is_done()
@@ -73,9 +83,14 @@ impl<F: Frame> Broker<F> {
         self.access.decide(subject, Operation::See, service.as_bytes()).is_done()
     }
 
-    /// A subject's quota is used up.
-    pub(super) fn on_over_quota(&mut self, asker: (&PeerId, Subject), service: ServiceNameRef<'_>) {
-        self.count_decision(asker, Decision::Denied, (Denial::Quota, Some(service)));
+    /// A subject's quota is used up. Returns whether what it asks for is done all the same.
+    pub(super) fn on_over_quota(
+        &mut self,
+        asker: (&PeerId, Subject),
+        service: ServiceNameRef<'_>,
+    ) -> bool {
+        let decision = self.access.beyond_quota();
+        self.count_decision(asker, decision, (Denial::Quota, Some(service)))
     }
 
     fn count_decision(
@@ -126,9 +141,12 @@ impl<F: Frame> Broker<F> {
             let name = service.name.as_bytes();
             !self.access.decide(worker.subject, Operation::Register, name).is_done()
         };
-        let denied: Vec<WorkerId> =
-            self.workers.iter().filter(is_denied).map(|(id, _)| id).collect();
-        for id in denied {
+        let denied = self.workers.iter().filter(is_denied);
+        let mut denied: Vec<(bool, WorkerId)> =
+            denied.map(|(id, worker)| (worker.is_busy(), id)).collect();
+        // Free ones first: what a busy one had must not go to another one that ends.
+        denied.sort_unstable();
+        for (_, id) in denied {
             self.end_worker(id, WorkerEnd::NotAllowed, Farewell::Disconnect);
         }
     }

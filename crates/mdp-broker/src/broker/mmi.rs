@@ -69,6 +69,10 @@ impl<F: Frame> Broker<F> {
         let client::Request { version, envelope, service, body } = message;
         let name = service.as_name().to_owned();
         let asker = Asker { client: from, subject, version, envelope, service: name };
+        // A question costs as much as a request, and more than one page of a large cluster does.
+        if !self.has_turn((&asker.client, subject), asker.service.as_name()) {
+            return;
+        }
         let page = match (service.as_ref(), self.settings.extensions) {
             (b"mmi.service", _) => return self.on_mmi_service(asker, &body),
             (b"mmi.echo", Extensions::On) => return self.answer(asker, body),

@@ -41,8 +41,9 @@ impl<F: Frame> Broker<F> {
             // Services that only have requests do not count: a flood of requests to names that
             // nobody offers must not keep workers out.
             Some(RegistrationRefusal::TooManyServices)
-        } else if !self.usages.allow_worker(&self.access, from.source.subject) {
-            self.on_over_quota((&from.peer, from.source.subject), name);
+        } else if !self.usages.allow_worker(&self.access, from.source.subject)
+            && !self.on_over_quota((&from.peer, from.source.subject), name)
+        {
             Some(RegistrationRefusal::OverQuota)
         } else {
             None

@@ -147,10 +147,11 @@ impl<F: Frame> Broker<F> {
         let (now, waiting_bytes) = (self.now(), if has_idle { 0 } else { request.bytes });
         if !self.usages.allow_request(&self.access, request.subject, waiting_bytes, now) {
             let service = self.services.find(id).map(|service| service.name.clone());
-            if let (Some(service), Source::Client(peer)) = (service, &request.source) {
-                self.on_over_quota((peer, request.subject), service.as_name());
+            if let (Some(service), Source::Client(peer)) = (service, &request.source)
+                && !self.on_over_quota((peer, request.subject), service.as_name())
+            {
+                return Err(DropReason::OverQuota);
             }
-            return Err(DropReason::OverQuota);
         }
         if !has_idle {
             let Some(service) = self.services.find(id) else { return Ok(()) };

@@ -195,6 +195,45 @@ fn what_is_waiting_and_registered_ends_with_its_grant() {
 }
 
 #[test]
+fn request_of_a_worker_whose_grant_is_gone_goes_to_no_other_one_without_a_grant() {
+    let mut secured = Secured::new(("echo", ""), ("", "echo"), NO_QUOTAS);
+    secured.test.worker("w1", "echo");
+    secured.test.request("c1", "echo", "x");
+    secured.test.worker("w2", "echo");
+    secured.test.effects();
+
+    secured.set(Enforcement::Enforce, ("echo", ""), ("", ""), NO_QUOTAS);
+
+    assert_eq!(secured.test.sends(), [disconnect("w2"), disconnect("w1")]);
+    assert_eq!(secured.test.broker.gauges().queued_requests, 1, "with all its attempts");
+    // A worker that may takes it.
+    secured.set(Enforcement::Enforce, ("echo", ""), ("", "echo"), NO_QUOTAS);
+    secured.test.worker("w1", "echo");
+    assert_eq!(secured.test.broker.gauges().queued_requests, 0);
+}
+
+#[test]
+fn questions_to_the_broker_count_in_the_rate() {
+    let quotas = Quotas { max_requests_per_second: Some(2), ..NO_QUOTAS };
+    let mut secured = Secured::new(("echo", ""), ("", ""), quotas);
+    (0..5).for_each(|_| secured.test.request("c1", "mmi.endpoints", ""));
+    assert_eq!(secured.test.sends().len(), 2);
+    assert_eq!(secured.test.broker.counters().denials[&Denial::Quota], 3);
+}
+
+#[test]
+fn with_report_quotas_are_counted_only() {
+    let quotas = Quotas { max_in_flight: Some(0), max_workers: Some(0), ..NO_QUOTAS };
+    let mut secured = Secured::new(("echo", ""), ("", "echo"), quotas);
+    secured.set(Enforcement::Report, ("echo", ""), ("", "echo"), quotas);
+    let test = &mut secured.test;
+    test.worker("w1", "echo");
+    test.request("c1", "echo", "x");
+    assert_eq!(test.broker.gauges().held_requests, 1);
+    assert_eq!(test.broker.counters().reported_denials[&Denial::Quota], 2);
+}
+
+#[test]
 fn request_of_a_lost_worker_goes_to_no_other_once_its_grant_is_gone() {
     let mut secured = Secured::new(("echo", ""), ("", "echo"), NO_QUOTAS);
     secured.test.worker("w1", "echo");

@@ -1,13 +1,13 @@
 //! [`Identities`]: who the clients and workers are that have shown a key.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use mdp_broker::{Access, IdentityId, IdentityKey, Subject};
 use mdp_transport::{ConnectionId, IdentityToken, Mechanisms, PublicKey, Transport};
 use mdp_wire::Token;
 
 /// Who peers of the client port have to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClientSecurity {
     /// Which mechanisms they may ask for.
     pub mechanisms: Mechanisms,
@@ -17,6 +17,15 @@ pub struct ClientSecurity {
     pub jobs_outside: bool,
     /// Who may do what.
     pub access: Arc<Access>,
+}
+
+impl fmt::Debug for ClientSecurity {
+    /// Without the random bytes, of which all short-term keys are made.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSecurity")
+            .field("mechanisms", &self.mechanisms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The label of the client port among those that are handed the same random bytes.
@@ -65,8 +74,9 @@ impl Identities {
     /// A peer that has shown this key is connected.
     pub(super) fn insert(&mut self, id: ConnectionId, key: IdentityKey, token: IdentityToken) {
         let identity = IdentityId::from_number(u32::try_from(token.0).unwrap_or(u32::MAX));
-        self.keys.insert(id, (key, identity));
-        *self.connections.entry(identity).or_default() += 1;
+        if self.keys.insert(id, (key, identity)).is_none() {
+            *self.connections.entry(identity).or_default() += 1;
+        }
     }
 
     /// A connection is gone.

@@ -25,6 +25,20 @@ struct Raw {
     not_after: Option<Datetime>,
 }
 
+/// Their names.
+const FIELDS: [&str; 10] = [
+    "keys",
+    "call",
+    "register",
+    "mmi",
+    "max_in_flight",
+    "max_requests_per_second",
+    "max_queued_bytes",
+    "max_workers",
+    "max_connections",
+    "not_after",
+];
+
 /// What a file says.
 #[derive(Debug, Default)]
 pub(super) struct Document {
@@ -40,7 +54,7 @@ const KEYS_MAX: usize = 2;
 
 /// Reads the text of a file; the error says what is wrong and what would be right.
 pub(super) fn parse(text: &str) -> Result<Document, String> {
-    let raw: Raw = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
+    let raw: Raw = toml::from_str(text).map_err(|error| mistake(text, &error))?;
     let keys = raw.keys.iter().map(|text| key(text)).collect::<Result<Vec<_>, _>>()?;
     if keys.len() > KEYS_MAX {
         return Err(format!(
@@ -76,6 +90,23 @@ pub(super) fn parse(text: &str) -> Result<Document, String> {
     }
     let not_after = raw.not_after.as_ref().map(unix_seconds).transpose()?;
     Ok(Document { keys, grants, quotas, not_after })
+}
+
+/// What is wrong, and in which line. The line itself and the values in it may be secret by mistake.
+fn mistake(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let message = error.message();
+    // "invalid type: string \"...\", expected a sequence": what is there stands in front of what is wanted.
+    let wanted = message.rfind("expected ").and_then(|at| message.get(at..));
+    let is_about_value = message.starts_with("invalid ");
+    let message = if is_about_value { wanted.unwrap_or("a value is wrong") } else { message };
+    let field = text.lines().nth(line - 1).and_then(|line| line.split_once('='));
+    let field = field.map(|(field, _)| field.trim()).filter(|it| FIELDS.contains(it));
+    match field {
+        Some(field) => format!("line {line}, {field}: {message}"),
+        None => format!("line {line}: {message}"),
+    }
 }
 
 /// A key that is secret by mistake must not stand in a log, so no error shows what was read.
@@ -162,6 +193,9 @@ mod tests {
             ("mmi = [\"all\"]", "mmi = [\"all\"]: use \"directory\" or \"full-status\""),
             ("not_after = 2027-01-31", "not_after = 2027-01-31: use a moment in UTC"),
             ("not_after = 2027-01-31T12:00:00+01:00", "use a moment in UTC"),
+            (&format!("keys = \"{secret}\""), "line 1, keys: expected a sequence"),
+            (&format!("\nsecret-key = \"{secret}\""), "line 2: unknown field `secret-key`"),
+            (&format!("keys = [\"{secret}"), "line 1"),
             (&format!("keys = [\"{secret}\"]"), "keys: one of 39 characters is no public key"),
             (&format!("keys = [\"{KEY}\", \"{KEY}\", \"{KEY}\"]"), "keys: there are 3"),
         ] {

@@ -1,4 +1,7 @@
-use std::os::unix::fs::symlink;
+use std::{
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
 
 use mdp_broker::{Decision, Operation, Subject};
 use mdp_transport::SecretKey;
@@ -79,7 +82,7 @@ fn directory_as_kubernetes_mounts_it_is_read_by_its_links() {
     fs::write(next.join("billing.toml"), with_keys(&[2], "")).unwrap();
     symlink("..2026_12_02", directory.path().join("..next")).unwrap();
     fs::rename(directory.path().join("..next"), directory.path().join("..data")).unwrap();
-    let changes = files.reload().unwrap().unwrap();
+    let changes = changes_of(&mut files);
 
     assert_eq!(names(&changes.changed), ["billing"]);
     assert!(files.access().identity_of(&key(1)).is_none());
@@ -95,13 +98,13 @@ fn reload_tells_what_is_different_and_nothing_if_nothing_is() {
     ]);
     let mut files = load(&directory).unwrap();
     let digest = files.digest();
-    assert_eq!(files.reload().unwrap(), None);
+    assert_eq!(files.reload().unwrap(), Reload::default());
 
     fs::remove_file(directory.path().join("a.toml")).unwrap();
     fs::write(directory.path().join("b.toml"), with_keys(&[2], "call = [\"x\"]")).unwrap();
     fs::write(directory.path().join("d.toml"), with_keys(&[4], "")).unwrap();
     fs::write(directory.path().join("anonymous.toml"), "").unwrap();
-    let changes = files.reload().unwrap().unwrap();
+    let changes = changes_of(&mut files);
 
     assert_eq!(names(&changes.removed), ["a"]);
     assert_eq!(names(&changes.changed), ["b"]);
@@ -110,23 +113,65 @@ fn reload_tells_what_is_different_and_nothing_if_nothing_is() {
     assert_ne!(files.digest(), digest);
 }
 
+/// What is different when it was read twice.
+fn changes_of(files: &mut IdentityFiles) -> IdentityChanges {
+    let first = files.reload().unwrap();
+    assert!(first.is_settling && first.changes.is_none(), "{first:?}");
+    let second = files.reload().unwrap();
+    assert!(!second.is_settling);
+    second.changes.unwrap()
+}
+
 #[test]
-fn broken_file_changes_nothing_and_is_named() {
-    let directory = directory(&[("a.toml", with_keys(&[1], ""))]);
+fn broken_file_counts_as_it_was_and_keeps_no_other_from_changing() {
+    let directory = directory(&[
+        ("a.toml", with_keys(&[1], "call = [\"x\"]")),
+        ("stolen.toml", with_keys(&[2], "")),
+    ]);
     let mut files = load(&directory).unwrap();
-    fs::write(directory.path().join("b.toml"), "cal = []").unwrap();
-    fs::write(directory.path().join("c.key"), "nothing").unwrap();
-    fs::write(directory.path().join("d.key_secret"), "nothing").unwrap();
+    let path = |file: &str| directory.path().join(file);
+    fs::write(path("a.toml"), "cal = []").unwrap();
+    fs::write(path("c.key"), "nothing").unwrap();
+    fs::write(path("d.key_secret"), "nothing").unwrap();
+    fs::remove_file(path("stolen.toml")).unwrap();
 
-    let error = files.reload().unwrap_err().to_string();
-    // What is no longer there is told before what is wrong with the others.
-    assert!(error.contains("d.key_secret: a secret key does not belong here"), "{error}");
-    fs::remove_file(directory.path().join("d.key_secret")).unwrap();
-    let error = files.reload().unwrap_err().to_string();
+    let changes = changes_of(&mut files);
+    let problems = list(&files.reload().unwrap().problems);
 
-    assert!(error.contains("b.toml: ") && error.contains("unknown field `cal`"), "{error}");
-    assert!(error.contains("c.key: there is no `public-key"), "{error}");
+    assert_eq!((names(&changes.removed), names(&changes.changed)), (vec!["stolen"], vec![]));
+    assert!(files.access().identity_of(&key(2)).is_none());
+    let kept = files.access().identity_of(&key(1)).unwrap();
+    let may = files.access().decide(Subject::Identity(kept), Operation::Call, b"x");
+    assert_eq!(may, Decision::Allowed);
+    assert!(problems.contains("d.key_secret: a secret key does not belong here"), "{problems}");
+    assert!(
+        problems.contains("a.toml: ") && problems.contains("unknown field `cal`"),
+        "{problems}"
+    );
+    assert!(problems.contains("c.key: there is no `public-key"), "{problems}");
+}
+
+#[test]
+fn file_that_is_being_written_counts_when_it_is_whole() {
+    let directory = directory(&[("a.toml", with_keys(&[1], "max_workers = 1"))]);
+    let mut files = load(&directory).unwrap();
+    let path = directory.path().join("a.toml");
+    fs::write(&path, "").unwrap();
+    assert!(files.reload().unwrap().is_settling);
+    fs::write(&path, with_keys(&[1], "max_workers = 2")).unwrap();
+
+    let changes = changes_of(&mut files);
+
+    assert_eq!(names(&changes.changed), ["a"]);
     assert!(files.access().identity_of(&key(1)).is_some());
+}
+
+#[test]
+fn file_that_every_user_may_change_is_refused() {
+    let directory = directory(&[("a.toml", with_keys(&[1], ""))]);
+    fs::set_permissions(directory.path().join("a.toml"), Permissions::from_mode(0o666)).unwrap();
+    let error = load(&directory).unwrap_err().to_string();
+    assert!(error.contains("a.toml: every user of this machine can change it"), "{error}");
 }
 
 #[test]
@@ -141,7 +186,7 @@ fn mistakes_between_files_are_named() {
 
     let keys = directory(&[("anonymous.toml", with_keys(&[1], ""))]);
     let error = load(&keys).unwrap_err().to_string();
-    assert!(error.contains("anonymous.toml: it is for peers without a key"), "{error}");
+    assert!(error.contains("anonymous.toml: anonymous is for peers without a key"), "{error}");
 
     let own = KeyFile::secret_text("a", &secret(1));
     let leaked = directory(&[("a.key", own.as_str().to_owned())]);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mdp_catalog::NodeName;
-use mdp_core::NodeKeys;
+use mdp_core::{LinkSecurity, NodeKeys};
 use mdp_transport::{PublicKey, SecretKey};
 use tokio::runtime::Handle;
 
@@ -30,6 +30,8 @@ pub(crate) struct Listeners {
 struct Watch {
     files: NodeKeyFiles,
     own: SecretKey,
+    /// This node.
+    node: NodeName,
     nodes: BTreeMap<NodeName, PublicKey>,
     listeners: Listeners,
     /// What a thread was too busy to be told.
@@ -45,21 +47,22 @@ struct Watch {
 /// The files can not be read any more.
 pub(crate) fn watch(
     runtime: &Handle,
-    files: NodeKeyFiles,
+    (files, node): (NodeKeyFiles, &NodeName),
     keys: &NodeKeys,
     listeners: Listeners,
 ) -> Result<(), NodeKeysError> {
     let own = files.own_key()?;
     let nodes = keys.nodes().map(|(name, key)| (name.clone(), *key)).collect();
-    let mut watch = Watch { files, own, nodes, listeners, pending: [None, None], problem: None };
+    let (node, pending) = (node.clone(), [None, None]);
+    let mut watch = Watch { files, own, node, nodes, listeners, pending, problem: None };
     runtime.spawn(async move {
         loop {
             tokio::time::sleep(READ_EVERY).await;
             let files = watch.files.clone();
-            let Ok(nodes) = tokio::task::spawn_blocking(move || files.nodes()).await else {
-                return;
-            };
-            watch.take(nodes);
+            match tokio::task::spawn_blocking(move || files.nodes()).await {
+                Ok(nodes) => watch.take(nodes),
+                Err(error) => tracing::error!(%error, "the keys of nodes could not be read"),
+            }
             watch.tell();
         }
     });
@@ -71,6 +74,11 @@ impl Watch {
         let keys = nodes.and_then(|nodes| {
             if nodes == self.nodes {
                 return Ok(None);
+            }
+            // An empty folder, as of a volume that is not mounted, would end all links, or all encryption.
+            let own = nodes.iter().any(|(_, key)| *key == self.own.public());
+            if !own && self.files.security == LinkSecurity::Require {
+                return Err(self.files.not_own(&self.node));
             }
             let keys = self.files.keys(self.own.clone(), nodes.clone())?;
             Ok(Some((nodes, Arc::new(keys))))

@@ -7,18 +7,22 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mdp_broker::{Access, IdentityName};
 
 use crate::{
-    IdentityChanges, IdentityFiles, IdentityFilesError,
+    IdentityChanges, IdentityFiles, IdentityFilesError, Reload,
     inbox::{Message, Postbox},
 };
 
 /// How often the files are read: Kubernetes swaps a link, which no watch of a file tells.
 const READ_EVERY: Duration = Duration::from_secs(2);
+/// How soon they are read again when something is different, which counts if it is so twice.
+const SETTLES_IN: Duration = Duration::from_millis(100);
+/// How often it is said that files are broken.
+const COMPLAINS_EVERY: Duration = Duration::from_secs(60);
 /// How many names of a kind a line of the log has.
 const NAMES_TOLD_MAX: usize = 10;
 
@@ -73,7 +77,14 @@ impl IdentityWatch {
         let status = Arc::new(Mutex::new(status));
         let (asked, wishes) = sync_channel(1);
         let (life, alive) = sync_channel::<()>(0);
-        let reading = Reading { files, postbox, status: Arc::clone(&status), unsent: None };
+        let reading = Reading {
+            files,
+            postbox,
+            status: Arc::clone(&status),
+            unsent: None,
+            is_settling: false,
+            complained_at: None,
+        };
         thread::Builder::new()
             .name("mdp-identities".to_owned())
             .spawn(move || reading.run(&wishes, &alive))?;
@@ -92,12 +103,16 @@ struct Reading {
     status: Arc<Mutex<IdentityStatus>>,
     /// What the broker thread had no room for.
     unsent: Option<Arc<Access>>,
+    is_settling: bool,
+    /// When it was last said that files are broken.
+    complained_at: Option<Instant>,
 }
 
 impl Reading {
     fn run(mut self, wishes: &Receiver<()>, alive: &Receiver<()>) {
         loop {
-            match wishes.recv_timeout(READ_EVERY) {
+            let wait = if self.is_settling { SETTLES_IN } else { READ_EVERY };
+            match wishes.recv_timeout(wait) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -109,10 +124,21 @@ impl Reading {
     }
 
     fn read(&mut self) {
-        match self.files.reload() {
-            Ok(None) => self.on_unchanged(),
-            Ok(Some(changes)) => self.on_changed(&changes),
-            Err(error) => self.on_broken(&error),
+        let reload = self.files.reload();
+        self.is_settling = reload.as_ref().is_ok_and(|reload| reload.is_settling);
+        let problem = match reload {
+            Ok(Reload { changes, problems, .. }) => {
+                if let Some(changes) = changes {
+                    self.on_changed(&changes);
+                }
+                let problem = IdentityFilesError::Files(problems);
+                (!problem.is_empty()).then(|| problem.to_string())
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        match problem {
+            None => self.on_right(),
+            Some(problem) => self.on_broken(problem),
         }
         if let Some(access) = self.unsent.take()
             && self.postbox.post(Message::Access(Arc::clone(&access))).is_err()
@@ -121,10 +147,10 @@ impl Reading {
         }
     }
 
-    fn on_unchanged(&self) {
-        let was_broken = self.change(|status| status.problem.take().is_some());
-        if was_broken {
-            tracing::info!("the files of identities are as they were before they were broken");
+    fn on_right(&mut self) {
+        self.complained_at = None;
+        if self.change(|status| status.problem.take().is_some()) {
+            tracing::info!("all files of identities can be used again");
         }
     }
 
@@ -132,7 +158,6 @@ impl Reading {
         let digest = self.files.digest();
         self.change(|status| {
             status.reloads += 1;
-            status.problem = None;
             status.digest.clone_from(&digest);
         });
         self.unsent = Some(self.files.access());
@@ -147,20 +172,20 @@ impl Reading {
         );
     }
 
-    /// Said once for each mistake, however often it is read.
-    fn on_broken(&self, error: &IdentityFilesError) {
-        let text = error.to_string();
-        let is_news = self.change(|status| {
-            let is_news = status.problem.as_ref() != Some(&text);
-            status.errors += u64::from(is_news);
-            status.problem = Some(text.clone());
-            is_news
-        });
-        if is_news {
+    /// Says it when it is news, and now and then as long as it is so.
+    fn on_broken(&mut self, problem: String) {
+        let is_news = self.change(|status| status.problem.as_ref() != Some(&problem));
+        let is_due = self.complained_at.is_none_or(|at| at.elapsed() >= COMPLAINS_EVERY);
+        if is_news || is_due {
+            self.complained_at = Some(Instant::now());
             tracing::error!(
-                "the files of identities can not be used, and those before count on: {text}"
+                "files of identities can not be used, and count as they were before: {problem}"
             );
         }
+        self.change(|status| {
+            status.errors += u64::from(is_news);
+            status.problem = Some(problem);
+        });
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut IdentityStatus) -> T) -> T {
@@ -177,7 +202,7 @@ fn names(names: &[IdentityName]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, time::Instant};
+    use std::{fs, path::Path};
 
     use mdp_broker::Enforcement;
 
